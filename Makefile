@@ -1,0 +1,36 @@
+# make train   set-up and the main job: a two-tower model on the built-in demo data
+# make test    set-up and the tests
+SHELL := /bin/sh
+VENV := .venv
+# What is installed follows from these files: their checksum names the stamp, so a changed file means a new set-up.
+STAMP := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | tr ' ' '-')
+# The first interpreter of a supported version; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: train test test-slow lint bench
+train: $(STAMP)
+	$(VENV)/bin/python main.py train
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest -q
+
+test-slow: $(STAMP)
+	$(VENV)/bin/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	$(VENV)/bin/python -m benchmarks.pipeline
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null || { \
+		echo "error: Python 3.10 to 3.13 is needed. Found: $$(python3 --version 2>&1 || true). Install one, or name it: make $(or $(MAKECMDGOALS),train) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "Setting up $(VENV) with $(PYTHON) (once; about 2.8 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@rm -f $(VENV)/.ready-*
+	@touch $@

@@ -1,0 +1,122 @@
+"""Arguments by tyro, with every fault in one line. No TensorFlow here: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from emotion_tf import config as configuration
+from emotion_tf.config import Config
+from emotion_tf.errors import UserError, nearest
+
+RUNS = Path("saved_models")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments:
+    """Train a run: the configuration, and what becomes of it. Ends with the results on test and the run's folder."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    preset: str = "demo"
+    """Starting point of the configuration: demo (GRU + CNN), minilm (MiniLM + GRU, CNN), base (BERT + GRU, ResNet50 + CNN)."""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """Starting point of the configuration: the config.json of a run."""
+    name: str | None = None
+    """Name of the run in saved_models/; without it, data set and towers, and the next free number."""
+    resume: bool = False
+    """Go on with an interrupted run (--name, or the newest) from its last finished epoch."""
+    overwrite: bool = False
+    """Replace the run of that name."""
+    smoke: bool = False
+    """A run of seconds: one epoch of four small batches."""
+
+
+def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
+    """`tyro.cli`, whose boxes of several lines become one `UserError`."""
+    said = io.StringIO()
+    extra = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(command, args=_booleans(args), prog=prog, config=(tyro.conf.FlagConversionOff,), **extra)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise UserError(one_line(said.getvalue())) from None
+
+
+def one_line(box: str) -> str:
+    """The message inside tyro's box, without its frame and help."""
+    lines = [re.sub(r"[│╭╮╰╯─]", "", re.sub(r"\x1b\[[0-9;]*m", "", line)).strip() for line in box.splitlines()]
+    text = " ".join(line for line in lines[1:] if line)
+    text = re.split(r"Argument helptext:|For full helptext", text)[0]
+    options = re.findall(r"--[\w.-]+", text.split("Perhaps you meant:")[-1]) if "Perhaps you meant:" in text else []
+    text = text.split("Perhaps you meant:")[0].strip().rstrip(".") + "."
+    return text + (f" Did you mean {options[0]}?" if options else "") + " --help lists the options."
+
+
+def _booleans(args: Sequence[str]) -> list[str]:
+    """`--x true` as tyro wants it, and `--x` alone for true."""
+    flags = {"--resume", "--overwrite", "--smoke"}
+    made: list[str] = []
+    for i, arg in enumerate(args):
+        made.append(arg.capitalize() if arg in ("true", "false") and made and made[-1].startswith("--") else arg)
+        following = args[i + 1].lower() if i + 1 < len(args) else ""
+        if arg in flags and following not in ("true", "false"):
+            made.append("True")
+    return made
+
+
+def train_arguments(args: Sequence[str]) -> TrainArguments:
+    """Arguments of `train`: --preset, --config or the resumed run give the configuration that the others change."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--preset", default="demo")
+    early.add_argument("--config")
+    early.add_argument("--name")
+    early.add_argument("--resume", nargs="?", const="true", default="false")
+    try:
+        known, _ = early.parse_known_args(list(args))
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}.") from None
+    start = configuration.preset(known.preset)
+    resume = known.resume.lower() != "false"
+    run = None
+    if resume:
+        run = RUNS / known.name if known.name else newest_unfinished()
+        start = configuration.read_config(run / "config.json")
+    elif known.config:
+        start = configuration.read_config(Path(known.config))
+    found: TrainArguments = parse(TrainArguments, args, "main.py train", default=TrainArguments(config=start))
+    if run is not None:
+        if found.config != start:
+            raise UserError(f"--resume goes on with the configuration of {run}. Received other options; leave them away, or train anew.")
+        found = dataclasses.replace(found, name=run.name)
+    return dataclasses.replace(found, config=configuration.smoke(found.config)) if found.smoke else found
+
+
+def newest_unfinished() -> Path:
+    """The run in saved_models/ that was interrupted last. Raises UserError when there is none."""
+    runs = sorted(RUNS.glob("*/checkpoint"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise UserError(f"Nothing to resume: no run in {RUNS}/ was interrupted. Train one with: python main.py train")
+    return runs[-1].parent
+
+
+def free_name(config: Config) -> str:
+    """Data set and towers, with the next free number."""
+    stem = f"{Path(config.data).name}-{config.towers}"
+    taken = (f"{stem}-{n}" if n > 1 else stem for n in range(1, 100_000))
+    return next(name for name in taken if not (RUNS / name).exists())
+
+
+def check_verb(verb: str, verbs: Sequence[str]) -> None:
+    """Raises UserError for an unknown verb."""
+    if verb not in verbs:
+        raise UserError(f"Unknown verb {verb!r}. Expected one of: {', '.join(verbs)}.{nearest(verb, verbs)}")

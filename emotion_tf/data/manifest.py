@@ -1,0 +1,143 @@
+"""The table of utterances: one row an utterance, read and checked row by row."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_tf.errors import UserError, nearest
+
+SPLITS = ("train", "dev", "test")
+COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
+NOT_A_VALUE = {"nan", "NaN", "NAN"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance of the manifest. `faces` are checked to lie inside the manifest's folder."""
+
+    split: str
+    dialogue_id: str
+    utterance_id: str
+    speaker: str
+    utterance: str
+    label: int
+    faces: tuple[Path, ...]
+    weight: float
+    where: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What names the utterance."""
+        return self.split, self.dialogue_id, self.utterance_id
+
+
+def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
+    """Reads and checks a manifest. Pictures are not opened here.
+
+    Raises:
+        UserError: on the first fault, with file, line, rule, value and fix.
+    """
+    rows: list[Row] = []
+    seen: dict[tuple[str, str, str], str] = {}
+    for where, cells in _cells(path):
+        row = _row(path, where, cells, labels)
+        if row.key in seen:
+            raise UserError(
+                f"{where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, utterance_id={row.utterance_id}. "
+                f"Expected each once; it is first in {seen[row.key].rsplit(':', 1)[-1].strip()}. Remove one or number it anew."
+            )
+        seen[row.key] = where
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: The manifest has no row. Expected one row an utterance below the header.")
+    return rows
+
+
+def dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows of each (split, dialogue_id), in the manifest's order, which is the order of speaking."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.split, row.dialogue_id].append(row)
+    return dict(found)
+
+
+def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            _check_header(path, header)
+            for cells in reader:
+                where = f"{path}: line {reader.line_num}"
+                if len(cells) != len(header or ()):
+                    raise UserError(
+                        f"{where}: Expected {len(header or ())} cells as in the header. Received: {len(cells)}. "
+                        "Quote cells that hold a comma."
+                    )
+                yield where, dict(zip(header or (), cells, strict=True))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start}: Expected UTF-8. Received: {error.object[error.start:error.start + 1]!r}. Save the table as UTF-8.") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: Not a CSV table: {error}.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(COLUMNS)}.") from None
+
+
+def _check_header(path: Path, header: list[str] | None) -> None:
+    if not header:
+        raise UserError(f"{path}: The file is empty. Expected a CSV table with columns {', '.join(COLUMNS)}.")
+    for column in COLUMNS:
+        if column not in header:
+            raise UserError(f"{path}: line 1: No column {column!r}. Expected {', '.join(COLUMNS)}. Received: {', '.join(header)}.{nearest(column, header)}")
+    twice = {column for column in header if header.count(column) > 1}
+    if twice:
+        raise UserError(f"{path}: line 1: Column {sorted(twice)[0]!r} is there twice. Expected each once.")
+
+
+def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:
+    for column in COLUMNS:
+        if cells[column] in NOT_A_VALUE:
+            raise UserError(f"{where}: Column {column!r} is {cells[column]!r}, a lost value. Expected text, or an empty cell where it may be absent.")
+    for column in ("dialogue_id", "utterance_id"):
+        if not cells[column].strip():
+            raise UserError(f"{where}: Column {column!r} is empty. Expected an id.")
+    if cells["split"] not in SPLITS:
+        raise UserError(f"{where}: Invalid split. Expected one of: {', '.join(SPLITS)}. Received: {cells['split']!r}.{nearest(cells['split'], SPLITS)}")
+    if cells["emotion"] not in labels:
+        raise UserError(
+            f"{where}: Unknown emotion. Expected one of: {', '.join(labels)}. Received: {cells['emotion']!r}."
+            f"{nearest(cells['emotion'], labels)} Other labels are named by --labels."
+        )
+    faces = tuple(_inside(path, where, name) for name in cells["faces"].split(";") if name.strip())
+    if not cells["utterance"].strip() and not faces:
+        raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
+    return Row(
+        cells["split"], cells["dialogue_id"], cells["utterance_id"], cells["speaker"], cells["utterance"],
+        list(labels).index(cells["emotion"]), faces, _weight(where, cells.get("weight", "")), where,
+    )
+
+
+def _inside(manifest: Path, where: str, name: str) -> Path:
+    root = manifest.parent.resolve()
+    try:
+        path = (root / name.strip()).resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise UserError(f"{where}: Invalid face path. Expected a file name. Received: {name!r}.") from None
+    if not path.is_relative_to(root):
+        raise UserError(f"{where}: The face path leaves the manifest's folder. Expected a path inside {root}. Received: {name.strip()!r}.")
+    return path
+
+
+def _weight(where: str, cell: str) -> float:
+    try:
+        weight = float(cell) if cell.strip() else 1.0
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise UserError(f"{where}: Invalid weight. Expected a finite number of at least 0. Received: {cell!r}.")
+    return weight

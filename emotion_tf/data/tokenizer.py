@@ -1,0 +1,126 @@
+"""Text to ids, once: `prepare`, training, `predict` and the exported graph all call these."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from emotion_tf.errors import UserError
+
+CLS, SEP, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
+PADDING_ID, UNKNOWN_WORD_ID = 0, 1
+SPECIAL_TOKENS = ("[PAD]", UNKNOWN, CLS, SEP, "[MASK]")
+
+
+class WordPieceTokenizer:
+    """BERT's word pieces inside the graph.
+
+    Raises:
+        UserError: the vocabulary lacks a special token or has a duplicate.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], lower_case: bool) -> None:
+        self.vocabulary, self.lower_case = list(vocabulary), lower_case
+        missing = [token for token in (CLS, SEP, UNKNOWN) if token not in self.vocabulary]
+        twice = [token for token, n in Counter(self.vocabulary).items() if n > 1]
+        if missing or twice:
+            what = f"without {', '.join(missing)}" if missing else f"with {twice[0]!r} twice"
+            raise UserError(f"Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. Received one {what}.")
+        self._tokenizer = tf_text.FastBertTokenizer(
+            vocab=self.vocabulary, lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
+        )
+        self.cls_id, self.sep_id = self.vocabulary.index(CLS), self.vocabulary.index(SEP)
+
+    def __call__(self, utterance: tf.Tensor) -> tf.RaggedTensor:
+        """Utterances, string (B,), to word pieces with [CLS] and [SEP], int64 (B, None)."""
+        pieces = tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
+        one = [pieces.nrows(), 1]
+        return tf.concat([tf.fill(one, tf.constant(self.cls_id, tf.int64)), pieces,
+                          tf.fill(one, tf.constant(self.sep_id, tf.int64))], axis=1)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what decides the ids."""
+        return hashlib.sha256("\n".join([str(self.lower_case), *self.vocabulary]).encode()).hexdigest()
+
+
+def pack_tokens(tokens: tf.RaggedTensor, max_tokens: int) -> dict[str, tf.Tensor]:
+    """Word pieces (B, None), [CLS] first and [SEP] last, to BERT's three inputs.
+
+    Returns:
+        input_word_ids, input_mask, input_type_ids, int32 (B, L); L is the longest of the batch, at most `max_tokens`.
+        A longer utterance loses its last word pieces, never the [SEP].
+    """
+    tokens = tf.concat([tokens[:, :1], tokens[:, 1:-1][:, : max_tokens - 2], tokens[:, -1:]], axis=1)
+    ids = tf.cast(tokens.to_tensor(PADDING_ID), tf.int32)
+    mask = tf.sequence_mask(tokens.row_lengths(), tf.shape(ids)[1], tf.int32)
+    return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)}
+
+
+def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
+    """Normalises and splits utterances, string (B,) -> (B, None): lower case, one apostrophe, punctuation stands alone."""
+    text = tf.strings.regex_replace(utterance, r"[\x{2018}\x{2019}\x{0092}`]", "'")
+    text = tf.strings.regex_replace(tf.strings.lower(text, encoding="utf-8"), r"([^\p{L}\p{M}\p{N}'\s])", r" \1 ")
+    return tf.strings.split(text)
+
+
+class WordVocabulary:
+    """Word ids of the recurrent branch: 0 padding, 1 unknown, then the words by frequency."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        keys = tf.constant(self.words or [""], tf.string)
+        first = UNKNOWN_WORD_ID + 1
+        values = tf.range(first, first + tf.size(keys, out_type=tf.int64), dtype=tf.int64)
+        self._table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), UNKNOWN_WORD_ID)
+
+    @classmethod
+    def from_utterances(cls, utterances: Iterable[bytes | str], size: int) -> WordVocabulary:
+        """The `size` most frequent words of the training split (ties in alphabetical order)."""
+        counts: Counter[bytes] = Counter()
+        texts = list(utterances)
+        for i in range(0, len(texts), 4096):
+            counts.update(split_words(tf.constant(texts[i : i + 4096])).flat_values.numpy().tolist())
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls([word.decode("utf-8", "replace") for word, _ in ranked[:size]])
+
+    def __len__(self) -> int:
+        """Number of ids, padding and unknown included: the rows of an embedding."""
+        return len(self.words) + UNKNOWN_WORD_ID + 1
+
+    def __call__(self, utterance: tf.Tensor, max_words: int) -> dict[str, tf.Tensor]:
+        """Utterances, string (B,), to `word_ids`, int32 (B, W); W is the longest of the batch, at most `max_words`, at least 1."""
+        words = split_words(utterance)[:, :max_words]
+        ids = tf.cast(tf.ragged.map_flat_values(self._table.lookup, words).to_tensor(PADDING_ID), tf.int32)
+        # an empty batch of words would leave the GRU without a single step
+        return {"word_ids": tf.pad(ids, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(ids)[1])]])}
+
+
+def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
+    """A lower-case word-piece vocabulary from the training split, for data that needs no pretrained encoder.
+
+    The algorithm is tensorflow_text's bottom-up word-piece learner.
+    """
+    from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+
+    dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)
+    return list(bert_vocab_from_dataset.bert_vocab_from_dataset(
+        dataset, vocab_size=size, reserved_tokens=list(SPECIAL_TOKENS), bert_tokenizer_params={"lower_case": True}))
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Reads a `vocab.txt`, one token a line. Raises UserError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the vocabulary {path}: {error}. Expected UTF-8, one token a line.") from None
+
+
+def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:
+    """Writes tokens, one a line."""
+    path.write_text("".join(token + "\n" for token in tokens), encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Shards are checked before TensorFlow opens them.
+
+TensorFlow reads a shard that ends early as a short one, names no file in its errors, and dies on an absurd length field.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from emotion_tf import files
+from emotion_tf.errors import UserError
+
+HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of those eight bytes
+CRC = struct.Struct("<I")
+REPAIR = "Prepare the data set again, or copy the shard anew."
+
+
+def verify_shards(data: Path, info: dict[str, Any]) -> None:
+    """Compares every shard with `dataset_info.json`: there, its bytes, sha256 and number of records; none besides.
+
+    Raises:
+        UserError: names the shard, what is wrong with it, and where.
+    """
+    shards = [shard for split in info["splits"].values() for shard in split["shards"]]
+    known = {shard["file"] for shard in shards}
+    for path in sorted(data.glob("*.tfrecord*")):
+        if path.name not in known:
+            raise UserError(f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(known)} known shards. Remove it.")
+    for shard in shards:
+        _verify_shard(data / shard["file"], shard)
+
+
+def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: The shard is missing. Expected {shard['records']} records in {shard['bytes']} bytes. {REPAIR}")
+    size = path.stat().st_size
+    if size != shard["bytes"] or files.sha256(path) != shard["sha256"]:
+        raise UserError(f"{path}: {_diagnose(path, size, shard)}. {REPAIR}")
+    records = sum(1 for _ in _walk(path))
+    if records != shard["records"]:
+        raise UserError(f"{path}: Wrong count: dataset_info.json says {shard['records']} records, the shard holds {records}. {REPAIR}")
+
+
+def _diagnose(path: Path, size: int, shard: dict[str, Any]) -> str:
+    """What is wrong with a shard whose bytes are not those that were written."""
+    records = 0
+    try:
+        for _offset, _length in _walk(path, check=True):
+            records += 1
+    except _Damage as damage:
+        return f"{damage} (record {records}; {size} bytes, expected {shard['bytes']})"
+    if size < shard["bytes"]:
+        return f"Cut between records: {records} records in {size} bytes, expected {shard['records']} in {shard['bytes']}"
+    return f"Foreign content: {records} whole records in {size} bytes, but not those that dataset_info.json describes (sha256 differs)"
+
+
+class _Damage(Exception):
+    pass
+
+
+def _walk(path: Path, check: bool = False) -> Iterator[tuple[int, int]]:
+    """(offset, length) of each record, by the length fields; with `check`, the checksums too."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        offset = 0
+        while offset < size:
+            length = _length(file, offset, size, check)
+            if check:
+                _check_payload(file, offset, length)
+            yield offset, length
+            offset += HEADER.size + length + CRC.size
+            file.seek(offset)
+
+
+def _length(file: BinaryIO, offset: int, size: int, check: bool) -> int:
+    header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise _Damage(f"Cut inside a record's header at offset {offset}")
+    length, crc = HEADER.unpack(header)
+    if check and masked_crc32c(header[:8]) != crc:
+        raise _Damage(f"Flipped byte in the header at offset {offset}: its checksum differs")
+    left = size - offset - HEADER.size - CRC.size
+    if length > left:
+        what = "Absurd length field" if length > 1 << 31 else "Cut inside a record, or wrong length field,"
+        raise _Damage(f"{what} at offset {offset}: {length} bytes claimed, {max(left, 0)} left")
+    return length
+
+
+def _check_payload(file: BinaryIO, offset: int, length: int) -> None:
+    payload = file.read(length)
+    if masked_crc32c(payload) != CRC.unpack(file.read(CRC.size))[0]:
+        raise _Damage(f"Flipped byte in the record at offset {offset}: its checksum differs")
+
+
+def masked_crc32c(data: bytes) -> int:
+    """TFRecord's masked CRC32C (Castagnoli). In Python, since it runs only on a shard that is already known to be bad."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_TABLE = _crc_table()

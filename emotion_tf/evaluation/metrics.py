@@ -1,0 +1,78 @@
+"""Accuracy, precision, recall, F1 and the majority floor. NumPy in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
+
+
+def weighted_f1(label: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """F1 of each class, averaged by its share of the true labels: the headline metric.
+
+    Args:
+        label: int (N,), true classes.
+        predicted: int (N,).
+        weight: float (N,), or None for equal weights.
+    """
+    return float(f1_score(label, predicted, average="weighted", sample_weight=weight, zero_division=0))
+
+
+def metrics(
+    label: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    majority: int,
+    weight: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """All metrics of a split.
+
+    Args:
+        label: int (N,), true classes.
+        probabilities: float (N, C).
+        labels: names of the C classes.
+        majority: the class that is most frequent in training: what the floor always predicts.
+        weight: float (N,), or None for equal weights.
+
+    Returns:
+        A dict of numbers: accuracy, weighted_f1, macro_f1 (over classes that occur or are predicted), log_loss,
+        utterances, majority_floor, per_class and the confusion matrix (true classes in rows).
+    """
+    predicted = probabilities.argmax(axis=1)
+    classes = np.arange(len(labels))
+    floor = np.full_like(label, majority)
+    return {
+        "utterances": len(label),
+        "accuracy": float(accuracy_score(label, predicted, sample_weight=weight)),
+        "weighted_f1": weighted_f1(label, predicted, weight),
+        "macro_f1": float(f1_score(label, predicted, average="macro", sample_weight=weight, zero_division=0)),
+        "log_loss": float(log_loss(label, _normalised(probabilities), labels=classes, sample_weight=weight)),
+        "majority_floor": {
+            "label": labels[majority],
+            "accuracy": float(accuracy_score(label, floor, sample_weight=weight)),
+            "weighted_f1": weighted_f1(label, floor, weight),
+        },
+        "per_class": _per_class(label, predicted, labels, weight),
+        "confusion": confusion_matrix(label, predicted, labels=classes).tolist(),
+    }
+
+
+def _per_class(
+    label: np.ndarray, predicted: np.ndarray, labels: Sequence[str], weight: np.ndarray | None
+) -> dict[str, dict[str, float]]:
+    columns = precision_recall_fscore_support(
+        label, predicted, labels=np.arange(len(labels)), sample_weight=weight, zero_division=0
+    )
+    names = ("precision", "recall", "f1", "support")
+    return {
+        name: {column: float(values[i]) for column, values in zip(names, columns, strict=True)}
+        for i, name in enumerate(labels)
+    }
+
+
+def _normalised(probabilities: np.ndarray) -> np.ndarray:
+    # float32 rows sum to 1 only to 1e-7, which scikit-learn warns about
+    probabilities = probabilities.astype(np.float64)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

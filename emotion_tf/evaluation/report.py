@@ -1,0 +1,73 @@
+"""What `evaluate` leaves behind: `metrics.json`, `predictions.csv` and the confusion matrix as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from emotion_tf import files
+
+
+def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
+    """Sets one split of a `metrics.json` (split -> metric -> number); other splits stay."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    files.write_text(path, json.dumps({**known, split: numbers}, indent=2) + "\n")
+
+
+def write_predictions(
+    path: Path, rows: Sequence[dict[str, Any]], labels: Sequence[str], probabilities: np.ndarray
+) -> None:
+    """Writes ids, text, truth where it is known, prediction and one `p_LABEL` column a class."""
+    table = pd.DataFrame(list(rows))
+    if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
+        table["emotion"] = [labels[int(i)] for i in table.pop("label")]
+    table["predicted"] = [labels[i] for i in probabilities.argmax(axis=1)]
+    for i, name in enumerate(labels):
+        table[f"p_{name}"] = probabilities[:, i].astype(float).round(6)
+    with files.new_file(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
+    """Draws the confusion matrix: colour is the share of the true class, the number is the count."""
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.75 * len(labels)
+    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        axes.text(j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", fontsize=8,
+                  color="white" if shares[i, j] > 0.5 else "black")
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    with files.new_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def print_table(title: str, numbers: dict[str, Any], ceiling: dict[str, float] | None = None) -> None:
+    """Prints the results: headline and floor, then one line a class."""
+    floor = numbers["majority_floor"]
+    head = Table("metric", "value", f"floor (always {floor['label']})", title=title, title_justify="left")
+    for name in ("accuracy", "weighted_f1", "macro_f1"):
+        head.add_row(name, f"{numbers[name]:.4f}", f"{floor[name]:.4f}" if name in floor else "")
+    for name, value in (ceiling or {}).items():
+        head.add_row(f"best possible accuracy: {name}", f"{value:.4f}", "")
+    table = Table("class", "precision", "recall", "F1", "support")
+    for label, row in numbers["per_class"].items():
+        table.add_row(label, *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(head)
+    console.print(table)

@@ -1,0 +1,26 @@
+"""Label sets and their order. No other module knows how many emotions there are."""
+
+from __future__ import annotations
+
+from emotion_tf.errors import UserError
+
+MELD_EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
+EMORYNLP_EMOTIONS = ("neutral", "joyful", "peaceful", "powerful", "scared", "mad", "sad")
+SENTIMENTS = ("neutral", "positive", "negative")
+
+LABEL_SETS = {"meld": MELD_EMOTIONS, "emorynlp": EMORYNLP_EMOTIONS, "sentiment": SENTIMENTS}
+
+
+def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """The labels, in order, that `--labels` means: the name of a known set, or the labels themselves.
+
+    Raises:
+        UserError: fewer than two labels, an empty one, or one named twice.
+    """
+    labels = LABEL_SETS.get(names[0], tuple(names)) if len(names) == 1 else tuple(names)
+    if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() == label != "" for label in labels):
+        raise UserError(
+            f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different names. "
+            f"Received: {' '.join(names)!r}."
+        )
+    return labels

@@ -1,0 +1,73 @@
+"""Small layers that the towers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class MaskedMean(keras.layers.Layer):
+    """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Averages `inputs[0]` where `inputs[1]` is not zero."""
+        values, mask = inputs
+        mask = ops.cast(ops.expand_dims(mask, -1), values.dtype)
+        return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class FirstToken(keras.layers.Layer):
+    """The vector of [CLS]: (B, L, D) -> (B, D) (Devlin 2019, section 3)."""
+
+    def call(self, sequence: Any) -> Any:
+        """Takes the first step."""
+        return sequence[:, 0]
+
+
+def _frames_to_run(mask: Any) -> Any:
+    """The real frames; in a batch without any, the first: batch norm would make NaN of no picture at all."""
+    none = tf.logical_not(tf.reduce_any(mask))
+    first = tf.scatter_nd([[0, 0]], [True], tf.shape(mask))
+    return tf.logical_or(mask, tf.logical_and(none, first))
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class FoldFrames(keras.layers.Layer):
+    """The real frames as one batch of pictures: (B, T, H, W, 3) and mask (B, T) -> (N, H, W, 3).
+
+    Padding never reaches the network: it would cost time, and enter the statistics of batch norm.
+    """
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Picks the frames that the mask holds."""
+        faces, mask = inputs
+        return tf.boolean_mask(faces, _frames_to_run(mask))
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class UnfoldFrames(keras.layers.Layer):
+    """The reverse for features: (N, D) and the mask (B, T) -> (B, T, D), zero at padding."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Puts each frame's features back in its place."""
+        values, mask = inputs
+        shape = tf.concat([tf.shape(mask), tf.shape(values)[1:]], axis=0)
+        sequence = tf.scatter_nd(tf.cast(tf.where(_frames_to_run(mask)), tf.int32), values, shape)
+        return tf.ensure_shape(sequence, (None, None, values.shape[-1]))
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class KerasPreprocess(keras.layers.Layer):
+    """`preprocess_input` of a Keras Application, in its ImageNet "caffe" form: RGB 0-255 -> BGR minus the channel means.
+
+    As `keras.applications.resnet.preprocess_input` does it (He 2016 and the weights that Keras publishes).
+    """
+
+    def call(self, faces: Any) -> Any:
+        """Pixels (N, H, W, 3) of any dtype to float (N, H, W, 3)."""
+        return keras.applications.resnet.preprocess_input(ops.cast(faces, self.compute_dtype))

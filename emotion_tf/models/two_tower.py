@@ -1,0 +1,53 @@
+"""The whole model: text tower + face tower -> fusion -> logits. A single tower is the same code with one tower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+
+from emotion_tf.config import Config
+from emotion_tf.models.face_tower import build_face_tower
+from emotion_tf.models.fusion import fuse
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.text_tower import build_text_tower
+from emotion_tf.schema import DataSpec
+
+
+def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None = None) -> keras.Model:
+    """Builds the model that the configuration names.
+
+    Args:
+        config: the run's configuration.
+        spec: labels and sizes of the data set.
+        words: rows of the word embedding.
+        encoder: path of the TF-Hub SavedModel of the bert branch.
+
+    Returns:
+        Functional model from a dict of `schema`'s inputs to logits (B, C). Its towers are the layers `text_tower`
+        and `face_tower`.
+    """
+    towers = []
+    if config.uses_text:
+        towers.append(build_text_tower(config.text, encoder, words))
+    if config.uses_face:
+        towers.append(build_face_tower(config.face, spec.face_size))
+    inputs = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()}
+    embeddings = [tower({name: inputs[name] for name in tower.input}) for tower in towers]
+    return keras.Model(inputs, fuse(embeddings, config.fusion, len(spec.labels)), name="two_tower")
+
+
+def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:
+    """The layers that start from published weights and are to be trained: they learn at a lower rate, or wait frozen."""
+    for layer in _flatten(model):
+        is_encoder = isinstance(layer, HubEncoder) and config.text.train_encoder
+        is_backbone = layer.name == "resnet50" and config.face.weights == "imagenet" and config.face.train_backbone
+        if is_encoder or is_backbone:
+            yield layer
+
+
+def _flatten(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        yield layer
+        if layer.name in ("text_tower", "face_tower"):
+            yield from layer.layers

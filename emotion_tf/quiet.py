@@ -1,0 +1,57 @@
+"""Imports TensorFlow without its start-up chatter. Whatever else it writes, errors among it, is passed on."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Information and warnings of TensorFlow's C++ side, and what it calls an error when a machine simply has no GPU.
+CHATTER = re.compile(
+    r"^WARNING: All log messages before absl|^[IW]\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: [IW] "
+    r"|cuInit: (UNKNOWN ERROR \(303\)|INTERNAL: CUDA error: Failed call to cuInit: UNKNOWN ERROR \(303\))|CUDA_ERROR_NO_DEVICE"
+    r"|Unable to register cu\w+ (factory|plugin)|pkg_resources|^To enable the following instructions"
+)
+
+
+def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a verb: TensorFlow is up, quietly, before the verb begins."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        start_tensorflow()
+        return verb(*args, **kwargs)
+
+    return wrapped
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow as tf
+            import tensorflow_text  # noqa: F401
+
+            tf.config.list_logical_devices()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines():
+                if line.strip() and not CHATTER.search(line):
+                    print(line, file=sys.stderr)

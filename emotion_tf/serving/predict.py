@@ -1,0 +1,96 @@
+"""From raw strings and pictures to probabilities, by the same graph that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf.data import images
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.errors import UserError
+from emotion_tf.training.run_folder import RunFolder
+
+Face = str | Path | bytes | np.ndarray
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of N utterances.
+
+    Attributes:
+        labels: the C class names.
+        probabilities: float32 (N, C), each row sums to 1.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+
+    @property
+    def label(self) -> list[str]:
+        """The most probable class of each utterance."""
+        return [self.labels[i] for i in self.probabilities.argmax(axis=1)]
+
+
+def raw_function(model: keras.Model, preprocess: Preprocessor) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Raw inputs to probabilities: (utterance string (B,), face_jpeg string (B, T)) -> float32 (B, C)."""
+
+    def probabilities(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(model(preprocess(utterance, face_jpeg), training=False))
+
+    return probabilities
+
+
+class Predictor:
+    """A trained run, ready for raw inputs."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.labels = run.labels
+        self.model = run.model
+        self.preprocess = run.preprocessor(self.model)
+        string = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)
+        self._function = tf.function(raw_function(self.model, self.preprocess), input_signature=string)
+
+    def predict(self, utterances: Sequence[str], faces: Sequence[None | Face | Sequence[Face]] | None = None) -> Prediction:
+        """Predicts the emotion of each utterance.
+
+        Args:
+            utterances: N texts; an empty one is absent.
+            faces: N aligned face crops: a picture's path, its bytes, uint8 RGB pixels (H, W, 3), a list of these for
+                several crops, or None for no face. None: no faces at all.
+
+        Raises:
+            UserError: the numbers of utterances and faces differ, or a picture cannot be read.
+        """
+        if isinstance(utterances, str):
+            raise UserError("Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list.")
+        crops = [self._crops(face, i) for i, face in enumerate(faces)] if faces is not None else [[] for _ in utterances]
+        if len(crops) != len(utterances):
+            raise UserError(f"Invalid `faces`. Expected one entry (or None) for each of {len(utterances)} utterances. Received: {len(crops)}.")
+        batches = [
+            self._function(tf.constant(list(utterances[i : i + BATCH])), _padded(crops[i : i + BATCH])).numpy()
+            for i in range(0, len(utterances), BATCH)
+        ]
+        empty = np.zeros((0, len(self.labels)), np.float32)
+        return Prediction(self.labels, np.concatenate([empty, *batches]))
+
+    def _crops(self, face: None | Face | Sequence[Face], row: int) -> list[bytes]:
+        if face is None:
+            return []
+        several = [face] if isinstance(face, (str, Path, bytes, np.ndarray)) else list(face)
+        size = self.run.spec.face_size
+        return [
+            images.read_crop(Path(one), size) if isinstance(one, (str, Path)) else images.to_crop(one, size, f"face of row {row}")
+            for one in several
+        ]
+
+
+def _padded(crops: Sequence[Sequence[bytes]]) -> tf.Tensor:
+    width = max(1, max(len(row) for row in crops))
+    return tf.constant([[*row, *[b""] * (width - len(row))] for row in crops])

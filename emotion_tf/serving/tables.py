@@ -1,0 +1,41 @@
+"""`predict --table`: a CSV of utterances and faces in, the same with predictions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.serving.predict import Predictor
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a CSV with a column utterance, faces (picture paths relative to the table, joined by ;), or both.
+
+    Raises:
+        UserError: not readable, neither column, or no row.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both.") from None
+    if not {"utterance", "faces"} & set(table.columns):
+        raise UserError(f"{path}: line 1: Neither a column utterance nor faces. Received: {', '.join(table.columns)}.")
+    if table.empty:
+        raise UserError(f"{path}: The table has no row. Expected one row an utterance below the header.")
+    table.attrs["folder"] = str(path.parent)
+    return table
+
+
+def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
+    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows."""
+    blank = [""] * len(table)
+    texts = list(table.get("utterance", blank))
+    folder = Path(table.attrs.get("folder", "."))
+    faces: list[Any] = [[folder / one.strip() for one in cell.split(";") if one.strip()] or None for cell in table.get("faces", blank)]
+    prediction = predictor.predict(texts, faces)
+    write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)
+    return len(table)

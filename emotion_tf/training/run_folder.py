@@ -1,0 +1,140 @@
+"""A run's folder: what is in it, and how it is read. It can be copied to another machine: it holds all that `predict` needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf import config as configuration
+from emotion_tf import files
+from emotion_tf.config import Config
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.models import hub_encoder, layers  # noqa: F401  (registers the layers that a model.keras may hold)
+from emotion_tf.schema import DataSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Paths and contents of `saved_models/RUN`."""
+
+    path: Path
+
+    @property
+    def model_path(self) -> Path:
+        """The trained model, for inference."""
+        return self.path / "model.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where an unfinished training keeps its state."""
+        return self.path / "checkpoint"
+
+    @property
+    def history(self) -> Path:
+        """One line an epoch."""
+        return self.path / "history.csv"
+
+    def create(
+        self, config: Config, spec: DataSpec, pieces: list[str], words: WordVocabulary, command: str, majority: int, overwrite: bool
+    ) -> None:
+        """Writes what is known before training."""
+        with files.new_folder(self.path, overwrite) as folder:
+            (folder / "checkpoint").mkdir()
+            (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
+            write_vocabulary(folder / "vocab.txt", pieces)
+            write_vocabulary(folder / "words.txt", words.words)
+            about = {
+                **dataclasses.asdict(spec),
+                "majority": spec.labels[majority],
+                "command": command,
+                "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
+            }
+            (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Contents of `run.json`. Raises UserError when this is no run."""
+        try:
+            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(f"No run at {self.path}: run.json is not there or not readable. Expected a folder that `train` made; see: python main.py runs") from None
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration."""
+        _ = self.about
+        return configuration.read_config(self.path / "config.json")
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        """What the run knows of its data."""
+        names = [f.name for f in dataclasses.fields(DataSpec)]
+        missing = [name for name in names if name not in self.about]
+        if missing:
+            raise UserError(f"{self.path / 'run.json'}: No {missing[0]!r}. Expected the run.json that `train` wrote.")
+        return DataSpec(**{name: self.about[name] for name in names} | {"labels": tuple(self.about["labels"])})
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.spec.labels
+
+    @property
+    def majority(self) -> int:
+        """Index of the class most frequent in training."""
+        return self.labels.index(self.about["majority"])
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained model (logits), for inference. Raises UserError when the run is unfinished."""
+        if not self.model_path.is_file():
+            more = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
+            raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {more}.")
+        try:
+            return keras.saving.load_model(self.model_path, compile=False)
+        except Exception as error:
+            # whatever a damaged zip, HDF5 or JSON raises inside Keras
+            raise UserError(f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run anew or train it again.") from None
+
+    def preprocessor(self, model: keras.Model) -> Preprocessor:
+        """Raw strings and JPEGs to this model's inputs."""
+        pieces = WordPieceTokenizer(read_vocabulary(self.path / "vocab.txt"), self.spec.lower_case)
+        words = WordVocabulary(read_vocabulary(self.path / "words.txt"))
+        text = self.config.text
+        return Preprocessor(model.input, self.spec.face_size, pieces, words, text.max_tokens, text.max_words)
+
+
+def save_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:
+    """Keeps every variable (weights, seed generators, a hub module's dropout counter, the optimizer's) and a few facts."""
+    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(model.variables)}
+    if optimizer is not None:
+        arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
+    with files.new_file(path) as temporary:
+        np.savez(temporary, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
+
+
+def load_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None) -> None:
+    """Puts back what `save_state` kept. Raises UserError when it is of another model."""
+    with np.load(path, allow_pickle=False) as state:
+        for kind, variables in (("model", model.variables), ("optimizer", optimizer.variables if optimizer else [])):
+            for i, variable in enumerate(variables):
+                value = state.get(f"{kind}/{i}")
+                if value is None or value.shape != tuple(variable.shape):
+                    raise UserError(f"{path}: The checkpoint is of another model ({kind} variable {i}, {variable.path}). Train anew with --overwrite.")
+                variable.assign(value)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint."""
+    with np.load(path, allow_pickle=False) as state:
+        return json.loads(str(state["about"]))

