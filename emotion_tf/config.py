@@ -54,8 +54,8 @@ class FaceConfig:
     """Weights that resnet50 starts from: imagenet (downloaded by Keras) or none (random)."""
     train_backbone: bool = True
     """Train resnet50; false keeps its weights and statistics as they are."""
-    cnn_filters: tuple[int, ...] = (32, 64, 128)
-    """Filters of the cnn, one stage (two convolutions, then halving) each."""
+    cnn_filters: tuple[int, ...] = (16, 32, 64, 128)
+    """Filters of the cnn, one stage (convolutions, then halving) each."""
     dropout: float = 0.2
     """Share of the branch outputs' units dropped in training."""
     augment: bool = True

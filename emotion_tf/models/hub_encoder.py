@@ -1,8 +1,8 @@
 """A TF-Hub BERT encoder as a trainable Keras 3 layer that carries its module inside every saved model.
 
-`hub.KerasLayer` belongs to Keras 2: in a Keras 3 model it has no trainable weight (tensorflow/hub#903, #920). Here a Keras
-layer adopts the variables of the loaded module as its own weights, so that `fit`, checkpoints, `.keras` files and exports
-treat them like those of any layer.
+`hub.KerasLayer` belongs to Keras 2: in a Keras 3 model it has no trainable weight (tensorflow/hub#903, #920). Here a
+Keras layer adopts the variables of the loaded module as its own weights, so that `fit`, checkpoints, `.keras` files and
+exports treat them like those of any layer.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def resolve_encoder(handle: str) -> str:
     """The local SavedModel folder that `handle` stands for.
 
     Args:
-        handle: a name of `emotion_tf.weights`, a local SavedModel folder, or a tfhub.dev / Kaggle URL, which is downloaded
-            into `$TFHUB_CACHE_DIR` (by default `tfhub` inside the project's cache).
+        handle: a name of `emotion_tf.weights`, a local SavedModel folder, or a tfhub.dev / Kaggle URL, which is
+            downloaded into `$TFHUB_CACHE_DIR` (by default `tfhub` inside the project's cache).
 
     Raises:
-        UserError: the weights are not fetched; the folder holds no SavedModel; the URL cannot be reached; none of the three.
+        UserError: the weights are not fetched; the folder holds no SavedModel; the URL cannot be reached; none of the
+            three.
     """
     if weights.is_name(handle):
         found = weights.find(handle)
@@ -58,7 +59,11 @@ def resolve_encoder(handle: str) -> str:
 def _check_folder(folder: str, handle: str) -> str:
     if Path(folder, _GRAPH_FILE).is_file():
         return folder
-    what = "a TF1 hub module, which TensorFlow 2 cannot train" if Path(folder, "tfhub_module.pb").exists() else "no TF2 module"
+    what = (
+        "a TF1 hub module, which TensorFlow 2 cannot train"
+        if Path(folder, "tfhub_module.pb").exists()
+        else "no TF2 module"
+    )
     raise UserError(f"Encoder {handle!r} holds {what}: there is no {_GRAPH_FILE} in {folder}.")
 
 
@@ -116,9 +121,9 @@ def inspect_module(module: Any, handle: str) -> Interface:
     """
     if not callable(module):
         raise UserError(f"Encoder {handle!r} is not a BERT encoder: its SavedModel cannot be called (no __call__).")
-    spec = [tf.TensorSpec((None, None), tf.int32, name=name) for name in INPUT_NAMES]
     call = module.__call__
-    for inputs, kind in ((dict(zip(INPUT_NAMES, spec, strict=True)), "dict"), (spec, "list")):
+    for kind in ("dict", "list"):
+        inputs = _input_spec(kind)
         traces = {mode: trace for mode in (False, True) if (trace := _trace(call, inputs, training=mode))}
         trace = traces.get(False) or traces.get(True) or _trace(call, inputs)
         if trace:
@@ -126,9 +131,23 @@ def inspect_module(module: Any, handle: str) -> Interface:
             return Interface(kind, tuple(traces), outputs, hidden)
     found = "; ".join(str(f.structured_input_signature) for f in getattr(call, "concrete_functions", [])[:2])
     raise UserError(
-        f"Encoder {handle!r} is not a BERT encoder. Expected int32 inputs {', '.join(INPUT_NAMES)} of shape (None, None). "
-        f"Found: {' '.join(found.split())[:600] or 'no signature'}"
+        f"Encoder {handle!r} is not a BERT encoder. Expected int32 inputs {', '.join(INPUT_NAMES)} of shape "
+        f"(None, None). Found: {' '.join(found.split())[:600] or 'no signature'}"
     )
+
+
+def trace_module(module: Any, interface: Interface) -> None:
+    """Fixes the traces for any batch and length, before TensorFlow makes one per shape.
+
+    Those would be optimised for their shape: slower to get, and different in the last bit from one load to the next.
+    """
+    for keywords in [{"training": mode} for mode in interface.modes] or [{}]:
+        module.__call__.get_concrete_function(_input_spec(interface.inputs), **keywords)
+
+
+def _input_spec(kind: str) -> Any:
+    spec = {name: tf.TensorSpec((None, None), tf.int32, name=name) for name in INPUT_NAMES}
+    return spec if kind == "dict" else list(spec.values())
 
 
 def _trace(call: Any, inputs: Any, **training: bool) -> Any:
@@ -144,14 +163,18 @@ def _inspect_outputs(outputs: Any, handle: str) -> tuple[str, int]:
         kind, pair = "dict", [outputs[name] for name in OUTPUT_NAMES]
     else:
         kind, pair = "tuple", outputs
-    if isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(x, (tf.Tensor, tf.TensorSpec)) for x in pair):
+    if (
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and all(isinstance(x, (tf.Tensor, tf.TensorSpec)) for x in pair)
+    ):
         pooled, sequence = pair
         if (pooled.shape.rank, sequence.shape.rank) == (2, 3) and pooled.shape[-1] == sequence.shape[-1] is not None:
             return kind, int(pooled.shape[-1])
     found = tf.nest.map_structure(lambda x: getattr(x, "shape", x), outputs)
     raise UserError(
-        f"Encoder {handle!r} is not a BERT encoder. Expected outputs pooled_output (B, H) and sequence_output (B, L, H). "
-        f"Found: {' '.join(str(found).split())[:400]}"
+        f"Encoder {handle!r} is not a BERT encoder. Expected outputs pooled_output (B, H) and sequence_output "
+        f"(B, L, H). Found: {' '.join(str(found).split())[:400]}"
     )
 
 
@@ -169,13 +192,13 @@ class HubEncoder(keras.layers.Layer):
     Input: dict of `input_word_ids`, `input_mask`, `input_type_ids`, int32 (B, L).
     Output: dict of `pooled_output` float32 (B, H) and `sequence_output` float32 (B, L, H).
 
-    It computes in float32 whatever the global policy: a policy does not reach inside a SavedModel. While `trainable` is False
-    the module runs as in inference (no dropout), like `hub.KerasLayer`. Changing `layer.trainable` takes effect at the next
-    `compile`, and never makes trainable what the module itself says is not.
+    It computes in float32 whatever the global policy: a policy does not reach inside a SavedModel. While `trainable` is
+    False the module runs as in inference (no dropout), like `hub.KerasLayer`. Changing `layer.trainable` takes effect
+    at the next `compile`, and never makes trainable what the module itself says is not.
 
     A `.keras` file holds the module's graph and assets, and its weights once: the handle may be gone. Loading runs that
-    graph, so load only models you trust. Load with `compile=False`: the optimizer of a compiled file would look for variables
-    from before the module was there.
+    graph, so load only models you trust. Load with `compile=False`: the optimizer of a compiled file would look for
+    variables from before the module was there.
 
     Args:
         handle: a local SavedModel folder (see `resolve_encoder`).
@@ -210,7 +233,7 @@ class HubEncoder(keras.layers.Layer):
             raise UserError(f"Encoder {handle!r} has no trainable variables. Freeze it: --text.train-encoder false")
         prefix = str(Path(handle, "variables", "variables"))
         tf.train.Checkpoint(root=holder.module).read(prefix).assert_existing_objects_matched()
-        self._module_config = {
+        config: dict[str, Any] = {
             "sha256": hashlib.sha256(self._files[_GRAPH_FILE]).hexdigest(),
             "interface": asdict(interface),
             "variables": [
@@ -218,12 +241,13 @@ class HubEncoder(keras.layers.Layer):
                 for name, v in variables.items()
             ],
         }
+        self._module_config = config
         self._interface = interface
         self._create_weights()
         self._adopt(holder, keep_values=False)
 
     def _prepare(self, module: dict[str, Any]) -> None:
-        """From a configuration: the weights now, the module from the handle if that is still the same, else from `load_assets`."""
+        """From a configuration: weights now; the module from an unchanged handle, else in `load_assets`."""
         self._module_config = module
         self._interface = Interface(**{**module["interface"], "modes": tuple(module["interface"]["modes"])})
         self._create_weights()
@@ -239,7 +263,7 @@ class HubEncoder(keras.layers.Layer):
         ]
 
     def _adopt(self, holder: _Holder, keep_values: bool) -> None:
-        """Points every weight of the layer at the module's variable, after copying the weight's value into it if asked to."""
+        """Points every weight of the layer at the module's variable; `keep_values` first copies the weight's value."""
         variables = module_variables(holder.module)
         expected = {entry["name"]: tuple(entry["shape"]) for entry in self._module_config["variables"]}
         if {name: tuple(v.shape) for name, v in variables.items()} != expected:
@@ -249,13 +273,14 @@ class HubEncoder(keras.layers.Layer):
                 variable.assign(weight.numpy())
             # Private, and the only way: Keras 3 copies any variable it is given through a public door.
             weight._value = variable
+        trace_module(holder.module, self._interface)
         self._holder = holder
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Runs the module; see the class for shapes. `training` is a Python bool."""
         if self._holder is None:
             raise ValueError(
-                f"Layer {self.name!r} has no module: {self.handle!r} is gone and no .keras file was loaded into the layer."
+                f"Layer {self.name!r} has no module: {self.handle!r} is gone, and no .keras file was loaded."
             )
         arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
         if self._interface.inputs == "list":
@@ -279,13 +304,23 @@ class HubEncoder(keras.layers.Layer):
 
     def reseed(self, seed: int) -> bool:
         """Sets the dropout seed of a module that has one (ours); False for a module whose dropout cannot be steered."""
-        found = [w for w, e in zip(self._adopted, self._module_config["variables"], strict=True) if e["name"] == "dropout_seed"]
+        found = [
+            w
+            for w, e in zip(self._adopted, self._module_config["variables"], strict=True)
+            if e["name"] == "dropout_seed"
+        ]
         for weight in found:
             weight.assign(seed)
         return bool(found)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "handle": self.handle, "trainable": self.trainable, "module": self._module_config}
+        """The handle, and what is needed to make the weights without it."""
+        return {
+            **super().get_config(),
+            "handle": self.handle,
+            "trainable": self.trainable,
+            "module": self._module_config,
+        }
 
     def save_assets(self, inner_path: str) -> None:
         """Keras writes the weights; this adds the module's graph and assets."""
@@ -335,7 +370,7 @@ def module_variables(module: Any) -> dict[str, tf.Variable]:
 
 
 def trainable_ids(module: Any, variables: Mapping[str, tf.Variable]) -> set[int]:
-    """Ids of the variables the module declares trainable: its (maybe nested) list, or without one each variable's own flag."""
+    """Ids of the variables declared trainable: by the module's (maybe nested) list, else by each variable's flag."""
     declared = getattr(module, "trainable_variables", None)
     if declared is None:
         return {id(v) for v in variables.values() if v.trainable}
@@ -357,7 +392,7 @@ def load_vocabulary(path: str) -> tuple[list[str], bool]:
     """
     module = load_graph(read_module_files(_check_folder(path, path))).module
     asset = getattr(module, "vocab_file", None)
-    inside = Path(asset.asset_path.numpy().decode()).name if hasattr(asset, "asset_path") else "vocab.txt"
+    inside = "vocab.txt" if asset is None else Path(asset.asset_path.numpy().decode()).name
     file = Path(path, "assets", inside)
     if not file.is_file():
         raise UserError(f"Encoder {path!r} carries no vocabulary: neither `vocab_file` nor assets/vocab.txt.")

@@ -94,6 +94,7 @@ class Trainer:
             self.model.input, self.spec.face_size, None, self.words, text.max_tokens, text.max_words
         )
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.infer = inference(self.model)
         self.say(_parameters(self.model, self.config))
 
     def fit(self) -> None:
@@ -149,12 +150,14 @@ class Trainer:
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
         data = pipeline.train_batches(self.train_paths, self.preprocess, train.batch_size, order, self.config.face.augment)
-        data = data.take(self.steps)
+        data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":
             data = data.map(self._weigh)
         progress = EpochProgress(epoch, train.epochs, self.steps, train.batch_size)
         try:
-            fitted = self.model.fit(data, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[progress]).history
+            fitted = self.model.fit(
+                data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=[progress]
+            ).history
         finally:
             progress.bar.stop()
         fit_seconds = time.monotonic() - began
@@ -163,7 +166,7 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         data = pipeline.eval_batches(self.dev_paths, self.preprocess, 2 * self.config.train.batch_size)
-        logits, label, weight = collect(self.model, data)
+        logits, label, weight = collect(self.infer, data)
         predicted = logits.argmax(axis=1)
         return {
             "dev_loss": float(self.loss(label, logits, sample_weight=weight)),
@@ -219,10 +222,17 @@ class Trainer:
         return int(np.argmax(list(self.info["splits"]["train"]["per_class"].values())))
 
 
-def collect(model: keras.Model, data: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inference(model: keras.Model) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """Inputs to logits, traced once for batches of every length."""
+    spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in model.input.items()}
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec])
+
+
+def collect(
+    infer: Callable[[dict[str, tf.Tensor]], tf.Tensor], data: tf.data.Dataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits (N, C), labels (N,) and weights (N,) of a data set, in its order."""
-    step = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    batches = [(step(inputs).numpy(), label.numpy(), weight.numpy()) for inputs, label, weight in data]
+    batches = [(infer(inputs).numpy(), label.numpy(), weight.numpy()) for inputs, label, weight in data]
     logits, label, weight = (np.concatenate(column) for column in zip(*batches, strict=True))
     return logits, label, weight
 
@@ -249,7 +259,7 @@ def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> tu
             raise UserError(f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected {getattr(run.spec, name)!r}. Prepare it as the run's data was.")
     paths = pipeline.split_files(data, info, split)
     model = run.model
-    logits, label, weight = collect(model, pipeline.eval_batches(paths, run.preprocessor(model), 64))
+    logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))
     probabilities = np.asarray(tf.nn.softmax(logits))
     numbers = metrics(label, probabilities, run.labels, run.majority, weight)
     return probabilities, list(pipeline.read_rows(paths)), numbers

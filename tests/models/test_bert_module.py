@@ -191,6 +191,4 @@ def test_minilm_gives_the_published_similarities(tmp_path, monkeypatch):
     monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
     path = weights.fetch("minilm", bert_module.convert_minilm)
     found = bert_module.reference_similarity(path, path / "assets/vocab.txt")
-    np.testing.assert_allclose(
-        found, [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]], atol=1e-3
-    )
+    np.testing.assert_allclose(found, [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]], atol=1e-3)

@@ -53,9 +53,15 @@ class Foreign(tf.Module):
         return tf.reduce_mean(sequence, axis=1), sequence
 
 
+class Root(tf.Module):
+    """A module whose list of trainable variables is a plain attribute, as in TF-Hub's."""
+
+    trainable_variables = None
+
+
 def save_foreign(path, function, specs, **attributes):
     """Saves a Foreign module whose __call__ is `function(module, ...)`, traced with each of `specs`."""
-    module, root = Foreign(), tf.train.Checkpoint()
+    module, root = Foreign(), Root()
     root.__call__ = tf.function(lambda *args, **kwargs: function(module, *args, **kwargs))
     for args, kwargs in specs:
         root.__call__.get_concrete_function(*args, **kwargs)
@@ -75,9 +81,10 @@ def classifier(encoder):
     return keras.Model(inputs, keras.layers.Dense(3, name="logits")(joined))
 
 
-def compiled(model):
+def compiled(model, eager=True):
+    """Ready to train; eager, because a graph of the training step takes longer to make than all its uses here."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(1e-2, clipnorm=1.0), loss, jit_compile=False)
+    model.compile(keras.optimizers.AdamW(1e-2, clipnorm=1.0), loss, jit_compile=False, run_eagerly=eager)
     return model
 
 
@@ -92,7 +99,7 @@ def changed(before, after):
 @pytest.fixture(scope="module")
 def trained(bert):
     """A model after one step of AdamW, with the encoder's weights before it."""
-    model = compiled(classifier(HubEncoder(bert, name="encoder")))
+    model = compiled(classifier(HubEncoder(bert, name="encoder")), eager=False)
     before = values(model.get_layer("encoder"))
     model.fit(batch(), LABELS, batch_size=4, verbose=0)
     return model, before
@@ -103,7 +110,9 @@ def test_keras_still_lets_a_weight_be_pointed_at_a_variable():
     layer = keras.layers.Layer()
     weight = layer.add_weight(shape=(2,), initializer="zeros", name="w")
     variable = tf.Variable([1.0, 2.0])
-    assert isinstance(weight._value, tf.Variable), "keras.Variable._value is no longer the tf.Variable: see HubEncoder._adopt"
+    assert isinstance(weight._value, tf.Variable), (
+        "keras.Variable._value is no longer the tf.Variable: see HubEncoder._adopt"
+    )
     weight._value = variable
     weight.assign([3.0, 4.0])
     assert weight.value is variable and variable.numpy().tolist() == [3.0, 4.0]
@@ -124,7 +133,7 @@ def test_outputs_equal_those_of_the_module(bert):
     found = encoder(inputs)
     assert set(found) == {"pooled_output", "sequence_output"}
     for name in found:
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
     spec = encoder.compute_output_spec({k: keras.KerasTensor((None, 6), "int32") for k in INPUT_NAMES})
     assert spec["pooled_output"].shape == (None, 16) and spec["sequence_output"].shape == (None, 6, 16)
 
@@ -146,24 +155,6 @@ def test_frozen_is_bit_identical_and_can_be_unfrozen_and_frozen_again(bert):
     assert changed(after, values(encoder)) == set()
 
 
-def test_same_seed_trains_to_the_same_bits(bert):
-    def run(seed):
-        keras.utils.set_random_seed(1)
-        encoder = HubEncoder(bert, name="encoder")
-        assert encoder.reseed(seed)
-        model = compiled(classifier(encoder))
-        for _ in range(2):
-            model.train_on_batch(batch(), LABELS)
-        return values(encoder)
-
-    tf.config.experimental.enable_op_determinism()
-    try:
-        first, again, other = run(5), run(5), run(6)
-    finally:
-        tf.config.experimental.disable_op_determinism()
-    assert changed(first, again) == set() and "layer_0.attention.qkv.kernel" in changed(first, other)
-
-
 def test_checkpoint_holds_the_encoder_and_its_dropout(trained, bert, tmp_path):
     model, _ = trained
     model.save_weights(tmp_path / "a.weights.h5")
@@ -174,7 +165,7 @@ def test_checkpoint_holds_the_encoder_and_its_dropout(trained, bert, tmp_path):
 
 
 FRESH = """
-import sys, json, numpy as np, keras, emotion_tf.models.hub_encoder
+import sys, numpy as np, tensorflow as tf, keras, emotion_tf.models.hub_encoder
 inputs = dict(np.load(sys.argv[1] + "/inputs.npz"))
 model = keras.saving.load_model(sys.argv[1] + "/a.keras", compile=False)
 assert len(model.get_layer("encoder").trainable_weights) == int(sys.argv[2])
@@ -182,9 +173,21 @@ model.save(sys.argv[1] + "/b.keras")
 again = keras.saving.load_model(sys.argv[1] + "/b.keras", compile=False)
 archive = keras.export.ExportArchive()
 archive.track(again)
-archive.add_endpoint("serve", lambda x: again(x, training=False), [{k: keras.InputSpec(shape=(None, None), dtype="int32", name=k) for k in inputs}])
+spec = {k: keras.InputSpec(shape=(None, None), dtype="int32", name=k) for k in inputs}
+archive.add_endpoint("serve", lambda x: again(x, training=False), [spec])
 archive.write_out(sys.argv[1] + "/export", verbose=False)
 np.savez(sys.argv[1] + "/outputs.npz", first=model(inputs), again=again(inputs))
+
+# Training from the same seed gives the same bits, from another seed others.
+tf.config.experimental.enable_op_determinism()
+encoder, start, ends = again.get_layer("encoder"), again.get_weights(), []
+for seed in (5, 5, 6):
+    again.set_weights(start)
+    assert encoder.reseed(seed)
+    again.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    again.train_on_batch(inputs, np.ones((4, 3)))
+    ends.append(encoder.get_weights()[0])
+assert np.array_equal(ends[0], ends[1]) and not np.array_equal(ends[0], ends[2])
 """
 
 
@@ -294,7 +297,9 @@ def test_modules_that_are_no_encoders_say_what_was_found(tmp_path):
     text = save_foreign(tmp_path / "a", lambda m, x: tf.strings.length(x), [((tf.TensorSpec((None,), tf.string),), {})])
     with pytest.raises(UserError, match=r"Expected int32 inputs.*Found: .*string"):
         HubEncoder(text)
-    pooled = save_foreign(tmp_path / "b", lambda m, x: {"pooled_output": dict_outputs(m, x)["default"]}, [((DICT,), {})])
+    pooled = save_foreign(
+        tmp_path / "b", lambda m, x: {"pooled_output": dict_outputs(m, x)["default"]}, [((DICT,), {})]
+    )
     with pytest.raises(UserError, match=r"Expected outputs.*Found: .*pooled_output"):
         HubEncoder(pooled)
     tf.saved_model.save(Foreign(), str(tmp_path / "c"))
@@ -354,7 +359,9 @@ def test_remote_handle_is_downloaded_once_into_the_cache(server, cache, bert):
     url, asked = server
     path = resolve_encoder(f"{url}/good/1")
     assert path.startswith(str(cache / "tfhub")) and resolve_encoder(f"{url}/good/1") == path and len(asked) == 1
-    np.testing.assert_array_equal(HubEncoder(path)(batch())["pooled_output"], HubEncoder(bert)(batch())["pooled_output"])
+    np.testing.assert_array_equal(
+        HubEncoder(path)(batch())["pooled_output"], HubEncoder(bert)(batch())["pooled_output"]
+    )
 
 
 @pytest.mark.parametrize(("path", "said"), [("/absent", "404"), ("/page", "valid module")])
@@ -375,7 +382,7 @@ def test_local_handles(bert, tmp_path, cache):
     (tmp_path / "tfhub_module.pb").write_text("")
     with pytest.raises(UserError, match="TF1"):
         resolve_encoder(str(tmp_path))
-    with pytest.raises(UserError, match="python main.py weights fetch minilm"):
+    with pytest.raises(UserError, match=r"python main\.py weights fetch minilm"):
         resolve_encoder("minilm")
     with pytest.raises(UserError, match="Did you mean 'minilm'"):
         resolve_encoder("minilmm")

@@ -1,0 +1,91 @@
+"""One small data set, one tiny real hub encoder and two small trained runs, shared by the whole session."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+FACE_SIZE = 32
+
+
+@pytest.fixture(scope="session")
+def manifest_path(tmp_path_factory):
+    """A demo manifest with its pictures: about 240 utterances."""
+    from emotion_tf.data.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("manifest")
+    write_demo(folder, 240, seed=0, face_size=FACE_SIZE)
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def dataset(manifest_path, tmp_path_factory):
+    """The same as TFRecords with a learned word-piece vocabulary. Not to be changed: copy it."""
+    from emotion_tf.data import manifest, records
+    from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
+    from emotion_tf.labels import MELD_EMOTIONS
+
+    rows = manifest.read_manifest(manifest_path, MELD_EMOTIONS)
+    pieces = WordPieceTokenizer(learn_vocabulary([r.utterance for r in rows if r.split == "train"], 300), True)
+    out = tmp_path_factory.mktemp("tfrecords") / "tiny"
+    records.write_dataset(rows, out, records.PrepareOptions(MELD_EMOTIONS, FACE_SIZE, 3, "learned"), pieces)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(dataset, tmp_path_factory):
+    """A real TF-Hub SavedModel: a BERT of two layers and 16 units with the data set's vocabulary."""
+    from emotion_tf.data.tokenizer import read_vocabulary
+    from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
+
+    config = BertConfig(len(read_vocabulary(dataset / "vocab.txt")), 16, layers=1, heads=2, intermediate=16, positions=64)
+    path = tmp_path_factory.mktemp("hub") / "tiny_bert"
+    save_bert(BertModule(config, dataset / "vocab.txt", seed=1), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def small_config(dataset):
+    """GRU + CNN of a few units: an epoch takes a second."""
+    return Config(
+        data=str(dataset),
+        text=TextConfig(word_dim=8, gru_units=8),
+        face=FaceConfig(cnn_filters=(4, 8)),
+        fusion=FusionConfig(dense_units=(8,)),
+        train=TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3),
+    )
+
+
+@pytest.fixture(scope="session")
+def bert_config(small_config, tiny_bert):
+    """The same with a BERT branch beside the GRU."""
+    text = dataclasses.replace(small_config.text, branches=("bert", "gru"), encoder=tiny_bert)
+    return dataclasses.replace(small_config, text=text)
+
+
+def train_run(config, path, encoder=None, say=lambda line: None):
+    """Trains a run into `path` as the command line does."""
+    from emotion_tf.data import records
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import Trainer
+
+    trainer = Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say)
+    trainer.start("pytest")
+    trainer.fit()
+    return trainer
+
+
+@pytest.fixture(scope="session")
+def bert_run(bert_config, tiny_bert, tmp_path_factory):
+    """A finished run with BERT + GRU and CNN."""
+    from emotion_tf.training.run_folder import RunFolder
+
+    path = tmp_path_factory.mktemp("runs") / "bert"
+    train_run(bert_config, path, tiny_bert)
+    return RunFolder(path)
