@@ -77,9 +77,9 @@ def prepare_demo(
 def _prepare(
     path: Path, out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool, extra: dict[str, Any]
 ) -> None:
-    for name, value, least in (("--face-size", face_size, 8), ("--context", context, 0)):
-        if value < least:
-            raise UserError(f"Invalid `{name}`. Expected at least {least}. Received: {value}.")
+    for name, value, least, most in (("--face-size", face_size, 8, 1024), ("--context", context, 0, 1000)):
+        if not least <= value <= most:
+            raise UserError(f"Invalid `{name}`. Expected a number from {least} to {most}. Received: {value}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
     from rich.progress import track

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
@@ -63,21 +63,38 @@ def one_line(box: str) -> str:
 
 
 def _booleans(args: Sequence[str]) -> list[str]:
-    """`--x true` as tyro wants it, and `--x` alone for true."""
-    flags = {"--resume", "--overwrite", "--smoke"}
+    """`--x true` and `--x=true` as tyro wants it, and `--resume` alone for true."""
+    switches = _FLAGS | _switches(Config)
     made: list[str] = []
     for i, arg in enumerate(args):
-        made.append(arg.capitalize() if arg in ("true", "false") and made and made[-1].startswith("--") else arg)
+        option, equals, value = arg.partition("=")
+        if option.replace("_", "-") in switches and equals:
+            made += [option, value.capitalize()]
+            continue
+        is_value = i > 0 and args[i - 1].replace("_", "-") in switches
+        made.append(arg.capitalize() if is_value and arg.lower() in ("true", "false") else arg)
         following = args[i + 1].lower() if i + 1 < len(args) else ""
-        if arg in flags and following not in ("true", "false"):
+        if arg in _FLAGS and following not in ("true", "false"):
             made.append("True")
     return made
+
+
+_FLAGS = {"--resume", "--overwrite", "--smoke"}
+
+
+def _switches(kind: Any, prefix: str = "--") -> set[str]:
+    """The options of a configuration that are true or false."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(kind).items():
+        option = prefix + name.replace("_", "-")
+        found |= _switches(hint, f"{option}.") if dataclasses.is_dataclass(hint) else {option} if hint is bool else set()
+    return found
 
 
 def train_arguments(args: Sequence[str]) -> TrainArguments:
     """Arguments of `train`: --preset, --config or the resumed run give the configuration that the others change."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--preset", default="demo")
+    early.add_argument("--preset")
     early.add_argument("--config")
     early.add_argument("--name")
     early.add_argument("--resume", nargs="?", const="true", default="false")
@@ -85,7 +102,9 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
         known, _ = early.parse_known_args(list(args))
     except argparse.ArgumentError as error:
         raise UserError(f"{error}.") from None
-    start = configuration.preset(known.preset)
+    start = configuration.preset(known.preset or "demo")
+    if known.name is not None:
+        check_name(known.name)
     resume = known.resume.lower() != "false"
     run = None
     if resume:
@@ -94,11 +113,21 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     elif known.config:
         start = configuration.read_config(Path(known.config))
     found: TrainArguments = parse(TrainArguments, args, "main.py train", default=TrainArguments(config=start))
+    if found.smoke:
+        found = dataclasses.replace(found, config=configuration.smoke(found.config))
     if run is not None:
-        if found.config != start:
-            raise UserError(f"--resume goes on with the configuration of {run}. Received other options; leave them away, or train anew.")
+        if found.config != start or found.overwrite or known.preset or known.config:
+            raise UserError(
+                f"--resume goes on with the configuration of {run}. Received other options; leave them away, or train anew."
+            )
         found = dataclasses.replace(found, name=run.name)
-    return dataclasses.replace(found, config=configuration.smoke(found.config)) if found.smoke else found
+    return found
+
+
+def check_name(name: str) -> None:
+    """Raises UserError unless `name` is one folder inside saved_models/: --overwrite removes what it names."""
+    if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+        raise UserError(f"Invalid `--name`. Expected the name of a folder in {RUNS}/, without a path. Received: {name!r}.")
 
 
 def newest_unfinished() -> Path:

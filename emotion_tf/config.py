@@ -125,15 +125,20 @@ class Config:
         _one_of("text.pooling", self.text.pooling, TEXT_POOLINGS)
         _one_of("face.weights", self.face.weights, FACE_WEIGHTS)
         _one_of("train.class_weights", self.train.class_weights, CLASS_WEIGHTS)
-        for part, names in _POSITIVE.items():
+        for part, names in _AT_LEAST_ONE.items():
             for name in names:
-                _number(f"{part}.{name}", getattr(getattr(self, part), name), 1 if name != "learning_rate" else 0)
+                _number(f"{part}.{name}", getattr(getattr(self, part), name), 1)
+        _number("text.max_tokens", self.text.max_tokens, 3)  # [CLS], a word piece, [SEP]
+        for name in ("learning_rate", "clip_norm"):
+            _number(f"train.{name}", getattr(self.train, name), 0, open_below=True)
         for part in ("text", "face", "fusion"):
             _share(f"{part}.dropout", getattr(self, part).dropout)
         for name in ("pretrained_rate", "warmup"):
             _share(f"train.{name}", getattr(self.train, name), closed=True)
         for name in ("weight_decay", "freeze_epochs", "steps_per_epoch", "seed"):
             _number(f"train.{name}", getattr(self.train, name), 0)
+        if self.train.seed >= 2**32:
+            raise UserError(f"Invalid `train.seed`. Expected a number below 2**32. Received: {self.train.seed}.")
         for name, units in (("face.cnn_filters", self.face.cnn_filters), ("fusion.dense_units", self.fusion.dense_units)):
             for unit in units:
                 _number(name, unit, 1)
@@ -156,10 +161,11 @@ class Config:
         return self.uses_text and "bert" in self.text.branches
 
 
-_POSITIVE = {
-    "text": ("max_tokens", "max_words", "vocabulary_size", "word_dim", "gru_units"),
-    "train": ("epochs", "batch_size", "learning_rate", "patience", "clip_norm"),
+_AT_LEAST_ONE = {
+    "text": ("max_words", "vocabulary_size", "word_dim", "gru_units"),
+    "train": ("epochs", "batch_size", "patience"),
 }
+
 
 def to_json(config: Config) -> str:
     """The text of `config.json`."""
@@ -216,10 +222,10 @@ def _branches(name: str, values: tuple[str, ...], valid: tuple[str, ...]) -> Non
         raise UserError(f"Invalid `{name}`. Expected one or more different of: {', '.join(valid)}. Received: {list(values)}.")
 
 
-def _number(name: str, value: float, least: float) -> None:
-    good = least <= value < float("inf") and not (name == "train.learning_rate" and value == 0)
-    if not good:
-        raise UserError(f"Invalid `{name}`. Expected a finite number {'above' if 'rate' in name else 'of at least'} {least}. Received: {value}.")
+def _number(name: str, value: float, least: float, open_below: bool = False) -> None:
+    if not least <= value < float("inf") or (open_below and value == least):
+        rule = "above" if open_below else "of at least"
+        raise UserError(f"Invalid `{name}`. Expected a finite number {rule} {least}. Received: {value}.")
 
 
 def _share(name: str, value: float, closed: bool = False) -> None:

@@ -49,7 +49,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}. The file is unchanged; make room or choose another place.") from None
+        raise UserError(f"Cannot write {path}: {error.strerror or error}. The file is unchanged; make room or choose another place.") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emotion_tf.errors import UserError
+from emotion_tf.errors import UserError, nearest
 
 MELD_EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 EMORYNLP_EMOTIONS = ("neutral", "joyful", "peaceful", "powerful", "scared", "mad", "sad")
@@ -21,6 +21,6 @@ def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() == label != "" for label in labels):
         raise UserError(
             f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different names. "
-            f"Received: {' '.join(names)!r}."
+            f"Received: {' '.join(names)!r}.{nearest(names[0], LABEL_SETS) if len(names) == 1 else ''}"
         )
     return labels

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -10,7 +9,6 @@ import pytest
 
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
-ROOT = Path(__file__).resolve().parent.parent
 FACE_SIZE = 32
 
 
@@ -69,22 +67,11 @@ def bert_config(small_config, tiny_bert):
     return dataclasses.replace(small_config, text=text)
 
 
-def train_run(config, path, encoder=None, say=lambda line: None):
-    """Trains a run into `path` as the command line does."""
-    from emotion_tf.data import records
-    from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
-
-    trainer = Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say)
-    trainer.start("pytest")
-    trainer.fit()
-    return trainer
-
-
 @pytest.fixture(scope="session")
 def bert_run(bert_config, tiny_bert, tmp_path_factory):
     """A finished run with BERT + GRU and CNN."""
     from emotion_tf.training.run_folder import RunFolder
+    from helpers import train_run
 
     path = tmp_path_factory.mktemp("runs") / "bert"
     train_run(bert_config, path, tiny_bert)

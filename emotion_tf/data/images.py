@@ -76,15 +76,14 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _square(pixels: np.ndarray, size: int) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    if height != width:
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        pixels = cv2.copyMakeBorder(
-            pixels, top, side - height - top, left, side - width - left, cv2.BORDER_REPLICATE
-        )
-    shrinks = pixels.shape[0] > size
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # resized before it is padded: a strip of 1 x 60,000 pixels must not become 10 GB
+    side = max(pixels.shape[:2])
+    height, width = (max(1, round(length * size / side)) for length in pixels.shape[:2])
+    if side != size:
+        shrinks = side > size
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    top, left = (size - height) // 2, (size - width) // 2
+    return cv2.copyMakeBorder(pixels, top, size - height - top, left, size - width - left, cv2.BORDER_REPLICATE)
 
 
 def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:

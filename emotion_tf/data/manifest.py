@@ -14,6 +14,7 @@ from emotion_tf.errors import UserError, nearest
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
 NOT_A_VALUE = {"nan", "NaN", "NAN"}
+LARGEST_WEIGHT = 1e9  # far inside of float32, which the records keep
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             _check_header(path, header)
             for cells in reader:
                 where = f"{path}: line {reader.line_num}"
+                if not cells:  # a blank line, as editors leave them at the end
+                    continue
+                if any("\0" in cell for cell in cells):
+                    raise UserError(f"{where}: A NUL byte in the row. Expected text. Save the table as UTF-8.")
                 if len(cells) != len(header or ()):
                     raise UserError(
                         f"{where}: Expected {len(header or ())} cells as in the header. Received: {len(cells)}. "
@@ -81,11 +86,26 @@ def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     )
                 yield where, dict(zip(header or (), cells, strict=True))
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start}: Expected UTF-8. Received: {error.object[error.start:error.start + 1]!r}. Save the table as UTF-8.") from None
+        byte = error.object[error.start : error.start + 1]
+        raise UserError(
+            f"{path}: line {_undecodable_line(path)}: Expected UTF-8. Received: {byte!r}. Save the table as UTF-8."
+        ) from None
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: Not a CSV table: {error}.") from None
+        raise UserError(
+            f"{path}: line {reader.line_num}: Not a CSV table: {error}. Quote cells that hold a comma or a line break."
+        ) from None
     except OSError as error:
         raise UserError(f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(COLUMNS)}.") from None
+
+
+def _undecodable_line(path: Path) -> int:
+    """Where the text ends to be UTF-8: the reader's own error counts from the start of its buffer."""
+    data = path.read_bytes()
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        data = data[: error.start]
+    return data.count(b"\n") + 1
 
 
 def _check_header(path: Path, header: list[str] | None) -> None:
@@ -138,6 +158,6 @@ def _weight(where: str, cell: str) -> float:
         weight = float(cell) if cell.strip() else 1.0
     except ValueError:
         weight = math.nan
-    if not (math.isfinite(weight) and weight >= 0):
-        raise UserError(f"{where}: Invalid weight. Expected a finite number of at least 0. Received: {cell!r}.")
+    if not 0 <= weight <= LARGEST_WEIGHT:
+        raise UserError(f"{where}: Invalid weight. Expected a number from 0 to {LARGEST_WEIGHT:g}. Received: {cell!r}.")
     return weight

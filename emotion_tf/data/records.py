@@ -61,6 +61,8 @@ def write_dataset(
     Raises:
         UserError: a picture that cannot be read, `out` exists, or no room.
     """
+    if out.exists() and overwrite:
+        _check_replaceable(out)
     context = _contexts(rows, options.context)
     info: dict[str, Any] = {
         "schema_version": schema.SCHEMA_VERSION,
@@ -82,9 +84,17 @@ def write_dataset(
                     shards = _write_split(folder, split, members, context, options, pieces, progress)
                     info["splits"][split] = {**_counts(members, options.labels), "shards": shards}
             (folder / INFO).write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
-            raise UserError(f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder.") from None
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder."
+            ) from None
     return info
+
+
+def _check_replaceable(out: Path) -> None:
+    # the folder goes with all that is in it: a slip of the name must not cost someone's pictures
+    if not (out / INFO).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is no data set: there is no {INFO}. --overwrite replaces only a data set. Name another folder.")
 
 
 def _contexts(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], list[manifest.Row]]:
@@ -163,10 +173,12 @@ def read_info(data: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         version = info["schema_version"]
-        _ = info["splits"], info["labels"], info["face_size"], info["max_faces"], info["tokenizer"]["sha256"]
+        _ = info["labels"], info["face_size"], info["max_faces"], info["tokenizer"]["sha256"]
+        for split in info["splits"].values():
+            _ = split["records"], [[shard[key] for key in ("file", "records", "bytes", "sha256")] for shard in split["shards"]]
     except FileNotFoundError:
         raise UserError(f"No data set at {data}: {INFO} is not there. Make one with: python main.py prepare table MANIFEST --out {data}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read {path}: {type(error).__name__}: {error}. Prepare the data set again.") from None
     if version != schema.SCHEMA_VERSION:
         raise UserError(f"{path}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set again with this program.")

@@ -17,7 +17,7 @@ PADDING_ID, UNKNOWN_WORD_ID = 0, 1
 SPECIAL_TOKENS = ("[PAD]", UNKNOWN, CLS, SEP, "[MASK]")
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(tf.Module):
     """BERT's word pieces inside the graph.
 
     Raises:
@@ -25,14 +25,15 @@ class WordPieceTokenizer:
     """
 
     def __init__(self, vocabulary: Sequence[str], lower_case: bool) -> None:
-        self.vocabulary, self.lower_case = list(vocabulary), lower_case
+        super().__init__(name="word_pieces")
+        self.vocabulary, self.lower_case = tuple(vocabulary), lower_case
         missing = [token for token in (CLS, SEP, UNKNOWN) if token not in self.vocabulary]
         twice = [token for token, n in Counter(self.vocabulary).items() if n > 1]
         if missing or twice:
             what = f"without {', '.join(missing)}" if missing else f"with {twice[0]!r} twice"
             raise UserError(f"Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. Received one {what}.")
         self._tokenizer = tf_text.FastBertTokenizer(
-            vocab=self.vocabulary, lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
+            vocab=list(self.vocabulary), lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
         )
         self.cls_id, self.sep_id = self.vocabulary.index(CLS), self.vocabulary.index(SEP)
 
@@ -69,11 +70,12 @@ def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
     return tf.strings.split(text)
 
 
-class WordVocabulary:
+class WordVocabulary(tf.Module):
     """Word ids of the recurrent branch: 0 padding, 1 unknown, then the words by frequency."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
+        super().__init__(name="words")
+        self.words = tuple(words)
         keys = tf.constant(self.words or [""], tf.string)
         first = UNKNOWN_WORD_ID + 1
         values = tf.range(first, first + tf.size(keys, out_type=tf.int64), dtype=tf.int64)
@@ -104,8 +106,10 @@ class WordVocabulary:
 def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
     """A lower-case word-piece vocabulary from the training split, for data that needs no pretrained encoder.
 
-    The algorithm is tensorflow_text's bottom-up word-piece learner.
+    The algorithm is tensorflow_text's bottom-up word-piece learner, which wants at least one character.
     """
+    if not any(utterance.strip() for utterance in utterances):
+        return list(SPECIAL_TOKENS)
     from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
     dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)
@@ -116,9 +120,10 @@ def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
 def read_vocabulary(path: Path) -> list[str]:
     """Reads a `vocab.txt`, one token a line. Raises UserError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the vocabulary {path}: {error}. Expected UTF-8, one token a line.") from None
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:

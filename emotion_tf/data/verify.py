@@ -32,6 +32,13 @@ def verify_shards(data: Path, info: dict[str, Any]) -> None:
             raise UserError(f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(known)} known shards. Remove it.")
     for shard in shards:
         _verify_shard(data / shard["file"], shard)
+    for name, split in info["splits"].items():
+        held = sum(shard["records"] for shard in split["shards"])
+        if held != split["records"]:
+            raise UserError(
+                f"{data / 'dataset_info.json'}: Wrong count: it says {split['records']} records in {name}, "
+                f"its shards hold {held}. {REPAIR}"
+            )
 
 
 def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
@@ -40,7 +47,10 @@ def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
     size = path.stat().st_size
     if size != shard["bytes"] or files.sha256(path) != shard["sha256"]:
         raise UserError(f"{path}: {_diagnose(path, size, shard)}. {REPAIR}")
-    records = sum(1 for _ in _walk(path))
+    try:
+        records = sum(1 for _ in _walk(path))
+    except _Damage as damage:
+        raise UserError(f"{path}: {damage}. {REPAIR}") from None
     if records != shard["records"]:
         raise UserError(f"{path}: Wrong count: dataset_info.json says {shard['records']} records, the shard holds {records}. {REPAIR}")
 

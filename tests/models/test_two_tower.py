@@ -1,0 +1,118 @@
+"""The functional model: its inputs, its towers alone and together, absent faces, saving."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from emotion_tf.config import Config, FaceConfig, TextConfig
+from emotion_tf.errors import UserError
+from emotion_tf.models.face_tower import build_face_tower
+from emotion_tf.models.layers import FirstToken, KerasPreprocess, MaskedMean
+from emotion_tf.models.text_tower import build_text_tower
+from emotion_tf.models.two_tower import build_model, pretrained_layers
+from emotion_tf.schema import DataSpec
+
+SPEC = DataSpec(("a", "b", "c"), face_size=16, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
+TINY = Config(text=TextConfig(word_dim=4, gru_units=4), face=FaceConfig(cnn_filters=(4,)))
+RNG = np.random.default_rng(0)
+
+
+def faces(rows, frames, size=16):
+    return RNG.integers(0, 255, (rows, frames, size, size, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def face_tower():
+    return build_face_tower(FaceConfig(cnn_filters=(4, 8)), 16)
+
+
+@pytest.mark.parametrize(
+    ("towers", "inputs"),
+    [("text", {"word_ids"}), ("face", {"faces", "face_mask"}), ("both", {"word_ids", "faces", "face_mask"})],
+)
+def test_towers_read_only_their_inputs_and_give_one_logit_a_label(towers, inputs):
+    model = build_model(dataclasses.replace(TINY, towers=towers), SPEC, words=10)
+    assert set(model.input) == inputs
+    assert model.output.shape == (None, 3)
+    assert {layer.name for layer in model.layers} >= {f"{t}_tower" for t in ("text", "face") if towers in (t, "both")}
+    assert ("fusion_concat" in {layer.name for layer in model.layers}) == (towers == "both")
+
+
+def test_two_branches_of_text_side_by_side(tiny_bert):
+    config = TextConfig(branches=("bert", "gru"), gru_units=4, word_dim=4)
+    tower = build_text_tower(config, tiny_bert, words=10)
+    assert tower.output.shape == (None, 16 + 2 * 4)
+    frozen = build_text_tower(dataclasses.replace(config, train_encoder=False), tiny_bert, words=10)
+    assert len(frozen.get_layer("bert").trainable_weights) == 0
+    assert len(tower.get_layer("bert").trainable_weights) > 10
+
+
+def test_pretrained_layers_are_the_encoder_only_when_it_is_trained(tiny_bert):
+    text = TextConfig(branches=("bert",), encoder=tiny_bert)
+    config = dataclasses.replace(TINY, towers="text", text=text)
+    model = build_model(config, SPEC, 10, tiny_bert)
+    assert [layer.name for layer in pretrained_layers(model, config)] == ["bert"]
+    frozen = dataclasses.replace(config, text=dataclasses.replace(text, train_encoder=False))
+    assert list(pretrained_layers(model, frozen)) == []
+
+
+def test_padding_frames_change_nothing_and_no_face_is_zero(face_tower):
+    crops = faces(3, 2)
+    mask = np.array([[True, False], [True, True], [False, False]])
+    embedding = face_tower.predict({"faces": crops, "face_mask": mask}, verbose=0)
+    alone = face_tower.predict({"faces": crops[:1, :1], "face_mask": mask[:1, :1]}, verbose=0)
+    np.testing.assert_allclose(embedding[:1], alone, atol=1e-6)
+    second = [face_tower.predict({"faces": crops[1:2, i : i + 1], "face_mask": mask[:1, :1]}, verbose=0) for i in (0, 1)]
+    np.testing.assert_allclose(embedding[1], (second[0] + second[1])[0] / 2, atol=1e-6)
+    assert not embedding[2].any()
+
+
+def test_a_batch_without_any_face_trains_to_finite_weights(face_tower):
+    model = keras.Model(face_tower.input, keras.layers.Dense(3)(face_tower.output))
+    model.compile("sgd", "mse", run_eagerly=True, jit_compile=False)
+    model.train_on_batch({"faces": np.zeros((2, 1, 16, 16, 3), np.uint8), "face_mask": np.zeros((2, 1), bool)}, np.zeros((2, 3)))
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_saved_model_file_gives_the_same_logits(tmp_path):
+    model = build_model(TINY, SPEC, words=10)
+    inputs = {"word_ids": np.array([[2, 3, 0], [4, 1, 5]]), "faces": faces(2, 1), "face_mask": np.array([[True], [False]])}
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)
+    np.testing.assert_array_equal(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0))
+
+
+def test_masked_mean_and_first_token_by_hand():
+    values = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[5.0, 5.0]] * 3], np.float32)
+    mask = np.array([[1, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(MaskedMean()([values, mask]), [[2.0, 3.0], [0.0, 0.0]])
+    np.testing.assert_allclose(FirstToken()(values), [[1.0, 2.0], [5.0, 5.0]])
+
+
+def test_preprocess_is_that_of_keras():
+    picture = faces(1, 1, 32)[0]
+    expected = keras.applications.resnet50.preprocess_input(picture.astype(np.float32).copy())
+    np.testing.assert_allclose(KerasPreprocess()(picture), expected, rtol=1e-6)
+
+
+def test_resnet50_beside_cnn_and_frozen():
+    config = FaceConfig(branches=("resnet50", "cnn"), weights="none", cnn_filters=(4,), train_backbone=False)
+    tower = build_face_tower(config, 32)
+    assert tower.get_layer("resnet50").trainable_weights == []
+    embedding = tower(({"faces": faces(2, 1, 32), "face_mask": np.array([[True], [False]])}), training=False)
+    assert embedding.shape == (2, 2048 + 16)
+    assert np.asarray(embedding)[0].any()
+
+
+def test_resnet50_refuses_small_crops_and_names_the_ways_out_without_a_network(monkeypatch):
+    with pytest.raises(UserError, match="16 px are too small for resnet50"):
+        build_face_tower(FaceConfig(branches=("resnet50",), weights="none"), 16)
+
+    def no_network(**_):
+        raise Exception("URL fetch failure on https://example.invalid: None -- Connection refused")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", no_network)
+    with pytest.raises(UserError, match=r"ImageNet weights.*--face\.weights none"):
+        build_face_tower(FaceConfig(branches=("resnet50",)), 32)

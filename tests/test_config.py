@@ -1,0 +1,273 @@
+"""The configuration as JSON and as the command line of `train`: what goes in comes out, and faults are one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from emotion_tf import cli, config
+from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
+from emotion_tf.errors import UserError
+
+UNUSUAL = Config(
+    data="tfrecords/Mañana 'x'",
+    towers="text",
+    text=TextConfig(branches=("gru", "bert"), encoder="https://tfhub.dev/a/1", train_encoder=False, pooling="cls"),
+    face=FaceConfig(branches=("resnet50", "cnn"), weights="none", cnn_filters=(4,), augment=False),
+    fusion=FusionConfig(dense_units=(), dropout=0.0),
+    train=TrainConfig(learning_rate=3e-5, clip_norm=0.5, class_weights="balanced", seed=2**32 - 1, deterministic=True),
+)
+
+
+def fault(call, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = " ".join(str(caught.value).split())
+    assert message == str(caught.value)
+    return message
+
+
+def changed(path: Path, edit) -> Path:
+    """A config.json with one edit."""
+    values = json.loads(config.to_json(Config()))
+    edit(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("made", [UNUSUAL, *config.PRESETS.values(), config.smoke(UNUSUAL)])
+def test_config_json_round_trip(made, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json(made), encoding="utf-8")
+    assert config.read_config(path) == made
+    assert config.to_json(config.read_config(path)) == config.to_json(made)
+
+
+def test_missing_keys_have_their_defaults_and_a_whole_number_is_a_float(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"train": {"learning_rate": 1}}', encoding="utf-8")
+    read = config.read_config(path)
+    assert read == dataclasses.replace(Config(), train=TrainConfig(learning_rate=1.0))
+    assert type(read.train.learning_rate) is float
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c.update(tower="both"), ["'tower'", "towers", "Did you mean 'towers'?"]),
+        (lambda c: c["text"].update(brances=["gru"]), ["'brances'", "text", "Did you mean 'branches'?"]),
+        (lambda c: c["train"].update(epochs="3"), ["train: epochs", "Expected int", "'3'"]),
+        (lambda c: c["train"].update(epochs=3.0), ["train: epochs", "Expected int", "3.0"]),
+        (lambda c: c["train"].update(epochs=True), ["train: epochs", "Expected int", "True"]),
+        (lambda c: c["train"].update(deterministic=1), ["train: deterministic", "Expected bool", "1"]),
+        (lambda c: c["train"].update(learning_rate=None), ["train: learning_rate", "Expected float", "None"]),
+        (lambda c: c["text"].update(branches="gru"), ["text: branches", "'gru'"]),
+        (lambda c: c["text"].update(branches=[3]), ["text: branches", "Expected str", "3"]),
+        (lambda c: c["face"].update(cnn_filters=[8, 1.5]), ["face: cnn_filters", "Expected int", "1.5"]),
+        (lambda c: c.update(text=["gru"]), ["text", "Expected an object", "['gru']"]),
+        (lambda c: c["train"].update(learning_rate=float("nan")), ["`train.learning_rate`", "finite", "nan"]),
+        (lambda c: c["text"].update(branches=["brt"]), ["`text.branches`", "bert, gru", "Did you mean 'bert'?"]),
+    ],
+)
+def test_what_does_not_belong_into_config_json(edit, said, tmp_path):
+    message = fault(config.read_config, changed(tmp_path / "config.json", edit))
+    assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe{", b'{"train": 3}', b"null"])
+def test_what_is_no_config_json(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    assert str(path) in fault(config.read_config, path)
+    assert "No configuration" in fault(config.read_config, tmp_path / "none.json")
+    assert str(tmp_path) in fault(config.read_config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "rule", "hint"),
+    [
+        ("", "towers", "bothh", "text, face, both", "'both'"),
+        ("text", "branches", ("gruu",), "bert, gru", "'gru'"),
+        ("text", "branches", (), "one or more", ""),
+        ("text", "branches", ("gru", "gru"), "different", ""),
+        ("face", "branches", ("resnet5",), "resnet50, cnn", "'resnet50'"),
+        ("text", "pooling", "men", "mean, cls", "'mean'"),
+        ("text", "max_tokens", 2, "at least 3", ""),
+        ("text", "max_words", 0, "at least 1", ""),
+        ("text", "vocabulary_size", 0, "at least 1", ""),
+        ("text", "gru_units", -3, "at least 1", ""),
+        ("text", "dropout", 1.0, "below 1", ""),
+        ("face", "dropout", -0.1, "from 0", ""),
+        ("face", "weights", "imagnet", "imagenet, none", "'imagenet'"),
+        ("face", "cnn_filters", (), "at least one", ""),
+        ("face", "cnn_filters", (8, 0), "at least 1", ""),
+        ("fusion", "dense_units", (0,), "at least 1", ""),
+        ("fusion", "dropout", float("nan"), "below 1", ""),
+        ("train", "epochs", 0, "at least 1", ""),
+        ("train", "batch_size", 0, "at least 1", ""),
+        ("train", "learning_rate", 0.0, "above 0", ""),
+        ("train", "learning_rate", float("inf"), "finite", ""),
+        ("train", "pretrained_rate", 1.5, "from 0 to 1", ""),
+        ("train", "warmup", -0.5, "from 0 to 1", ""),
+        ("train", "weight_decay", -1.0, "at least 0", ""),
+        ("train", "clip_norm", 0.0, "above 0", ""),
+        ("train", "class_weights", "balance", "none, balanced", "'balanced'"),
+        ("train", "freeze_epochs", -1, "at least 0", ""),
+        ("train", "patience", 0, "at least 1", ""),
+        ("train", "steps_per_epoch", -1, "at least 0", ""),
+        ("train", "seed", -1, "at least 0", ""),
+        ("train", "seed", 2**32, "below 2**32", ""),
+    ],
+)
+def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hint):
+    def make():
+        inner = {name: value}
+        return Config(**({part: dataclasses.replace(getattr(Config(), part), **inner)} if part else inner))
+
+    message = fault(make)
+    assert f"`{part + '.' if part else ''}{name}`" in message
+    assert rule in message and hint in message and "Received" in message
+    received = value[-1] if isinstance(value, tuple) and value else "none" if name == "cnn_filters" else value
+    assert str(received).strip("()") in message.split("Received")[1]
+
+
+def test_presets():
+    assert config.preset("demo") == Config()
+    assert config.preset("minilm").uses_bert and config.preset("minilm").text.branches == ("bert", "gru")
+    assert config.preset("base").face.branches == ("resnet50", "cnn")
+    assert "Did you mean 'minilm'?" in fault(config.preset, "minilmm")
+
+
+@pytest.mark.parametrize(
+    ("towers", "uses"), [("text", (True, False, True)), ("face", (False, True, False)), ("both", (True, True, True))]
+)
+def test_what_the_towers_use(towers, uses):
+    made = Config(towers=towers, text=TextConfig(branches=("bert",)))
+    assert (made.uses_text, made.uses_face, made.uses_bert) == uses
+
+
+def test_every_field_is_an_option_and_documented(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.train_arguments(["--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    for part in ("text", "face", "fusion", "train"):
+        for item in dataclasses.fields(getattr(Config(), part)):
+            assert f"--{part}.{item.name.replace('_', '-')}" in shown
+
+
+# The command line of `train`
+
+
+def arguments(*words: str) -> cli.TrainArguments:
+    return cli.train_arguments(words)
+
+
+def test_nothing_said_is_the_demo_preset():
+    assert arguments() == cli.TrainArguments(config=Config())
+
+
+def test_preset_and_overrides():
+    found = arguments("--preset", "minilm", "--text.branches", "bert", "--train.learning-rate", "3e-5", "--towers", "text")
+    start = config.preset("minilm")
+    assert found.config == dataclasses.replace(
+        start,
+        towers="text",
+        text=dataclasses.replace(start.text, branches=("bert",)),
+        train=dataclasses.replace(start.train, learning_rate=3e-5),
+    )
+
+
+def test_config_file_and_overrides(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json(UNUSUAL), encoding="utf-8")
+    assert arguments("--config", str(path)).config == UNUSUAL
+    found = arguments(f"--config={path}", "--fusion.dense-units", "8", "4", "--data", "tfrecords/x", "--name", "n").config
+    assert found == dataclasses.replace(
+        UNUSUAL, data="tfrecords/x", fusion=dataclasses.replace(UNUSUAL.fusion, dense_units=(8, 4))
+    )
+
+
+@pytest.mark.parametrize("said", [("false",), ("False",), ("FALSE",)])
+def test_true_and_false(said):
+    assert arguments("--text.train-encoder", *said).config.text.train_encoder is False
+    assert arguments(f"--text.train-encoder={said[0]}").config.text.train_encoder is False
+    assert arguments("--train.deterministic", "true", "--face.augment", *said).config.face.augment is False
+    assert arguments("--overwrite", *said).overwrite is False
+
+
+def test_flags_stand_alone():
+    found = arguments("--overwrite", "--smoke", "--name", "true")
+    assert found.overwrite and found.smoke
+    assert found.name == "true"  # a word like any other where a word is wanted
+
+
+def test_smoke_is_small_and_keeps_the_rest():
+    found = arguments("--smoke", "--preset", "minilm", "--train.epochs", "9").config
+    assert (found.train.epochs, found.train.steps_per_epoch) == (1, 4)
+    assert found.text == config.preset("minilm").text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
+        (["--epochs", "3"], ["--epochs", "--train.epochs"]),
+        (["--train.epochs", "x"], ["--train.epochs", "'x'"]),
+        (["--train.epochs"], ["--train.epochs"]),
+        (["--text.train-encoder", "maybe"], ["--text.train-encoder", "maybe"]),
+        (["--text.branches", "brt"], ["`text.branches`", "'brt'", "Did you mean 'bert'?"]),
+        (["--preset", "mini"], ["--preset", "'mini'", "Did you mean 'minilm'?"]),
+        (["--preset"], ["--preset"]),
+        (["--config", "no/such.json"], ["no/such.json"]),
+        (["surplus"], ["surplus"]),
+        (["--name", "../.."], ["--name", "'../..'"]),
+        (["--name", ".."], ["--name", "'..'"]),
+        (["--name", "/tmp/x"], ["--name", "'/tmp/x'"]),
+    ],
+)
+def test_a_wrong_option_is_one_line(words, said):
+    message = fault(arguments, *words)
+    assert all(part in message for part in said), message
+    assert not set("│╭╮╰╯─") & set(message)
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """A saved_models with one interrupted run."""
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    run = tmp_path / "halfway"
+    (run / "checkpoint").mkdir(parents=True)
+    (run / "config.json").write_text(config.to_json(UNUSUAL), encoding="utf-8")
+    return run
+
+
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume", "true"]])
+def test_resume_takes_the_configuration_of_the_run(interrupted, words):
+    found = arguments(*words)
+    assert found.resume and found.name == "halfway" and found.config == UNUSUAL
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--train.epochs", "99"], ["--smoke"], ["--preset", "minilm"], ["--config", "x/config.json"], ["--overwrite"]],
+)
+def test_resume_with_other_options_is_refused(interrupted, words):
+    message = fault(arguments, "--resume", *words)
+    assert "--resume" in message and str(interrupted) in message
+
+
+def test_resume_of_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    assert "Nothing to resume" in fault(arguments, "--resume")
+    assert "nobody" in fault(arguments, "--resume", "--name", "nobody")
+
+
+def test_names_of_runs_are_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    assert cli.free_name(Config()) == "demo-both"
+    (tmp_path / "demo-both").mkdir()
+    assert cli.free_name(Config()) == "demo-both-2"

@@ -1,0 +1,124 @@
+"""Who may import whom, read from the source; and what must start without TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = {"errors", "labels", "config", "files", "weights", "quiet", "cli", "run_list"}
+BELOW_TRAINING = BASE | {"schema", "data", "models", "evaluation"}
+MAY_IMPORT = {
+    **dict.fromkeys(BASE, BASE),
+    "schema": BASE,
+    "evaluation": BASE,
+    "faces": BASE | {"schema"},
+    "data": BASE | {"schema", "faces"},
+    "models": BASE | {"schema"},
+    "training": BELOW_TRAINING,
+    "interpret": BELOW_TRAINING | {"training"},
+    "serving": BELOW_TRAINING | {"training"},
+}
+HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
+NO_TENSORFLOW = {"errors", "labels", "config", "files", "weights", "cli", "run_list", "evaluation"}
+
+
+def imports(source: str) -> list[tuple[str, int]]:
+    """Full names of all that a source imports, wherever in it, with their lines; not what only type checkers read."""
+    found = []
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped.update(inner for statement in node.body for inner in ast.walk(statement))
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def faults(name: str, source: str) -> list[str]:
+    """What breaks the rule in the source of the module `name`, such as `emotion_tf.data.records` or `main`."""
+    package, _, rest = name.partition(".")
+    part = rest.split(".")[0]
+    broken = []
+    for target, line in imports(source):
+        root, _, inner = target.partition(".")
+        allowed = True
+        if not root or root == "main":  # relative, or the command line
+            allowed = False
+        elif package == "emotion_tf" and root in ("tuning", "benchmarks", "tests"):
+            allowed = False
+        elif package == "emotion_tf" and root == "emotion_tf" and part:
+            allowed = inner.split(".")[0] in MAY_IMPORT[part] | {part}
+        elif root in HEAVY and part in NO_TENSORFLOW:
+            allowed = False
+        if not allowed:
+            broken.append(f"{name}, line {line}: imports {target}")
+    return broken
+
+
+def sources() -> dict[str, str]:
+    paths = [*(ROOT / "emotion_tf").rglob("*.py"), *(ROOT / "tuning").rglob("*.py")]
+    named = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+    return {name: path.read_text(encoding="utf-8") for name, path in named.items()}
+
+
+def test_every_module_keeps_to_the_rule():
+    found = sources()
+    assert {name.split(".")[1] for name in found if name.startswith("emotion_tf.")} <= set(MAY_IMPORT)
+    assert len(found) > 25
+    assert [fault for name, source in found.items() for fault in faults(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("emotion_tf.data.records", "from emotion_tf.models import fusion"),
+        ("emotion_tf.data.records", "def f():\n    from emotion_tf.models.fusion import fuse"),
+        ("emotion_tf.models.fusion", "import emotion_tf.data.images"),
+        ("emotion_tf.models.fusion", "from emotion_tf import data"),
+        ("emotion_tf.schema", "from emotion_tf.data import records"),
+        ("emotion_tf.config", "from emotion_tf import schema"),
+        ("emotion_tf.cli", "import tensorflow as tf"),
+        ("emotion_tf.weights", "def f():\n    import keras.ops"),
+        ("emotion_tf.evaluation.metrics", "from tensorflow import nn"),
+        ("emotion_tf.evaluation.metrics", "from emotion_tf.schema import DataSpec"),
+        ("emotion_tf.training.train", "from emotion_tf.serving.predict import Predictor"),
+        ("emotion_tf.training.train", "from emotion_tf.interpret import saliency"),
+        ("emotion_tf.serving.export", "from tuning.search import search"),
+        ("emotion_tf.serving.export", "import main"),
+        ("tuning.search", "from main import dispatch"),
+        ("emotion_tf.data.images", "from . import manifest"),
+        ("emotion_tf.data.images", "if True:\n    from emotion_tf.training import train"),
+    ],
+)
+def test_a_planted_violation_is_found(name, source):
+    assert len(faults(name, source)) == 1
+    assert faults(name, "import numpy\nfrom emotion_tf.errors import UserError\n" + source)[0].startswith(f"{name}, line")
+
+
+def test_what_is_allowed_is_not_found():
+    assert faults("emotion_tf.training.train", "from emotion_tf.data import records\nimport tensorflow as tf") == []
+    assert faults("emotion_tf.data.images", "from emotion_tf.data.images import decode_faces\nimport cv2") == []
+    assert faults("tuning.search", "from emotion_tf.serving.export import export") == []
+    lazy = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from emotion_tf.training import train"
+    assert faults("emotion_tf.labels", lazy) == []
+
+
+def test_the_command_line_starts_without_tensorflow():
+    """In one process, whose modules are looked at after each import."""
+    names = ["emotion_tf", "emotion_tf.cli", "emotion_tf.weights", "emotion_tf.run_list", "main", "emotion_tf.evaluation.report"]
+    code = "\n".join(
+        ["import sys", *(f"import {n}; print({n!r}, *sorted({HEAVY!r} & set(sys.modules)))" for n in names)]
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == names
+    assert done.stderr == ""

@@ -1,0 +1,181 @@
+"""Training as the user meets it: what is left behind, resuming, freezing, early stopping."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import train_run
+
+from emotion_tf.data import pipeline, records
+from emotion_tf.errors import UserError
+from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.training.train import Trainer, check_tokenizer, collect, evaluate
+
+
+def change(config, **train):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+def trainer_of(config, path, encoder=None, say=lambda line: None):
+    return Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say)
+
+
+@pytest.fixture(scope="module")
+def text_config(small_config):
+    return dataclasses.replace(small_config, towers="text")
+
+
+def weights(trainer):
+    return [np.asarray(v) for v in trainer.model.variables if "seed" not in v.path]
+
+
+def test_a_run_folder_holds_what_predict_needs(bert_run, dataset):
+    names = {path.name for path in bert_run.path.iterdir()}
+    assert names >= {"config.json", "run.json", "vocab.txt", "words.txt", "model.keras", "history.csv", "logs"}
+    assert "checkpoint" not in names
+    assert list(pd.read_csv(bert_run.history)["epoch"]) == [1, 2]
+    assert bert_run.labels == tuple(json.loads((dataset / "dataset_info.json").read_text())["labels"])
+
+
+def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dataset):
+    info = records.read_info(dataset)
+    words = set((bert_run.path / "words.txt").read_text().split("\n"))
+    texts = {s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_files(dataset, info, s))) for s in info["splits"]}
+    foreign = [w for w in texts["test"].replace(".", "").replace(",", "").split() if w.isalpha() and w not in texts["train"]]
+    assert not words & set(foreign)
+
+
+def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
+    info = records.read_info(dataset)
+    probabilities, rows, numbers = evaluate(bert_run, dataset, info, "test")
+    assert len(probabilities) == len(rows) == numbers["utterances"] == info["splits"]["test"]["records"]
+    share = info["splits"]["test"]["per_class"]["neutral"] / len(rows)
+    assert numbers["majority_floor"]["accuracy"] == pytest.approx(share)
+    with pytest.raises(UserError, match="face_size is 99. Expected 32"):
+        evaluate(bert_run, dataset, {**info, "face_size": 99}, "test")
+    with pytest.raises(UserError, match="No split 'dev2'"):
+        evaluate(bert_run, dataset, info, "dev2")
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch):
+    config = change(small_config, batch_size=32)
+    whole = train_run(config, tmp_path / "whole")
+    cut = trainer_of(config, tmp_path / "cut")
+    cut.start("pytest")
+    real = Trainer._validate
+
+    def interrupted(self):
+        if self.state.epoch == 1:
+            raise KeyboardInterrupt
+        return real(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_validate", interrupted)
+        cut.fit()
+    with pytest.raises(UserError, match="continue it with --resume"):
+        _ = RunFolder(tmp_path / "cut").model
+    lines = []
+    resumed = trainer_of(config, tmp_path / "cut", say=lines.append)
+    resumed.resume()
+    resumed.fit()
+    assert any(line.startswith("Resumed after epoch 1") for line in lines)
+    columns = ["epoch", "loss", "dev_loss", "dev_weighted_f1"]
+    both = [pd.read_csv(tmp_path / name / "history.csv")[columns].to_numpy() for name in ("whole", "cut")]
+    np.testing.assert_allclose(both[0], both[1], rtol=1e-4)
+    for a, b in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_resume_refuses_other_data(text_config, tmp_path):
+    trainer = trainer_of(text_config, tmp_path / "run")
+    trainer.start("pytest")
+    other = trainer_of(text_config, tmp_path / "run")
+    other.spec = dataclasses.replace(other.spec, data_sha256="another")
+    with pytest.raises(UserError, match="trained on other data"):
+        other.resume()
+
+
+def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.3, 0.4, 0.1])
+    kept = []
+
+    def scored(self):
+        kept.append(weights(self))
+        return {"dev_loss": 1.0, "dev_accuracy": 0.0, "dev_weighted_f1": next(scores)}
+
+    monkeypatch.setattr(Trainer, "_validate", scored)
+    trainer = train_run(change(text_config, epochs=9, patience=3, steps_per_epoch=2), tmp_path / "run")
+    assert trainer.state.epoch == 5  # three epochs without a better one
+    for a, b in zip(weights(trainer), kept[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_config, tiny_bert, tmp_path):
+    said, moved = {}, {}
+    for train_encoder in (True, False):
+        text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
+        config = change(dataclasses.replace(bert_config, towers="text", text=text), epochs=1, steps_per_epoch=1, warmup=0.0)
+        lines = []
+        trainer = trainer_of(config, tmp_path / str(train_encoder), tiny_bert, lines.append)
+        trainer.start("pytest")
+        bert = trainer.model.get_layer("text_tower").get_layer("bert")
+        before = [np.array(w) for w in bert.get_weights()]
+        trainer.fit()
+        moved[train_encoder] = sum(not np.array_equal(a, b) for a, b in zip(before, bert.get_weights(), strict=True))
+        said[train_encoder] = lines[0]
+    assert moved[False] == 0
+    assert moved[True] > 10
+    assert "(BERT: 0 in 0 variables)" in said[False]
+    assert "(BERT: 0 in" not in said[True]
+
+
+def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch):
+    text = dataclasses.replace(bert_config.text, branches=("bert",))
+    config = change(dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2)
+    trainer = trainer_of(config, tmp_path / "run", tiny_bert)
+    trainer.start("pytest")
+    bert = trainer.model.get_layer("text_tower").get_layer("bert")
+    seen = [[np.array(w) for w in bert.get_weights()]]
+    real = Trainer._epoch
+
+    def watched(self, epoch):
+        real(self, epoch)
+        seen.append([np.array(w) for w in bert.get_weights()])
+
+    monkeypatch.setattr(Trainer, "_epoch", watched)
+    trainer.fit()
+    assert all(np.array_equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
+
+
+def test_balanced_class_weights_by_hand(text_config, tmp_path):
+    trainer = trainer_of(text_config, tmp_path / "run")
+    trainer.info = {**trainer.info, "splits": {"train": {"per_class": {"a": 6, "b": 2}}}}
+    np.testing.assert_allclose(trainer._balance(), [8 / (2 * 6), 8 / (2 * 2)])
+
+
+def test_a_loss_that_is_not_finite_is_said_with_the_rate(text_config, tmp_path, monkeypatch):
+    trainer = trainer_of(text_config, tmp_path / "run")
+    numbers = {"loss": float("nan"), "accuracy": 0.0, "dev_weighted_f1": 0.0}
+    with pytest.raises(UserError, match=r"loss became nan in epoch 1.*--train\.learning-rate"):
+        trainer._record(0, numbers, 1.0, 1.0)
+
+
+def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
+    spec = records.data_spec(records.read_info(dataset))
+    check_tokenizer(bert_config, spec, tiny_bert)
+    with pytest.raises(UserError, match="prepared with another tokenizer"):
+        check_tokenizer(bert_config, dataclasses.replace(spec, tokenizer_sha256="0"), tiny_bert)
+
+
+def test_collect_keeps_the_order_of_the_records(bert_run, dataset):
+    from emotion_tf.training.train import inference
+
+    info = records.read_info(dataset)
+    paths = pipeline.split_files(dataset, info, "dev")
+    model = bert_run.model
+    _, label, _ = collect(inference(model), pipeline.eval_batches(paths, bert_run.preprocessor(model), 7))
+    assert list(label) == [row["label"] for row in pipeline.read_rows(paths)]
