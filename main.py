@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tyro
+from tyro.conf import Positional
 
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 
-Positional = tyro.conf.Positional
 DEMO = Path("tfrecords/demo")
 
 
@@ -32,12 +31,14 @@ def prepare_table(
     """Write the data set of a manifest: a CSV table with one row an utterance.
 
     Args:
-        manifest: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, faces (picture paths joined by ;), and weight if wanted.
+        manifest: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, faces (picture paths
+            joined by ;), and weight if wanted.
         out: folder of the data set, such as tfrecords/NAME.
         labels: meld, emorynlp, sentiment, or the labels themselves in order.
         face_size: side of the kept face crops in pixels.
         context: past utterances kept with each utterance.
-        tokenizer: word pieces of a text encoder (a name of `weights list`, a TF-Hub handle, a SavedModel, a vocab.txt), or learned (from the training split).
+        tokenizer: word pieces of a text encoder (a name of `weights list`, a TF-Hub handle, a SavedModel, a vocab.txt),
+            or learned (from the training split).
         overwrite: replace the data set that is there.
     """
     from emotion_tf.labels import label_set
@@ -75,7 +76,14 @@ def prepare_demo(
 
 
 def _prepare(
-    path: Path, out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool, extra: dict[str, Any]
+    path: Path,
+    out: Path,
+    labels: tuple[str, ...],
+    face_size: int,
+    context: int,
+    tokenizer: str,
+    overwrite: bool,
+    extra: dict[str, Any],
 ) -> None:
     for name, value, least, most in (("--face-size", face_size, 8, 1024), ("--context", context, 0, 1000)):
         if not least <= value <= most:
@@ -91,11 +99,20 @@ def _prepare(
     options = records.PrepareOptions(labels, face_size, context, tokenizer)
     pieces = WordPieceTokenizer(*_vocabulary(tokenizer, [row.utterance for row in rows if row.split == "train"]))
     info = records.write_dataset(
-        rows, out, options, pieces, overwrite, extra, lambda items: track(items, "writing", disable=not sys.stderr.isatty())
+        rows,
+        out,
+        options,
+        pieces,
+        overwrite,
+        extra,
+        lambda items: track(items, "writing", disable=not sys.stderr.isatty()),
     )
     for split, counts in info["splits"].items():
         classes = ", ".join(f"{name} {n}" for name, n in counts["per_class"].items())
-        print(f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, {counts['with_face']} with a face ({classes})")
+        print(
+            f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, "
+            f"{counts['with_face']} with a face ({classes})"
+        )
     print(f"Data set: {out}")
 
 
@@ -104,7 +121,9 @@ def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]
 
     if tokenizer == "learned":
         if not utterances:
-            raise UserError("--tokenizer learned needs a train split to learn from. Received: none. Name an encoder or a vocab.txt.")
+            raise UserError(
+                "--tokenizer learned needs a train split to learn from. Received: none. Name an encoder or a vocab.txt."
+            )
         return learn_vocabulary(utterances), True
     if tokenizer.endswith(".txt"):
         vocabulary = read_vocabulary(Path(tokenizer))
@@ -169,10 +188,18 @@ def train(arguments: cli.TrainArguments, command: str) -> None:
     info = records.read_info(Path(config.data))
     verify.verify_shards(Path(config.data), info)
     if arguments.resume and run.model_path.exists():
-        raise UserError(f"{run.path} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run.path}")
+        raise UserError(
+            f"{run.path} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run.path}"
+        )
     if run.path.exists() and not (arguments.resume or arguments.overwrite):
         raise UserError(f"{run.path} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    trainer = Trainer(config, run, info, _encoder(config.text.encoder) if config.uses_bert else None, lambda line: print(line, flush=True))
+    trainer = Trainer(
+        config,
+        run,
+        info,
+        _encoder(config.text.encoder) if config.uses_bert else None,
+        lambda line: print(line, flush=True),
+    )
     print(f"Run: {run.path}", flush=True)
     trainer.resume() if arguments.resume else trainer.start(command, arguments.overwrite)
     trainer.fit()
@@ -210,7 +237,11 @@ def _evaluate(run: Any, data: Path, split: str, command: str) -> None:
     report.write_predictions(run.path / f"predictions_{split}.csv", rows, run.labels, probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
     report.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
-    report.print_table(f"{run.path} on {split} of {data} (seed {context['seed']})", numbers, info.get("demo", {}).get("best_accuracy", {}).get(split))
+    report.print_table(
+        f"{run.path} on {split} of {data} (seed {context['seed']})",
+        numbers,
+        info.get("demo", {}).get("best_accuracy", {}).get(split),
+    )
 
 
 @needs_tensorflow
@@ -235,7 +266,10 @@ def predict(
 
     if table is not None:
         if out is None or text or face:
-            raise UserError("`predict --table` needs --out, and neither --text nor --face. Example: predict RUN --table in.csv --out out.csv")
+            raise UserError(
+                "`predict --table` needs --out, and neither --text nor --face. Example: predict RUN "
+                "--table in.csv --out out.csv"
+            )
         rows = tables.read_table(table)
         print(f"{tables.write_table(out, rows, emotion_tf.load(str(run)))} predictions: {out}")
         return
@@ -297,7 +331,14 @@ def dispatch(args: list[str]) -> None:
     verb, rest, prog = VERBS[args[0]], args[1:], f"main.py {args[0]}"
     if isinstance(verb, dict):
         if not rest or rest[0] in ("-h", "--help"):
-            print("\n".join([f"usage: python {prog} {{{','.join(verb)}}}", *(f"  {n:<8} {(f.__doc__ or '').splitlines()[0]}" for n, f in verb.items())]))
+            print(
+                "\n".join(
+                    [
+                        f"usage: python {prog} {{{','.join(verb)}}}",
+                        *(f"  {n:<8} {(f.__doc__ or '').splitlines()[0]}" for n, f in verb.items()),
+                    ]
+                )
+            )
             return
         cli.check_verb(rest[0], list(verb))
         verb, rest, prog = verb[rest[0]], rest[1:], f"{prog} {rest[0]}"

@@ -26,7 +26,7 @@ class TrainArguments:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     preset: str = "demo"
-    """Starting point of the configuration: demo (GRU + CNN), minilm (MiniLM + GRU, CNN), base (BERT + GRU, ResNet50 + CNN)."""
+    """Starting configuration: demo (GRU + CNN), minilm (MiniLM + GRU, CNN), base (BERT + GRU, ResNet50 + CNN)."""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """Starting point of the configuration: the config.json of a run."""
     name: str | None = None
@@ -87,7 +87,9 @@ def _switches(kind: Any, prefix: str = "--") -> set[str]:
     found: set[str] = set()
     for name, hint in get_type_hints(kind).items():
         option = prefix + name.replace("_", "-")
-        found |= _switches(hint, f"{option}.") if dataclasses.is_dataclass(hint) else {option} if hint is bool else set()
+        found |= (
+            _switches(hint, f"{option}.") if dataclasses.is_dataclass(hint) else {option} if hint is bool else set()
+        )
     return found
 
 
@@ -118,7 +120,8 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     if run is not None:
         if found.config != start or found.overwrite or known.preset or known.config:
             raise UserError(
-                f"--resume goes on with the configuration of {run}. Received other options; leave them away, or train anew."
+                f"--resume goes on with the configuration of {run}. Received other options; leave them "
+                "away, or train anew."
             )
         found = dataclasses.replace(found, name=run.name)
     return found
@@ -127,7 +130,9 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
 def check_name(name: str) -> None:
     """Raises UserError unless `name` is one folder inside saved_models/: --overwrite removes what it names."""
     if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
-        raise UserError(f"Invalid `--name`. Expected the name of a folder in {RUNS}/, without a path. Received: {name!r}.")
+        raise UserError(
+            f"Invalid `--name`. Expected the name of a folder in {RUNS}/, without a path. Received: {name!r}."
+        )
 
 
 def newest_unfinished() -> Path:

@@ -139,7 +139,10 @@ class Config:
             _number(f"train.{name}", getattr(self.train, name), 0)
         if self.train.seed >= 2**32:
             raise UserError(f"Invalid `train.seed`. Expected a number below 2**32. Received: {self.train.seed}.")
-        for name, units in (("face.cnn_filters", self.face.cnn_filters), ("fusion.dense_units", self.fusion.dense_units)):
+        for name, units in (
+            ("face.cnn_filters", self.face.cnn_filters),
+            ("fusion.dense_units", self.fusion.dense_units),
+        ):
             for unit in units:
                 _number(name, unit, 1)
         if not self.face.cnn_filters:
@@ -179,17 +182,23 @@ def read_config(path: Path) -> Config:
     except FileNotFoundError:
         raise UserError(f"No configuration at {path}. Expected the config.json of a run in saved_models/.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read the configuration {path}: {error}. Expected JSON as a run's config.json.") from None
+        raise UserError(
+            f"Cannot read the configuration {path}: {error}. Expected JSON as a run's config.json."
+        ) from None
     return _from_dict(Config, values, str(path))
 
 
 def _from_dict(kind: type, values: Any, where: str) -> Any:
     """Builds a dataclass from JSON values; unknown keys and wrong types are refused."""
     if not isinstance(values, dict):
-        raise UserError(f"Invalid {where}. Expected an object with keys {', '.join(_names(kind))}. Received: {values!r}.")
+        raise UserError(
+            f"Invalid {where}. Expected an object with keys {', '.join(_names(kind))}. Received: {values!r}."
+        )
     for key in values:
         if key not in _names(kind):
-            raise UserError(f"Unknown key {key!r} in {where}. Expected: {', '.join(_names(kind))}.{nearest(key, _names(kind))}")
+            raise UserError(
+                f"Unknown key {key!r} in {where}. Expected: {', '.join(_names(kind))}.{nearest(key, _names(kind))}"
+            )
     hints = get_type_hints(kind)
     return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
@@ -212,14 +221,18 @@ def _names(kind: type) -> list[str]:
 
 def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
-        raise UserError(f"Invalid `{name}`. Expected one of: {', '.join(valid)}. Received: {value!r}.{nearest(value, valid)}")
+        raise UserError(
+            f"Invalid `{name}`. Expected one of: {', '.join(valid)}. Received: {value!r}.{nearest(value, valid)}"
+        )
 
 
 def _branches(name: str, values: tuple[str, ...], valid: tuple[str, ...]) -> None:
     for value in values:
         _one_of(name, value, valid)
     if not values or len(set(values)) < len(values):
-        raise UserError(f"Invalid `{name}`. Expected one or more different of: {', '.join(valid)}. Received: {list(values)}.")
+        raise UserError(
+            f"Invalid `{name}`. Expected one or more different of: {', '.join(valid)}. Received: {list(values)}."
+        )
 
 
 def _number(name: str, value: float, least: float, open_below: bool = False) -> None:
@@ -230,11 +243,18 @@ def _number(name: str, value: float, least: float, open_below: bool = False) -> 
 
 def _share(name: str, value: float, closed: bool = False) -> None:
     if not (0 <= value < 1 or (closed and value == 1)):
-        raise UserError(f"Invalid `{name}`. Expected a number from 0 to {'1' if closed else 'below 1'}. Received: {value}.")
+        raise UserError(
+            f"Invalid `{name}`. Expected a number from 0 to {'1' if closed else 'below 1'}. Received: {value}."
+        )
 
 
 PRESETS: dict[str, Config] = {
-    "demo": Config(),
+    # The drawn faces vary by themselves: more augmentation only slows the fit.
+    "demo": Config(
+        face=FaceConfig(cnn_filters=(8, 16, 32, 64), dropout=0.1, augment=False),
+        fusion=FusionConfig(dropout=0.2),
+        train=TrainConfig(epochs=10, learning_rate=3e-3),
+    ),
     "minilm": Config(
         text=TextConfig(branches=("bert", "gru")),
         train=TrainConfig(epochs=3, patience=3),
@@ -253,7 +273,9 @@ PRESETS: dict[str, Config] = {
 def preset(name: str) -> Config:
     """The named configuration. Raises UserError for an unknown name."""
     if name not in PRESETS:
-        raise UserError(f"Invalid `--preset`. Expected one of: {', '.join(PRESETS)}. Received: {name!r}.{nearest(name, PRESETS)}")
+        raise UserError(
+            f"Invalid `--preset`. Expected one of: {', '.join(PRESETS)}. Received: {name!r}.{nearest(name, PRESETS)}"
+        )
     return PRESETS[name]
 
 

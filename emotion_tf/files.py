@@ -33,8 +33,18 @@ def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite rep
             shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder.") from None
+        if error.errno in (
+            errno.ENOSPC,
+            errno.EFBIG,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+        ):
+            raise UserError(
+                f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder."
+            ) from None
         raise
     finally:
         if temporary is not None:
@@ -49,7 +59,9 @@ def new_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}. The file is unchanged; make room or choose another place.") from None
+        raise UserError(
+            f"Cannot write {path}: {error.strerror or error}. The file is unchanged; make room or choose another place."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ R = TypeVar("R")
 # Information and warnings of TensorFlow's C++ side, and what it calls an error when a machine simply has no GPU.
 CHATTER = re.compile(
     r"^WARNING: All log messages before absl|^[IW]\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: [IW] "
-    r"|cuInit: (UNKNOWN ERROR \(303\)|INTERNAL: CUDA error: Failed call to cuInit: UNKNOWN ERROR \(303\))|CUDA_ERROR_NO_DEVICE"
+    r"|cuInit: (INTERNAL: CUDA error: Failed call to cuInit: )?UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE"
     r"|Unable to register cu\w+ (factory|plugin)|pkg_resources|^To enable the following instructions"
 )
 

@@ -20,8 +20,15 @@ def print_runs(folder: Path) -> None:
     for run in runs:
         config, metrics = _read(run / "config.json"), _read(run / "metrics.json")
         state = "finished" if (run / "model.keras").exists() else "unfinished"
-        table.add_row(run.name, state, config.get("data", "?"), config.get("towers", "?"), _branches(config),
-                      str(config.get("train", {}).get("seed", "?")), *(_score(metrics, split) for split in ("dev", "test")))
+        table.add_row(
+            run.name,
+            state,
+            config.get("data", "?"),
+            config.get("towers", "?"),
+            _branches(config),
+            str(config.get("train", {}).get("seed", "?")),
+            *(_score(metrics, split) for split in ("dev", "test")),
+        )
     Console(width=None if Console().is_terminal else 160).print(table)
 
 

@@ -42,7 +42,9 @@ def tiny_bert(dataset, tmp_path_factory):
     from emotion_tf.data.tokenizer import read_vocabulary
     from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
 
-    config = BertConfig(len(read_vocabulary(dataset / "vocab.txt")), 16, layers=1, heads=2, intermediate=16, positions=64)
+    config = BertConfig(
+        len(read_vocabulary(dataset / "vocab.txt")), 16, layers=1, heads=2, intermediate=16, positions=64
+    )
     path = tmp_path_factory.mktemp("hub") / "tiny_bert"
     save_bert(BertModule(config, dataset / "vocab.txt", seed=1), path)
     return str(path)
@@ -70,8 +72,9 @@ def bert_config(small_config, tiny_bert):
 @pytest.fixture(scope="session")
 def bert_run(bert_config, tiny_bert, tmp_path_factory):
     """A finished run with BERT + GRU and CNN."""
-    from emotion_tf.training.run_folder import RunFolder
     from helpers import train_run
+
+    from emotion_tf.training.run_folder import RunFolder
 
     path = tmp_path_factory.mktemp("runs") / "bert"
     train_run(bert_config, path, tiny_bert)

@@ -171,7 +171,9 @@ def test_nothing_said_is_the_demo_preset():
 
 
 def test_preset_and_overrides():
-    found = arguments("--preset", "minilm", "--text.branches", "bert", "--train.learning-rate", "3e-5", "--towers", "text")
+    found = arguments(
+        "--preset", "minilm", "--text.branches", "bert", "--train.learning-rate", "3e-5", "--towers", "text"
+    )
     start = config.preset("minilm")
     assert found.config == dataclasses.replace(
         start,
@@ -185,7 +187,9 @@ def test_config_file_and_overrides(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(config.to_json(UNUSUAL), encoding="utf-8")
     assert arguments("--config", str(path)).config == UNUSUAL
-    found = arguments(f"--config={path}", "--fusion.dense-units", "8", "4", "--data", "tfrecords/x", "--name", "n").config
+    found = arguments(
+        f"--config={path}", "--fusion.dense-units", "8", "4", "--data", "tfrecords/x", "--name", "n"
+    ).config
     assert found == dataclasses.replace(
         UNUSUAL, data="tfrecords/x", fusion=dataclasses.replace(UNUSUAL.fusion, dense_units=(8, 4))
     )
@@ -245,7 +249,9 @@ def interrupted(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume", "true"]])
+@pytest.mark.parametrize(
+    "words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume", "true"]]
+)
 def test_resume_takes_the_configuration_of_the_run(interrupted, words):
     found = arguments(*words)
     assert found.resume and found.name == "halfway" and found.config == UNUSUAL

@@ -32,7 +32,9 @@ def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file.") from None
+        raise UserError(
+            f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file."
+        ) from None
     return to_crop(data, face_size, f"{where}face picture {path}")
 
 
@@ -65,7 +67,10 @@ def _decode(data: bytes, name: str) -> np.ndarray:
         pixels = None
     if pixels is None:
         what = "an empty file" if not data else f"{len(data)} bytes that begin {data[:8]!r}"
-        raise UserError(f"Cannot decode the {name}. Expected a picture such as JPEG or PNG of at most 64 megapixels. Received: {what}.")
+        raise UserError(
+            f"Cannot decode the {name}. Expected a picture such as JPEG or PNG of at most 64 megapixels. "
+            f"Received: {what}."
+        )
     return pixels
 
 

@@ -49,8 +49,10 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
         row = _row(path, where, cells, labels)
         if row.key in seen:
             raise UserError(
-                f"{where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, utterance_id={row.utterance_id}. "
-                f"Expected each once; it is first in {seen[row.key].rsplit(':', 1)[-1].strip()}. Remove one or number it anew."
+                f"{where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
+                f"utterance_id={row.utterance_id}. "
+                f"Expected each once; it is first in {seen[row.key].rsplit(':', 1)[-1].strip()}. Remove "
+                "one or number it anew."
             )
         seen[row.key] = where
         rows.append(row)
@@ -95,7 +97,9 @@ def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             f"{path}: line {reader.line_num}: Not a CSV table: {error}. Quote cells that hold a comma or a line break."
         ) from None
     except OSError as error:
-        raise UserError(f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(COLUMNS)}.") from None
+        raise UserError(
+            f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(COLUMNS)}."
+        ) from None
 
 
 def _undecodable_line(path: Path) -> int:
@@ -113,7 +117,10 @@ def _check_header(path: Path, header: list[str] | None) -> None:
         raise UserError(f"{path}: The file is empty. Expected a CSV table with columns {', '.join(COLUMNS)}.")
     for column in COLUMNS:
         if column not in header:
-            raise UserError(f"{path}: line 1: No column {column!r}. Expected {', '.join(COLUMNS)}. Received: {', '.join(header)}.{nearest(column, header)}")
+            raise UserError(
+                f"{path}: line 1: No column {column!r}. Expected {', '.join(COLUMNS)}. Received: "
+                f"{', '.join(header)}.{nearest(column, header)}"
+            )
     twice = {column for column in header if header.count(column) > 1}
     if twice:
         raise UserError(f"{path}: line 1: Column {sorted(twice)[0]!r} is there twice. Expected each once.")
@@ -122,12 +129,18 @@ def _check_header(path: Path, header: list[str] | None) -> None:
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:
     for column in COLUMNS:
         if cells[column] in NOT_A_VALUE:
-            raise UserError(f"{where}: Column {column!r} is {cells[column]!r}, a lost value. Expected text, or an empty cell where it may be absent.")
+            raise UserError(
+                f"{where}: Column {column!r} is {cells[column]!r}, a lost value. Expected text, or an "
+                "empty cell where it may be absent."
+            )
     for column in ("dialogue_id", "utterance_id"):
         if not cells[column].strip():
             raise UserError(f"{where}: Column {column!r} is empty. Expected an id.")
     if cells["split"] not in SPLITS:
-        raise UserError(f"{where}: Invalid split. Expected one of: {', '.join(SPLITS)}. Received: {cells['split']!r}.{nearest(cells['split'], SPLITS)}")
+        raise UserError(
+            f"{where}: Invalid split. Expected one of: {', '.join(SPLITS)}. Received: "
+            f"{cells['split']!r}.{nearest(cells['split'], SPLITS)}"
+        )
     if cells["emotion"] not in labels:
         raise UserError(
             f"{where}: Unknown emotion. Expected one of: {', '.join(labels)}. Received: {cells['emotion']!r}."
@@ -137,8 +150,15 @@ def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -
     if not cells["utterance"].strip() and not faces:
         raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
     return Row(
-        cells["split"], cells["dialogue_id"], cells["utterance_id"], cells["speaker"], cells["utterance"],
-        list(labels).index(cells["emotion"]), faces, _weight(where, cells.get("weight", "")), where,
+        cells["split"],
+        cells["dialogue_id"],
+        cells["utterance_id"],
+        cells["speaker"],
+        cells["utterance"],
+        list(labels).index(cells["emotion"]),
+        faces,
+        _weight(where, cells.get("weight", "")),
+        where,
     )
 
 
@@ -149,7 +169,10 @@ def _inside(manifest: Path, where: str, name: str) -> Path:
     except (OSError, ValueError, RuntimeError):
         raise UserError(f"{where}: Invalid face path. Expected a file name. Received: {name!r}.") from None
     if not path.is_relative_to(root):
-        raise UserError(f"{where}: The face path leaves the manifest's folder. Expected a path inside {root}. Received: {name.strip()!r}.")
+        raise UserError(
+            f"{where}: The face path leaves the manifest's folder. Expected a path inside {root}. "
+            f"Received: {name.strip()!r}."
+        )
     return path
 
 

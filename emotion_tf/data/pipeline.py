@@ -31,7 +31,10 @@ class Order:
 def split_files(data: Path, info: dict[str, Any], split: str) -> list[str]:
     """Shard paths of a split. Raises UserError when the data set has no such split."""
     if split not in info["splits"]:
-        raise UserError(f"No split {split!r} in {data}. Expected one of: {', '.join(info['splits'])}. Add such rows to the manifest and prepare it again.")
+        raise UserError(
+            f"No split {split!r} in {data}. Expected one of: {', '.join(info['splits'])}. Add such rows to "
+            "the manifest and prepare it again."
+        )
     return [str(data / shard["file"]) for shard in info["splits"][split]["shards"]]
 
 
@@ -78,7 +81,10 @@ def read_rows(paths: list[str]) -> Iterator[dict[str, Any]]:
         faces = batch.pop("face_mask").row_lengths().numpy()
         columns = {name: values.numpy() for name, values in batch.items()}
         for i in range(len(faces)):
-            row = {name: values[i].decode() if isinstance(values[i], bytes) else values[i] for name, values in columns.items()}
+            row = {
+                name: values[i].decode() if isinstance(values[i], bytes) else values[i]
+                for name, values in columns.items()
+            }
             yield {**row, "faces": int(faces[i])}
 
 

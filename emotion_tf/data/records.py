@@ -1,4 +1,4 @@
-"""Aligned, sharded TFRecords and their `dataset_info.json`: written whole or not at all, the same bytes for the same input."""
+"""Aligned, sharded TFRecords and `dataset_info.json`: whole or not at all, the same bytes for the same input."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ def write_dataset(
         "face_size": options.face_size,
         "max_faces": max(1, max(len(row.faces) for row in rows)),
         "context": options.context,
-        "tokenizer": {"name": options.tokenizer, "lower_case": pieces.lower_case, "sha256": pieces.sha256, "file": VOCABULARY},
+        "tokenizer": {
+            "name": options.tokenizer,
+            "lower_case": pieces.lower_case,
+            "sha256": pieces.sha256,
+            "file": VOCABULARY,
+        },
         "splits": {},
         **(extra or {}),
     }
@@ -94,7 +99,9 @@ def write_dataset(
 def _check_replaceable(out: Path) -> None:
     # the folder goes with all that is in it: a slip of the name must not cost someone's pictures
     if not (out / INFO).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is no data set: there is no {INFO}. --overwrite replaces only a data set. Name another folder.")
+        raise UserError(
+            f"{out} is no data set: there is no {INFO}. --overwrite replaces only a data set. Name another folder."
+        )
 
 
 def _contexts(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], list[manifest.Row]]:
@@ -175,13 +182,22 @@ def read_info(data: Path) -> dict[str, Any]:
         version = info["schema_version"]
         _ = info["labels"], info["face_size"], info["max_faces"], info["tokenizer"]["sha256"]
         for split in info["splits"].values():
-            _ = split["records"], [[shard[key] for key in ("file", "records", "bytes", "sha256")] for shard in split["shards"]]
+            _ = (
+                split["records"],
+                [[shard[key] for key in ("file", "records", "bytes", "sha256")] for shard in split["shards"]],
+            )
     except FileNotFoundError:
-        raise UserError(f"No data set at {data}: {INFO} is not there. Make one with: python main.py prepare table MANIFEST --out {data}") from None
+        raise UserError(
+            f"No data set at {data}: {INFO} is not there. Make one with: python main.py prepare table "
+            f"MANIFEST --out {data}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read {path}: {type(error).__name__}: {error}. Prepare the data set again.") from None
     if version != schema.SCHEMA_VERSION:
-        raise UserError(f"{path}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set again with this program.")
+        raise UserError(
+            f"{path}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set "
+            "again with this program."
+        )
     return info
 
 

@@ -31,7 +31,10 @@ class WordPieceTokenizer(tf.Module):
         twice = [token for token, n in Counter(self.vocabulary).items() if n > 1]
         if missing or twice:
             what = f"without {', '.join(missing)}" if missing else f"with {twice[0]!r} twice"
-            raise UserError(f"Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. Received one {what}.")
+            raise UserError(
+                "Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. "
+                f"Received one {what}."
+            )
         self._tokenizer = tf_text.FastBertTokenizer(
             vocab=list(self.vocabulary), lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
         )
@@ -41,8 +44,14 @@ class WordPieceTokenizer(tf.Module):
         """Utterances, string (B,), to word pieces with [CLS] and [SEP], int64 (B, None)."""
         pieces = tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
         one = [pieces.nrows(), 1]
-        return tf.concat([tf.fill(one, tf.constant(self.cls_id, tf.int64)), pieces,
-                          tf.fill(one, tf.constant(self.sep_id, tf.int64))], axis=1)
+        return tf.concat(
+            [
+                tf.fill(one, tf.constant(self.cls_id, tf.int64)),
+                pieces,
+                tf.fill(one, tf.constant(self.sep_id, tf.int64)),
+            ],
+            axis=1,
+        )
 
     @property
     def sha256(self) -> str:
@@ -64,7 +73,7 @@ def pack_tokens(tokens: tf.RaggedTensor, max_tokens: int) -> dict[str, tf.Tensor
 
 
 def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
-    """Normalises and splits utterances, string (B,) -> (B, None): lower case, one apostrophe, punctuation stands alone."""
+    """Splits utterances, string (B,) -> (B, None): lower case, one apostrophe, punctuation stands alone."""
     text = tf.strings.regex_replace(utterance, r"[\x{2018}\x{2019}\x{0092}`]", "'")
     text = tf.strings.regex_replace(tf.strings.lower(text, encoding="utf-8"), r"([^\p{L}\p{M}\p{N}'\s])", r" \1 ")
     return tf.strings.split(text)
@@ -96,7 +105,7 @@ class WordVocabulary(tf.Module):
         return len(self.words) + UNKNOWN_WORD_ID + 1
 
     def __call__(self, utterance: tf.Tensor, max_words: int) -> dict[str, tf.Tensor]:
-        """Utterances, string (B,), to `word_ids`, int32 (B, W); W is the longest of the batch, at most `max_words`, at least 1."""
+        """Utterances, string (B,), to `word_ids`, int32 (B, W); W is the longest, from 1 to `max_words`."""
         words = split_words(utterance)[:, :max_words]
         ids = tf.cast(tf.ragged.map_flat_values(self._table.lookup, words).to_tensor(PADDING_ID), tf.int32)
         # an empty batch of words would leave the GRU without a single step
@@ -113,8 +122,11 @@ def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
     from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
     dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)
-    return list(bert_vocab_from_dataset.bert_vocab_from_dataset(
-        dataset, vocab_size=size, reserved_tokens=list(SPECIAL_TOKENS), bert_tokenizer_params={"lower_case": True}))
+    return list(
+        bert_vocab_from_dataset.bert_vocab_from_dataset(
+            dataset, vocab_size=size, reserved_tokens=list(SPECIAL_TOKENS), bert_tokenizer_params={"lower_case": True}
+        )
+    )
 
 
 def read_vocabulary(path: Path) -> list[str]:

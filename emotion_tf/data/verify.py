@@ -1,6 +1,6 @@
 """Shards are checked before TensorFlow opens them.
 
-TensorFlow reads a shard that ends early as a short one, names no file in its errors, and dies on an absurd length field.
+TensorFlow reads a shard that ends early as a short one, names no file in errors, and dies on an absurd length field.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def verify_shards(data: Path, info: dict[str, Any]) -> None:
     known = {shard["file"] for shard in shards}
     for path in sorted(data.glob("*.tfrecord*")):
         if path.name not in known:
-            raise UserError(f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(known)} known shards. Remove it.")
+            raise UserError(
+                f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(known)} "
+                "known shards. Remove it."
+            )
     for shard in shards:
         _verify_shard(data / shard["file"], shard)
     for name, split in info["splits"].items():
@@ -43,7 +46,9 @@ def verify_shards(data: Path, info: dict[str, Any]) -> None:
 
 def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
     if not path.is_file():
-        raise UserError(f"{path}: The shard is missing. Expected {shard['records']} records in {shard['bytes']} bytes. {REPAIR}")
+        raise UserError(
+            f"{path}: The shard is missing. Expected {shard['records']} records in {shard['bytes']} bytes. {REPAIR}"
+        )
     size = path.stat().st_size
     if size != shard["bytes"] or files.sha256(path) != shard["sha256"]:
         raise UserError(f"{path}: {_diagnose(path, size, shard)}. {REPAIR}")
@@ -52,7 +57,10 @@ def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
     except _Damage as damage:
         raise UserError(f"{path}: {damage}. {REPAIR}") from None
     if records != shard["records"]:
-        raise UserError(f"{path}: Wrong count: dataset_info.json says {shard['records']} records, the shard holds {records}. {REPAIR}")
+        raise UserError(
+            f"{path}: Wrong count: dataset_info.json says {shard['records']} records, the shard holds "
+            f"{records}. {REPAIR}"
+        )
 
 
 def _diagnose(path: Path, size: int, shard: dict[str, Any]) -> str:
@@ -64,8 +72,12 @@ def _diagnose(path: Path, size: int, shard: dict[str, Any]) -> str:
     except _Damage as damage:
         return f"{damage} (record {records}; {size} bytes, expected {shard['bytes']})"
     if size < shard["bytes"]:
-        return f"Cut between records: {records} records in {size} bytes, expected {shard['records']} in {shard['bytes']}"
-    return f"Foreign content: {records} whole records in {size} bytes, but not those that dataset_info.json describes (sha256 differs)"
+        return (
+            f"Cut between records: {records} records in {size} bytes, expected {shard['records']} in {shard['bytes']}"
+        )
+    return (
+        f"Foreign content: {records} whole records in {size} bytes, but not those of dataset_info.json (sha256 differs)"
+    )
 
 
 class _Damage(Exception):
@@ -107,7 +119,7 @@ def _check_payload(file: BinaryIO, offset: int, length: int) -> None:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """TFRecord's masked CRC32C (Castagnoli). In Python, since it runs only on a shard that is already known to be bad."""
+    """TFRecord's masked CRC32C (Castagnoli); in Python, since it runs only on a shard known to be bad."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)

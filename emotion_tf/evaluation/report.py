@@ -47,8 +47,15 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Seque
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(counts.shape):
-        axes.text(j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", fontsize=8,
-                  color="white" if shares[i, j] > 0.5 else "black")
+        axes.text(
+            j,
+            i,
+            f"{counts[i, j]}\n{shares[i, j]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if shares[i, j] > 0.5 else "black",
+        )
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="predicted", ylabel="true", title=title)

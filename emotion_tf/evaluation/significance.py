@@ -24,7 +24,7 @@ def paired_bootstrap(
 ) -> Difference:
     """Paired bootstrap of weighted F1(first) - weighted F1(second), resampling whole dialogues.
 
-    Utterances of one dialogue are not independent, so dialogues are drawn (cluster bootstrap; Efron and Tibshirani 1993,
+    Utterances of one dialogue are not independent, so dialogues are drawn (cluster bootstrap; Efron, Tibshirani 1993,
     chapter 8). The p-value is the share of resamples in which `first` is not better, as in Koehn 2004 (section 3),
     with one added to both counts.
 
@@ -55,9 +55,10 @@ def _dialogue_counts(label: np.ndarray, predicted: np.ndarray, members: np.ndarr
     """True positives, predicted and true of each class in each dialogue (G, 3, C)."""
     classes = int(max(label.max(), predicted.max())) + 1
     counts = np.zeros((members.max() + 1, 3, classes))
-    np.add.at(counts, (members[label == predicted], 0, label[label == predicted]), 1)
-    np.add.at(counts, (members, 1, predicted), 1)
-    np.add.at(counts, (members, 2, label), 1)
+    hit = label == predicted
+    np.add.at(counts[:, 0], (members[hit], label[hit]), 1)
+    np.add.at(counts[:, 1], (members, predicted), 1)
+    np.add.at(counts[:, 2], (members, label), 1)
     return counts
 
 

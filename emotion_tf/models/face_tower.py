@@ -56,13 +56,21 @@ def _cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras
 
 def _resnet50(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras.KerasTensor:
     if face_size < RESNET_SMALLEST:
-        raise UserError(f"Face crops of {face_size} px are too small for resnet50. Expected at least {RESNET_SMALLEST}. Prepare the data with --face-size {RESNET_SMALLEST} or more.")
+        raise UserError(
+            f"Face crops of {face_size} px are too small for resnet50. Expected at least "
+            f"{RESNET_SMALLEST}. Prepare the data with --face-size {RESNET_SMALLEST} or more."
+        )
     weights = "imagenet" if config.weights == "imagenet" else None
     try:
-        backbone = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=(face_size, face_size, 3))
+        backbone = keras.applications.ResNet50(
+            include_top=False, weights=weights, input_shape=(face_size, face_size, 3)
+        )
     except Exception as error:
         # Keras wraps whatever the download failed with in a bare Exception
-        raise UserError(f"Cannot get the ImageNet weights of resnet50 ({str(error).splitlines()[0][:200]}). Connect to the network once, or use --face.weights none or --face.branches cnn.") from None
+        raise UserError(
+            f"Cannot get the ImageNet weights of resnet50 ({str(error).splitlines()[0][:200]}). Connect to "
+            "the network once, or use --face.weights none or --face.branches cnn."
+        ) from None
     backbone.trainable = config.train_backbone
     x = backbone(KerasPreprocess(name="resnet50_preprocess")(frames))
     return layers.GlobalAveragePooling2D(name="resnet50_pool")(x)

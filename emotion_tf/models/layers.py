@@ -63,7 +63,7 @@ class UnfoldFrames(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class KerasPreprocess(keras.layers.Layer):
-    """`preprocess_input` of a Keras Application, in its ImageNet "caffe" form: RGB 0-255 -> BGR minus the channel means.
+    """`preprocess_input` of a Keras Application in its "caffe" form: RGB 0-255 -> BGR minus the channel means.
 
     As `keras.applications.resnet.preprocess_input` does it (He 2016 and the weights that Keras publishes).
     """

@@ -32,13 +32,15 @@ def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None 
         towers.append(build_text_tower(config.text, encoder, words))
     if config.uses_face:
         towers.append(build_face_tower(config.face, spec.face_size))
-    inputs = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()}
+    inputs = {
+        name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
+    }
     embeddings = [tower({name: inputs[name] for name in tower.input}) for tower in towers]
     return keras.Model(inputs, fuse(embeddings, config.fusion, len(spec.labels)), name="two_tower")
 
 
 def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:
-    """The layers that start from published weights and are to be trained: they learn at a lower rate, or wait frozen."""
+    """The trained layers that start from published weights: they learn at a lower rate, or wait frozen."""
     for layer in _flatten(model):
         is_encoder = isinstance(layer, HubEncoder) and config.text.train_encoder
         is_backbone = layer.name == "resnet50" and config.face.weights == "imagenet" and config.face.train_backbone

@@ -57,7 +57,9 @@ class Predictor:
         string = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)
         self._function = tf.function(raw_function(self.model, self.preprocess), input_signature=string)
 
-    def predict(self, utterances: Sequence[str], faces: Sequence[None | Face | Sequence[Face]] | None = None) -> Prediction:
+    def predict(
+        self, utterances: Sequence[str], faces: Sequence[Face | Sequence[Face] | None] | None = None
+    ) -> Prediction:
         """Predicts the emotion of each utterance.
 
         Args:
@@ -69,10 +71,17 @@ class Predictor:
             UserError: the numbers of utterances and faces differ, or a picture cannot be read.
         """
         if isinstance(utterances, str):
-            raise UserError("Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list.")
-        crops = [self._crops(face, i) for i, face in enumerate(faces)] if faces is not None else [[] for _ in utterances]
+            raise UserError(
+                "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
+            )
+        crops = (
+            [self._crops(face, i) for i, face in enumerate(faces)] if faces is not None else [[] for _ in utterances]
+        )
         if len(crops) != len(utterances):
-            raise UserError(f"Invalid `faces`. Expected one entry (or None) for each of {len(utterances)} utterances. Received: {len(crops)}.")
+            raise UserError(
+                f"Invalid `faces`. Expected one entry (or None) for each of {len(utterances)} utterances. "
+                f"Received: {len(crops)}."
+            )
         batches = [
             self._function(tf.constant(list(utterances[i : i + BATCH])), _padded(crops[i : i + BATCH])).numpy()
             for i in range(0, len(utterances), BATCH)
@@ -80,13 +89,15 @@ class Predictor:
         empty = np.zeros((0, len(self.labels)), np.float32)
         return Prediction(self.labels, np.concatenate([empty, *batches]))
 
-    def _crops(self, face: None | Face | Sequence[Face], row: int) -> list[bytes]:
+    def _crops(self, face: Face | Sequence[Face] | None, row: int) -> list[bytes]:
         if face is None:
             return []
         several = [face] if isinstance(face, (str, Path, bytes, np.ndarray)) else list(face)
         size = self.run.spec.face_size
         return [
-            images.read_crop(Path(one), size) if isinstance(one, (str, Path)) else images.to_crop(one, size, f"face of row {row}")
+            images.read_crop(Path(one), size)
+            if isinstance(one, (str, Path))
+            else images.to_crop(one, size, f"face of row {row}")
             for one in several
         ]
 

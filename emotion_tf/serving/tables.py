@@ -21,7 +21,9 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both.") from None
+        raise UserError(
+            f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both."
+        ) from None
     if not {"utterance", "faces"} & set(table.columns):
         raise UserError(f"{path}: line 1: Neither a column utterance nor faces. Received: {', '.join(table.columns)}.")
     if table.empty:
@@ -35,7 +37,9 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
     blank = [""] * len(table)
     texts = list(table.get("utterance", blank))
     folder = Path(table.attrs.get("folder", "."))
-    faces: list[Any] = [[folder / one.strip() for one in cell.split(";") if one.strip()] or None for cell in table.get("faces", blank)]
+    faces: list[Any] = [
+        [folder / one.strip() for one in cell.split(";") if one.strip()] or None for cell in table.get("faces", blank)
+    ]
     prediction = predictor.predict(texts, faces)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)
     return len(table)

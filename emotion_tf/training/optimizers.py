@@ -25,7 +25,8 @@ class ScaledRateMixin:
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decay and update of one variable at its own rate."""
         rate = ops.cast(learning_rate, variable.dtype) * self.__dict__.get("_rate_scales", {}).get(
-            self._var_key(variable), 1.0  # type: ignore[attr-defined]
+            self._var_key(variable),
+            1.0,  # type: ignore[attr-defined]
         )
         if self.weight_decay and self._use_weight_decay(variable):  # type: ignore[attr-defined]
             self.assign_sub(variable, variable * rate * self.weight_decay)  # type: ignore[attr-defined]
@@ -71,7 +72,7 @@ def build_optimizer(
     clip_norm: float,
     pretrained_rate: float,
 ) -> ScaledAdamW:
-    """AdamW of all the model's trainable variables; those of the `pretrained` layers learn at `pretrained_rate` times the rate.
+    """AdamW of all trainable variables; the `pretrained` layers learn at `pretrained_rate` times the rate.
 
     Biases, norms and other vectors do not decay.
     """

@@ -40,4 +40,9 @@ class EpochProgress(keras.callbacks.Callback):
         if self.bar.disable and now - self.logged > LOG_EVERY:
             self.logged = now
             left = (self.steps - batch - 1) * (now - self.began) / (batch + 1)
-            print(f"{self.title}: batch {batch + 1}/{self.steps}, loss {loss:.3f}, {rate:.0f} utterances/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.title}: batch {batch + 1}/{self.steps}, loss {loss:.3f}, {rate:.0f} utterances/s, "
+                f"{left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, and how it is read. It can be copied to another machine: it holds all that `predict` needs."""
+"""A run's folder: what is in it and how it is read. It holds all that `predict` needs, on any machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,14 @@ class RunFolder:
         return self.path / "history.csv"
 
     def create(
-        self, config: Config, spec: DataSpec, pieces: list[str], words: WordVocabulary, command: str, majority: int, overwrite: bool
+        self,
+        config: Config,
+        spec: DataSpec,
+        pieces: list[str],
+        words: WordVocabulary,
+        command: str,
+        majority: int,
+        overwrite: bool,
     ) -> None:
         """Writes what is known before training."""
         with files.new_folder(self.path, overwrite) as folder:
@@ -57,7 +64,11 @@ class RunFolder:
                 **dataclasses.asdict(spec),
                 "majority": spec.labels[majority],
                 "command": command,
-                "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
+                "versions": {
+                    "python": platform.python_version(),
+                    "tensorflow": tf.__version__,
+                    "keras": keras.__version__,
+                },
             }
             (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
@@ -67,7 +78,10 @@ class RunFolder:
         try:
             return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise UserError(f"No run at {self.path}: run.json is not there or not readable. Expected a folder that `train` made; see: python main.py runs") from None
+            raise UserError(
+                f"No run at {self.path}: run.json is not there or not readable. Expected a folder that "
+                "`train` made; see: python main.py runs"
+            ) from None
 
     @cached_property
     def config(self) -> Config:
@@ -104,7 +118,10 @@ class RunFolder:
             return keras.saving.load_model(self.model_path, compile=False)
         except Exception as error:
             # whatever a damaged zip, HDF5 or JSON raises inside Keras
-            raise UserError(f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run anew or train it again.") from None
+            raise UserError(
+                f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run anew or "
+                "train it again."
+            ) from None
 
     def preprocessor(self, model: keras.Model) -> Preprocessor:
         """Raw strings and JPEGs to this model's inputs."""
@@ -115,7 +132,7 @@ class RunFolder:
 
 
 def save_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:
-    """Keeps every variable (weights, seed generators, a hub module's dropout counter, the optimizer's) and a few facts."""
+    """Keeps every variable (weights, seeds, a hub module's dropout counter, the optimizer's) and a few facts."""
     arrays = {f"model/{i}": v.numpy() for i, v in enumerate(model.variables)}
     if optimizer is not None:
         arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
@@ -130,7 +147,10 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None
             for i, variable in enumerate(variables):
                 value = state.get(f"{kind}/{i}")
                 if value is None or value.shape != tuple(variable.shape):
-                    raise UserError(f"{path}: The checkpoint is of another model ({kind} variable {i}, {variable.path}). Train anew with --overwrite.")
+                    raise UserError(
+                        f"{path}: The checkpoint is of another model ({kind} variable {i}, "
+                        f"{variable.path}). Train anew with --overwrite."
+                    )
                 variable.assign(value)
 
 

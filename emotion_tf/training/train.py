@@ -1,4 +1,4 @@
-"""Fitting a run: epochs that are a function of (seed, epoch), the best by validation, checkpoints at each epoch's end."""
+"""Fitting a run: epochs that follow from (seed, epoch), the best by validation, a checkpoint after each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class Trainer:
         say: where progress lines go.
     """
 
-    def __init__(self, config: Config, run: RunFolder, info: dict[str, Any], encoder: str | None, say: Say = print) -> None:
+    def __init__(
+        self, config: Config, run: RunFolder, info: dict[str, Any], encoder: str | None, say: Say = print
+    ) -> None:
         self.config, self.run, self.info, self.say = config, run, info, say
         self.spec = records.data_spec(info)
         self.encoder = encoder
@@ -76,7 +78,10 @@ class Trainer:
     def resume(self) -> None:
         """Takes up the last finished epoch. Raises UserError when the data changed or nothing is there to resume."""
         if self.run.spec != self.spec:
-            raise UserError(f"{self.run.path} was trained on other data than {self.config.data} holds now. Resume needs the same data set; train anew with --overwrite.")
+            raise UserError(
+                f"{self.run.path} was trained on other data than {self.config.data} holds now. Resume "
+                "needs the same data set; train anew with --overwrite."
+            )
         keras.utils.set_random_seed(self.config.train.seed)
         self.words = WordVocabulary(read_vocabulary(self.run.path / "words.txt"))
         self._build()
@@ -104,7 +109,10 @@ class Trainer:
         phase = self._compile(first)
         if first:
             load_state(self.run.checkpoints / "last.npz", self.model, phase)
-            self.say(f"Resumed after epoch {first} (best validation weighted F1 {self.state.best:.3f} in epoch {self.state.best_epoch + 1})")
+            self.say(
+                f"Resumed after epoch {first} (best validation weighted F1 {self.state.best:.3f} in epoch "
+                f"{self.state.best_epoch + 1})"
+            )
         for epoch in range(first, train.epochs):
             if self._finished():
                 break
@@ -130,13 +138,27 @@ class Trainer:
         frozen = epoch < train.freeze_epochs and bool(self.pretrained)
         for layer in self.pretrained:
             layer.trainable = not frozen
-        epochs = min(train.freeze_epochs, train.epochs) if frozen else train.epochs - (train.freeze_epochs if self.pretrained else 0)
+        epochs = (
+            min(train.freeze_epochs, train.epochs)
+            if frozen
+            else train.epochs - (train.freeze_epochs if self.pretrained else 0)
+        )
         steps = max(1, epochs) * self.steps
         schedule = WarmupLinear(train.learning_rate, int(train.warmup * steps), steps)
-        optimizer = build_optimizer(self.model, [] if frozen else self.pretrained, schedule, train.weight_decay, train.clip_norm, train.pretrained_rate)
+        optimizer = build_optimizer(
+            self.model,
+            [] if frozen else self.pretrained,
+            schedule,
+            train.weight_decay,
+            train.clip_norm,
+            train.pretrained_rate,
+        )
         self.model.compile(optimizer, self.loss, weighted_metrics=["accuracy"], jit_compile=False)
         if train.freeze_epochs and self.pretrained:
-            self.say(f"Pretrained branches {'frozen' if frozen else 'trained'} from epoch {epoch + 1}: {_parameters(self.model, self.config)}")
+            self.say(
+                f"Pretrained branches {'frozen' if frozen else 'trained'} from epoch {epoch + 1}: "
+                f"{_parameters(self.model, self.config)}"
+            )
         return optimizer
 
     @property
@@ -149,7 +171,9 @@ class Trainer:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
-        data = pipeline.train_batches(self.train_paths, self.preprocess, train.batch_size, order, self.config.face.augment)
+        data = pipeline.train_batches(
+            self.train_paths, self.preprocess, train.batch_size, order, self.config.face.augment
+        )
         data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":
             data = data.map(self._weigh)
@@ -177,7 +201,10 @@ class Trainer:
     def _record(self, epoch: int, numbers: dict[str, float], fit_seconds: float, seconds: float) -> None:
         """Updates state and history, says the epoch's line."""
         if not math.isfinite(numbers["loss"]):
-            raise UserError(f"The loss became {numbers['loss']} in epoch {epoch + 1}. Lower --train.learning-rate (now {self.config.train.learning_rate}).")
+            raise UserError(
+                f"The loss became {numbers['loss']} in epoch {epoch + 1}. Lower --train.learning-rate (now "
+                f"{self.config.train.learning_rate})."
+            )
         state = self.state
         if numbers["dev_weighted_f1"] > state.best:
             state.best, state.best_epoch = numbers["dev_weighted_f1"], epoch
@@ -191,8 +218,10 @@ class Trainer:
         self._tensorboard(epoch, numbers)
         left = state.seconds / state.epoch * (self.config.train.epochs - state.epoch)
         self.say(
-            f"epoch {epoch + 1}/{self.config.train.epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "
-            f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 {numbers['dev_weighted_f1']:.3f}"
+            f"epoch {epoch + 1}/{self.config.train.epochs}  loss {numbers['loss']:.3f}  accuracy "
+            f"{numbers['accuracy']:.3f}  |  "
+            f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 "
+            f"{numbers['dev_weighted_f1']:.3f}"
             f"{' *' if state.best_epoch == epoch else '  '}|  {rate:.0f} utterances/s  {_clock(left)} left"
         )
 
@@ -246,17 +275,23 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
     vocabulary, lower_case = load_vocabulary(encoder)
     if WordPieceTokenizer(vocabulary, lower_case).sha256 != spec.tokenizer_sha256:
         raise UserError(
-            f"{config.data} was prepared with another tokenizer ({spec.tokenizer}) than the encoder {config.text.encoder} has. "
+            f"{config.data} was prepared with another tokenizer ({spec.tokenizer}) than the encoder "
+            f"{config.text.encoder} has. "
             f"Prepare it again with --tokenizer {config.text.encoder}, or choose the encoder that fits."
         )
 
 
-def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
-    """Probabilities (N, C), rows and metrics of a trained run on a split. Raises UserError when the data do not fit the run."""
+def evaluate(
+    run: RunFolder, data: Path, info: dict[str, Any], split: str
+) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
+    """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
     spec = records.data_spec(info)
     for name in ("labels", "tokenizer_sha256", "face_size"):
         if getattr(spec, name) != getattr(run.spec, name):
-            raise UserError(f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected {getattr(run.spec, name)!r}. Prepare it as the run's data was.")
+            raise UserError(
+                f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected "
+                f"{getattr(run.spec, name)!r}. Prepare it as the run's data was."
+            )
     paths = pipeline.split_files(data, info, split)
     model = run.model
     logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))
@@ -270,7 +305,8 @@ def _parameters(model: keras.Model, config: Config) -> str:
     text = f"{total:,} parameters, {trainable:,} trained"
     if config.uses_bert:
         bert = model.get_layer("text_tower").get_layer("bert")
-        text += f" (BERT: {sum(math.prod(v.shape) for v in bert.trainable_weights):,} in {len(bert.trainable_weights)} variables)"
+        trained = bert.trainable_weights
+        text += f" (BERT: {sum(math.prod(v.shape) for v in trained):,} in {len(trained)} variables)"
     return text
 
 

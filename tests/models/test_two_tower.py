@@ -64,7 +64,9 @@ def test_padding_frames_change_nothing_and_no_face_is_zero(face_tower):
     embedding = face_tower.predict({"faces": crops, "face_mask": mask}, verbose=0)
     alone = face_tower.predict({"faces": crops[:1, :1], "face_mask": mask[:1, :1]}, verbose=0)
     np.testing.assert_allclose(embedding[:1], alone, atol=1e-6)
-    second = [face_tower.predict({"faces": crops[1:2, i : i + 1], "face_mask": mask[:1, :1]}, verbose=0) for i in (0, 1)]
+    second = [
+        face_tower.predict({"faces": crops[1:2, i : i + 1], "face_mask": mask[:1, :1]}, verbose=0) for i in (0, 1)
+    ]
     np.testing.assert_allclose(embedding[1], (second[0] + second[1])[0] / 2, atol=1e-6)
     assert not embedding[2].any()
 
@@ -72,13 +74,19 @@ def test_padding_frames_change_nothing_and_no_face_is_zero(face_tower):
 def test_a_batch_without_any_face_trains_to_finite_weights(face_tower):
     model = keras.Model(face_tower.input, keras.layers.Dense(3)(face_tower.output))
     model.compile("sgd", "mse", run_eagerly=True, jit_compile=False)
-    model.train_on_batch({"faces": np.zeros((2, 1, 16, 16, 3), np.uint8), "face_mask": np.zeros((2, 1), bool)}, np.zeros((2, 3)))
+    model.train_on_batch(
+        {"faces": np.zeros((2, 1, 16, 16, 3), np.uint8), "face_mask": np.zeros((2, 1), bool)}, np.zeros((2, 3))
+    )
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
 def test_saved_model_file_gives_the_same_logits(tmp_path):
     model = build_model(TINY, SPEC, words=10)
-    inputs = {"word_ids": np.array([[2, 3, 0], [4, 1, 5]]), "faces": faces(2, 1), "face_mask": np.array([[True], [False]])}
+    inputs = {
+        "word_ids": np.array([[2, 3, 0], [4, 1, 5]]),
+        "faces": faces(2, 1),
+        "face_mask": np.array([[True], [False]]),
+    }
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)
     np.testing.assert_array_equal(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0))

@@ -52,7 +52,11 @@ def predictor(bert_run):
 
 def test_predict_from_raw_input_equals_evaluate_from_records(bert_run, predictor, dataset, manifest_path):
     probabilities, rows, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
-    known = {(r.dialogue_id, r.utterance_id): r for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if r.split == "test"}
+    known = {
+        (r.dialogue_id, r.utterance_id): r
+        for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
+        if r.split == "test"
+    }
     found = [known[row["dialogue_id"], row["utterance_id"]] for row in rows]
     raw = predictor.predict([r.utterance for r in found], [list(r.faces) or None for r in found])
     np.testing.assert_allclose(raw.probabilities, probabilities, atol=1e-5)
@@ -91,13 +95,21 @@ def test_export_in_a_process_of_its_own_equals_predict(bert_run, predictor, rows
     path = export(bert_run)
     assert path.name == "1"
     assert json.loads((path / "assets.extra" / "model.json").read_text()) == {
-        "labels": list(MELD_EMOTIONS), "face_size": 32, "max_faces": bert_run.spec.max_faces,
+        "labels": list(MELD_EMOTIONS),
+        "face_size": 32,
+        "max_faces": bert_run.spec.max_faces,
     }
     crops = [face or b"" for face in faces]
-    np.savez(tmp_path / "in.npz", texts=np.array([t.encode() for t in texts]), faces=np.frombuffer(b"".join(crops), np.uint8),
-             ends=np.cumsum([len(c) for c in crops]))
+    np.savez(
+        tmp_path / "in.npz",
+        texts=np.array([t.encode() for t in texts]),
+        faces=np.frombuffer(b"".join(crops), np.uint8),
+        ends=np.cumsum([len(c) for c in crops]),
+    )
     (tmp_path / "client.py").write_text(CLIENT)
-    subprocess.run([sys.executable, "client.py", str(path), "in.npz", "out.npz"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "client.py", str(path), "in.npz", "out.npz"], cwd=tmp_path, check=True, capture_output=True
+    )
     expected = predictor.predict(texts, faces)
     with np.load(tmp_path / "out.npz") as got:
         np.testing.assert_allclose(got["whole"], expected.probabilities, atol=1e-5)
@@ -127,8 +139,14 @@ def test_a_moved_run_predicts_the_same_without_cache_encoder_and_data(bert_run, 
             "print(json.dumps(p.probabilities.tolist()))"
         )
         environment = {**os.environ, "EMOTION_TF_CACHE": str(tmp_path / "empty"), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, "-c", code, str(moved), json.dumps(texts)], env=environment, cwd=tmp_path,
-                              check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(moved), json.dumps(texts)],
+            env=environment,
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     finally:
         shutil.move(hidden, tiny_bert)
     got = np.array(json.loads(done.stdout.splitlines()[-1]))

@@ -7,7 +7,6 @@ import pytest
 from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
 
 
-
 def test_the_update_is_scaled_and_not_the_gradient():
     first, second = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones((2, 2)))
     optimizer = ScaledAdamW(1e-2, weight_decay=0.0)
@@ -33,7 +32,10 @@ def test_decay_follows_the_variables_own_rate():
 def test_without_scaling_it_is_keras_adamw():
     mine, theirs = keras.Variable(np.ones((3, 2))), keras.Variable(np.ones((3, 2)))
     gradient = np.arange(6, dtype=np.float32).reshape(3, 2) - 2
-    for optimizer, variable in ((ScaledAdamW(1e-2, weight_decay=0.1), mine), (keras.optimizers.AdamW(1e-2, weight_decay=0.1), theirs)):
+    for optimizer, variable in (
+        (ScaledAdamW(1e-2, weight_decay=0.1), mine),
+        (keras.optimizers.AdamW(1e-2, weight_decay=0.1), theirs),
+    ):
         optimizer.build([variable])
         for _ in range(4):
             optimizer.apply([gradient], [variable])

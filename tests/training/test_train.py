@@ -43,8 +43,13 @@ def test_a_run_folder_holds_what_predict_needs(bert_run, dataset):
 def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dataset):
     info = records.read_info(dataset)
     words = set((bert_run.path / "words.txt").read_text().split("\n"))
-    texts = {s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_files(dataset, info, s))) for s in info["splits"]}
-    foreign = [w for w in texts["test"].replace(".", "").replace(",", "").split() if w.isalpha() and w not in texts["train"]]
+    texts = {
+        s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_files(dataset, info, s)))
+        for s in info["splits"]
+    }
+    foreign = [
+        w for w in texts["test"].replace(".", "").replace(",", "").split() if w.isalpha() and w not in texts["train"]
+    ]
     assert not words & set(foreign)
 
 
@@ -117,7 +122,9 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
     said, moved = {}, {}
     for train_encoder in (True, False):
         text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
-        config = change(dataclasses.replace(bert_config, towers="text", text=text), epochs=1, steps_per_epoch=1, warmup=0.0)
+        config = change(
+            dataclasses.replace(bert_config, towers="text", text=text), epochs=1, steps_per_epoch=1, warmup=0.0
+        )
         lines = []
         trainer = trainer_of(config, tmp_path / str(train_encoder), tiny_bert, lines.append)
         trainer.start("pytest")
@@ -134,7 +141,9 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
 
 def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch):
     text = dataclasses.replace(bert_config.text, branches=("bert",))
-    config = change(dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2)
+    config = change(
+        dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2
+    )
     trainer = trainer_of(config, tmp_path / "run", tiny_bert)
     trainer.start("pytest")
     bert = trainer.model.get_layer("text_tower").get_layer("bert")

@@ -1,0 +1,163 @@
+"""Pictures to crops, and crops to pixels: the shapes, the mask and the bytes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from tables import write_picture
+
+from emotion_tf.data import images
+from emotion_tf.errors import UserError
+
+SIZE = 32
+
+
+def jpeg(size=SIZE, seed=0, grey=False) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 3) if grey else (3, 3, 3), np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(coarse, (size, size)), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def test_decode_faces_puts_each_picture_in_its_place():
+    made = images.decode_faces(tf.constant([[jpeg(seed=1), b""], [b"", b""], [b"", jpeg(seed=2)]]), SIZE)
+    faces, mask = made["faces"].numpy(), made["face_mask"].numpy()
+    assert faces.shape == (3, 2, SIZE, SIZE, 3) and faces.dtype == np.uint8
+    assert mask.tolist() == [[True, False], [False, False], [False, True]]
+    assert not faces[~mask].any()
+    for (i, j), seed in (((0, 0), 1), ((2, 1), 2)):
+        assert np.abs(faces[i, j].astype(int) - pixels(jpeg(seed=seed))).max() <= 3  # RGB, up to the decoder's rounding
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 1), (1, 0)])
+def test_decode_faces_without_any_face(shape):
+    made = images.decode_faces(tf.fill(shape, ""), SIZE)
+    assert made["faces"].shape == (*shape, SIZE, SIZE, 3) and not made["face_mask"].numpy().any()
+
+
+def test_decode_faces_in_a_graph_for_any_batch():
+    decode = tf.function(
+        lambda x: images.decode_faces(x, SIZE), input_signature=[tf.TensorSpec((None, None), tf.string)]
+    )
+    for batch in ([[jpeg()]], [[b"", jpeg(seed=4)]] * 3):
+        eager = images.decode_faces(tf.constant(batch), SIZE)["faces"]
+        np.testing.assert_array_equal(decode(tf.constant(batch))["faces"], eager)
+
+
+def test_decode_faces_resizes_another_size_and_fills_grey():
+    made = images.decode_faces(tf.constant([[jpeg(80, seed=5), jpeg(16, seed=5), jpeg(grey=True)]]), SIZE)
+    faces = made["faces"].numpy()[0].astype(int)
+    wanted = cv2.resize(pixels(jpeg(80, seed=5)), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    assert np.abs(faces[0] - wanted).mean() < 6
+    assert np.abs(faces[0] - faces[1]).mean() < 12
+    assert (faces[2] == faces[2][..., :1]).all() and faces[2].std() > 5
+
+
+def test_a_jpeg_of_the_right_size_is_kept_byte_for_byte(tmp_path):
+    path = write_picture(tmp_path / "a.jpg")
+    assert images.read_crop(path, SIZE) == path.read_bytes()
+    assert images.read_crop(path, 16) != path.read_bytes()
+    assert images.to_crop(jpeg(grey=True), SIZE) == jpeg(grey=True)
+
+
+@pytest.mark.parametrize("data", [jpeg()[:-40], jpeg() + b"\0\0", jpeg()[:20] + b"Exif" + jpeg()[24:]])
+def test_a_jpeg_that_tensorflow_may_read_otherwise_is_written_anew(data):
+    try:
+        crop = images.to_crop(data, SIZE)
+    except UserError:
+        return  # nor can OpenCV
+    assert crop != data
+    tf.io.decode_jpeg(crop)
+
+
+def test_a_png_with_alpha_loses_it(tmp_path):
+    bgra = np.full((SIZE, SIZE, 4), (10, 120, 240, 128), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), bgra)
+    crop = tf.io.decode_jpeg(images.read_crop(tmp_path / "a.png", SIZE)).numpy()
+    assert crop.shape == (SIZE, SIZE, 3)
+    assert np.abs(crop.astype(int) - (240, 120, 10)).max() <= 4
+
+
+@pytest.mark.parametrize("depth", [np.uint16, np.uint8])
+def test_a_grey_or_deep_png(depth, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 9), np.iinfo(depth).max // 2, depth))
+    crop = pixels(images.read_crop(tmp_path / "a.png", SIZE))
+    assert crop.shape == (SIZE, SIZE, 3) and np.abs(crop.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 48), (48, 16), (31, 32)])
+def test_a_picture_that_is_not_square_is_padded_with_its_edges(height, width):
+    picture = np.full((height, width, 3), 200, np.uint8)
+    picture[height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 0
+    crop = pixels(images.to_crop(picture, SIZE)).astype(int)
+    assert crop.shape == (SIZE, SIZE, 3)
+    assert abs(crop[0].mean() - 200) < 8 and abs(crop[:, -1].mean() - 200) < 8
+    dark = np.argwhere(crop[..., 0] < 150)
+    assert len(dark) and np.abs(dark.mean(axis=0) - (SIZE - 1) / 2).max() < 1.5
+    spread = np.ptp(dark, axis=0) + 1
+    assert abs(int(spread[0]) - int(spread[1])) <= 1  # not squeezed
+
+
+def test_a_thin_strip_costs_no_memory():
+    """1 x 60,000 pixels, padded to a square before they are resized, would be 10 GB."""
+    crop = images.to_crop(np.full((1, 60_000, 3), 90, np.uint8), SIZE)
+    assert np.abs(pixels(crop).astype(int) - 90).max() <= 2
+
+
+def test_pixels_are_rgb():
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    picture[..., 0] = 255
+    crop = tf.io.decode_jpeg(images.to_crop(picture, SIZE)).numpy()
+    assert crop[..., 0].min() > 240 and crop[..., 2].max() < 15
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_pixels_of_another_kind(bad):
+    with pytest.raises(UserError, match=r"Invalid row 3. Expected uint8 pixels \(H, W, 3\)"):
+        images.to_crop(bad, SIZE, "row 3")
+
+
+def huge_png() -> bytes:
+    """A whole PNG header that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", b"GIF89a", huge_png()],
+    ids=["empty", "text", "jpeg start", "jpeg ends", "png start", "gif start", "huge png"],
+)  # fmt: skip
+def test_what_is_no_picture(content, tmp_path):
+    path = tmp_path / "face.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="Cannot decode") as caught:
+        images.read_crop(path, SIZE, "m.csv: line 9: ")
+    message = str(caught.value)
+    assert message.startswith("m.csv: line 9: ") and str(path) in message and "\n" not in message
+
+
+def test_no_file_and_a_folder(tmp_path):
+    for path, reason in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UserError, match=reason):
+            images.read_crop(path, SIZE)

@@ -1,0 +1,150 @@
+"""The manifest: what is read, and how the first fault is told."""
+
+from __future__ import annotations
+
+import pytest
+from tables import COLUMNS, write_table
+
+from emotion_tf.data import manifest
+from emotion_tf.errors import UserError
+from emotion_tf.labels import EMORYNLP_EMOTIONS, MELD_EMOTIONS, SENTIMENTS, label_set
+
+
+def read(path, labels=MELD_EMOTIONS):
+    return manifest.read_manifest(path, labels)
+
+
+def fault(path, labels=MELD_EMOTIONS) -> str:
+    with pytest.raises(UserError) as caught:
+        read(path, labels)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def table(tmp_path, *rows, columns=COLUMNS):
+    return write_table(tmp_path / "manifest.csv", rows, columns)
+
+
+def test_cells_become_rows(tmp_path):
+    path = table(
+        tmp_path,
+        {"utterance": 'He said "well,\nno", ☕', "faces": "a.jpg; b/c.png ;", "emotion": "fear", "weight": "0.5"},
+        {"utterance_id": "1", "split": "dev", "speaker": "", "weight": ""},
+        columns=(*COLUMNS, "weight"),
+    )
+    first, second = read(path)
+    assert first.utterance == 'He said "well,\nno", ☕'
+    assert first.faces == (tmp_path / "a.jpg", tmp_path / "b" / "c.png")
+    assert first.label == MELD_EMOTIONS.index("fear") and first.weight == 0.5
+    assert first.key == ("train", "0", "0")
+    assert (second.split, second.speaker, second.faces, second.weight) == ("dev", "", (), 1.0)
+    assert first.where.endswith("line 3") and second.where.endswith("line 4")  # a cell of two lines
+
+
+def test_any_order_of_columns_further_columns_bom_crlf_and_blank_lines(tmp_path):
+    path = tmp_path / "m.csv"
+    lines = ["note," + ",".join(reversed(COLUMNS)), "nan,,joy,Hi,Ilka,0,0,train", "", "x,,joy,Hi,Ilka,1,0,train", ""]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    assert [row.utterance_id for row in read(path)] == ["0", "1"]
+
+
+def test_the_same_ids_in_another_split_are_another_dialogue(tmp_path):
+    rows = read(table(tmp_path, {}, {"split": "dev"}, {"utterance_id": "1"}))
+    assert [len(members) for members in manifest.dialogues(rows).values()] == [2, 1]
+
+
+def test_an_utterance_without_text_needs_a_face(tmp_path):
+    assert read(table(tmp_path, {"utterance": "", "faces": "a.jpg"}))[0].utterance == ""
+    assert "line 2: Neither an utterance nor a face" in fault(table(tmp_path, {"utterance": " ", "faces": " ; "}))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"emotion": "joyy"}, ["Unknown emotion", "neutral, joy", "'joyy'", "Did you mean 'joy'?", "--labels"]),
+        ({"emotion": ""}, ["Unknown emotion", "''"]),
+        ({"emotion": "Joy"}, ["Unknown emotion", "Did you mean 'joy'?"]),
+        ({"split": "trian"}, ["Invalid split", "train, dev, test", "Did you mean 'train'?"]),
+        ({"dialogue_id": ""}, ["'dialogue_id' is empty"]),
+        ({"utterance_id": "  "}, ["'utterance_id' is empty"]),
+        *(({column: value}, [f"'{column}'", "lost value"]) for column in COLUMNS for value in ("nan", "NaN")),
+        ({"faces": "../secret.jpg"}, ["leaves the manifest's folder", "'../secret.jpg'"]),
+        ({"faces": "ok.jpg;a/../../b.jpg"}, ["leaves the manifest's folder", "'a/../../b.jpg'"]),
+        ({"faces": "/etc/passwd"}, ["leaves the manifest's folder", "'/etc/passwd'"]),
+        ({"utterance": "a\0b"}, ["NUL"]),
+        ({"weight": "heavy"}, ["Invalid weight", "'heavy'"]),
+        ({"weight": "-1"}, ["Invalid weight", "'-1'"]),
+        ({"weight": "nan"}, ["Invalid weight", "'nan'"]),
+        ({"weight": "inf"}, ["Invalid weight", "'inf'"]),
+        ({"weight": "1e39"}, ["Invalid weight", "'1e39'"]),
+        ({"utterance_id": "before"}, ["Duplicate key", "split=train, dialogue_id=0, utterance_id=before", "line 2"]),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(row, said, tmp_path):
+    good = {"utterance_id": "before"}
+    message = fault(table(tmp_path, good, row, columns=(*COLUMNS, "weight") if "weight" in row else COLUMNS))
+    assert "line 3: " in message
+    assert all(part in message for part in said), message
+
+
+def test_a_link_that_leaves_the_folder(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside.jpg").write_bytes(b"secret")
+    (inside / "near.jpg").write_bytes(b"here")
+    (inside / "far.jpg").symlink_to(tmp_path / "outside.jpg")
+    (inside / "link.jpg").symlink_to(inside / "near.jpg")
+    assert read(table(inside, {"faces": "link.jpg"}))[0].faces == (inside / "near.jpg",)
+    assert "leaves the manifest's folder" in fault(table(inside, {"faces": "far.jpg"}))
+
+
+HEADER = ",".join(COLUMNS)
+LONG = "".join(f"train,0,{i},Ilka,Hi there,joy,\n" for i in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", ["empty", HEADER.replace(",", ", ")]),
+        (b"\n", ["empty"]),
+        (HEADER.encode(), ["has no row"]),
+        (HEADER.encode() + b"\n\n\n", ["has no row"]),
+        (HEADER.replace("emotion", "emotions").encode(), ["line 1", "No column 'emotion'", "Did you mean 'emotions'?"]),
+        (HEADER.replace(",", ";").encode(), ["line 1", "No column 'split'"]),
+        ((HEADER + ",faces").encode(), ["line 1", "'faces' is there twice"]),
+        ((HEADER + "\ntrain,0,0,Ilka,Hi, you,joy,\n").encode(), ["line 2", "Expected 7 cells", "Received: 8"]),
+        ((HEADER + "\ntrain,0,0\n").encode(), ["line 2", "Expected 7 cells", "Received: 3"]),
+        ((HEADER + '\ntrain,0,0,Ilka,"Hi,joy,\n').encode(), ["line 2", "Not a CSV table"]),
+        ((HEADER + '\ntrain,0,0,Ilka,"Hi" you,joy,\n').encode(), ["line 2", "Not a CSV table"]),
+        ((HEADER + "\ntrain,0,0,Ilka," + "x" * 200_000 + ",joy,\n").encode(), ["line 2", "Not a CSV table"]),
+        ((HEADER + "\n").encode() + "train,0,0,Ilka,café,joy,\n".encode("latin-1"), ["line 2", "UTF-8", r"b'\xe9'"]),
+        ((HEADER + "\n" + LONG).encode() + b"\xff\n", ["line 2002", "UTF-8", r"b'\xff'"]),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", ["UTF-8"]),
+    ],
+)
+def test_a_bad_file(content, said, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(content)
+    message = fault(path)
+    assert all(part in message for part in said), message
+
+
+def test_no_file_and_a_folder(tmp_path):
+    assert "No such file" in fault(tmp_path / "none.csv")
+    assert "Is a directory" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [SENTIMENTS, EMORYNLP_EMOTIONS, ("b", "a")])
+def test_labels_are_data(labels, tmp_path):
+    rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
+    assert [row.label for row in read(table(tmp_path, *rows), labels)] == list(range(len(labels)))
+
+
+def test_label_sets():
+    assert label_set(["meld"]) == MELD_EMOTIONS and label_set(("x", "y")) == ("x", "y")
+    for names in ([], ["mled"], ["one"], ["a", "a"], ["a", ""], ["a", " b"]):
+        with pytest.raises(UserError, match="--labels"):
+            label_set(names)
+    with pytest.raises(UserError, match="Did you mean 'meld'"):
+        label_set(["mled"])

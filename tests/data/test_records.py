@@ -1,0 +1,220 @@
+"""TFRecords: what is written is what the manifest says, the same bytes each time, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tensorflow as tf
+from tables import write_picture, write_table
+
+from emotion_tf import schema
+from emotion_tf.data import images, manifest, records
+from emotion_tf.data.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, read_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.labels import MELD_EMOTIONS
+
+NAMES = [feature.name for feature in schema.RECORD]
+PIECES = [*SPECIAL_TOKENS, "hello", "there", "."]
+
+
+def read(paths) -> list[dict]:
+    """The records of shards as plain values."""
+    batch = schema.parse_examples(tf.constant(list(tf.data.TFRecordDataset(paths).as_numpy_iterator())), NAMES)
+    columns = {n: v.to_list() if isinstance(v, tf.RaggedTensor) else v.numpy().tolist() for n, v in batch.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def shards(data, split) -> list[str]:
+    return [str(data / shard["file"]) for shard in records.read_info(data)["splits"][split]["shards"]]
+
+
+def write(path, out, labels=MELD_EMOTIONS, overwrite=False, **options):
+    rows = manifest.read_manifest(path, labels)
+    asked = records.PrepareOptions(**{"labels": labels, "face_size": 32, "context": 3, "tokenizer": "x"} | options)
+    return records.write_dataset(rows, out, asked, WordPieceTokenizer(PIECES, True), overwrite)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A manifest of two dialogues in two splits, with pictures."""
+    write_picture(tmp_path / "a.jpg")
+    write_picture(tmp_path / "b.png", 20, 40)
+    rows = [
+        {"utterance_id": "0", "utterance": "Hello there.", "faces": "a.jpg;b.png", "speaker": "Ilka"},
+        {"utterance_id": "1", "utterance": "", "faces": "a.jpg", "speaker": "Tavo", "emotion": "fear"},
+        {"utterance_id": "2", "utterance": "שלום ☕", "speaker": ""},
+        {"utterance_id": "x y", "utterance": "Well.\nNo.", "speaker": "Ilka", "weight": "0.25"},
+        {"utterance_id": "4", "utterance": "Ha!", "emotion": "anger"},
+        {"split": "test", "utterance": "Alone.", "emotion": "anger"},
+    ]
+    columns = (*manifest.COLUMNS, "weight")
+    return write_table(tmp_path / "manifest.csv", rows, columns)
+
+
+def test_every_feature_comes_back(small, tmp_path):
+    info = write(small, tmp_path / "out")
+    first, second, third, fourth, _ = read(shards(tmp_path / "out", "train"))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert first == {
+        "schema_version": schema.SCHEMA_VERSION,
+        "dialogue_id": b"0",
+        "utterance_id": b"0",
+        "speaker": b"Ilka",
+        "utterance": b"Hello there.",
+        "tokens": [2, 5, 6, 7, 3],
+        "context": [],
+        "context_speaker": [],
+        "face_jpeg": [whole, images.read_crop(tmp_path / "b.png", 32)],
+        "face_mask": [1, 1],
+        "label": MELD_EMOTIONS.index("joy"),
+        "weight": 1.0,
+    }
+    assert (second["utterance"], second["tokens"], second["face_mask"]) == (b"", [2, 3], [1])
+    assert (third["utterance"].decode(), third["face_jpeg"], third["speaker"]) == ("שלום ☕", [], b"")
+    assert (fourth["utterance_id"], fourth["utterance"], fourth["weight"]) == (b"x y", b"Well.\nNo.", 0.25)
+    assert info["max_faces"] == 2 and [f["name"] for f in info["features"]] == NAMES
+
+
+def test_context_is_the_past_of_the_same_dialogue_and_split(small, tmp_path):
+    write(small, tmp_path / "out")
+    rows = read(shards(tmp_path / "out", "train"))
+    texts, speakers = ([row[name] for row in rows] for name in ("utterance", "speaker"))
+    assert [row["context"] for row in rows] == [texts[max(0, i - 3) : i] for i in range(5)]
+    assert [row["context_speaker"] for row in rows] == [speakers[max(0, i - 3) : i] for i in range(5)]
+    assert read(shards(tmp_path / "out", "test"))[0]["context"] == []
+    write(small, tmp_path / "none", context=0)
+    assert all(row["context"] == [] for row in read(shards(tmp_path / "none", "train")))
+
+
+def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
+    rows = [{"dialogue_id": str(i % 2), "utterance_id": str(i), "utterance": f"Number {i}"} for i in range(6)]
+    write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
+    assert [row["context"] for row in read(shards(tmp_path / "out", "train"))[4:]] == [
+        [b"Number 0", b"Number 2"],
+        [b"Number 1", b"Number 3"],
+    ]
+
+
+def test_the_demo_data_set_holds_its_manifest(dataset, manifest_path):
+    """Rows, order, labels, pictures and tokens of the session's data set, split by split."""
+    info = records.read_info(dataset)
+    rows = manifest.read_manifest(manifest_path, MELD_EMOTIONS)
+    for split in manifest.SPLITS:
+        wanted = [row for row in rows if row.split == split]
+        found = read(shards(dataset, split))
+        assert [r["utterance"].decode() for r in found] == [row.utterance for row in wanted]
+        assert [r["label"] for r in found] == [row.label for row in wanted]
+        assert [r["face_jpeg"] for r in found] == [[path.read_bytes() for path in row.faces] for row in wanted]
+        counts = info["splits"][split]
+        assert counts["records"] == len(wanted) == sum(counts["per_class"].values())
+        assert counts["per_class"] == {
+            label: sum(row.label == i for row in wanted) for i, label in enumerate(MELD_EMOTIONS)
+        }
+        assert counts["dialogues"] == len({row.dialogue_id for row in wanted})
+        assert counts["with_face"] == sum(bool(row.faces) for row in wanted)
+    assert len(read_vocabulary(dataset / info["tokenizer"]["file"])) > 100
+
+
+def test_twice_the_same_bytes(small, tmp_path):
+    write(small, tmp_path / "one")
+    write(small, tmp_path / "two")
+    one = contents(tmp_path / "one")
+    assert one == contents(tmp_path / "two")
+    assert set(one) == {
+        "train-00000-of-00001.tfrecord", "test-00000-of-00001.tfrecord", "vocab.txt", "dataset_info.json"
+    }  # fmt: skip
+    write(small, tmp_path / "three", context=2)
+    three = contents(tmp_path / "three")
+    assert three["vocab.txt"] == one["vocab.txt"] and three["dataset_info.json"] != one["dataset_info.json"]
+
+
+def test_shards_are_cut_and_numbered(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROWS_PER_SHARD", 2)
+    rows = [{"utterance_id": str(i), "utterance": f"Number {i}"} for i in range(5)]
+    info = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
+    found = info["splits"]["train"]["shards"]
+    assert [s["file"] for s in found] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
+    assert [s["records"] for s in found] == [2, 2, 1]
+    assert [r["utterance_id"] for r in read(shards(tmp_path / "out", "train"))] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("labels", [("neutral", "positive", "negative"), ("no", "yes")])
+def test_other_labels(labels, tmp_path):
+    rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
+    info = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", labels)
+    assert info["splits"]["train"]["per_class"] == dict.fromkeys(labels, 1)
+    assert records.data_spec(records.read_info(tmp_path / "out")).labels == labels
+    assert [row["label"] for row in read(shards(tmp_path / "out", "train"))] == list(range(len(labels)))
+
+
+def test_overwrite_replaces_all(small, tmp_path):
+    out = tmp_path / "out"
+    write(small, out)
+    with pytest.raises(UserError, match="exists"):
+        write(small, out)
+    lone = write_table(tmp_path / "lone.csv", [{"utterance": "Bye."}])
+    write(lone, out, overwrite=True)
+    assert set(contents(out)) == {"train-00000-of-00001.tfrecord", "vocab.txt", "dataset_info.json"}
+    assert read(shards(out, "train"))[0]["utterance"] == b"Bye."
+
+
+def test_overwrite_spares_what_is_no_data_set(small, tmp_path):
+    """`--out` that names the folder of the pictures must not cost them."""
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="no data set"):
+        write(small, tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="no data set"):
+        write(small, small, overwrite=True)
+    assert contents(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    write(small, tmp_path / "empty", overwrite=True)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_bad_picture_in_the_last_row_leaves_nothing(before, small, tmp_path):
+    home = tmp_path / "home"
+    if before:
+        write(small, home / "out")
+    kept = contents(home)
+    (tmp_path / "bad.jpg").write_text("no picture")
+    rows = [{"utterance_id": str(i)} for i in range(5)] + [{"split": "test", "faces": "bad.jpg"}]
+    path = write_table(tmp_path / "bad.csv", rows)
+    with pytest.raises(UserError, match=r"bad\.csv: line 7: .*bad\.jpg"):
+        write(path, home / "out", overwrite=True)
+    assert contents(home) == kept
+    assert sorted(p.name for p in home.iterdir()) == (["out"] if before else [])
+
+
+def test_what_is_no_data_set(dataset, tmp_path):
+    with pytest.raises(UserError, match="prepare table"):
+        records.read_info(tmp_path)
+    path = tmp_path / records.INFO
+    whole = records.read_info(dataset)
+    shard = {k: v for k, v in whole["splits"]["dev"]["shards"][0].items() if k != "sha256"}
+    broken = [
+        "", "{", "[]", "3", "{}", "\0",
+        json.dumps({k: v for k, v in whole.items() if k != "labels"}),
+        json.dumps({**whole, "splits": []}),
+        json.dumps({**whole, "splits": {"train": {}}}),
+        json.dumps({**whole, "splits": {"train": {"records": 1, "shards": [shard]}}}),
+    ]  # fmt: skip
+    for text in broken:
+        path.write_text(text)
+        with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
+            records.read_info(tmp_path)
+    path.write_text(json.dumps({**whole, "schema_version": 99}))
+    with pytest.raises(UserError, match="Schema version 99. Expected 1"):
+        records.read_info(tmp_path)
+
+
+def test_data_spec_knows_the_content(dataset, small, tmp_path):
+    spec = records.data_spec(records.read_info(dataset))
+    write(small, tmp_path / "out")
+    other = records.data_spec(records.read_info(tmp_path / "out"))
+    assert spec.labels == MELD_EMOTIONS and spec.face_size == 32
+    assert spec.data_sha256 != other.data_sha256 and spec.tokenizer_sha256 != other.tokenizer_sha256

@@ -1,0 +1,190 @@
+"""Text to ids: word pieces, words, and what strange text makes of them."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emotion_tf import schema
+from emotion_tf.data import pipeline, records
+from emotion_tf.data.preprocess import TEXT_NAMES, WORD_NAMES, Preprocessor
+from emotion_tf.data.tokenizer import (
+    SPECIAL_TOKENS,
+    WordPieceTokenizer,
+    WordVocabulary,
+    learn_vocabulary,
+    pack_tokens,
+    read_vocabulary,
+    split_words,
+    write_vocabulary,
+)
+from emotion_tf.errors import UserError
+
+VOCABULARY = [*SPECIAL_TOKENS, "hello", "there", "cafe", "don", "'", "t", "!", "ok", "##s", "no"]
+PAD, UNK, CLS, SEP = 0, 1, 2, 3
+STRANGE = ["", " ", "\0", "\x00hello", "😀👩‍👩‍👧", "שלום hello", "مرحبا", "İstanbul", "ﬁ", "\u202e\u2066abc", "\x85\u2028", "'" * 50, "a" * 5000,
+           "[CLS] [SEP]", "é" * 300, "你好吗", "\ufeffhello", "\ud7ff\ue000\uffff\U0010ffff"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    return WordPieceTokenizer(VOCABULARY, True)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return WordVocabulary(["hello", "don't", "!"])
+
+
+def words_of(*texts) -> list[list[str]]:
+    return [[word.decode() for word in row] for row in split_words(tf.constant(texts)).to_list()]
+
+
+def test_word_pieces(pieces):
+    found = pieces(tf.constant(["Hello THERE!", "Café", "nos", "xyz", ""])).to_list()
+    assert found == [[CLS, 5, 6, 11, SEP], [CLS, 7, SEP], [CLS, 14, 13, SEP], [CLS, UNK, SEP], [CLS, SEP]]
+
+
+def test_a_cased_vocabulary_keeps_case():
+    cased = WordPieceTokenizer([*SPECIAL_TOKENS, "Hello", "hello"], False)
+    assert cased(tf.constant(["Hello hello HELLO"])).to_list() == [[CLS, 5, 6, UNK, SEP]]
+    assert cased.sha256 != WordPieceTokenizer([*SPECIAL_TOKENS, "Hello", "hello"], True).sha256
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "said"),
+    [
+        ([*SPECIAL_TOKENS, "a", "a"], "'a' twice"),
+        (["[CLS]", "[SEP]", "a"], r"without \[UNK\]"),
+        ([], r"without \[CLS\], \[SEP\], \[UNK\]"),
+    ],
+)
+def test_a_bad_vocabulary_is_refused(vocabulary, said):
+    with pytest.raises(UserError, match=said):
+        WordPieceTokenizer(vocabulary, True)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(3, [5]), (4, [5, 6]), (5, [5, 6, 7]), (64, [5, 6, 7])])
+def test_pack_tokens_cuts_the_end_but_keeps_sep(most, kept):
+    tokens = tf.ragged.constant([[CLS, 5, 6, 7, SEP], [CLS, SEP]], dtype=tf.int64)
+    packed = {name: values.numpy().tolist() for name, values in pack_tokens(tokens, most).items()}
+    length = len(kept) + 2
+    assert packed["input_word_ids"] == [[CLS, *kept, SEP], [CLS, SEP, *[PAD] * (length - 2)]]
+    assert packed["input_mask"] == [[1] * length, [1, 1, *[0] * (length - 2)]]
+    assert packed["input_type_ids"] == [[0] * length] * 2
+    assert tuple(packed) == TEXT_NAMES
+
+
+def test_raw_text_gives_the_recorded_tokens(dataset):
+    """What training reads from the records is what `predict` and the export make of the same text."""
+    info = records.read_info(dataset)
+    pieces = WordPieceTokenizer(read_vocabulary(dataset / records.VOCABULARY), info["tokenizer"]["lower_case"])
+    assert pieces.sha256 == info["tokenizer"]["sha256"]
+    preprocess = Preprocessor(TEXT_NAMES, 32, pieces, max_tokens=12)
+    paths = pipeline.split_files(dataset, info, "test")
+    for records_batch in tf.data.TFRecordDataset(paths).batch(16).take(2):
+        features = schema.parse_examples(records_batch, ["utterance", "tokens"])
+        no_face = tf.fill([tf.shape(records_batch)[0], 1], "")
+        recorded = preprocess(features["utterance"], no_face, features["tokens"])
+        raw = preprocess(features["utterance"], no_face)
+        for name in TEXT_NAMES:
+            tf.debugging.assert_equal(raw[name], recorded[name])
+
+
+def test_words_are_normalised():
+    assert words_of("Don’t  STOP—now!", "don't `em", "Ünïcode, ÉTÉ", "3,5%") == [
+        ["don't", "stop", "—", "now", "!"],
+        ["don't", "'em"],
+        ["ünïcode", ",", "été"],
+        ["3", ",", "5", "%"],
+    ]
+    assert words_of("hi😀 there", "שלום, עולם", "", " \t\n") == [["hi", "😀", "there"], ["שלום", ",", "עולם"], [], []]
+
+
+def test_word_ids(words):
+    ids = words(tf.constant(["Hello you!", "don’t", ""]), 10)["word_ids"].numpy()
+    assert ids.tolist() == [[2, 1, 4], [3, 0, 0], [0, 0, 0]]
+    assert words(tf.constant(["hello hello hello"]), 2)["word_ids"].numpy().tolist() == [[2, 2]]
+    assert len(words) == 5
+
+
+@pytest.mark.parametrize("texts", [[""], ["", "  "], []])
+def test_no_word_at_all_still_has_a_step(texts, words):
+    ids = words(tf.constant(texts, tf.string), 10)["word_ids"]
+    assert ids.shape == (len(texts), 1) and not ids.numpy().any()
+
+
+def test_the_most_frequent_words_and_ties_by_alphabet():
+    texts = ["b a c", "C b", "b ’", "é"]
+    assert WordVocabulary.from_utterances(texts, 9).words == ["b", "c", "'", "a", "é"]
+    assert WordVocabulary.from_utterances(reversed(texts), 3).words == ["b", "c", "'"]
+    assert WordVocabulary.from_utterances([t.encode() for t in texts], 1).words == ["b"]
+
+
+def test_a_vocabulary_of_no_word_and_its_file(tmp_path):
+    for found in (WordVocabulary.from_utterances([], 5), WordVocabulary.from_utterances(["", " "], 5)):
+        assert found.words == []
+        assert found(tf.constant(["hello"]), 4)["word_ids"].numpy().tolist() == [[1]]
+        write_vocabulary(tmp_path / "words.txt", found.words)
+        assert len(WordVocabulary(read_vocabulary(tmp_path / "words.txt"))) == len(found) == 2
+
+
+def test_any_word_survives_its_file(tmp_path):
+    found = WordVocabulary.from_utterances(STRANGE, 100)
+    write_vocabulary(tmp_path / "words.txt", found.words)
+    assert read_vocabulary(tmp_path / "words.txt") == found.words
+
+
+def test_vocabulary_files(tmp_path):
+    (tmp_path / "crlf.txt").write_bytes(b"a\r\nb\r\n")
+    assert read_vocabulary(tmp_path / "crlf.txt") == ["a", "b"]
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    for path in (tmp_path / "latin.txt", tmp_path / "none.txt", tmp_path):
+        with pytest.raises(UserError, match="Cannot read the vocabulary"):
+            read_vocabulary(path)
+
+
+@pytest.mark.parametrize("texts", [["hello there", "hello"], ["a"], ["", " "], ["😀"], ["[CLS]"]])
+def test_a_vocabulary_can_be_learned_of_any_text(texts):
+    pieces = WordPieceTokenizer(learn_vocabulary(texts, 50), True)
+    assert pieces.vocabulary[:5] == list(SPECIAL_TOKENS)
+    assert pieces(tf.constant(texts)).nrows() == len(texts)
+
+
+@pytest.fixture(scope="module")
+def in_graph(pieces, words):
+    """Both kinds of ids, as the exported graph makes them."""
+    preprocess = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 8, pieces, words, max_tokens=8, max_words=6)
+    signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)]
+    return tf.function(preprocess.__call__, input_signature=signature)
+
+
+def check(ids, count):
+    word_pieces, mask, found = (ids[name].numpy() for name in ("input_word_ids", "input_mask", "word_ids"))
+    assert len(word_pieces) == len(found) == count
+    assert 2 <= word_pieces.shape[1] <= 8 and 1 <= found.shape[1] <= 6
+    assert word_pieces.min() >= 0 and word_pieces.max() < len(VOCABULARY)
+    assert found.min() >= 0 and found.max() <= 4
+    lengths = mask.sum(axis=1)
+    assert (word_pieces[:, 0] == CLS).all() and (word_pieces[range(count), lengths - 1] == SEP).all()
+
+
+def test_strange_text(in_graph):
+    check(in_graph(tf.constant(STRANGE[:-1]), tf.fill([len(STRANGE) - 1, 1], "")), len(STRANGE) - 1)
+
+
+@given(st.lists(st.one_of(st.text(max_size=40), st.binary(max_size=20)), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_text_and_any_bytes_have_ids(in_graph, texts):
+    check(
+        in_graph(tf.constant([t.encode() if isinstance(t, str) else t for t in texts]), [[""]] * len(texts)), len(texts)
+    )
+
+
+def test_a_missing_tokenizer_is_named():
+    with pytest.raises(ValueError, match="pieces"):
+        Preprocessor(TEXT_NAMES, 8)(tf.constant(["a"]), tf.constant([[""]]))
+    with pytest.raises(ValueError, match="words"):
+        Preprocessor(WORD_NAMES, 8)(tf.constant(["a"]), tf.constant([[""]]))

@@ -1,0 +1,143 @@
+"""Every damage to a shard is found before TensorFlow opens it, and told with the shard's name."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import struct
+
+import pytest
+import tensorflow as tf
+
+from emotion_tf import files
+from emotion_tf.data import records, verify
+from emotion_tf.errors import UserError
+
+
+@pytest.fixture
+def copied(dataset, tmp_path):
+    """A data set to damage, and the first shard of its dev split."""
+    shutil.copytree(dataset, tmp_path / "data")
+    info = records.read_info(tmp_path / "data")
+    return tmp_path / "data", info, tmp_path / "data" / info["splits"]["dev"]["shards"][0]["file"]
+
+
+def fault(data, info, path) -> str:
+    with pytest.raises(UserError) as caught:
+        verify.verify_shards(data, info)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message
+
+
+def offsets(content: bytes) -> list[int]:
+    """Where each record begins, and the end."""
+    found = [0]
+    while found[-1] < len(content):
+        found.append(found[-1] + 16 + struct.unpack_from("<Q", content, found[-1])[0])
+    return found
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
+
+
+def test_a_whole_data_set_passes(copied):
+    data, info, path = copied
+    verify.verify_shards(data, info)
+    begins = offsets(path.read_bytes())
+    assert len(begins) - 1 == info["splits"]["dev"]["records"]
+
+
+def long_header(length: int) -> bytes:
+    raw = struct.pack("<Q", length)
+    return raw + struct.pack("<I", verify.masked_crc32c(raw))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda c, o: c[: o[3] + 12 + 5], ["Cut inside a record", "record 3", "offset"]),
+        (lambda c, o: c[:-1], ["Cut inside a record"]),
+        (lambda c, o: c[: o[3] + 7], ["Cut inside a record's header", "record 3"]),
+        (lambda c, o: c[: o[3]], ["Cut between records: 3 records"]),
+        (lambda c, o: b"", ["Cut between records: 0 records"]),
+        (lambda c, o: flipped(c, o[2]), ["Flipped byte in the header", "record 2"]),
+        (lambda c, o: flipped(c, o[2] + 9), ["Flipped byte in the header", "record 2"]),
+        (lambda c, o: flipped(c, o[2] + 20), ["Flipped byte in the record", "record 2"]),
+        (lambda c, o: flipped(c, o[3] - 1), ["Flipped byte in the record", "record 2"]),
+        (lambda c, o: c[: o[1]] + long_header(1 << 62) + c[o[1] + 12 :], ["Absurd length field", str(1 << 62)]),
+        (lambda c, o: c[: o[1]] + long_header(1 << 20) + c[o[1] + 12 :], ["wrong length field", str(1 << 20)]),
+        (lambda c, o: c + c[: o[1]], ["Foreign content", "sha256"]),
+        (lambda c, o: c[: o[1]] + c[o[2] :] + c[o[1] : o[2]], ["Foreign content", "sha256"]),
+        (lambda c, o: c + b"\0" * 5, ["Cut inside a record's header"]),
+        (lambda c, o: b"<html>404 Not Found</html>", ["Flipped byte in the header", "offset 0"]),
+    ],
+)
+def test_a_damaged_shard(damage, said, copied):
+    data, info, path = copied
+    content = path.read_bytes()
+    path.write_bytes(damage(content, offsets(content)))
+    message = fault(data, info, path)
+    assert all(part in message for part in said), message
+
+
+def test_a_missing_shard(copied):
+    data, info, path = copied
+    path.unlink()
+    assert "missing" in fault(data, info, path)
+    path.mkdir()
+    assert "missing" in fault(data, info, path)
+
+
+@pytest.mark.parametrize("name", ["dev-00001-of-00002.tfrecord", "old.tfrecord.gz"])
+def test_a_foreign_shard(name, copied):
+    data, info, path = copied
+    shutil.copy(path, data / name)
+    assert "Foreign shard" in fault(data, info, data / name)
+
+
+def test_two_shards_swapped(copied):
+    data, info, path = copied
+    other = data / info["splits"]["test"]["shards"][0]["file"]
+    contents = path.read_bytes(), other.read_bytes()
+    path.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    assert "Foreign content" in fault(data, info, path)
+
+
+def test_a_wrong_count_in_the_info(copied):
+    data, info, path = copied
+    wrong = copy.deepcopy(info)
+    wrong["splits"]["dev"]["shards"][0]["records"] += 1
+    assert "Wrong count" in fault(data, wrong, path)
+    wrong = copy.deepcopy(info)
+    wrong["splits"]["dev"]["records"] -= 1
+    assert "Wrong count" in fault(data, wrong, data / records.INFO)
+
+
+def test_a_damaged_shard_whose_hash_was_written_anew(copied):
+    """Nobody can segfault TensorFlow by putting the hash right: the length fields are walked all the same."""
+    data, info, path = copied
+    content = path.read_bytes()
+    path.write_bytes(long_header(1 << 62) + content[12:])
+    info["splits"]["dev"]["shards"][0] |= {"sha256": files.sha256(path), "bytes": len(content)}
+    assert "Absurd length field" in fault(data, info, path)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", b"123456789", bytes(range(256)) * 9])
+def test_masked_crc32c_is_that_of_tensorflow(payload, tmp_path):
+    path = str(tmp_path / "one")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(payload)
+    content = (tmp_path / "one").read_bytes()
+    length, header_crc = verify.HEADER.unpack_from(content)
+    assert length == len(payload)
+    assert verify.masked_crc32c(content[:8]) == header_crc
+    assert verify.masked_crc32c(payload) == struct.unpack("<I", content[-4:])[0]
+
+
+def test_crc32c_check_value():
+    """The check value of CRC-32C in the catalogue of parametrised CRCs, 0xE3069283 for "123456789", masked."""
+    crc = 0xE3069283
+    assert verify.masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

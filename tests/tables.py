@@ -1,0 +1,29 @@
+"""Small manifests for tests that need one of their own."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
+ROW = dict(zip(COLUMNS, ("train", "0", "0", "Ilka", "Hello there.", "joy", ""), strict=True))
+
+
+def write_table(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str] = COLUMNS) -> Path:
+    """Writes rows, each given by what differs from `ROW`, as a CSV."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**ROW, **row} for row in rows)
+    return path
+
+
+def write_picture(path: Path, height: int = 32, width: int = 32, seed: int = 0) -> Path:
+    """A smooth colour picture in the format that the name says."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
+    assert cv2.imwrite(str(path), cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+    return path

@@ -1,0 +1,1 @@
+"""Hyperparameter search on top of the package."""
