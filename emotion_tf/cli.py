@@ -137,7 +137,8 @@ def check_name(name: str) -> None:
 
 def newest_unfinished() -> Path:
     """The run in saved_models/ that was interrupted last. Raises UserError when there is none."""
-    runs = sorted(RUNS.glob("*/checkpoint"), key=lambda path: path.stat().st_mtime)
+    unfinished = (path for path in RUNS.glob("*/checkpoint") if not (path.parent / "model.keras").exists())
+    runs = sorted(unfinished, key=lambda path: path.stat().st_mtime)
     if not runs:
         raise UserError(f"Nothing to resume: no run in {RUNS}/ was interrupted. Train one with: python main.py train")
     return runs[-1].parent

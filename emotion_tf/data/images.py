@@ -35,10 +35,10 @@ def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
         raise UserError(
             f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file."
         ) from None
-    return to_crop(data, face_size, f"{where}face picture {path}")
+    return to_crop(data, face_size, f"face picture {path}", where)
 
 
-def to_crop(data: bytes | np.ndarray, face_size: int, name: str = "face") -> bytes:
+def to_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", where: str = "") -> bytes:
     """Picture bytes, or RGB pixels uint8 (H, W, 3), as the JPEG of a square crop of `face_size` pixels.
 
     A JPEG that already has that size is kept byte for byte. A picture that is not square is padded with its edges.
@@ -48,19 +48,21 @@ def to_crop(data: bytes | np.ndarray, face_size: int, name: str = "face") -> byt
     """
     if isinstance(data, np.ndarray):
         if data.dtype != np.uint8 or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
-            raise UserError(f"Invalid {name}. Expected uint8 pixels (H, W, 3). Received: {data.dtype} {data.shape}.")
+            raise UserError(
+                f"{where}Invalid {name}. Expected uint8 pixels (H, W, 3). Received: {data.dtype} {data.shape}."
+            )
         pixels = cv2.cvtColor(data, cv2.COLOR_RGB2BGR)
     else:
-        pixels = _decode(data, name)
+        pixels = _decode(data, name, where)
         if pixels.shape[:2] == (face_size, face_size) and _is_whole_jpeg(data):
             return data
     ok, jpeg = cv2.imencode(".jpg", _square(pixels, face_size), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not ok:
-        raise UserError(f"Cannot write {name} as JPEG.")
+        raise UserError(f"{where}Cannot write the {name} as JPEG.")
     return jpeg.tobytes()
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
+def _decode(data: bytes, name: str, where: str) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:
@@ -68,7 +70,7 @@ def _decode(data: bytes, name: str) -> np.ndarray:
     if pixels is None:
         what = "an empty file" if not data else f"{len(data)} bytes that begin {data[:8]!r}"
         raise UserError(
-            f"Cannot decode the {name}. Expected a picture such as JPEG or PNG of at most 64 megapixels. "
+            f"{where}Cannot decode the {name}. Expected a picture such as JPEG or PNG of at most 64 megapixels. "
             f"Received: {what}."
         )
     return pixels

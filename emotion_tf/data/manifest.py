@@ -58,6 +58,9 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: The manifest has no row. Expected one row an utterance below the header.")
+    for split in {row.split for row in rows}:
+        if not any(row.weight for row in rows if row.split == split):
+            raise UserError(f"{path}: All weights of {split} are 0. Expected at least one utterance that counts.")
     return rows
 
 

@@ -118,7 +118,7 @@ def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
     The algorithm is tensorflow_text's bottom-up word-piece learner, which wants at least one character.
     """
     if not any(utterance.strip() for utterance in utterances):
-        return list(SPECIAL_TOKENS)
+        return [*SPECIAL_TOKENS, "."]  # nor can the tokenizer be built of special tokens alone
     from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
     dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -17,19 +17,24 @@ class ScaledRateMixin:
     reaches `update_step` is scaled. Weight decay is moved into the same step, where the variable's rate is known.
     """
 
+    # of the Keras optimizer that this is mixed into
+    weight_decay: float | None
+    _var_key: Callable[[Any], str]
+    _use_weight_decay: Callable[[Any], bool]
+    assign_sub: Callable[[Any, Any], None]
+
     def scale_rate(self, variables: Iterable[Any], scale: float) -> None:
         """Lets these variables learn at `scale` times the rate. To be called before the first step."""
         scales = self.__dict__.setdefault("_rate_scales", {})
-        scales.update({self._var_key(v): scale for v in variables})  # type: ignore[attr-defined]
+        scales.update({self._var_key(v): scale for v in variables})
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decay and update of one variable at its own rate."""
         rate = ops.cast(learning_rate, variable.dtype) * self.__dict__.get("_rate_scales", {}).get(
-            self._var_key(variable),
-            1.0,  # type: ignore[attr-defined]
+            self._var_key(variable), 1.0
         )
-        if self.weight_decay and self._use_weight_decay(variable):  # type: ignore[attr-defined]
-            self.assign_sub(variable, variable * rate * self.weight_decay)  # type: ignore[attr-defined]
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * rate * self.weight_decay)
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
     def _apply_weight_decay(self, variables: Any) -> None:

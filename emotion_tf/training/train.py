@@ -94,6 +94,8 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         self.model = build_model(self.config, self.spec, len(self.words), self.encoder)
         self.pretrained = list(pretrained_layers(self.model, self.config))
+        if self.config.uses_bert:
+            self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
         text = self.config.text
         self.preprocess = Preprocessor(
             self.model.input, self.spec.face_size, None, self.words, text.max_tokens, text.max_words
@@ -118,11 +120,11 @@ class Trainer:
                 break
             if epoch == train.freeze_epochs and epoch > first:
                 phase = self._compile(epoch)
-            self._epoch(epoch)
-            # A second Ctrl-C must not cut the writing of a checkpoint: both files are written and renamed whole.
+            line = self._epoch(epoch)
             if self.state.best_epoch == epoch:
                 save_state(self.run.checkpoints / "best.npz", self.model, None, vars(self.state))
             save_state(self.run.checkpoints / "last.npz", self.model, phase, vars(self.state))
+            self.say(line)  # said when it is kept
         self._finish()
 
     def _finished(self) -> bool:
@@ -167,7 +169,7 @@ class Trainer:
         whole = math.ceil(self.count / self.config.train.batch_size)
         return min(whole, self.config.train.steps_per_epoch or whole)
 
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self, epoch: int) -> str:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
@@ -186,7 +188,7 @@ class Trainer:
             progress.bar.stop()
         fit_seconds = time.monotonic() - began
         numbers = {"loss": fitted["loss"][0], "accuracy": fitted["accuracy"][0], **self._validate()}
-        self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
+        return self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
 
     def _validate(self) -> dict[str, float]:
         data = pipeline.eval_batches(self.dev_paths, self.preprocess, 2 * self.config.train.batch_size)
@@ -198,8 +200,8 @@ class Trainer:
             "dev_weighted_f1": weighted_f1(label, predicted, weight),
         }
 
-    def _record(self, epoch: int, numbers: dict[str, float], fit_seconds: float, seconds: float) -> None:
-        """Updates state and history, says the epoch's line."""
+    def _record(self, epoch: int, numbers: dict[str, float], fit_seconds: float, seconds: float) -> str:
+        """Updates state and history; returns the epoch's line."""
         if not math.isfinite(numbers["loss"]):
             raise UserError(
                 f"The loss became {numbers['loss']} in epoch {epoch + 1}. Lower --train.learning-rate (now "
@@ -217,7 +219,7 @@ class Trainer:
             pd.concat([known, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
         self._tensorboard(epoch, numbers)
         left = state.seconds / state.epoch * (self.config.train.epochs - state.epoch)
-        self.say(
+        return (
             f"epoch {epoch + 1}/{self.config.train.epochs}  loss {numbers['loss']:.3f}  accuracy "
             f"{numbers['accuracy']:.3f}  |  "
             f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 "

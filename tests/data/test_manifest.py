@@ -88,6 +88,11 @@ def test_a_bad_row_is_named_with_its_line(row, said, tmp_path):
     assert all(part in message for part in said), message
 
 
+def test_a_split_in_which_nothing_counts(tmp_path):
+    rows = [{"weight": "1"}, {"split": "dev", "weight": "0"}, {"split": "dev", "utterance_id": "1", "weight": "0.0"}]
+    assert "All weights of dev are 0" in fault(table(tmp_path, *rows, columns=(*COLUMNS, "weight")))
+
+
 def test_a_link_that_leaves_the_folder(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()

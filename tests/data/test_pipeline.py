@@ -1,0 +1,202 @@
+"""Batches: what is in them, in which order, and how much of them is padding."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tables import write_table
+
+from emotion_tf.data import manifest, pipeline, records
+from emotion_tf.data.pipeline import Order, eval_batches, train_batches
+from emotion_tf.data.preprocess import FACE_NAMES, TEXT_NAMES, WORD_NAMES, Preprocessor
+from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, learn_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.labels import MELD_EMOTIONS
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def data(dataset):
+    info = records.read_info(dataset)
+    return {split: pipeline.split_files(dataset, info, split) for split in info["splits"]}, info
+
+
+@pytest.fixture(scope="module")
+def preprocess(data):
+    words = WordVocabulary.from_utterances((row["utterance"] for row in pipeline.read_rows(data[0]["train"])), 500)
+    return Preprocessor((*TEXT_NAMES, *WORD_NAMES, *FACE_NAMES), 32, words=words)
+
+
+def plain(utterance, face_jpeg, tokens):
+    """Stands for a preprocessor and passes on what the record holds."""
+    return {"utterance": utterance, "face_jpeg": face_jpeg, "length": tokens.row_lengths()}
+
+
+def texts(batches) -> list[list[bytes]]:
+    return [inputs["utterance"].numpy().tolist() for inputs, _, _ in batches]
+
+
+def flat(batches) -> list[bytes]:
+    return [text for batch in texts(batches) for text in batch]
+
+
+def test_every_record_once_an_epoch(data):
+    paths, info = data
+    found = list(train_batches(paths["train"], plain, BATCH, Order(0, 0), False))
+    count = info["splits"]["train"]["records"]
+    wanted = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
+    assert Counter(flat(found)) == Counter(wanted) and len(set(wanted)) == count
+    assert len(found) == -(-count // BATCH)
+    assert sorted(len(label) for _, label, _ in found)[1:] == [BATCH] * (len(found) - 1)
+
+
+def test_label_weight_and_faces_stay_with_their_utterance(data):
+    paths, _ = data
+
+    def rows(batches):
+        return {
+            text: (label, weight, tuple(jpeg for jpeg in faces if jpeg))
+            for inputs, labels, weights in batches
+            for text, faces, label, weight in zip(
+                inputs["utterance"].numpy(), inputs["face_jpeg"].numpy(), labels.numpy(), weights.numpy(), strict=True
+            )
+        }
+
+    shuffled = rows(train_batches(paths["train"], plain, BATCH, Order(3, 1), False))
+    assert shuffled == rows(eval_batches(paths["train"], plain, 50))
+    labels = {row["utterance"].encode(): row["label"] for row in pipeline.read_rows(paths["train"])}
+    assert {text: label for text, (label, _, _) in shuffled.items()} == labels
+
+
+def test_the_order_follows_from_seed_and_epoch(data):
+    paths, _ = data
+    orders = {o: texts(train_batches(paths["train"], plain, BATCH, Order(*o), False)) for o in ((0, 0), (0, 1), (1, 0))}
+    assert texts(train_batches(paths["train"], plain, BATCH, Order(0, 0), True)) == orders[0, 0]
+    mixed = [[sorted(batch) for batch in order] for order in orders.values()]
+    for i, one in enumerate(mixed):
+        for other in mixed[i + 1 :]:
+            assert sum(batch in other for batch in one) <= 2  # other batches, not the same ones in another order
+
+
+def test_seed_and_epoch_are_not_added_up():
+    """Epoch 1 of seed 0 must not be epoch 0 of seed 1; and seeds fit what TensorFlow takes."""
+    seeds = [pipeline._mix(Order(seed, epoch)) for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
+    assert len(set(seeds)) == len(seeds) and 0 <= min(seeds) and max(seeds) + 1 < 2**31
+
+
+def test_one_data_set_gives_the_same_epoch_twice(data):
+    epoch = train_batches(data[0]["dev"], plain, BATCH, Order(0, 0), False)
+    assert texts(epoch) == texts(epoch)
+
+
+def test_training_batches_hold_what_evaluation_batches_hold(data, preprocess):
+    """All that a model reads, example by example, up to padding."""
+    paths, _ = data
+
+    def examples(batches) -> Counter:
+        found = []
+        for inputs, label, weight in batches:
+            arrays = {name: value.numpy() for name, value in inputs.items()}
+            for i in range(len(label)):
+                ids, words = arrays["input_word_ids"][i], arrays["word_ids"][i]
+                kept = arrays["faces"][i][arrays["face_mask"][i]].tobytes()
+                text = ids[arrays["input_mask"][i] > 0].tobytes()
+                found.append((text, words[words > 0].tobytes(), kept, int(label[i]), float(weight[i])))
+        return Counter(found)
+
+    shuffled = examples(train_batches(paths["test"], preprocess, BATCH, Order(0, 0), augment=False))
+    assert shuffled == examples(eval_batches(paths["test"], preprocess, 2 * BATCH))
+
+
+def test_evaluation_keeps_the_order_of_the_records(data):
+    paths, _ = data
+    rows = list(pipeline.read_rows(paths["test"]))
+    batches = list(eval_batches(paths["test"], plain, BATCH))
+    assert flat(batches) == [row["utterance"].encode() for row in rows]
+    assert np.concatenate([label for _, label, _ in batches]).tolist() == [row["label"] for row in rows]
+    assert set(rows[0]) == {*pipeline.IDS, "faces"} and isinstance(rows[0]["speaker"], str)
+
+
+def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):
+    widths = set()
+    for inputs, _, _ in train_batches(data[0]["train"], preprocess, BATCH, Order(0, 0), False):
+        mask, words = inputs["input_mask"].numpy(), inputs["word_ids"].numpy()
+        assert mask.sum(axis=1).max() == mask.shape[1] == inputs["input_word_ids"].shape[1]
+        assert (words > 0).sum(axis=1).max() == words.shape[1]
+        widths.add(mask.shape[1])
+    assert len(widths) > 2
+
+
+def test_batches_of_like_length_waste_less(data):
+    def waste(batches) -> float:
+        lengths = [inputs["length"].numpy() for inputs, _, _ in batches]
+        return 1 - sum(n.sum() for n in lengths) / sum(n.max() * len(n) for n in lengths)
+
+    train = data[0]["train"]
+    by_length = waste(train_batches(train, plain, BATCH, Order(0, 0), False))
+    assert by_length < 0.5 * waste(eval_batches(train, plain, BATCH))
+
+
+def test_long_batches_do_not_come_last(data):
+    """Inside a pool the batches come in random order, not from short to long."""
+    found = train_batches(data[0]["train"], plain, BATCH, Order(0, 0), False)
+    lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in found]
+    assert lengths != sorted(lengths)
+
+
+def test_augmentation_changes_faces_alone_and_follows_the_order(data, preprocess):
+    def first(order, augment):
+        inputs, _, _ = next(iter(train_batches(data[0]["dev"], preprocess, BATCH, order, augment)))
+        return {name: value.numpy() for name, value in inputs.items()}
+
+    plain_faces, once, again = first(Order(0, 0), False), first(Order(0, 0), True), first(Order(0, 0), True)
+    for name in plain_faces:
+        np.testing.assert_array_equal(once[name], again[name])
+        assert (plain_faces[name] == once[name]).all() == (name != "faces")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Utterances without any face, one of them without a sound."""
+    folder = tmp_path_factory.mktemp("odd")
+    rows = [{"utterance_id": str(i), "utterance": "ha " * i + "!", "emotion": "fear"} for i in range(5)]
+    read = manifest.read_manifest(write_table(folder / "m.csv", rows), MELD_EMOTIONS)
+    pieces = WordPieceTokenizer(learn_vocabulary(["ha ha !"], 20), True)
+    info = records.write_dataset(read, folder / "out", records.PrepareOptions(MELD_EMOTIONS, 16, 0, "x"), pieces)
+    return folder / "out", info
+
+
+def test_a_batch_without_a_face_has_one_absent_frame(odd):
+    data, info = odd
+    preprocess = Preprocessor(FACE_NAMES, 16)
+    paths = pipeline.split_files(data, info, "train")
+    for batches in (eval_batches(paths, preprocess, 2), train_batches(paths, preprocess, 2, Order(0, 0), True)):
+        shapes = []
+        for inputs, label, _ in batches:
+            shapes.append(tuple(inputs["faces"].shape))
+            assert inputs["face_mask"].shape == (len(label), 1) and not inputs["face_mask"].numpy().any()
+        assert sorted(shapes) == [(1, 1, 16, 16, 3), (2, 1, 16, 16, 3), (2, 1, 16, 16, 3)]
+
+
+@pytest.mark.parametrize("batch", [1, 5, 100])
+def test_a_split_smaller_than_a_batch(odd, batch):
+    data, info = odd
+    found = list(train_batches(pipeline.split_files(data, info, "train"), plain, batch, Order(0, 0), False))
+    assert len(found) == -(-5 // batch) and len(set(flat(found))) == 5
+
+
+def test_an_unknown_split_is_named(odd):
+    data, info = odd
+    with pytest.raises(UserError, match=r"No split 'dev' in .*Expected one of: train"):
+        pipeline.split_files(data, info, "dev")
+
+
+def test_graph_shapes_are_those_of_the_schema(data, preprocess):
+    spec, label, weight = train_batches(data[0]["train"], preprocess, BATCH, Order(0, 0), True).element_spec
+    assert spec["faces"].shape[2:] == (32, 32, 3) and spec["faces"].dtype == tf.uint8
+    assert spec["face_mask"].dtype == tf.bool and spec["input_word_ids"].dtype == tf.int32
+    assert label.dtype == tf.int64 and weight.dtype == tf.float32

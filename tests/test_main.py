@@ -1,0 +1,458 @@
+"""The command line: help without TensorFlow, and each bad input as one clear line with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import COLUMNS, write_picture, write_table
+
+import main
+from emotion_tf import cli, config
+from emotion_tf.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+LEARNED = ("--tokenizer", "learned", "--face-size", "32")
+
+
+def shell(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture
+def fault(monkeypatch, capfd, tmp_path):
+    """Runs the command line in this process and returns the one line of its error; runs go to a folder of the test."""
+    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
+
+    def run(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        code = main.main()
+        said = capfd.readouterr()
+        assert code == 2, said
+        lines = said.err.splitlines()
+        assert len(lines) == 1, said.err
+        assert lines[0].startswith("error: ") and "Traceback" not in said.err
+        return lines[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def succeed(monkeypatch, capfd, tmp_path):
+    """Runs the command line in this process and returns what it printed."""
+    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
+
+    def run(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        code = main.main()
+        said = capfd.readouterr()
+        assert code == 0, said.err
+        return said.out
+
+    return run
+
+
+# Without TensorFlow: as a process of its own
+
+
+def test_help_of_every_verb_without_tensorflow():
+    code = """
+import contextlib, io, sys, main
+verbs = [[v, n] for v, inner in main.VERBS.items() if isinstance(inner, dict) for n in inner]
+for words in [[], ["--help"], *([v] for v in main.VERBS if v != "runs"), *verbs]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            main.dispatch([*words, "--help"])
+        except SystemExit as end:
+            assert not end.code, words
+    assert "usage: " in said.getvalue() and " ".join(words[:1]) in said.getvalue(), words
+    for verb in main.VERBS if not words else ():
+        assert verb in said.getvalue()
+print("tensorflow" in sys.modules, "keras" in sys.modules, len(verbs))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False 4\n")
+
+
+def test_nothing_said_is_help():
+    done = shell()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n  {verb}" in done.stdout for verb in main.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "Unknown verb 'trian'. Expected one of: prepare, weights, train, evaluate, predict, export, runs. Did you mean 'train'?"),
+        (["train", "--text.branches", "brt"], "Invalid `text.branches`. Expected one of: bert, gru. Received: 'brt'. Did you mean 'bert'?"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_pen_ends_with_code_2(words, said):
+    done = shell(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prepare", "tabel"], ["'tabel'", "table, demo", "Did you mean 'table'?"]),
+        (["weights", "fetsh"], ["'fetsh'", "Did you mean 'fetch'?"]),
+        (["prepare", "table", "m.csv"], ["--out"]),
+        (["prepare", "table", "m.csv", "--out", "x", "--facesize", "9"], ["--facesize", "Did you mean --face-size?"]),
+        (["train", "--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
+        (["train", "--face.branches", "resnet5"], ["`face.branches`", "'resnet5'", "Did you mean 'resnet50'?"]),
+        (["train", "--towers", "texts"], ["`towers`", "text, face, both", "Did you mean 'text'?"]),
+        (["train", "--resume"], ["Nothing to resume", "saved_models"]),
+        (["evaluate"], ["PATH"]),
+        (["runs", "surplus"], ["surplus"]),
+        (["weights", "fetch", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
+    ],
+)
+def test_a_wrong_command_is_one_line(words, said, fault):
+    message = fault(*words)
+    assert all(part in message for part in said), message
+
+
+def test_runs_of_an_empty_folder(succeed):
+    assert "Train one with: python main.py train" in succeed("runs")
+
+
+# prepare
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A good manifest of four rows, its pictures, and a place for data sets beside it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    write_picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "secret.jpg").write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
+    (tmp_path / "in" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "in" / "text.jpg").write_text("This is no picture.")
+    (tmp_path / "in" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "in" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 ")
+    return tmp_path / "in" / "manifest.csv"
+
+
+def good_rows(count=4) -> list[dict[str, str]]:
+    splits = ["train"] * (count - 2) + ["dev", "test"]
+    return [{"split": split, "utterance_id": str(i), "faces": "a.jpg"} for i, split in enumerate(splits)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"emotion": "joyous"}, ["line 5", "Unknown emotion", "neutral, joy", "'joyous'", "'joy'", "--labels"]),
+        ({"utterance_id": "0", "split": "train"}, ["line 5", "Duplicate key", "line 2", "Remove one"]),
+        ({"faces": "none.jpg"}, ["line 5", "none.jpg", "No such file", "existing file"]),
+        ({"faces": "text.jpg"}, ["line 5", "text.jpg", "Cannot decode", "b'This is '"]),
+        ({"faces": "a.jpg;empty.jpg"}, ["line 5", "empty.jpg", "an empty file"]),
+        ({"faces": "cut.png"}, ["line 5", "cut.png", "Cannot decode"]),
+        ({"faces": "../secret.jpg"}, ["line 5", "leaves the manifest's folder", "'../secret.jpg'"]),
+        ({"faces": "/etc/hostname"}, ["line 5", "leaves the manifest's folder", "'/etc/hostname'"]),
+        ({"faces": "link.jpg"}, ["line 5", "leaves the manifest's folder", "'link.jpg'"]),
+        ({"utterance": "NaN"}, ["line 5", "'utterance'", "'NaN'"]),
+        ({"faces": "nan"}, ["line 5", "'faces'", "'nan'"]),
+        ({"emotion": "nan"}, ["line 5", "'emotion'", "'nan'"]),
+        ({"weight": "nan"}, ["line 5", "weight", "'nan'"]),
+        ({"weight": "a lot"}, ["line 5", "weight", "'a lot'"]),
+        ({"utterance": "a\0b"}, ["line 5", "NUL"]),
+        ({"split": "valid"}, ["line 5", "split", "train, dev, test", "'valid'"]),
+    ],
+)
+def test_a_bad_last_row_leaves_nothing(change, said, manifest, fault):
+    rows = good_rows()
+    rows[-1] |= change
+    write_table(manifest, rows, (*COLUMNS, "weight") if "weight" in change else COLUMNS)
+    out = manifest.parent.parent / "out"
+    message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+    assert str(manifest) in message and all(part in message for part in said), message
+    assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", ["empty", "split, dialogue_id"]),
+        (",".join(COLUMNS).encode() + b"\n", ["no row"]),
+        (b"split,dialogue_id,utterance_id,speaker,text,emotion,faces\n", ["line 1", "No column 'utterance'"]),
+        (",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,Hi, you,joy,\n", ["line 2", "7 cells", "Received: 8", "Quote"]),
+        (",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,caf\xe9,joy,\n", ["line 2", "UTF-8"]),
+    ],
+)
+def test_a_bad_table_leaves_nothing(content, said, manifest, fault):
+    manifest.write_bytes(content)
+    out = manifest.parent.parent / "out"
+    message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+    assert str(manifest) in message and all(part in message for part in said), message
+    assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--labels", "mled"], ["--labels", "'mled'", "Did you mean 'meld'?"]),
+        (["--labels", "joy", "joy"], ["--labels", "different"]),
+        (["--labels", "sentiment"], ["line 2", "Unknown emotion", "neutral, positive, negative"]),
+        (["--face-size", "4"], ["--face-size", "from 8 to 1024", "4"]),
+        (["--face-size", "100000"], ["--face-size", "100000"]),
+        (["--context", "-1"], ["--context", "-1"]),
+        (["--tokenizer", "none.txt"], ["none.txt", "No such file"]),
+        (["--tokenizer", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
+    ],
+)
+def test_a_bad_option_of_prepare(options, said, manifest, fault):
+    write_table(manifest, good_rows())
+    out = manifest.parent.parent / "out"
+    message = fault("prepare", "table", manifest, "--out", out / "data", "--tokenizer", "learned", *options)
+    assert all(part in message for part in said), message
+    assert os.listdir(out) == []
+
+
+def test_prepare_and_its_overwrite(manifest, fault, succeed):
+    write_table(manifest, good_rows())
+    out = manifest.parent.parent / "out" / "data"
+    printed = succeed("prepare", "table", manifest, "--out", out, *LEARNED)
+    assert "train: 2 utterances in 1 dialogues, 2 with a face" in printed and str(out) in printed
+    before = (out / "dataset_info.json").read_bytes()
+    message = fault("prepare", "table", manifest, "--out", out, *LEARNED)
+    assert str(out) in message and "--overwrite" in message
+    assert (out / "dataset_info.json").read_bytes() == before
+    write_table(manifest, good_rows(6))
+    succeed("prepare", "table", manifest, "--out", out, *LEARNED, "--overwrite")
+    assert json.loads((out / "dataset_info.json").read_text())["splits"]["train"]["records"] == 4
+    message = fault("prepare", "table", manifest, "--out", manifest.parent, *LEARNED, "--overwrite")
+    assert "no data set" in message and manifest.exists()
+    assert os.listdir(out.parent) == ["data"]
+
+
+def test_utterances_without_text_or_faces_can_be_prepared(manifest, succeed):
+    write_table(manifest, [{**row, "utterance": ""} for row in good_rows()])
+    succeed("prepare", "table", manifest, "--out", manifest.parent.parent / "out" / "faces", *LEARNED)
+    write_table(manifest, [{**row, "faces": ""} for row in good_rows()])
+    succeed("prepare", "table", manifest, "--out", manifest.parent.parent / "out" / "texts", *LEARNED)
+
+
+def test_too_few_utterances_for_the_demo(tmp_path, fault):
+    message = fault("prepare", "demo", "--utterances", "3", "--out", tmp_path / "demo")
+    assert "`utterances`" in message and "200" in message and "Received: 3" in message
+    assert not (tmp_path / "demo").exists()
+
+
+def large_table(manifest) -> None:
+    """About a megabyte of pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    import cv2
+
+    cv2.imwrite(str(manifest.parent / "noise.jpg"), noise, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    write_table(manifest, [{**row, "faces": ";".join(["noise.jpg"] * 20)} for row in good_rows(20)])
+
+
+def test_a_full_disk_leaves_nothing(manifest, fault):
+    """No file may become larger than 100 kB: each write beyond fails, as on a full disk."""
+    large_table(manifest)
+    out = manifest.parent.parent / "out"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(out / "data") in message and "File too large" in message and "make room" in message
+    assert os.listdir(out) == []
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() or not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=200k", "none", disk]).returncode:
+        pytest.skip("needs the right to mount")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_really_full(manifest, tiny_disk, fault):
+    large_table(manifest)
+    message = fault("prepare", "table", manifest, "--out", tiny_disk / "data", *LEARNED)
+    assert str(tiny_disk / "data") in message and "No space left on device" in message
+    assert os.listdir(tiny_disk) == []
+
+
+def test_a_place_that_is_a_file(manifest, fault):
+    write_table(manifest, good_rows())
+    (manifest.parent.parent / "out" / "file").write_text("kept")
+    message = fault("prepare", "table", manifest, "--out", manifest.parent.parent / "out" / "file" / "data", *LEARNED)
+    assert "Cannot write" in message
+    assert (manifest.parent.parent / "out" / "file").read_text() == "kept"
+
+
+# train
+
+
+def test_train_names_what_is_wrong_with_the_data(dataset, tmp_path, fault):
+    assert "prepare table" in fault("train", "--data", tmp_path / "none")
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    shard = copy / "train-00000-of-00001.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    message = fault("train", "--data", copy, "--smoke")
+    assert str(shard) in message and "Flipped byte" in message and "Prepare the data set again" in message
+    shard.unlink()
+    assert "missing" in fault("train", "--data", copy)
+    (copy / "dataset_info.json").write_text('{"splits": ')
+    assert "Cannot read" in fault("train", "--data", copy)
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_train_refuses_data_of_another_tokenizer(dataset, tmp_path, fault):
+    from emotion_tf.data.tokenizer import SPECIAL_TOKENS, write_vocabulary
+    from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
+
+    write_vocabulary(tmp_path / "vocab.txt", [*SPECIAL_TOKENS, "other"])
+    encoder = tmp_path / "encoder"
+    bert = BertConfig(6, 4, layers=1, heads=1, intermediate=4, positions=16)
+    save_bert(BertModule(bert, tmp_path / "vocab.txt", seed=1), encoder)
+    message = fault("train", "--data", dataset, "--text.branches", "bert", "--text.encoder", encoder, "--smoke")
+    assert "another tokenizer" in message and str(encoder) in message and f"--tokenizer {encoder}" in message
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_train_needs_an_encoder_that_is_there(dataset, tmp_path, fault):
+    message = fault("train", "--data", dataset, "--text.branches", "bert", "--text.encoder", tmp_path / "none")
+    assert "encoder" in message and str(tmp_path / "none") in message
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_train_needs_train_and_dev(manifest, tmp_path, succeed, fault):
+    write_table(manifest, good_rows()[:2])
+    succeed("prepare", "table", manifest, "--out", tmp_path / "out" / "data", *LEARNED)
+    assert "No split 'dev'" in fault("train", "--data", tmp_path / "out" / "data")
+    assert not (tmp_path / "saved_models").exists()
+
+
+# runs
+
+
+@pytest.fixture(scope="module")
+def untrained(small_config, dataset, tmp_path_factory):
+    """A run with a model as it was initialised."""
+    from emotion_tf.data import records
+    from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+    from emotion_tf.models.two_tower import build_model
+    from emotion_tf.training.run_folder import RunFolder
+
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "untrained")
+    spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
+    run.create(small_config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
+    build_model(small_config, spec, len(words)).save(run.model_path)
+    return run.path
+
+
+@pytest.fixture
+def unfinished(untrained, tmp_path):
+    path = tmp_path / "unfinished"
+    shutil.copytree(untrained, path, ignore=shutil.ignore_patterns("model.keras"))
+    return path
+
+
+@pytest.mark.parametrize("verb", [["predict", "--text", "Hi"], ["evaluate"], ["export"]])
+def test_a_folder_that_is_no_run(verb, unfinished, tmp_path, fault):
+    for path in (tmp_path / "none", tmp_path):
+        message = fault(verb[0], path, *verb[1:])
+        assert f"No run at {path}" in message and "run.json" in message
+    message = fault(verb[0], unfinished, *verb[1:])
+    assert str(unfinished) in message and "no model.keras" in message and "--resume" in message
+    (unfinished / "model.keras").write_bytes(b"PK\x03\x04 cut")
+    assert f"Cannot load {unfinished / 'model.keras'}" in fault(verb[0], unfinished, *verb[1:])
+    (unfinished / "config.json").write_text(config.to_json(config.Config()).replace('"towers"', '"towres"'))
+    message = fault("evaluate", unfinished)
+    assert "config.json" in message and "Did you mean 'towers'?" in message
+    assert not (unfinished / "serving").exists()
+
+
+def test_predict_needs_something(untrained, tmp_path, fault):
+    assert "Expected --text, --face, both, or --table" in fault("predict", untrained)
+    assert "needs --out" in fault("predict", untrained, "--table", tmp_path / "t.csv")
+    words = ("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "o.csv")
+    assert "neither --text nor --face" in fault(*words, "--text", "Hi")
+    assert str(tmp_path / "t.csv") in fault(*words)
+
+
+def test_predict_needs_a_picture(untrained, tmp_path, fault):
+    (tmp_path / "text.jpg").write_text("This is no picture.")
+    message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg")
+    assert str(tmp_path / "text.jpg") in message and "Cannot decode" in message
+    assert "No such file" in fault("predict", untrained, "--face", tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", ["Cannot read"]),
+        (b"text,face\nHi,\n", ["line 1", "Neither a column utterance nor faces", "text, face"]),
+        (b"utterance,faces\n", ["no row"]),
+        (b"utterance\ncaf\xe9\n", ["UTF-8"]),
+        (b"utterance,faces\na,b\nHi,text.jpg,x,y\n", ["Cannot read"]),
+        (b"utterance,faces\nHi,none.jpg\n", ["none.jpg", "No such file"]),
+    ],
+)
+def test_a_bad_table_to_predict(content, said, untrained, tmp_path, fault):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in" / "t.csv").write_bytes(content)
+    message = fault("predict", untrained, "--table", tmp_path / "in" / "t.csv", "--out", tmp_path / "out" / "p.csv")
+    assert str(tmp_path / "in") in message and all(part in message for part in said), message
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succeed):
+    write_picture(tmp_path / "a.jpg")
+    pd.DataFrame({"id": ["07", "08"], "utterance": ["yes, no", ""], "faces": ["", "a.jpg"]}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    assert "2 predictions" in succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
+    assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["yes, no", ""]
+    for i, words in enumerate((["--text", "yes, no"], ["--face", tmp_path / "a.jpg"])):
+        shown = dict(line.split()[:2] for line in succeed("predict", untrained, *words).splitlines())
+        assert next(iter(shown)) == table["predicted"][i]
+        for label, p in shown.items():
+            assert float(p) == pytest.approx(table[f"p_{label}"][i], abs=2e-6)
+
+
+def test_evaluate_needs_data_that_fit(untrained, manifest, tmp_path, succeed, fault):
+    assert "No split 'tset'" in fault("evaluate", untrained, "--split", "tset")
+    rows = [{**row, "emotion": "positive"} for row in good_rows()]
+    write_table(manifest, rows)
+    succeed("prepare", "table", manifest, "--out", tmp_path / "out" / "data", *LEARNED, "--labels", "sentiment")
+    message = fault("evaluate", untrained, "--data", tmp_path / "out" / "data")
+    assert "does not fit" in message and "labels" in message
+    assert not (untrained / "metrics.json").exists()
+
+
+def test_an_interruption_and_a_user_error_have_their_codes(monkeypatch, capsys):
+    def raises(error):
+        def dispatch(args):
+            raise error
+
+        monkeypatch.setattr(main, "dispatch", dispatch)
+        return main.main(), capsys.readouterr().err
+
+    code, said = raises(KeyboardInterrupt())
+    assert code == 130 and len(said.splitlines()) == 1
+    assert raises(UserError("two\n  lines")) == (2, "error: two lines\n")
+    with pytest.raises(RuntimeError):  # a defect of ours is not dressed up as the user's mistake
+        raises(RuntimeError("ours"))
