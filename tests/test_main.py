@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tables import COLUMNS, write_picture, write_table
+from small_tables import COLUMNS, write_picture, write_table
 
 import main
 from emotion_tf import cli, config
@@ -25,6 +27,14 @@ LEARNED = ("--tokenizer", "learned", "--face-size", "32")
 
 def shell(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def devices():
+    """TensorFlow has looked for devices, which it comments on, before any output is looked at."""
+    import tensorflow as tf
+
+    tf.config.list_logical_devices()
 
 
 @pytest.fixture
@@ -92,13 +102,17 @@ def test_nothing_said_is_help():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "Unknown verb 'trian'. Expected one of: prepare, weights, train, evaluate, predict, export, runs. Did you mean 'train'?"),
-        (["train", "--text.branches", "brt"], "Invalid `text.branches`. Expected one of: bert, gru. Received: 'brt'. Did you mean 'bert'?"),
+        (["trian"], "Unknown verb 'trian'. Expected one of: prepare, weights, .* Did you mean 'train'\\?"),
+        (
+            ["train", "--text.branches", "brt"],
+            "Invalid `text.branches`. Expected one of: bert, gru. Received: 'brt'. Did you mean 'bert'\\?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_slip_of_the_pen_ends_with_code_2(words, said):
     done = shell(*words)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"error: {said}\n", done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +154,13 @@ def manifest(tmp_path):
     (tmp_path / "in" / "text.jpg").write_text("This is no picture.")
     (tmp_path / "in" / "empty.jpg").write_bytes(b"")
     (tmp_path / "in" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 ")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nhello\n")
     return tmp_path / "in" / "manifest.csv"
+
+
+def pieces(manifest) -> tuple[str, ...]:
+    """Options for the word pieces that lie beside: to learn some takes longer."""
+    return "--tokenizer", str(manifest.parent.parent / "vocab.txt"), "--face-size", "32"
 
 
 def good_rows(count=4) -> list[dict[str, str]]:
@@ -174,7 +194,7 @@ def test_a_bad_last_row_leaves_nothing(change, said, manifest, fault):
     rows[-1] |= change
     write_table(manifest, rows, (*COLUMNS, "weight") if "weight" in change else COLUMNS)
     out = manifest.parent.parent / "out"
-    message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+    message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
     assert str(manifest) in message and all(part in message for part in said), message
     assert os.listdir(out) == []
 
@@ -185,14 +205,17 @@ def test_a_bad_last_row_leaves_nothing(change, said, manifest, fault):
         (b"", ["empty", "split, dialogue_id"]),
         (",".join(COLUMNS).encode() + b"\n", ["no row"]),
         (b"split,dialogue_id,utterance_id,speaker,text,emotion,faces\n", ["line 1", "No column 'utterance'"]),
-        (",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,Hi, you,joy,\n", ["line 2", "7 cells", "Received: 8", "Quote"]),
+        (
+            ",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,Hi, you,joy,\n",
+            ["line 2", "7 cells", "Received: 8", "Quote"],
+        ),
         (",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,caf\xe9,joy,\n", ["line 2", "UTF-8"]),
     ],
 )
 def test_a_bad_table_leaves_nothing(content, said, manifest, fault):
     manifest.write_bytes(content)
     out = manifest.parent.parent / "out"
-    message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+    message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
     assert str(manifest) in message and all(part in message for part in said), message
     assert os.listdir(out) == []
 
@@ -251,8 +274,6 @@ def test_too_few_utterances_for_the_demo(tmp_path, fault):
 def large_table(manifest) -> None:
     """About a megabyte of pictures."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    import cv2
-
     cv2.imwrite(str(manifest.parent / "noise.jpg"), noise, [cv2.IMWRITE_JPEG_QUALITY, 100])
     write_table(manifest, [{**row, "faces": ";".join(["noise.jpg"] * 20)} for row in good_rows(20)])
 
@@ -264,7 +285,7 @@ def test_a_full_disk_leaves_nothing(manifest, fault):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        message = fault("prepare", "table", manifest, "--out", out / "data", *LEARNED)
+        message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(out / "data") in message and "File too large" in message and "make room" in message
@@ -284,7 +305,7 @@ def tiny_disk(tmp_path):
 
 def test_a_disk_that_is_really_full(manifest, tiny_disk, fault):
     large_table(manifest)
-    message = fault("prepare", "table", manifest, "--out", tiny_disk / "data", *LEARNED)
+    message = fault("prepare", "table", manifest, "--out", tiny_disk / "data", *pieces(manifest))
     assert str(tiny_disk / "data") in message and "No space left on device" in message
     assert os.listdir(tiny_disk) == []
 
@@ -292,7 +313,9 @@ def test_a_disk_that_is_really_full(manifest, tiny_disk, fault):
 def test_a_place_that_is_a_file(manifest, fault):
     write_table(manifest, good_rows())
     (manifest.parent.parent / "out" / "file").write_text("kept")
-    message = fault("prepare", "table", manifest, "--out", manifest.parent.parent / "out" / "file" / "data", *LEARNED)
+    message = fault(
+        "prepare", "table", manifest, "--out", manifest.parent.parent / "out" / "file" / "data", *pieces(manifest)
+    )
     assert "Cannot write" in message
     assert (manifest.parent.parent / "out" / "file").read_text() == "kept"
 
@@ -338,7 +361,7 @@ def test_train_needs_an_encoder_that_is_there(dataset, tmp_path, fault):
 
 def test_train_needs_train_and_dev(manifest, tmp_path, succeed, fault):
     write_table(manifest, good_rows()[:2])
-    succeed("prepare", "table", manifest, "--out", tmp_path / "out" / "data", *LEARNED)
+    succeed("prepare", "table", manifest, "--out", tmp_path / "out" / "data", *pieces(manifest))
     assert "No split 'dev'" in fault("train", "--data", tmp_path / "out" / "data")
     assert not (tmp_path / "saved_models").exists()
 
@@ -420,24 +443,26 @@ def test_a_bad_table_to_predict(content, said, untrained, tmp_path, fault):
 
 def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succeed):
     write_picture(tmp_path / "a.jpg")
-    pd.DataFrame({"id": ["07", "08"], "utterance": ["yes, no", ""], "faces": ["", "a.jpg"]}).to_csv(
+    pd.DataFrame({"id": ["07", "08"], "utterance": ["", "yes, no"], "faces": ["", "a.jpg"]}).to_csv(
         tmp_path / "t.csv", index=False
     )
     assert "2 predictions" in succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
-    assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["yes, no", ""]
-    for i, words in enumerate((["--text", "yes, no"], ["--face", tmp_path / "a.jpg"])):
-        shown = dict(line.split()[:2] for line in succeed("predict", untrained, *words).splitlines())
-        assert next(iter(shown)) == table["predicted"][i]
-        for label, p in shown.items():
-            assert float(p) == pytest.approx(table[f"p_{label}"][i], abs=2e-6)
+    assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
+    printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg")
+    shown = dict(line.split()[:2] for line in printed.splitlines())
+    assert next(iter(shown)) == table["predicted"][1]
+    for label, p in shown.items():
+        assert float(p) == pytest.approx(table[f"p_{label}"][1], abs=2e-6)
 
 
 def test_evaluate_needs_data_that_fit(untrained, manifest, tmp_path, succeed, fault):
     assert "No split 'tset'" in fault("evaluate", untrained, "--split", "tset")
     rows = [{**row, "emotion": "positive"} for row in good_rows()]
     write_table(manifest, rows)
-    succeed("prepare", "table", manifest, "--out", tmp_path / "out" / "data", *LEARNED, "--labels", "sentiment")
+    succeed(
+        "prepare", "table", manifest, "--out", tmp_path / "out" / "data", *pieces(manifest), "--labels", "sentiment"
+    )
     message = fault("evaluate", untrained, "--data", tmp_path / "out" / "data")
     assert "does not fit" in message and "labels" in message
     assert not (untrained / "metrics.json").exists()

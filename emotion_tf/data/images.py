@@ -7,7 +7,6 @@ from pathlib import Path
 
 # A header can claim billions of pixels: OpenCV must refuse it before it allocates. Read when cv2 is imported.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64 * 1024 * 1024))
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 import numpy as np
@@ -16,6 +15,8 @@ import tensorflow as tf
 from emotion_tf.errors import UserError
 
 JPEG_QUALITY = 95
+# A picture that cannot be read is told by us, in one line.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_crop(path: Path, face_size: int, where: str = "") -> bytes:

@@ -112,6 +112,7 @@ class RunFolder:
     def model(self) -> keras.Model:
         """The trained model (logits), for inference. Raises UserError when the run is unfinished."""
         if not self.model_path.is_file():
+            _ = self.about  # a folder that is no run at all is told as such
             more = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
             raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {more}.")
         try:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from tables import write_picture
+from small_tables import write_picture
 
 from emotion_tf.data import images
 from emotion_tf.errors import UserError

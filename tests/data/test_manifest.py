@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tables import COLUMNS, write_table
+from small_tables import COLUMNS, write_table
 
 from emotion_tf.data import manifest
 from emotion_tf.errors import UserError

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import tensorflow as tf
-from tables import write_picture, write_table
+from small_tables import write_picture, write_table
 
 from emotion_tf import schema
 from emotion_tf.data import images, manifest, records

@@ -24,8 +24,10 @@ from emotion_tf.errors import UserError
 
 VOCABULARY = [*SPECIAL_TOKENS, "hello", "there", "cafe", "don", "'", "t", "!", "ok", "##s", "no"]
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
-STRANGE = ["", " ", "\0", "\x00hello", "😀👩‍👩‍👧", "שלום hello", "مرحبا", "İstanbul", "ﬁ", "\u202e\u2066abc", "\x85\u2028", "'" * 50, "a" * 5000,
-           "[CLS] [SEP]", "é" * 300, "你好吗", "\ufeffhello", "\ud7ff\ue000\uffff\U0010ffff"]  # fmt: skip
+STRANGE = [
+    "", " ", "\0", "\x00hello", "😀👩‍👩‍👧", "שלום hello", "مرحبا", "İstanbul", "ﬁ", "\u202e\u2066abc", "\x85\u2028",
+    "'" * 50, "a" * 5000, "[CLS] [SEP]", "é" * 300, "你好吗", "\ufeffhello", "\ud7ff\ue000\uffff\U0010ffff",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,7 @@ def test_vocabulary_files(tmp_path):
             read_vocabulary(path)
 
 
-@pytest.mark.parametrize("texts", [["hello there", "hello"], ["a"], ["", " "], ["😀"], ["[CLS]"]])
+@pytest.mark.parametrize("texts", [["a"], ["", " "], ["😀 [CLS]"]])
 def test_a_vocabulary_can_be_learned_of_any_text(texts):
     pieces = WordPieceTokenizer(learn_vocabulary(texts, 50), True)
     assert tuple(pieces.vocabulary[:5]) == SPECIAL_TOKENS

@@ -50,7 +50,9 @@ def test_a_planted_difference_is_found_and_its_reverse_is_not():
     assert found.p_value == pytest.approx(1 / 2001) and 0 < found.low < found.difference < found.high
     reverse = paired_bootstrap(label, second, first, group, 2000)
     assert reverse.p_value == 1
-    assert (reverse.difference, reverse.low, reverse.high) == pytest.approx((-found.difference, -found.high, -found.low))
+    assert (reverse.difference, reverse.low, reverse.high) == pytest.approx(
+        (-found.difference, -found.high, -found.low)
+    )
 
 
 def test_as_a_naive_loop_says():
@@ -70,7 +72,9 @@ def test_each_resample_has_the_f1_of_scikit_learn():
 
     label, first, _, group = sample(3, count=60, dialogues=8)
     members = np.unique(group, return_inverse=True)[1]
-    draws = np.random.default_rng(0).multinomial(members.max() + 1, np.full(members.max() + 1, 1 / (members.max() + 1)), 20)
+    draws = np.random.default_rng(0).multinomial(
+        members.max() + 1, np.full(members.max() + 1, 1 / (members.max() + 1)), 20
+    )
     fast = significance._f1_of_counts(draws.astype(float), significance._dialogue_counts(label, first, members))
     rows = [np.repeat(np.arange(60), draw[members]) for draw in draws]
     np.testing.assert_allclose(fast, [weighted_f1(label[r], first[r]) for r in rows], rtol=1e-12)

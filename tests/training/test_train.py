@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from helpers import train_run
 
 from emotion_tf.data import pipeline, records
@@ -21,6 +22,14 @@ def change(config, **train):
 
 def trainer_of(config, path, encoder=None, say=lambda line: None):
     return Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say)
+
+
+@pytest.fixture
+def eager():
+    """A few eager steps take less time than making the graph of one."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
         evaluate(bert_run, dataset, info, "dev2")
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
     config = change(small_config, batch_size=32)
     whole = train_run(config, tmp_path / "whole")
     cut = trainer_of(config, tmp_path / "cut")
@@ -103,7 +112,7 @@ def test_resume_refuses_other_data(text_config, tmp_path):
         other.resume()
 
 
-def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, monkeypatch):
+def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, monkeypatch, eager):
     scores = iter([0.2, 0.5, 0.3, 0.4, 0.1])
     kept = []
 
@@ -118,7 +127,7 @@ def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, m
         np.testing.assert_array_equal(a, b)
 
 
-def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_config, tiny_bert, tmp_path):
+def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_config, tiny_bert, tmp_path, eager):
     said, moved = {}, {}
     for train_encoder in (True, False):
         text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
@@ -139,7 +148,7 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
     assert "(BERT: 0 in" not in said[True]
 
 
-def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch):
+def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
     text = dataclasses.replace(bert_config.text, branches=("bert",))
     config = change(
         dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2
