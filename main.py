@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from emotion_tf import cli
 from emotion_tf.errors import UserError
-from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.quiet import needs_tensorflow, start_tensorflow
 
 DEMO = Path("tfrecords/demo")
 
@@ -157,7 +157,6 @@ def weights_list() -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-@needs_tensorflow
 def fetch(name: Positional[str]) -> None:
     """Download pretrained weights, check them, and keep them in the cache.
 
@@ -168,6 +167,7 @@ def fetch(name: Positional[str]) -> None:
 
     if weights.find(name) is None:
         print(f"Fetching {name} ...", flush=True)
+    start_tensorflow()
     from emotion_tf.models.bert_module import convert_minilm
 
     print(f"{name}: {weights.fetch(name, convert_minilm)}")

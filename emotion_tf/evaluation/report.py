@@ -17,11 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from emotion_tf import files
+from emotion_tf.errors import UserError
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
     """Sets one split of a `metrics.json` (split -> metric -> number); other splits stay."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"Cannot read {path}: {error}. Remove it; evaluate writes it anew.") from None
     files.write_text(path, json.dumps({**known, split: numbers}, indent=2) + "\n")
 
 

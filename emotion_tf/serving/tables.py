@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from emotion_tf.data import images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.serving.predict import Predictor
@@ -28,7 +29,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: line 1: Neither a column utterance nor faces. Received: {', '.join(table.columns)}.")
     if table.empty:
         raise UserError(f"{path}: The table has no row. Expected one row an utterance below the header.")
-    table.attrs["folder"] = str(path.parent)
+    table.attrs["path"] = str(path)
     return table
 
 
@@ -36,9 +37,16 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
     """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows."""
     blank = [""] * len(table)
     texts = list(table.get("utterance", blank))
-    folder = Path(table.attrs.get("folder", "."))
+    source = Path(table.attrs["path"])
+    size = predictor.run.spec.face_size
     faces: list[Any] = [
-        [folder / one.strip() for one in cell.split(";") if one.strip()] or None for cell in table.get("faces", blank)
+        [
+            images.read_crop(source.parent / one.strip(), size, f"{source}: row {row}: ")
+            for one in cell.split(";")
+            if one.strip()
+        ]
+        or None
+        for row, cell in enumerate(table.get("faces", blank), 1)
     ]
     prediction = predictor.predict(texts, faces)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)

@@ -75,7 +75,7 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
-    config = change(small_config, batch_size=32)
+    config = change(small_config, steps_per_epoch=3)
     whole = train_run(config, tmp_path / "whole")
     cut = trainer_of(config, tmp_path / "cut")
     cut.start("pytest")
