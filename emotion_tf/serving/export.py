@@ -34,8 +34,9 @@ def export(run: RunFolder) -> Path:
         return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.track(preprocess)
+    archive.track(
+        preprocess
+    )  # the model's variables come in with the endpoint; tracked too, they would be stored twice
     archive.add_endpoint("serving_default", serving_default, [schema.tensor_spec(f) for f in schema.SERVING_INPUTS])
     out = run.path / "serving" / str(_next_version(run.path / "serving"))
     with files.new_folder(out) as folder:

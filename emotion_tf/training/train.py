@@ -238,6 +238,8 @@ class Trainer:
         load_state(self.run.checkpoints / "best.npz", self.model, None)
         for layer in self.pretrained:
             layer.trainable = True
+        # a compiled model would be saved with its optimizer: three times the size
+        self.model.optimizer, self.model.compiled = None, False
         with files.new_file(self.run.model_path) as temporary:
             self.model.save(temporary)
         shutil.rmtree(self.run.checkpoints)

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from helpers import ROOT
@@ -171,3 +173,23 @@ def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     raw = predictor.preprocess(tf.constant(texts), tf.fill([8, 1], ""))
     for name in ("input_word_ids", "input_mask", "input_type_ids", "word_ids"):
         np.testing.assert_array_equal(inputs[name], raw[name])
+
+
+def test_run_and_export_hold_each_weight_once(bert_run):
+    """No optimizer in model.keras, no second copy of a weight in the export."""
+    import tensorflow as tf
+
+    size = sum(int(np.prod(v.shape)) for v in bert_run.model.weights)
+    path = export(bert_run)
+    stored = sum(
+        int(np.prod(shape))
+        for name, shape in tf.train.list_variables(str(path / "variables" / "variables"))
+        if "VARIABLE_VALUE" in name
+    )
+    assert stored <= 1.02 * size
+    with zipfile.ZipFile(bert_run.model_path) as archive:
+        names = "".join(archive.namelist())
+        archive.extract("model.weights.h5", path)
+    with h5py.File(path / "model.weights.h5") as weights:
+        assert "optimizer" not in weights
+    assert "optimizer" not in names
