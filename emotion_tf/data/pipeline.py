@@ -17,6 +17,8 @@ from emotion_tf.errors import UserError
 
 SHUFFLE_BUFFER = 20_000
 POOL_BATCHES = 16
+# No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
+as_graph = tf.autograph.experimental.do_not_convert
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
 
 
@@ -53,10 +55,10 @@ def train_batches(
         .shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
         .batch(pool)
         .enumerate()
-        .flat_map(lambda i, records: _by_length(records, batch_size, tf.stack([seed, i])))
+        .flat_map(as_graph(lambda i, records: _by_length(records, batch_size, tf.stack([seed, i]))))
         .enumerate()
         .map(
-            lambda i, features: _examples(features, preprocess, tf.stack([seed + 1, i]) if augment else None),
+            as_graph(lambda i, features: _examples(features, preprocess, tf.stack([seed + 1, i]) if augment else None)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -68,7 +70,7 @@ def eval_batches(paths: list[str], preprocess: Preprocessor, batch_size: int) ->
     """A split in the order of its records: data set of (inputs, label (B,), weight (B,))."""
     dataset = tf.data.TFRecordDataset(paths).batch(batch_size)
     return dataset.map(
-        lambda records: _examples(_parse(records), preprocess, None),
+        as_graph(lambda records: _examples(_parse(records), preprocess, None)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).prefetch(tf.data.AUTOTUNE)

@@ -75,7 +75,7 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
-    config = change(small_config, steps_per_epoch=3)
+    config = change(small_config, steps_per_epoch=2)
     whole = train_run(config, tmp_path / "whole")
     cut = trainer_of(config, tmp_path / "cut")
     cut.start("pytest")
@@ -121,7 +121,7 @@ def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, m
         return {"dev_loss": 1.0, "dev_accuracy": 0.0, "dev_weighted_f1": next(scores)}
 
     monkeypatch.setattr(Trainer, "_validate", scored)
-    trainer = train_run(change(text_config, epochs=9, patience=3, steps_per_epoch=2), tmp_path / "run")
+    trainer = train_run(change(text_config, epochs=9, patience=3, steps_per_epoch=1), tmp_path / "run")
     assert trainer.state.epoch == 5  # three epochs without a better one
     for a, b in zip(weights(trainer), kept[1], strict=True):
         np.testing.assert_array_equal(a, b)
