@@ -38,14 +38,23 @@ def devices():
 
 
 @pytest.fixture
-def fault(monkeypatch, capfd, tmp_path):
-    """Runs the command line in this process and returns the one line of its error; runs go to a folder of the test."""
+def command(monkeypatch, capfd, tmp_path):
+    """Runs the command line in this process: words -> exit code and what it said; runs go to a folder of the test."""
     monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
 
-    def run(*words) -> str:
+    def run(*words):
         monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        code = main.main()
-        said = capfd.readouterr()
+        return main.main(), capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fault(command):
+    """Runs the command line and returns the one line of its error."""
+
+    def run(*words) -> str:
+        code, said = command(*words)
         assert code == 2, said
         lines = said.err.splitlines()
         assert len(lines) == 1, said.err
@@ -56,14 +65,11 @@ def fault(monkeypatch, capfd, tmp_path):
 
 
 @pytest.fixture
-def succeed(monkeypatch, capfd, tmp_path):
-    """Runs the command line in this process and returns what it printed."""
-    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
+def succeed(command):
+    """Runs the command line and returns what it printed."""
 
     def run(*words) -> str:
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        code = main.main()
-        said = capfd.readouterr()
+        code, said = command(*words)
         assert code == 0, said.err
         return said.out
 
