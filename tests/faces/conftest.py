@@ -1,0 +1,64 @@
+"""Clips that the tests make themselves, and a detector that needs no model: it finds the faces of these clips."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from emotion_tf.faces.align import TEMPLATE
+from emotion_tf.faces.detect import Face
+
+SIDE = 120  # pixels of a made face; its landmarks lie as in the template
+MARK = (255, 0, 255)  # colour of a made face's rim, which nothing else has
+
+
+def made_face(seed: int, open_mouth: float = 0.0, blink: bool = False) -> np.ndarray:
+    """A textured face uint8 (SIDE, SIDE, 3): eyes and mouth where the template has them, a rim to be found by."""
+    rng = np.random.default_rng(seed)
+    texture = cv2.resize(rng.integers(90, 170, (12, 12, 3)).astype(np.uint8), (SIDE, SIDE))
+    eyes, mouth = (TEMPLATE[:2] * SIDE).astype(int), (TEMPLATE[3:].mean(axis=0) * SIDE).astype(int)
+    for x, y in eyes:
+        cv2.ellipse(texture, (int(x), int(y)), (12, 1 if blink else 7), 0, 0, 360, (30, 30, 30), -1)
+    cv2.ellipse(texture, (int(mouth[0]), int(mouth[1])), (18, 2 + round(14 * open_mouth)), 0, 0, 360, (20, 20, 120), -1)
+    cv2.rectangle(texture, (0, 0), (SIDE - 1, SIDE - 1), MARK, 4)
+    return texture
+
+
+def find_made_faces(pixels: np.ndarray) -> list[Face]:
+    """Detector of made faces: the boxes of their rims, largest first."""
+    rim = cv2.inRange(pixels, (200, 0, 200), (255, 60, 255))
+    outlines = cv2.findContours(rim, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    boxes = [np.array(cv2.boundingRect(line), float) for line in outlines if cv2.contourArea(line) > 400]
+    return [
+        Face(box, 0.9, box[:2] - 0.5 + TEMPLATE * box[2:])
+        for box in sorted(boxes, key=lambda box: (-box[2] * box[3], box[0]))
+    ]
+
+
+def scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110, 60), size=(240, 480)) -> np.ndarray:
+    """A picture uint8 (H, W, 3) with faces at (left, top)."""
+    rng = np.random.default_rng(colour)
+    picture = np.full((*size, 3), colour, np.uint8)
+    for _ in range(12):  # a room: what is in it lies elsewhere in another
+        x, y = int(rng.integers(size[1])), int(rng.integers(size[0]))
+        cv2.rectangle(picture, (x, y), (x + 90, y + 70), [int(c * rng.uniform(0.2, 1.6)) for c in colour], -1)
+    for face, (left, top) in faces:
+        picture[top : top + face.shape[0], left : left + face.shape[1]] = face
+    return picture
+
+
+@pytest.fixture(scope="session")
+def write_clip():
+    """Writes pictures as a clip."""
+
+    def write(path, pictures, rate=24.0):
+        writer = cv2.VideoWriter(
+            str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (pictures[0].shape[1], pictures[0].shape[0])
+        )
+        for picture in pictures:
+            writer.write(picture)
+        writer.release()
+        return path
+
+    return write
