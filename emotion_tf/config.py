@@ -42,6 +42,8 @@ class TextConfig:
     """Units of the GRU in each direction."""
     dropout: float = 0.2
     """Share of the word embedding's and of the branch outputs' units dropped in training."""
+    init: str = ""
+    """Run whose trained text tower this one starts from, as a pretrained branch; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class FaceConfig:
     """Share of the branch outputs' units dropped in training."""
     augment: bool = True
     """Flip, turn, shift, zoom and relight the crops in training."""
+    init: str = ""
+    """Run whose trained face tower this one starts from, as a pretrained branch; empty: none."""
 
 
 @dataclass(frozen=True)

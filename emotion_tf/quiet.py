@@ -1,4 +1,7 @@
-"""Imports TensorFlow without its start-up chatter. Whatever else it writes, errors among it, is passed on."""
+"""Imports TensorFlow without its start-up chatter.
+
+What its C++ side logs is silent below "fatal": faults reach Python as exceptions, and the rest of its "errors" are notes,
+such as one on processors without AVX-512 in the midst of a command. TF_CPP_MIN_LOG_LEVEL=0 shows all of it."""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def start_tensorflow() -> None:
     """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error."""
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     sys.stderr.flush()
     kept = os.dup(2)

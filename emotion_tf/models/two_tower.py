@@ -40,16 +40,15 @@ def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None 
 
 
 def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:
-    """The trained layers that start from published weights: they learn at a lower rate, or wait frozen."""
-    for layer in _flatten(model):
-        is_encoder = isinstance(layer, HubEncoder) and config.text.train_encoder
-        is_backbone = layer.name == "resnet50" and config.face.weights == "imagenet" and config.face.train_backbone
-        if is_encoder or is_backbone:
-            yield layer
-
-
-def _flatten(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if layer.name in ("text_tower", "face_tower"):
-            yield from layer.layers
+    """The trained layers that start from published weights or from another run's tower: they learn at a lower rate, or
+    wait frozen."""
+    for tower, init in (("text_tower", config.text.init), ("face_tower", config.face.init)):
+        if tower not in [layer.name for layer in model.layers]:
+            continue
+        for layer in model.get_layer(tower).layers:
+            is_encoder = isinstance(layer, HubEncoder)
+            is_backbone = layer.name == "resnet50"
+            trains = config.text.train_encoder if is_encoder else config.face.train_backbone or not is_backbone
+            published = is_encoder or (is_backbone and config.face.weights == "imagenet")
+            if layer.weights and trains and (published or init):
+                yield layer

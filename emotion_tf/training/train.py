@@ -25,6 +25,7 @@ from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.models.hub_encoder import load_vocabulary
 from emotion_tf.models.two_tower import build_model, pretrained_layers
 from emotion_tf.schema import DataSpec
+from emotion_tf.training.init import start_towers
 from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
@@ -73,6 +74,7 @@ class Trainer:
         self.words = WordVocabulary.from_utterances(texts, self.config.text.vocabulary_size)
         check_tokenizer(self.config, self.spec, self.encoder)
         self._build()
+        start_towers(self.model, self.config, self.spec, self.words, self.say)
         self.run.create(self.config, self.spec, pieces, self.words, command, self._majority(), overwrite)
 
     def resume(self) -> None:
@@ -88,6 +90,8 @@ class Trainer:
         last = self.run.checkpoints / "last.npz"
         if last.exists():
             self.state = State(**read_state(last))
+        else:
+            start_towers(self.model, self.config, self.spec, self.words, self.say)
 
     def _build(self) -> None:
         if self.config.train.deterministic:

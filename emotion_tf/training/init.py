@@ -1,0 +1,62 @@
+"""Starting a run's towers from those of other runs: a face tower trained alone, then the joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from emotion_tf.config import Config
+from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.schema import DataSpec
+from emotion_tf.training.run_folder import RunFolder
+
+
+def start_towers(
+    model: keras.Model, config: Config, spec: DataSpec, words: WordVocabulary, say: Callable[[str], None]
+) -> None:
+    """Copies the towers that `--text.init` and `--face.init` name into a new model.
+
+    Raises:
+        UserError: no such run, a run without that tower, another tower, or another vocabulary.
+    """
+    for name, init, used in (
+        ("text_tower", config.text.init, config.uses_text),
+        ("face_tower", config.face.init, config.uses_face),
+    ):
+        if not (init and used):
+            continue
+        run = RunFolder(Path(init))
+        if name == "text_tower":
+            _check_vocabularies(run, spec, words)
+        copied = _copy(run, name, model.get_layer(name))
+        say(f"{name} starts from {init}: {copied:,} weights")
+
+
+def _copy(run: RunFolder, name: str, tower: keras.Model) -> int:
+    part = name.removesuffix("_tower")
+    found = [layer for layer in run.model.layers if layer.name == name]
+    if not found:
+        raise UserError(f"{run.path} has no {part} tower. Expected a run trained with --towers {part} or both.")
+    theirs, ours = ([(v.name, tuple(v.shape)) for v in t.weights] for t in (found[0], tower))
+    differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
+    if differing or len(theirs) != len(ours):
+        what = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
+        raise UserError(
+            f"The {part} tower of {run.path} is another one ({what}). Expected the same --{part}.* options: see "
+            f"{run.path / 'config.json'}."
+        )
+    for variable, value in zip(tower.weights, found[0].weights, strict=True):
+        variable.assign(value)
+    return sum(v.value.shape.num_elements() for v in tower.weights)
+
+
+def _check_vocabularies(run: RunFolder, spec: DataSpec, words: WordVocabulary) -> None:
+    known = read_vocabulary(run.path / "words.txt")
+    if run.spec.tokenizer_sha256 != spec.tokenizer_sha256 or known != list(words.words):
+        raise UserError(
+            f"{run.path} knows other words: its vocabulary was made from other data. Expected a text tower trained on "
+            "the same data set."
+        )
