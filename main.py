@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from emotion_tf import cli
+from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow, start_tensorflow
 
+if TYPE_CHECKING:
+    from emotion_tf.data.films import Films
+    from emotion_tf.data.manifest import Row
+    from emotion_tf.data.records import PrepareOptions
+
 DEMO = Path("tfrecords/demo")
+CROPS = CropConfig()
 
 
 @needs_tensorflow
@@ -41,9 +50,96 @@ def prepare_table(
             or learned (from the training split).
         overwrite: replace the data set that is there.
     """
+    from emotion_tf.data.manifest import read_manifest
     from emotion_tf.labels import label_set
 
-    _prepare(manifest, out, label_set(labels), face_size, context, tokenizer, overwrite, {})
+    options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
+    _write(read_manifest(manifest, options.labels), out, options, overwrite)
+
+
+@needs_tensorflow
+def prepare_clips(
+    table: Positional[Path],
+    out: Path,
+    faces: CropConfig = CROPS,
+    labels: tuple[str, ...] = ("meld",),
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    processes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of a table of clips: faces are found, the one that speaks is chosen, aligned and kept.
+
+    Args:
+        table: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, clip (a video relative to
+            the table; empty: not filmed), and start, end, weight if wanted.
+        out: folder of the data set.
+        faces: how faces are found.
+        labels: as for `prepare table`.
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        processes: clips at once; 0: one a processor.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.clips import read_clips
+    from emotion_tf.labels import label_set
+
+    options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
+    rows, clips = read_clips(table, options.labels)
+    _write(rows, out, options, overwrite, films=_films(table.parent, clips, faces, processes))
+
+
+@needs_tensorflow
+def prepare_meld(
+    root: Path,
+    out: Path,
+    faces: CropConfig = CROPS,
+    target: str = "emotion",
+    text_only: bool = False,
+    fair_times: Path | None = None,
+    fair_boxes: Path | None = None,
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    processes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of MELD, wherever and however it was unpacked, with an account of every row and clip.
+
+    Args:
+        root: folder with MELD's tables and clips, at any depth.
+        out: folder of the data set.
+        faces: how faces are found.
+        target: emotion (seven classes) or sentiment (three).
+        text_only: the texts alone; needs no clips.
+        fair_times: MELD-FAIR's folder `csvs`: take its realigned times.
+        fair_boxes: MELD-FAIR's MELD_active_speaker_face_bboxes.csv: take the face that it says speaks (with
+            --fair-times).
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        processes: clips at once; 0: one a processor.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.meld import TARGETS, read_meld
+    from emotion_tf.data.meld_fair import read_fair
+
+    if target not in TARGETS:
+        raise UserError(f"Invalid `--target`. Expected one of: {', '.join(TARGETS)}. Received: {target!r}.")
+    options = _options(out, TARGETS[target][1], face_size, context, tokenizer, overwrite)
+    if fair_boxes and not fair_times:
+        raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
+    if text_only and fair_times:
+        raise UserError("--text-only takes no clips. Expected neither --fair-times nor --fair-boxes with it.")
+    fair = read_fair(fair_times, fair_boxes) if fair_times else None
+    meld = read_meld(root, target, text_only, fair)
+    if text_only:
+        _write(meld.rows, out, options, overwrite, {"notes": meld.account["notes"]})
+        return
+    faces = dataclasses.replace(faces, policy="boxes") if fair_boxes else faces
+    _write(meld.rows, out, options, overwrite, films=_films(root, meld.clips, faces, processes, meld.account))
 
 
 @needs_tensorflow
@@ -68,51 +164,78 @@ def prepare_demo(
         overwrite: replace the data set that is there.
     """
     from emotion_tf.data.demo import write_demo
+    from emotion_tf.data.manifest import read_manifest
     from emotion_tf.labels import MELD_EMOTIONS
 
+    options = _options(out, MELD_EMOTIONS, face_size, context, tokenizer, overwrite)
     with tempfile.TemporaryDirectory() as folder:
         extra = {"demo": write_demo(Path(folder), utterances, seed, face_size)}
-        _prepare(Path(folder) / "manifest.csv", out, MELD_EMOTIONS, face_size, context, tokenizer, overwrite, extra)
+        _write(read_manifest(Path(folder) / "manifest.csv", MELD_EMOTIONS), out, options, overwrite, extra)
 
 
-def _prepare(
-    path: Path,
-    out: Path,
-    labels: tuple[str, ...],
-    face_size: int,
-    context: int,
-    tokenizer: str,
-    overwrite: bool,
-    extra: dict[str, Any],
-) -> None:
+def _options(
+    out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool
+) -> PrepareOptions:
+    """Checks what all `prepare` verbs share, before anything is read."""
+    from emotion_tf.data.records import PrepareOptions
+
     for name, value, least, most in (("--face-size", face_size, 8, 1024), ("--context", context, 0, 1000)):
         if not least <= value <= most:
             raise UserError(f"Invalid `{name}`. Expected a number from {least} to {most}. Received: {value}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
-    from rich.progress import track
+    return PrepareOptions(labels, face_size, context, tokenizer)
 
-    from emotion_tf.data import manifest, records
+
+def _films(root: Path, clips: Any, faces: CropConfig, processes: int, account: dict[str, Any] | None = None) -> Films:
+    from emotion_tf.data.films import Films
+
+    if not 0 <= processes <= 256:
+        raise UserError(f"Invalid `--processes`. Expected a number from 0 to 256. Received: {processes}.")
+    return Films(root, clips, faces, _detector_model(faces), processes or os.cpu_count() or 1, account or {})
+
+
+def _detector_model(faces: CropConfig) -> Path | None:
+    """YuNet's model file, fetched when it is not there yet; None for a detector that has its weights with it."""
+    from emotion_tf import weights
+
+    if faces.detector != "yunet":
+        return None
+    if not faces.detector_model and weights.find("yunet") is None:
+        fetch("yunet")
+    return Path(faces.detector_model) if faces.detector_model else weights.find("yunet")
+
+
+def _write(
+    rows: list[Row],
+    out: Path,
+    options: PrepareOptions,
+    overwrite: bool,
+    extra: dict[str, Any] | None = None,
+    films: Films | None = None,
+) -> None:
+    from emotion_tf.data import account, records
     from emotion_tf.data.tokenizer import WordPieceTokenizer
+    from emotion_tf.progress import track
 
-    rows = manifest.read_manifest(path, labels)
-    options = records.PrepareOptions(labels, face_size, context, tokenizer)
-    pieces = WordPieceTokenizer(*_vocabulary(tokenizer, [row.utterance for row in rows if row.split == "train"]))
-    info = records.write_dataset(
-        rows,
-        out,
-        options,
-        pieces,
-        overwrite,
-        extra,
-        lambda items: track(items, "writing", disable=not sys.stderr.isatty()),
-    )
+    texts = [row.utterance for row in rows if row.split == "train"]
+    pieces = WordPieceTokenizer(*_vocabulary(options.tokenizer, texts))
+    unit = "clips" if films else "utterances"
+
+    def progress(items: Any, total: int, done: int) -> Any:
+        if done:
+            print(f"Going on after {done} of {total} {unit}", flush=True)
+        return track(items, total, "faces" if films else "writing", unit, done)
+
+    info = records.write_dataset(rows, out, options, pieces, overwrite, extra, films, progress)
     for split, counts in info["splits"].items():
         classes = ", ".join(f"{name} {n}" for name, n in counts["per_class"].items())
         print(
             f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, "
             f"{counts['with_face']} with a face ({classes})"
         )
+    for line in account.lines(info["account"]) if films else (extra or {}).get("notes", ()):
+        print(line)
     print(f"Data set: {out}")
 
 
@@ -301,7 +424,7 @@ def runs() -> None:
 
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
-    "prepare": {"table": prepare_table, "demo": prepare_demo},
+    "prepare": {"table": prepare_table, "clips": prepare_clips, "meld": prepare_meld, "demo": prepare_demo},
     "weights": {"list": weights_list, "fetch": fetch},
     "train": train,
     "evaluate": evaluate,
@@ -312,6 +435,8 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
 HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
 
   prepare table MANIFEST --out DIR   a CSV of utterances and face pictures -> aligned TFRecords
+  prepare clips TABLE --out DIR      a CSV of utterances and video clips -> the same
+  prepare meld --root DIR --out DIR  MELD as it was unpacked -> the same, with an account of rows and clips
   prepare demo                       the built-in demo data set
   weights list | fetch NAME          pretrained weights by name
   train                              train a run (nothing prepared: on the demo data set)

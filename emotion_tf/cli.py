@@ -79,7 +79,7 @@ def _booleans(args: Sequence[str]) -> list[str]:
     return made
 
 
-_FLAGS = {"--resume", "--overwrite", "--smoke"}
+_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop"}
 
 
 def _switches(kind: Any, prefix: str = "--") -> set[str]:

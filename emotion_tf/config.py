@@ -16,6 +16,37 @@ FACE_BRANCHES = ("resnet50", "cnn")
 TEXT_POOLINGS = ("mean", "cls")
 FACE_WEIGHTS = ("imagenet", "none")
 CLASS_WEIGHTS = ("none", "balanced")
+FACE_DETECTORS = ("yunet", "mtcnn")
+FACE_POLICIES = ("speaking", "largest", "centre", "longest", "boxes")
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How the face that an utterance belongs to is found in a clip: the `--faces.*` options."""
+
+    detector: str = "yunet"
+    """yunet (fast; fetched once), or mtcnn (slow; its weights come with the package)."""
+    detector_model: str = ""
+    """YuNet's ONNX file, in place of the one that `weights fetch yunet` keeps."""
+    rate: float = 8.0
+    """Sampled frames a second."""
+    most_frames: int = 240
+    """At most so many frames of a clip; a longer one is sampled more thinly."""
+    policy: str = "speaking"
+    """Which face: speaking (the mouth that moves), largest, centre, longest, boxes (given ones)."""
+    crops: int = 4
+    """At most so many crops of an utterance, sharp ones spread over its time."""
+    seconds: float = 120.0
+    """A clip that takes longer is given up; its utterance keeps its text."""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense."""
+        _one_of("faces.detector", self.detector, FACE_DETECTORS)
+        _one_of("faces.policy", self.policy, FACE_POLICIES)
+        _number("faces.rate", self.rate, 0, open_below=True)
+        _number("faces.seconds", self.seconds, 0, open_below=True)
+        _number("faces.most_frames", self.most_frames, 1)
+        _number("faces.crops", self.crops, 1)
 
 
 @dataclass(frozen=True)

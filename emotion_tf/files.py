@@ -13,6 +13,12 @@ from pathlib import Path
 
 from emotion_tf.errors import UserError
 
+DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder."
+
 
 @contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite replaces it") -> Iterator[Path]:
@@ -33,22 +39,50 @@ def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite rep
             shutil.rmtree(path)
         temporary.rename(path)
     except OSError as error:
-        if error.errno in (
-            errno.ENOSPC,
-            errno.EFBIG,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EEXIST,
-        ):
-            raise UserError(
-                f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder."
-            ) from None
+        if error.errno in DISK:
+            raise UserError(_cannot_write(path, error)) from None
         raise
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def kept_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[Path]:
+    """As `new_folder`, for long work: what a killed or interrupted run has finished is there when it is run again.
+
+    The folder beside `path` is `.NAME.partial`. An error that the user has to mend removes it.
+
+    Args:
+        path: what the folder becomes.
+        purpose: a digest of all that the result depends on; what was left by another purpose is removed.
+        overwrite: whether `path` may be replaced.
+
+    Raises:
+        UserError: `path` exists and `overwrite` is false, or the disk is full or not writable.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists. Expected a new name; --overwrite replaces it.")
+    partial = path.with_name(f".{path.name}.partial")
+    marker = partial / "purpose"
+    try:
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            marker.write_text(purpose, encoding="utf-8")
+        yield partial
+        marker.unlink()
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in DISK:
+            raise UserError(_cannot_write(path, error)) from None
+        raise
+    except UserError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

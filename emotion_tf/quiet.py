@@ -1,7 +1,7 @@
 """Imports TensorFlow without its start-up chatter.
 
-What its C++ side logs is silent below "fatal": faults reach Python as exceptions, and the rest of its "errors" are notes,
-such as one on processors without AVX-512 in the midst of a command. TF_CPP_MIN_LOG_LEVEL=0 shows all of it."""
+What its C++ side logs is silent below "fatal": faults reach Python as exceptions, and the rest of its "errors" are
+notes, such as one on processors without AVX-512 in the midst of a command. TF_CPP_MIN_LOG_LEVEL=0 shows all of it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,20 @@ RECORD = (
     Feature("context_speaker", "string", (None,), "who said them"),
     Feature("face_jpeg", "string", (None,), "aligned face crops, square JPEG; none: no face"),
     Feature("face_mask", "int64", (None,), "1 for each crop that is a real frame"),
+    Feature("clip", "string", (None,), "film of the utterance, as PATH or PATH#t=START,END; none: pictures were given"),
+    Feature("face_problem", "string", (), "why there is no face; empty with a face or when pictures were given"),
+    Feature("face_policy", "string", (), "what chose the face among those of the clip; empty: it was given"),
+    Feature("face_score", "float32", (), "of the chosen face under that policy"),
+    Feature("face_margin", "float32", (), "its lead over the next best; infinite: there was no other"),
+    Feature("face_track_length", "int64", (), "sampled frames that the face was followed through"),
+    Feature("face_tracks", "int64", (), "faces of the clip that there were to choose from"),
+    Feature("face_frames", "int64", (), "sampled frames of the clip"),
+    Feature("face_box", "float32", (None,), "left, top, width, height in the frame's pixels, four numbers a crop"),
+    Feature("face_time", "float32", (None,), "seconds from the clip's start, of each crop"),
+    Feature("face_sharpness", "float32", (None,), "variance of the Laplacian of each crop: low is blurred"),
+    Feature("face_height", "float32", (None,), "height of the box in the frame's pixels, of each crop"),
+    Feature("face_rivals", "float32", (None,), "boxes of all faces in the frame at face_rivals_time, the chosen first"),
+    Feature("face_rivals_time", "float32", (), "seconds from the clip's start"),
     Feature("label", "int64", (), "index into the data set's labels"),
     Feature("weight", "float32", (), "weight of the utterance in loss and metrics"),
 )

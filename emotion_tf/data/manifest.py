@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +43,26 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
     Raises:
         UserError: on the first fault, with file, line, rule, value and fix.
     """
+    return checked_rows(path, [_row(path, where, cells, labels) for where, cells in cells_of(path, COLUMNS)])
+
+
+def checked_rows(path: Path, found: Iterable[Row]) -> list[Row]:
+    """The rows of a table: each key once, at least one row, and weights that count.
+
+    Raises:
+        UserError: on the first fault.
+    """
     rows: list[Row] = []
     seen: dict[tuple[str, str, str], str] = {}
-    for where, cells in _cells(path):
-        row = _row(path, where, cells, labels)
+    for row in found:
         if row.key in seen:
             raise UserError(
-                f"{where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
+                f"{row.where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
                 f"utterance_id={row.utterance_id}. "
                 f"Expected each once; it is first in {seen[row.key].rsplit(':', 1)[-1].strip()}. Remove "
                 "one or number it anew."
             )
-        seen[row.key] = where
+        seen[row.key] = row.where
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: The manifest has no row. Expected one row an utterance below the header.")
@@ -72,12 +80,17 @@ def dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     return dict(found)
 
 
-def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def cells_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(file and line, column -> cell) of each row of a CSV table that has at least these columns.
+
+    Raises:
+        UserError: not readable, not UTF-8, not CSV, or without one of the columns.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
-            _check_header(path, header)
+            _check_header(path, header, columns)
             for cells in reader:
                 where = f"{path}: line {reader.line_num}"
                 if not cells:  # a blank line, as editors leave them at the end
@@ -101,7 +114,7 @@ def _cells(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ) from None
     except OSError as error:
         raise UserError(
-            f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(COLUMNS)}."
+            f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(columns)}."
         ) from None
 
 
@@ -115,13 +128,13 @@ def _undecodable_line(path: Path) -> int:
     return data.count(b"\n") + 1
 
 
-def _check_header(path: Path, header: list[str] | None) -> None:
+def _check_header(path: Path, header: list[str] | None, columns: Sequence[str]) -> None:
     if not header:
-        raise UserError(f"{path}: The file is empty. Expected a CSV table with columns {', '.join(COLUMNS)}.")
-    for column in COLUMNS:
+        raise UserError(f"{path}: The file is empty. Expected a CSV table with columns {', '.join(columns)}.")
+    for column in columns:
         if column not in header:
             raise UserError(
-                f"{path}: line 1: No column {column!r}. Expected {', '.join(COLUMNS)}. Received: "
+                f"{path}: line 1: No column {column!r}. Expected {', '.join(columns)}. Received: "
                 f"{', '.join(header)}.{nearest(column, header)}"
             )
     twice = {column for column in header if header.count(column) > 1}
@@ -130,10 +143,34 @@ def _check_header(path: Path, header: list[str] | None) -> None:
 
 
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:
-    for column in COLUMNS:
-        if cells[column] in NOT_A_VALUE:
+    check_cells(where, {column: cells[column] for column in COLUMNS}, labels)
+    faces = tuple(inside(path, where, "face", name) for name in cells["faces"].split(";") if name.strip())
+    if not cells["utterance"].strip() and not faces:
+        raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
+    return to_row(where, cells, labels, faces)
+
+
+def to_row(where: str, cells: dict[str, str], labels: Sequence[str], faces: tuple[Path, ...] = ()) -> Row:
+    """The row of checked cells."""
+    return Row(
+        cells["split"],
+        cells["dialogue_id"],
+        cells["utterance_id"],
+        cells["speaker"],
+        cells["utterance"],
+        list(labels).index(cells["emotion"]),
+        faces,
+        _weight(where, cells.get("weight", "")),
+        where,
+    )
+
+
+def check_cells(where: str, cells: dict[str, str], labels: Sequence[str]) -> None:
+    """Raises UserError for a lost value, an empty id, an unknown split or emotion."""
+    for column, cell in cells.items():
+        if cell in NOT_A_VALUE:
             raise UserError(
-                f"{where}: Column {column!r} is {cells[column]!r}, a lost value. Expected text, or an "
+                f"{where}: Column {column!r} is {cell!r}, a lost value. Expected text, or an "
                 "empty cell where it may be absent."
             )
     for column in ("dialogue_id", "utterance_id"):
@@ -149,31 +186,18 @@ def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -
             f"{where}: Unknown emotion. Expected one of: {', '.join(labels)}. Received: {cells['emotion']!r}."
             f"{nearest(cells['emotion'], labels)} Other labels are named by --labels."
         )
-    faces = tuple(_inside(path, where, name) for name in cells["faces"].split(";") if name.strip())
-    if not cells["utterance"].strip() and not faces:
-        raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
-    return Row(
-        cells["split"],
-        cells["dialogue_id"],
-        cells["utterance_id"],
-        cells["speaker"],
-        cells["utterance"],
-        list(labels).index(cells["emotion"]),
-        faces,
-        _weight(where, cells.get("weight", "")),
-        where,
-    )
 
 
-def _inside(manifest: Path, where: str, name: str) -> Path:
+def inside(manifest: Path, where: str, what: str, name: str) -> Path:
+    """The path that a cell names; raises UserError when it leaves the table's folder."""
     root = manifest.parent.resolve()
     try:
         path = (root / name.strip()).resolve()
     except (OSError, ValueError, RuntimeError):
-        raise UserError(f"{where}: Invalid face path. Expected a file name. Received: {name!r}.") from None
+        raise UserError(f"{where}: Invalid {what} path. Expected a file name. Received: {name!r}.") from None
     if not path.is_relative_to(root):
         raise UserError(
-            f"{where}: The face path leaves the manifest's folder. Expected a path inside {root}. "
+            f"{where}: The {what} path leaves the manifest's folder. Expected a path inside {root}. "
             f"Received: {name.strip()!r}."
         )
     return path

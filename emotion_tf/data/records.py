@@ -6,19 +6,22 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from emotion_tf import files, schema
-from emotion_tf.data import images, manifest, tokenizer
+from emotion_tf.data import account, images, manifest, tokenizer
+from emotion_tf.data.films import Films
 from emotion_tf.errors import UserError
+from emotion_tf.faces.crops import FaceCrops
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
 ROWS_PER_SHARD = 1000
+CLIPS_PER_SHARD = 200  # what is lost at most when long work is killed
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,24 @@ class PrepareOptions:
     tokenizer: str
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """One file to write. Beside it lies `NAME.json` with its hash and what became of its faces, until all is done."""
+
+    split: str
+    name: str
+    rows: Sequence[manifest.Row]
+
+    def finished(self, folder: Path) -> dict[str, Any] | None:
+        """What a run before this one noted of the shard, if that is all there."""
+        note, path = folder / f"{self.name}.json", folder / self.name
+        if not note.is_file() or not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        whole = found["records"] == len(self.rows) and files.sha256(path) == found["sha256"]
+        return found if whole else None
+
+
 def write_dataset(
     rows: Sequence[manifest.Row],
     out: Path,
@@ -45,9 +66,13 @@ def write_dataset(
     pieces: tokenizer.WordPieceTokenizer,
     overwrite: bool = False,
     extra: dict[str, Any] | None = None,
-    progress: Callable[[Sequence[Any]], Iterable[Any]] = lambda items: items,
+    films: Films | None = None,
+    progress: Callable[[Iterable[Any], int, int], Iterable[Any]] = lambda items, total, done: items,
+    rows_per_shard: int = 0,
 ) -> dict[str, Any]:
     """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the info.
+
+    Work that was killed goes on where its last finished shard ended, when it is asked for with the same input again.
 
     Args:
         rows: the checked manifest, in order of speaking inside each dialogue.
@@ -56,20 +81,22 @@ def write_dataset(
         pieces: the word-piece tokenizer.
         overwrite: whether `out` may be replaced.
         extra: more that the info shall hold (the demo generator's ceilings).
-        progress: wraps the rows of a split while they are written.
+        films: the clips that the faces are taken from; None: the rows name pictures of faces.
+        progress: wraps the rows while they are written: (rows, how many, how many of them were done before).
+        rows_per_shard: 0: 1,000, or 200 with clips.
 
     Raises:
-        UserError: a picture that cannot be read, `out` exists, or no room.
+        UserError: a picture that cannot be read, no clip that can be decoded, `out` exists, or no room.
     """
     if out.exists() and overwrite:
         _check_replaceable(out)
-    context = _contexts(rows, options.context)
+    plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if films else ROWS_PER_SHARD))
     info: dict[str, Any] = {
         "schema_version": schema.SCHEMA_VERSION,
         "features": [asdict(feature) for feature in schema.RECORD],
         "labels": list(options.labels),
         "face_size": options.face_size,
-        "max_faces": max(1, max(len(row.faces) for row in rows)),
+        "max_faces": 1,
         "context": options.context,
         "tokenizer": {
             "name": options.tokenizer,
@@ -77,23 +104,44 @@ def write_dataset(
             "sha256": pieces.sha256,
             "file": VOCABULARY,
         },
+        "faces": films.about() if films else {},
         "splits": {},
         **(extra or {}),
     }
-    with files.new_folder(out, overwrite) as folder:
+    with files.kept_folder(out, _purpose(info, rows, films, [len(shard.rows) for shard in plan]), overwrite) as folder:
         try:
             tokenizer.write_vocabulary(folder / VOCABULARY, pieces.vocabulary)
-            for split in manifest.SPLITS:
-                members = [row for row in rows if row.split == split]
-                if members:
-                    shards = _write_split(folder, split, members, context, options, pieces, progress)
-                    info["splits"][split] = {**_counts(members, options.labels), "shards": shards}
-            (folder / INFO).write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            notes = _write_shards(folder, plan, rows, options, pieces, films, progress)
         except tf.errors.OpError as error:
             raise UserError(
                 f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder."
             ) from None
+        info["max_faces"] = max(1, *(count for note in notes for count in note["faces"]))
+        info["splits"] = _splits(plan, notes, options.labels)
+        if films:
+            info["account"] = account.settle(rows, [p for note in notes for p in note["problems"]], films)
+        (folder / INFO).write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for shard in plan:
+            (folder / f"{shard.name}.json").unlink()
     return info
+
+
+def _purpose(info: dict[str, Any], rows: Sequence[manifest.Row], films: Films | None, plan: list[int]) -> str:
+    """A digest of all that the bytes of the data set depend on."""
+    pictures = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for row in rows for p in row.faces if p.exists()]
+    parts = [info, [repr(row) for row in rows], pictures, films.purpose() if films else None, plan]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _plan(rows: Sequence[manifest.Row], size: int) -> list[_Shard]:
+    plan = []
+    for split in manifest.SPLITS:
+        members = [row for row in rows if row.split == split]
+        count = -(-len(members) // size)
+        for n in range(count):
+            name = f"{split}-{n:05d}-of-{count:05d}.tfrecord"
+            plan.append(_Shard(split, name, members[n * size : (n + 1) * size]))
+    return plan
 
 
 def _check_replaceable(out: Path) -> None:
@@ -113,47 +161,85 @@ def _contexts(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, s
     return found
 
 
-def _counts(rows: Sequence[manifest.Row], labels: Sequence[str]) -> dict[str, Any]:
-    per_class = Counter(labels[row.label] for row in rows)
-    return {
-        "records": len(rows),
-        "dialogues": len({row.dialogue_id for row in rows}),
-        "with_face": sum(bool(row.faces) for row in rows),
-        "per_class": {label: per_class[label] for label in labels},
-    }
+def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+    splits: dict[str, Any] = {}
+    for split in dict.fromkeys(shard.split for shard in plan):
+        own = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
+        rows = [row for shard, _ in own for row in shard.rows]
+        per_class = Counter(labels[row.label] for row in rows)
+        splits[split] = {
+            "records": len(rows),
+            "dialogues": len({row.dialogue_id for row in rows}),
+            "with_face": sum(count > 0 for _, note in own for count in note["faces"]),
+            "per_class": {label: per_class[label] for label in labels},
+            "shards": [{key: note[key] for key in ("file", "records", "bytes", "sha256")} for _, note in own],
+        }
+    return splits
 
 
-def _write_split(
+def _write_shards(
     folder: Path,
-    split: str,
+    plan: Sequence[_Shard],
     rows: Sequence[manifest.Row],
-    context: dict[tuple[str, str, str], list[manifest.Row]],
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
-    progress: Callable[[Sequence[Any]], Iterable[Any]],
+    films: Films | None,
+    progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> list[dict[str, Any]]:
-    count = -(-len(rows) // ROWS_PER_SHARD)
-    tokens = pieces(tf.constant([row.utterance for row in rows])).to_list()
-    pairs = list(zip(rows, tokens, strict=True))
-    items = iter(progress(pairs))
-    shards = []
-    for n in range(count):
-        path = folder / f"{split}-{n:05d}-of-{count:05d}.tfrecord"
-        size = min(ROWS_PER_SHARD, len(rows) - n * ROWS_PER_SHARD)
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for _ in range(size):
-                row, row_tokens = next(items)
-                writer.write(schema.to_example(_record(row, row_tokens, context[row.key], options)))
-            writer.flush()
-        shards.append({"file": path.name, "records": size, "bytes": path.stat().st_size, "sha256": files.sha256(path)})
-    next(items, None)  # lets the progress bar end
-    return shards
+    """Writes the shards that are not finished; returns the note of each."""
+    notes = {shard.name: note for shard in plan if (note := shard.finished(folder))}
+    todo = [shard for shard in plan if shard.name not in notes]
+    waiting = [row for shard in todo for row in shard.rows]
+    context = _contexts(rows, options.context)
+    faces = films.crops(waiting, options.face_size) if films else (_pictures(r, options.face_size) for r in waiting)
+    items = iter(progress(zip(waiting, faces, strict=True), len(rows), len(rows) - len(waiting)))
+    try:
+        for shard in todo:
+            tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
+            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), context, films)
+        next(items, None)  # lets the progress bar and the processes end
+    finally:
+        if films and hasattr(faces, "close"):
+            faces.close()
+    return [notes[shard.name] for shard in plan]
+
+
+def _write_shard(
+    folder: Path,
+    shard: _Shard,
+    items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
+    context: dict[tuple[str, str, str], list[manifest.Row]],
+    films: Films | None,
+) -> dict[str, Any]:
+    path = folder / shard.name
+    unfinished = folder / f"{shard.name}.unfinished"
+    found: list[FaceCrops] = []
+    with tf.io.TFRecordWriter(str(unfinished)) as writer:
+        for row_tokens, (row, faces) in items:
+            clip = films.names(row) if films else []
+            writer.write(schema.to_example(_record(row, row_tokens, context[row.key], faces, clip)))
+            found.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
+        writer.flush()
+    unfinished.rename(path)
+    note = {
+        "file": shard.name,
+        "records": len(found),
+        "bytes": path.stat().st_size,
+        "sha256": files.sha256(path),
+        "faces": [len(faces.jpegs) for faces in found],
+        "problems": [[faces.problem, faces.detail] for faces in found],
+    }
+    files.write_text(folder / f"{shard.name}.json", json.dumps(note))
+    return note
+
+
+def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:
+    return FaceCrops(jpegs=tuple(images.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
 
 
 def _record(
-    row: manifest.Row, tokens: list[int], past: Sequence[manifest.Row], options: PrepareOptions
+    row: manifest.Row, tokens: list[int], past: Sequence[manifest.Row], faces: FaceCrops, clip: list[str]
 ) -> dict[str, Any]:
-    faces = [images.read_crop(path, options.face_size, f"{row.where}: ") for path in row.faces]
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "dialogue_id": row.dialogue_id,
@@ -163,8 +249,22 @@ def _record(
         "tokens": tokens,
         "context": [other.utterance for other in past],
         "context_speaker": [other.speaker for other in past],
-        "face_jpeg": faces,
-        "face_mask": [1] * len(faces),
+        "face_jpeg": faces.jpegs,
+        "face_mask": [1] * len(faces.jpegs),
+        "clip": clip,
+        "face_problem": faces.problem,
+        "face_policy": faces.policy,
+        "face_score": faces.score,
+        "face_margin": faces.margin,
+        "face_track_length": faces.track_length,
+        "face_tracks": faces.tracks,
+        "face_frames": faces.frames,
+        "face_box": [x for box in faces.boxes for x in box],
+        "face_time": faces.times,
+        "face_sharpness": faces.sharpness,
+        "face_height": faces.face_sizes,
+        "face_rivals": [x for box in faces.rivals for x in box],
+        "face_rivals_time": faces.rivals_time,
         "label": row.label,
         "weight": row.weight,
     }

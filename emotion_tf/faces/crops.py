@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from emotion_tf.config import CropConfig
 from emotion_tf.faces.align import CROP_SIZE, sharpness
-from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.frames import read_frames
+from emotion_tf.faces.detect import Detector, Face
+from emotion_tf.faces.frames import Piece, frame_rate, read_pieces
 from emotion_tf.faces.speaker import Choice, choose
 from emotion_tf.faces.track import Track, Tracks, find_tracks
 
 JPEG_QUALITY = 95
-CROPS = 4
+NO_FACE = "no face found"
+DEFAULTS = CropConfig()
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class FaceCrops:
         face_sizes: height of the box in the frame's pixels.
         frames: sampled frames of the clip.
         tracks: faces that there were to choose from.
+        rivals: boxes of all faces in the frame at `rivals_time`, the chosen one first.
+        rivals_time: seconds; of the kept crops' frames the one with the most faces.
+        problem: the kind of reason for which there is no crop, such as "no face found"; empty with crops.
+        detail: more of it, for people.
     """
 
     jpegs: tuple[bytes, ...] = ()
@@ -47,52 +53,48 @@ class FaceCrops:
     face_sizes: tuple[float, ...] = ()
     frames: int = 0
     tracks: int = 0
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """How faces are taken from a clip.
-
-    Attributes:
-        rate: sampled frames a second.
-        most_frames: at most so many frames of a clip; a longer one is sampled more thinly.
-        policy: how the speaking face is chosen (`speaker.POLICIES`).
-        crops: face crops kept of an utterance.
-        size: side of a crop in pixels.
-    """
-
-    rate: float = 8.0
-    most_frames: int = 240
-    policy: str = "speaking"
-    crops: int = CROPS
-    size: int = CROP_SIZE
+    rivals: tuple[tuple[float, ...], ...] = ()
+    rivals_time: float = 0.0
+    problem: str = ""
+    detail: str = ""
 
 
 def crop_clip(
-    path: Path,
+    pieces: Sequence[Piece],
     detect: Detector,
-    options: CropOptions = CropOptions(),
-    start: float = 0.0,
-    end: float = float("inf"),
-    boxes: dict[float, np.ndarray] | None = None,
+    config: CropConfig = DEFAULTS,
+    size: int = CROP_SIZE,
+    boxes: Mapping[int, Sequence[float]] | None = None,
 ) -> FaceCrops:
-    """The crops of the face that speaks in a clip, or in the part of it from `start` to `end` seconds.
+    """The crops of the face that speaks in an utterance's clip.
+
+    Args:
+        pieces: the clip, or the parts of clips that the utterance lies in.
+        detect: the detector.
+        config: sampling, policy and number of crops.
+        size: side of a crop in pixels.
+        boxes: for the policy `boxes`: number of the frame in the joined pieces -> left, top, width, height.
 
     Raises:
-        UserError: a clip that cannot be decoded, no frame in the window, or a policy that cannot be applied.
+        UserError: a clip that cannot be decoded, no frame in the pieces, or a policy that cannot be applied.
     """
-    frames = read_frames(path, options.rate, options.most_frames, start, end)
-    return crop_tracks(find_tracks(frames, detect), options, boxes)
+    found = find_tracks(read_pieces(pieces, config.rate, config.most_frames), detect)
+    rate = frame_rate(pieces[0].path) if boxes else 1.0
+    at = {pieces[0].start + n / rate: np.array(box, float) for n, box in (boxes or {}).items()}
+    return crop_tracks(found, config, size, at)
 
 
 def crop_tracks(
-    found: Tracks, options: CropOptions = CropOptions(), boxes: dict[float, np.ndarray] | None = None
+    found: Tracks,
+    config: CropConfig = DEFAULTS,
+    size: int = CROP_SIZE,
+    boxes: dict[float, np.ndarray] | None = None,
 ) -> FaceCrops:
     """The crops of the chosen track; without a track no crop, which is a state and not an error."""
-    choice = choose(found, options.policy, boxes)
+    choice = choose(found, config.policy, boxes)
     if choice is None:
-        return FaceCrops(frames=found.frames)
-    return _keep(choice, select(choice.track, options.crops), found, options)
+        return FaceCrops(frames=found.frames, problem=NO_FACE)
+    return _keep(choice, select(choice.track, config.crops), found, size)
 
 
 def select(track: Track, count: int) -> list[int]:
@@ -101,11 +103,12 @@ def select(track: Track, count: int) -> list[int]:
     return [int(max(part, key=lambda i: sharpness(track.crops[i]))) for part in parts]
 
 
-def _keep(choice: Choice, kept: list[int], found: Tracks, options: CropOptions) -> FaceCrops:
+def _keep(choice: Choice, kept: list[int], found: Tracks, size: int) -> FaceCrops:
     track = choice.track
-    boxes = tuple(tuple(round(float(x), 2) for x in track.faces[i].box) for i in kept)
+    boxes = tuple(_rounded(track.faces[i]) for i in kept)
+    shown, rivals = _rivals(track, kept, found)
     return FaceCrops(
-        jpegs=tuple(_jpeg(track.crops[i], options.size) for i in kept),
+        jpegs=tuple(_jpeg(track.crops[i], size) for i in kept),
         policy=choice.policy,
         score=round(choice.score, 6),
         margin=round(choice.margin, 6),
@@ -116,7 +119,21 @@ def _keep(choice: Choice, kept: list[int], found: Tracks, options: CropOptions) 
         face_sizes=tuple(box[3] for box in boxes),
         frames=found.frames,
         tracks=len(found.tracks),
+        rivals=rivals,
+        rivals_time=round(track.times[shown], 4),
     )
+
+
+def _rivals(track: Track, kept: list[int], found: Tracks) -> tuple[int, tuple[tuple[float, ...], ...]]:
+    """The kept face whose frame shows most others, and the boxes of all in that frame, the chosen face first."""
+    others = [dict(zip(other.index, other.faces, strict=True)) for other in found.tracks if other is not track]
+    shown = max(kept, key=lambda i: sum(track.index[i] in other for other in others))
+    faces = [other[track.index[shown]] for other in others if track.index[shown] in other]
+    return shown, tuple(_rounded(face) for face in [track.faces[shown], *faces])
+
+
+def _rounded(face: Face) -> tuple[float, ...]:
+    return tuple(round(float(x), 2) for x in face.box)
 
 
 def _jpeg(crop: np.ndarray, size: int) -> bytes:

@@ -9,12 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion_tf.errors import UserError, nearest
+from emotion_tf.errors import UserError
 
 LONG_SIDE = 640
 SCORE = 0.7
 OVERLAP = 0.3  # of two boxes: the weaker is the same face
-DETECTORS = ("yunet", "mtcnn")
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,6 @@ class Mtcnn:
         return sorted(faces, key=lambda face: -face.score)
 
 
-def load_detector(name: str, model: Path | None = None, score: float = SCORE) -> Detector:
-    """The named detector. Raises UserError for an unknown name or a model file that is not there."""
-    if name not in DETECTORS:
-        raise UserError(
-            f"Invalid `faces.detector`. Expected one of: {', '.join(DETECTORS)}. Received: {name!r}."
-            f"{nearest(name, DETECTORS)}"
-        )
-    return YuNet(model or Path("face_detection_yunet_2023mar.onnx"), score) if name == "yunet" else Mtcnn(score)
+def load_detector(name: str, model: Path | None = None) -> Detector:
+    """The named detector (`config.FACE_DETECTORS`). Raises UserError when YuNet's model file is not there."""
+    return YuNet(model or Path("face_detection_yunet_2023mar.onnx")) if name == "yunet" else Mtcnn()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,55 @@ class Frame:
 
     time: float
     pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a clip, in seconds; by default all of it."""
+
+    path: Path
+    start: float = 0.0
+    end: float = float("inf")
+
+    def name(self, root: Path | None = None) -> str:
+        """The path (below `root`) with the times as a media fragment: `a/b.mp4#t=1.5,3` (W3C Media Fragments)."""
+        path = self.path.relative_to(root) if root and self.path.is_relative_to(root) else self.path
+        end = f",{self.end:g}" if np.isfinite(self.end) else ""
+        return f"{path.as_posix()}#t={self.start:g}{end}" if self.start or end else path.as_posix()
+
+
+def read_pieces(pieces: Sequence[Piece], rate: float = 8.0, most: int = 240) -> Iterator[Frame]:
+    """Frames of an utterance whose film lies in one or more pieces, as if they were joined.
+
+    A frame's time counts from the first clip's start; those of later pieces follow on the first piece's end.
+
+    Raises:
+        UserError: a clip that cannot be decoded, or no frame in any piece.
+    """
+    elapsed, seen = pieces[0].start, False
+    for n, piece in enumerate(pieces):
+        try:
+            for frame in read_frames(piece.path, rate, max(1, most // len(pieces)), piece.start, piece.end):
+                seen = True
+                yield Frame(elapsed + frame.time - piece.start, frame.pixels)
+        except NoFrame:
+            # a piece may be shorter than a frame
+            if n == len(pieces) - 1 and not seen:
+                raise
+        elapsed += piece.end - piece.start
+
+
+def frame_rate(path: Path) -> float:
+    """Frames a second as the clip's container has it."""
+    capture = _open(path)
+    try:
+        return capture.get(cv2.CAP_PROP_FPS) or 25.0
+    finally:
+        capture.release()
+
+
+class NoFrame(UserError):
+    """No frame lies in the wanted part of a clip."""
 
 
 def read_frames(
@@ -60,7 +109,7 @@ def read_frames(
                 count = max(count + 1, int((time - start) / step + 1e-6) + 1)
                 yield Frame(time, pixels)
         if not count:
-            raise UserError(_no_frame(path, start, end))
+            raise NoFrame(_no_frame(path, start, end))
     finally:
         capture.release()
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from emotion_tf.errors import UserError, nearest
+from emotion_tf.errors import UserError
 from emotion_tf.faces.track import Track, Tracks, overlap
 
-POLICIES = ("speaking", "largest", "centre", "longest", "boxes")
 PAIRS = 6  # neighbouring frames that it takes to tell a moving mouth
 SPEAKS = 1.0  # least motion of a mouth that speaks, as a multiple of the rest of the face's
 MARGIN = 0.15  # least lead over the next face
@@ -43,19 +42,14 @@ def choose(found: Tracks, policy: str = "speaking", boxes: dict[float, np.ndarra
 
     Args:
         found: the clip's tracks.
-        policy: `speaking`: the mouth that moves most against the rest of its face; `largest`: mean height of the box
-            as a share of the picture's; `centre`: nearness to the picture's middle; `longest`: sampled frames;
-            `boxes`: mean overlap with the given boxes.
+        policy: one of `config.FACE_POLICIES`. `speaking`: the mouth that moves most against the rest of its face;
+            `largest`: mean height of the box as a share of the picture's; `centre`: nearness to the picture's middle;
+            `longest`: sampled frames; `boxes`: mean overlap with the given boxes.
         boxes: seconds -> box (left, top, width, height) of the speaking face, for the policy `boxes`.
 
     Raises:
-        UserError: an unknown policy, or `boxes` without any.
+        UserError: `boxes` without any.
     """
-    if policy not in POLICIES:
-        raise UserError(
-            f"Invalid `faces.policy`. Expected one of: {', '.join(POLICIES)}. Received: {policy!r}."
-            f"{nearest(policy, POLICIES)}"
-        )
     if policy == "boxes" and not boxes:
         raise UserError(
             "The policy `boxes` needs boxes of the speaking face. Received: none. Name them by --fair-boxes."

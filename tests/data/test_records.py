@@ -71,6 +71,20 @@ def test_every_feature_comes_back(small, tmp_path):
         "context_speaker": [],
         "face_jpeg": [whole, images.read_crop(tmp_path / "b.png", 32)],
         "face_mask": [1, 1],
+        "clip": [],
+        "face_problem": b"",
+        "face_policy": b"",
+        "face_score": 0.0,
+        "face_margin": 0.0,
+        "face_track_length": 0,
+        "face_tracks": 0,
+        "face_frames": 0,
+        "face_box": [],
+        "face_time": [],
+        "face_sharpness": [],
+        "face_height": [],
+        "face_rivals": [],
+        "face_rivals_time": 0.0,
         "label": MELD_EMOTIONS.index("joy"),
         "weight": 1.0,
     }
@@ -208,7 +222,7 @@ def test_what_is_no_data_set(dataset, tmp_path):
         with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
             records.read_info(tmp_path)
     path.write_text(json.dumps({**whole, "schema_version": 99}))
-    with pytest.raises(UserError, match="Schema version 99. Expected 1"):
+    with pytest.raises(UserError, match="Schema version 99. Expected 2"):
         records.read_info(tmp_path)
 
 

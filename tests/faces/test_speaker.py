@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
-from emotion_tf.faces.crops import CropOptions, crop_clip, crop_tracks, select
+from emotion_tf.faces.crops import crop_clip, crop_tracks, select
 from emotion_tf.faces.detect import Face
-from emotion_tf.faces.frames import Frame
+from emotion_tf.faces.frames import Frame, Piece
 from emotion_tf.faces.speaker import choose, mouth_motion
 from emotion_tf.faces.track import Track, Tracks, find_tracks
 from tests.faces.conftest import SIDE, find_made_faces, made_face, scene
@@ -97,7 +98,7 @@ def test_one_face_has_no_rival_and_none_is_no_error():
 
 def test_a_wrong_policy_is_told_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'largest'"):
-        choose(Tracks([], 0, 0, (1, 1)), "largst")
+        CropConfig(policy="largst")
     with pytest.raises(UserError, match="needs boxes"):
         choose(Tracks([], 0, 0, (1, 1)), "boxes")
 
@@ -116,12 +117,12 @@ def test_a_clip_becomes_crops_with_their_record(tmp_path, write_clip):
     path = write_clip(tmp_path / "clip.mp4", pictures, 8.0)
     # MPEG-4 smears the rim's colour: the places are known
     places = [box for face in find_made_faces(pictures[0]) for box in [face]]
-    kept = crop_clip(path, lambda pixels: places, CropOptions(crops=4))
+    kept = crop_clip([Piece(path)], lambda pixels: places, CropConfig(crops=4))
     assert (kept.policy, kept.frames, kept.tracks, kept.track_length) == ("speaking", 20, 2, 20)
     assert len(kept.jpegs) == len(kept.boxes) == len(kept.times) == len(kept.sharpness) == 4
     assert all(box[0] == pytest.approx(40, abs=1) for box in kept.boxes)
     assert list(kept.times) == sorted(kept.times) and kept.times[-1] - kept.times[0] > 1
     crop = cv2.imdecode(np.frombuffer(kept.jpegs[0], np.uint8), cv2.IMREAD_COLOR)
     assert crop.shape == (112, 112, 3)
-    assert crop_clip(path, lambda pixels: places, CropOptions(crops=4)) == kept
-    assert crop_clip(path, lambda pixels: []).jpegs == ()
+    assert crop_clip([Piece(path)], lambda pixels: places, CropConfig(crops=4)) == kept
+    assert crop_clip([Piece(path)], lambda pixels: []).jpegs == ()

@@ -1,0 +1,107 @@
+"""Many clips at once: a pool of processes that a clip which hangs or crashes the decoder cannot stop."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, TimeoutError
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+from pebble import ProcessExpired, ProcessPool
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.faces.crops import FaceCrops, crop_clip
+from emotion_tf.faces.detect import Detector, load_detector
+from emotion_tf.faces.frames import Piece
+
+AHEAD = 4  # clips in work or waiting for each process: enough to keep it busy, few enough to keep memory flat
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The film of one utterance: its pieces and, for the policy `boxes`, the given boxes by frame number."""
+
+    pieces: tuple[Piece, ...]
+    boxes: Mapping[int, Sequence[float]] | None = None
+
+
+def crop_all(
+    clips: Iterable[Clip | FaceCrops], config: CropConfig, model: Path | None, size: int, processes: int
+) -> Iterator[FaceCrops]:
+    """`crop_clip` of each clip, in the order given; the same result with any number of processes.
+
+    A clip that cannot be decoded, takes longer than `config.seconds`, or takes its process with it, gives a `FaceCrops`
+    without crops whose `problem` says why. What is already a `FaceCrops` is passed on.
+
+    Args:
+        clips: the clips; read as far ahead as the processes need.
+        config: detector, sampling, policy, time limit.
+        model: YuNet's model file.
+        size: side of a crop in pixels.
+        processes: how many; each has its own detector and one thread.
+
+    Raises:
+        UserError: the detector's model is not there.
+    """
+    if config.detector == "yunet":
+        load_detector(config.detector, model)  # its fault is told once, before any process starts
+    # not forked: TensorFlow's threads in this process would leave locks behind
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPool(processes, initializer=_start, initargs=(config, model), context=context)
+    try:
+        waiting: deque[Future[FaceCrops] | FaceCrops] = deque()
+        for clip in clips:
+            if isinstance(clip, Clip):
+                waiting.append(pool.schedule(_crop, (clip, config, size), timeout=config.seconds))
+            else:
+                waiting.append(clip)
+            if len(waiting) >= AHEAD * processes:
+                yield _result(waiting.popleft(), config)
+        while waiting:
+            yield _result(waiting.popleft(), config)
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+
+
+def _result(done: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:
+    if isinstance(done, FaceCrops):
+        return done
+    try:
+        return done.result()
+    except TimeoutError:
+        return FaceCrops(problem="time limit", detail=f"given up after {config.seconds:g} s")
+    except ProcessExpired as death:
+        return FaceCrops(problem="decoder crashed", detail=f"exit code {death.exitcode}")
+
+
+_detector: Detector | None = None
+
+
+def _start(config: CropConfig, model: Path | None) -> None:
+    """Once in each process."""
+    global _detector
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    cv2.setNumThreads(1)
+    _detector = load_detector(config.detector, model)
+
+
+def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
+    if _detector is None:
+        raise RuntimeError("_start has not run in this process")
+    policy = config.policy
+    if policy == "boxes" and not clip.boxes:
+        # nobody marked who speaks here: the next best that can be told from the film
+        policy = "speaking"
+    try:
+        return crop_clip(clip.pieces, _detector, replace(config, policy=policy), size, clip.boxes)
+    except UserError as error:
+        return FaceCrops(problem="cannot be decoded", detail=" ".join(str(error).split()))
