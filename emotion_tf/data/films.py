@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from emotion_tf import files
 from emotion_tf.config import CropConfig
 from emotion_tf.data.manifest import Row
 from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.pool import Clip, crop_all
 
 Key = tuple[str, str, str]
@@ -41,7 +43,8 @@ class Films:
     def crops(self, rows: Sequence[Row], face_size: int) -> Iterator[FaceCrops]:
         """The face crops of each row, in order."""
         clips = (self.clips.get(row.key, NO_CLIP) for row in rows)
-        return crop_all(clips, self.config, self.model, face_size, self.processes)
+        load = functools.partial(load_detector, self.config.detector, self.model)
+        return crop_all(clips, self.config, load, face_size, self.processes)
 
     def names(self, row: Row) -> list[str]:
         """The pieces of a row's film, relative to the root."""

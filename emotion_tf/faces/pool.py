@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 from pebble import ProcessExpired, ProcessPool
@@ -16,7 +15,7 @@ from pebble import ProcessExpired, ProcessPool
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops, crop_clip
-from emotion_tf.faces.detect import Detector, load_detector
+from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Piece
 
 AHEAD = 4  # clips in work or waiting for each process: enough to keep it busy, few enough to keep memory flat
@@ -31,7 +30,7 @@ class Clip:
 
 
 def crop_all(
-    clips: Iterable[Clip | FaceCrops], config: CropConfig, model: Path | None, size: int, processes: int
+    clips: Iterable[Clip | FaceCrops], config: CropConfig, load: Callable[[], Detector], size: int, processes: int
 ) -> Iterator[FaceCrops]:
     """`crop_clip` of each clip, in the order given; the same result with any number of processes.
 
@@ -40,19 +39,18 @@ def crop_all(
 
     Args:
         clips: the clips; read as far ahead as the processes need.
-        config: detector, sampling, policy, time limit.
-        model: YuNet's model file.
+        config: sampling, policy, time limit.
+        load: makes a detector; must be picklable, for each process calls it once.
         size: side of a crop in pixels.
         processes: how many; each has its own detector and one thread.
 
     Raises:
-        UserError: the detector's model is not there.
+        UserError: the detector cannot be loaded.
     """
-    if config.detector == "yunet":
-        load_detector(config.detector, model)  # its fault is told once, before any process starts
+    load()  # its fault is told once, before any process starts
     # not forked: TensorFlow's threads in this process would leave locks behind
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(processes, initializer=_start, initargs=(config, model), context=context)
+    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=context)
     try:
         waiting: deque[Future[FaceCrops] | FaceCrops] = deque()
         for clip in clips:
@@ -86,12 +84,12 @@ def _result(done: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrop
 _detector: Detector | None = None
 
 
-def _start(config: CropConfig, model: Path | None) -> None:
+def _start(load: Callable[[], Detector]) -> None:
     """Once in each process."""
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     cv2.setNumThreads(1)
-    _detector = load_detector(config.detector, model)
+    _detector = load()
 
 
 def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_faces import SIDE, made_face
 
 from emotion_tf.faces.align import CROP_SIZE, TEMPLATE, align, sharpness, similarity
-from tests.faces.conftest import SIDE, made_face
 
 
 @given(angle=st.floats(-3.1, 3.1), scale=st.floats(0.01, 50), dx=st.floats(-1000, 1000), dy=st.floats(-1000, 1000))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from made_faces import write_clip
 
 from emotion_tf.errors import UserError
 from emotion_tf.faces.frames import read_frames
@@ -24,7 +25,7 @@ def number(frame):
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory, write_clip):
+def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "two_seconds.mp4", numbered(48), 24.0)
 
 
@@ -48,7 +49,7 @@ def test_a_long_clip_is_sampled_more_thinly_and_to_its_end(clip):
     assert found == [0, 8, 16, 24, 32, 40]
 
 
-def test_a_cut_file_gives_what_can_be_read(tmp_path, write_clip):
+def test_a_cut_file_gives_what_can_be_read(tmp_path):
     # an AVI has its index at the end: cut, it still decodes up to the cut
     whole = tmp_path / "whole.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 24.0, (64, 48))
@@ -61,7 +62,7 @@ def test_a_cut_file_gives_what_can_be_read(tmp_path, write_clip):
     assert 10 <= len(list(read_frames(cut, rate=24.0))) < 30
 
 
-def test_rotation_metadata_is_applied(tmp_path, write_clip):
+def test_rotation_metadata_is_applied(tmp_path):
     """The track's matrix in the tkhd box of an MP4, set to a quarter turn as a phone does."""
     upright = [np.vstack([plain(RED, (24, 64)), plain(BLUE, (24, 64))])] * 4
     path = write_clip(tmp_path / "turned.mp4", upright)

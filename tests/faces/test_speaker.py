@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from made_faces import SIDE, find_made_faces, made_face, scene, write_clip
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
@@ -11,7 +12,6 @@ from emotion_tf.faces.detect import Face
 from emotion_tf.faces.frames import Frame, Piece
 from emotion_tf.faces.speaker import choose, mouth_motion
 from emotion_tf.faces.track import Track, Tracks, find_tracks
-from tests.faces.conftest import SIDE, find_made_faces, made_face, scene
 
 COUNT = 20
 
@@ -112,7 +112,7 @@ def test_crops_are_the_sharpest_of_equal_parts_of_the_time():
     assert select(found, 99) == list(range(12))
 
 
-def test_a_clip_becomes_crops_with_their_record(tmp_path, write_clip):
+def test_a_clip_becomes_crops_with_their_record(tmp_path):
     pictures = [scene([(f, (40, 50)), (made_face(2, 0.4), (290, 50))]) for f, _ in speaking(1)]
     path = write_clip(tmp_path / "clip.mp4", pictures, 8.0)
     # MPEG-4 smears the rim's colour: the places are known

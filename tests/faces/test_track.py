@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_faces import find_made_faces, made_face, scene
 
 from emotion_tf.faces.detect import Face
 from emotion_tf.faces.frames import Frame
 from emotion_tf.faces.track import Look, Track, find_tracks, link, overlap
-from tests.faces.conftest import find_made_faces, made_face, scene
 
 
 def frames(pictures):

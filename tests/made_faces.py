@@ -1,13 +1,18 @@
-"""Clips that the tests make themselves, and a detector that needs no model: it finds the faces of these clips."""
+"""Clips that the tests make themselves, and a detector that needs no model: it finds the faces of these clips.
+
+Importable by name, so that the processes of a pool can load it."""
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import cv2
 import numpy as np
-import pytest
 
 from emotion_tf.faces.align import TEMPLATE
-from emotion_tf.faces.detect import Face
+from emotion_tf.faces.detect import Detector, Face
 
 SIDE = 120  # pixels of a made face; its landmarks lie as in the template
 MARK = (255, 0, 255)  # colour of a made face's rim, which nothing else has
@@ -48,17 +53,41 @@ def scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110, 60),
     return picture
 
 
-@pytest.fixture(scope="session")
-def write_clip():
+HANG, CRASH = (255, 255, 0), (0, 255, 255)  # colours of a whole picture that undo the detector
+
+
+def detect_or_fail(pixels: np.ndarray) -> list[Face]:
+    """`find_made_faces`, which hangs or dies on a picture of one colour."""
+    corner = pixels[:40, :40].reshape(-1, 3).mean(axis=0)
+    if np.abs(corner - HANG).max() < 30:
+        time.sleep(1000)
+    if np.abs(corner - CRASH).max() < 30:
+        os._exit(3)
+    return find_made_faces(pixels)
+
+
+def load_made(name: str = "", model: Path | None = None) -> Detector:
+    """In place of `faces.detect.load_detector`."""
+    return detect_or_fail
+
+
+def write_clip(path: Path, pictures: list[np.ndarray], rate: float = 24.0) -> Path:
     """Writes pictures as a clip."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = pictures[0].shape[1], pictures[0].shape[0]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    return path
 
-    def write(path, pictures, rate=24.0):
-        writer = cv2.VideoWriter(
-            str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (pictures[0].shape[1], pictures[0].shape[0])
-        )
-        for picture in pictures:
-            writer.write(picture)
-        writer.release()
-        return path
 
-    return write
+def write_speaker(path: Path, seed: int = 0, frames: int = 36) -> Path:
+    """A clip of one face that speaks."""
+    return write_clip(path, [scene([(made_face(seed, 0.5 + 0.5 * np.sin(n)), (60, 60))]) for n in range(frames)])
+
+
+def write_empty(path: Path, colour: tuple[int, int, int] = (60, 110, 60), frames: int = 24) -> Path:
+    """A clip without a face; of one colour alone when it is HANG or CRASH."""
+    still = np.full((240, 480, 3), colour, np.uint8) if colour in (HANG, CRASH) else scene([], colour)
+    return write_clip(path, [still] * frames)
