@@ -5,38 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
-import tensorflow as tf
+from small_records import NAMES, PIECES, contents, read, shards
 from small_tables import write_picture, write_table
 
 from emotion_tf import schema
 from emotion_tf.data import images, manifest, records
-from emotion_tf.data.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, read_vocabulary
+from emotion_tf.data.tokenizer import WordPieceTokenizer, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
-
-NAMES = [feature.name for feature in schema.RECORD]
-PIECES = [*SPECIAL_TOKENS, "hello", "there", "."]
-
-
-def read(paths) -> list[dict]:
-    """The records of shards as plain values."""
-    batch = schema.parse_examples(tf.constant(list(tf.data.TFRecordDataset(paths).as_numpy_iterator())), NAMES)
-    columns = {n: v.to_list() if isinstance(v, tf.RaggedTensor) else v.numpy().tolist() for n, v in batch.items()}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def shards(data, split) -> list[str]:
-    return [str(data / shard["file"]) for shard in records.read_info(data)["splits"][split]["shards"]]
 
 
 def write(path, out, labels=MELD_EMOTIONS, overwrite=False, **options):
     rows = manifest.read_manifest(path, labels)
     asked = records.PrepareOptions(**{"labels": labels, "face_size": 32, "context": 3, "tokenizer": "x"} | options)
     return records.write_dataset(rows, out, asked, WordPieceTokenizer(PIECES, True), overwrite)
-
-
-def contents(folder) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -1,0 +1,194 @@
+"""`prepare clips`: the table is checked, work that was killed goes on, and the records say how each face was chosen."""
+
+from __future__ import annotations
+
+import json
+
+import made_faces
+import pytest
+from small_records import PIECES, contents, read, shards
+from small_tables import write_table
+
+from emotion_tf.config import CropConfig
+from emotion_tf.data import films, records
+from emotion_tf.data.clips import COLUMNS, read_clips, seconds
+from emotion_tf.data.tokenizer import WordPieceTokenizer
+from emotion_tf.errors import UserError
+from emotion_tf.labels import MELD_EMOTIONS
+
+OPTIONS = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table of seven rows and its clips. Not to be changed."""
+    folder = tmp_path_factory.mktemp("clips")
+    made_faces.write_speaker(folder / "a.mp4", 1, 48)
+    made_faces.write_empty(folder / "sub" / "b.mp4")
+    (folder / "c.mp4").write_text("not a video")
+    rows = [
+        {"utterance_id": "0", "clip": "a.mp4"},
+        {"utterance_id": "1", "clip": "a.mp4", "start": "0.5", "end": "0:01.5"},
+        {"utterance_id": "2", "clip": "sub/b.mp4"},
+        {"utterance_id": "3", "clip": ""},
+        {"utterance_id": "4", "clip": "c.mp4"},
+        {"utterance_id": "5", "clip": "a.mp4", "start": "1,5"},
+        {"split": "test", "utterance_id": "0", "clip": "a.mp4"},
+    ]
+    write_table(folder / "table.csv", rows, (*COLUMNS, "start", "end"))
+    return folder
+
+
+def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total, done: items):
+    monkeypatch.setattr(films, "load_detector", made_faces.load_made)
+    rows, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
+    source = films.Films(folder, clips, CropConfig(crops=2), None, processes)
+    pieces = WordPieceTokenizer(PIECES, True)
+    return records.write_dataset(rows, out, OPTIONS, pieces, films=source, progress=progress, rows_per_shard=2)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """The data set of the table, made without interruption."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(folder, out, patch)
+    return out
+
+
+def test_records_say_where_each_face_came_from(whole):
+    rows = read(shards(whole, "train"))
+    first, second, empty, without, broken, last = rows
+    assert [row["face_problem"].decode() for row in rows] == [
+        "",
+        "",
+        "no face found",
+        "no clip",
+        "cannot be decoded",
+        "",
+    ]
+    assert [[clip.decode() for clip in row["clip"]] for row in rows] == [
+        ["a.mp4"], ["a.mp4#t=0.5,1.5"], ["sub/b.mp4"], [], ["c.mp4"], ["a.mp4#t=1.5"],
+    ]  # fmt: skip
+    assert first["face_policy"] == b"speaking" and first["face_tracks"] == 1 and first["face_margin"] == float("inf")
+    assert (first["face_frames"], first["face_track_length"]) == (16, 16) and first["face_score"] > 0
+    assert len(first["face_jpeg"]) == 2 == len(first["face_time"]) == len(first["face_sharpness"])
+    assert len(first["face_box"]) == 8 and first["face_height"] == first["face_box"][3::4]
+    assert (
+        first["face_rivals"] == pytest.approx(first["face_box"][:4], abs=3)
+        and first["face_rivals_time"] in first["face_time"]
+    )
+    assert all(0.5 <= t <= 1.5 for t in second["face_time"]) and all(t >= 1.5 for t in last["face_time"])
+    for row in (empty, without, broken):
+        assert row["face_jpeg"] == row["face_mask"] == row["face_box"] == [] and row["utterance"] == b"Hello there."
+
+
+def test_the_info_has_options_and_account(whole):
+    info = json.loads((whole / records.INFO).read_text())
+    assert info["faces"]["policy"] == "speaking" and info["faces"]["rate"] == 8 and info["max_faces"] == 2
+    assert info["account"]["rows"]["train"] == {
+        "total": 6, "with a face": 3, "no face found": 1, "no clip": 1, "cannot be decoded": 1,
+    }  # fmt: skip
+    named = ["test-00000-of-00001.tfrecord", *(f"train-0000{n}-of-00003.tfrecord" for n in range(3))]
+    assert sorted(p.name for p in whole.iterdir()) == [records.INFO, *named, "vocab.txt"]
+
+
+def test_two_processes_write_the_same_bytes(folder, whole, tmp_path, monkeypatch):
+    prepare(folder, tmp_path / "out", monkeypatch, processes=2)
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_interrupted_work_goes_on_where_its_last_shard_ended(folder, whole, tmp_path, monkeypatch):
+    def stop(items, total, done):
+        for n, item in enumerate(items):
+            if n == 5:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "out", monkeypatch, progress=stop)
+    partial = tmp_path / ".out.partial"
+    assert [p.name for p in tmp_path.iterdir()] == [partial.name]
+    finished = {p: p.stat().st_mtime_ns for p in partial.glob("*.tfrecord")}
+    assert len(finished) == 2
+    counts = []
+
+    def count(items, total, done):
+        counts.append((total, done))
+        assert {p: p.stat().st_mtime_ns for p in finished} == finished
+        return items
+
+    prepare(folder, tmp_path / "out", monkeypatch, progress=count)
+    assert counts == [(7, 4)]
+    assert contents(tmp_path / "out") == contents(whole) and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_left_of_other_input_or_was_damaged_is_made_anew(folder, whole, tmp_path, monkeypatch):
+    def stop(items, total, done):
+        yield next(iter(items))
+        yield from items
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "out", monkeypatch, progress=stop)
+    partial = tmp_path / ".out.partial"
+    damaged = partial / "train-00000-of-00003.tfrecord"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
+    dones = []
+
+    def note(items, total, done):
+        dones.append(done)
+        return items
+
+    prepare(folder, tmp_path / "out", monkeypatch, progress=note)
+    assert dones == [5]
+    assert contents(tmp_path / "out") == contents(whole)
+    partial.mkdir()
+    (partial / "purpose").write_text("another")
+    (partial / "foreign.tfrecord").write_text("x")
+    prepare(folder, tmp_path / "again", monkeypatch)
+    assert contents(tmp_path / "again") == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("12.5", 12.5), ("1:02.5", 62.5), ("0:20:26,183", 1226.183), ("00:00:01", 1)]
+)
+def test_times_in_all_notations(text, value):
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"clip": "none.mp4"}, "line 2: No clip at .*none.mp4"),
+        ({"clip": "../a.mp4"}, "line 2: The clip path leaves the manifest's folder"),
+        ({"start": "x"}, "line 2: Invalid start. Expected seconds.*'x'"),
+        ({"start": "3", "end": "2"}, "line 2: The clip ends before it starts.*3 and 2"),
+        ({"emotion": "joyy"}, "line 2: Unknown emotion.*Did you mean 'joy'"),
+        ({"clip": "", "utterance": ""}, "line 2: Neither an utterance nor a clip"),
+        ({"clip": ""}, "No row names a clip"),
+        ({"clip": "nan"}, "'clip' is 'nan', a lost value"),
+    ],
+)
+def test_a_fault_in_the_table_is_told_with_its_line(folder, change, said):
+    path = write_table(folder / "bad.csv", [{"clip": "a.mp4", **change}], (*COLUMNS, "start", "end"))
+    with pytest.raises(UserError, match=said):
+        read_clips(path, MELD_EMOTIONS)
+
+
+def test_two_rows_with_one_key_and_no_column(folder):
+    path = write_table(folder / "bad.csv", [{"clip": "a.mp4"}] * 2, COLUMNS)
+    with pytest.raises(UserError, match="line 3: Duplicate key"):
+        read_clips(path, MELD_EMOTIONS)
+    path = write_table(folder / "bad.csv", [{}])
+    with pytest.raises(UserError, match="line 1: No column 'clip'"):
+        read_clips(path, MELD_EMOTIONS)
+
+
+def test_no_clip_that_can_be_decoded_is_an_error_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.mp4").write_text("not a video")
+    write_table(tmp_path / "in" / "table.csv", [{"clip": "c.mp4"}], COLUMNS)
+    with pytest.raises(UserError, match="Not one of 1 clips can be decoded. First: Cannot decode the clip .*c.mp4"):
+        prepare(tmp_path / "in", tmp_path / "out", monkeypatch)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
