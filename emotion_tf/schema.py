@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -86,6 +86,7 @@ class DataSpec:
         tokenizer: what `prepare --tokenizer` named.
         tokenizer_sha256: of the tokenizer's vocabulary and case.
         data_sha256: of the data set's shards, all together.
+        crops: the `--faces.*` options that its faces were found with; empty: they were given as pictures.
     """
 
     labels: tuple[str, ...]
@@ -95,6 +96,7 @@ class DataSpec:
     tokenizer: str
     tokenizer_sha256: str
     data_sha256: str = ""
+    crops: dict[str, Any] = field(default_factory=dict)
 
 
 def to_example(values: Mapping[str, Any]) -> bytes:

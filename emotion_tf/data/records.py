@@ -20,6 +20,7 @@ from emotion_tf.faces.crops import FaceCrops
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
+SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # what `predict` must do as `prepare` did
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # what is lost at most when long work is killed
 
@@ -312,4 +313,5 @@ def data_spec(info: dict[str, Any]) -> schema.DataSpec:
         tokenizer=info["tokenizer"]["name"],
         tokenizer_sha256=info["tokenizer"]["sha256"],
         data_sha256=hashlib.sha256("".join(shards).encode()).hexdigest(),
+        crops={name: value for name, value in info.get("faces", {}).items() if name in SHARED_OPTIONS},
     )

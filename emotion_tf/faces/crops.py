@@ -11,13 +11,14 @@ import numpy as np
 from emotion_tf.config import CropConfig
 from emotion_tf.faces.align import CROP_SIZE, sharpness
 from emotion_tf.faces.detect import Detector, Face
-from emotion_tf.faces.frames import Piece, frame_rate, read_pieces
+from emotion_tf.faces.frames import Frame, Piece, frame_rate, read_pieces
 from emotion_tf.faces.speaker import Choice, choose
 from emotion_tf.faces.track import Track, Tracks, find_tracks
 
 JPEG_QUALITY = 95
 NO_FACE = "no face found"
 DEFAULTS = CropConfig()
+PHOTO = CropConfig(policy="largest", crops=1)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def crop_tracks(
     if choice is None:
         return FaceCrops(frames=found.frames, problem=NO_FACE)
     return _keep(choice, select(choice.track, config.crops), found, size)
+
+
+def crop_photo(pixels: np.ndarray, detect: Detector, size: int = CROP_SIZE) -> FaceCrops:
+    """The aligned crop of the largest face in a photo uint8 (H, W, 3) BGR."""
+    return crop_tracks(find_tracks([Frame(0.0, pixels)], detect), PHOTO, size)
 
 
 def select(track: Track, count: int) -> list[int]:

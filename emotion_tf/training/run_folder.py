@@ -92,8 +92,8 @@ class RunFolder:
     @cached_property
     def spec(self) -> DataSpec:
         """What the run knows of its data."""
-        names = [f.name for f in dataclasses.fields(DataSpec)]
-        missing = [name for name in names if name not in self.about]
+        names = [f.name for f in dataclasses.fields(DataSpec) if f.name in self.about]
+        missing = [f.name for f in dataclasses.fields(DataSpec) if f.name not in names and f.name != "crops"]
         if missing:
             raise UserError(f"{self.path / 'run.json'}: No {missing[0]!r}. Expected the run.json that `train` wrote.")
         return DataSpec(**{name: self.about[name] for name in names} | {"labels": tuple(self.about["labels"])})

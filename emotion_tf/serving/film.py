@@ -1,0 +1,148 @@
+"""`predict` from photos, clips and films with subtitles: faces are found by the code of `prepare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pysubs2
+
+from emotion_tf.config import CropConfig
+from emotion_tf.data import images
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.evaluation.timeline import plot_timeline
+from emotion_tf.faces.crops import FaceCrops, crop_photo
+from emotion_tf.faces.detect import load_detector
+from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.pool import Clip, crop_all
+from emotion_tf.serving.predict import Predictor
+
+DEFAULTS = CropConfig()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One subtitle: seconds and text."""
+
+    start: float
+    end: float
+    text: str
+
+
+def as_prepared(given: CropConfig, run: dict[str, Any]) -> CropConfig:
+    """The options of a run's data set, with those that were given in their place.
+
+    Args:
+        given: from the command line; what equals the default was not given.
+        run: `DataSpec.crops`.
+    """
+    own = {name: value for name, value in run.items() if not (name == "policy" and value == "boxes")}
+    changed = {k: v for k, v in dataclasses.asdict(given).items() if v != getattr(DEFAULTS, k)}
+    return dataclasses.replace(DEFAULTS, **{**own, **changed})
+
+
+def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, size: int) -> list[bytes]:
+    """The aligned crop of the largest face in each photo.
+
+    Raises:
+        UserError: a picture that cannot be read, or shows no face.
+    """
+    detect = load_detector(config.detector, model)
+    found = [crop_photo(images.read_pixels(path), detect, size) for path in paths]
+    for path, crops in zip(paths, found, strict=True):
+        if not crops.jpegs:
+            raise UserError(
+                f"No face found in {path}. Expected a photo of a face; a picture that is an aligned face crop already "
+                "needs --face-is-crop."
+            )
+    return [crops.jpegs[0] for crops in found]
+
+
+def crop_clips(
+    clips: Iterable[Clip], config: CropConfig, model: Path | None, size: int, processes: int
+) -> Iterable[FaceCrops]:
+    """The crops of the person who speaks, as `prepare clips` makes them."""
+    return crop_all(clips, config, functools.partial(load_detector, config.detector, model), size, processes)
+
+
+def read_subtitles(path: Path) -> list[Line]:
+    """Subtitles in any format that pysubs2 knows (SRT, WebVTT, ASS), in order of time.
+
+    Raises:
+        UserError: not readable, no subtitles, or one that ends before it starts.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read the subtitles {path}: {error.strerror}. Expected an existing file.") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")  # as most old SRT files are
+    try:
+        events = [event for event in pysubs2.SSAFile.from_string(text) if not event.is_comment]
+    except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: No subtitles: {reason}. Expected SRT, WebVTT or ASS.") from None
+    for n, event in enumerate(events, 1):
+        if event.end <= event.start:
+            raise UserError(
+                f"{path}: Subtitle {n} ends before it starts. Expected start < end. Received: {event.start / 1000:g} "
+                f"and {event.end / 1000:g} seconds, {event.plaintext[:40]!r}."
+            )
+    if not events:
+        raise UserError(f"{path}: Not one subtitle. Expected SRT, WebVTT or ASS.")
+    lines = [Line(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split())) for event in events]
+    return sorted(lines, key=lambda line: line.start)
+
+
+def predict_film(
+    predictor: Predictor,
+    film: Path,
+    lines: Sequence[Line],
+    crops: Iterable[FaceCrops],
+    out: Path,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+) -> tuple[int, Path]:
+    """Predicts each subtitle and writes the table `out` (CSV) and a timeline beside it (PNG).
+
+    Returns:
+        How many utterances had a face, and the timeline's path.
+
+    Raises:
+        UserError: not one frame of the film could be read, or the table cannot be written.
+    """
+    found = list(progress(crops, len(lines)))
+    problems = [one for one in found if one.problem == "cannot be decoded"]
+    if len(problems) == len(found):
+        raise UserError(problems[0].detail)
+    prediction = predictor.predict([line.text for line in lines], [list(one.jpegs) or None for one in found])
+    rows = [
+        {
+            "start": round(line.start, 3),
+            "end": round(line.end, 3),
+            "utterance": line.text,
+            "faces": len(one.jpegs),
+            "face_policy": one.policy,
+            "face_score": one.score,
+            "face_margin": one.margin if np.isfinite(one.margin) else "",
+            "face_problem": one.problem,
+        }
+        for line, one in zip(lines, found, strict=True)
+    ]
+    write_predictions(out, rows, predictor.labels, prediction.probabilities)
+    picture = out.with_suffix(".png")
+    spans = np.array([(line.start, line.end) for line in lines])
+    plot_timeline(picture, spans, predictor.labels, prediction.probabilities, film.name)
+    return sum(bool(one.jpegs) for one in found), picture
+
+
+def clips_of(film: Path, lines: Sequence[Line]) -> list[Clip]:
+    """The part of a film that each subtitle stands for."""
+    return [Clip((Piece(film, line.start, line.end),)) for line in lines]
