@@ -2,11 +2,14 @@
 
 import dataclasses
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+import main
+from emotion_tf import cli
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
 FACE_SIZE = 32
@@ -79,3 +82,57 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "bert"
     train_run(bert_config, path, tiny_bert)
     return RunFolder(path)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Runs the command line in this process: words -> exit code and what it said; runs go to a folder of the test."""
+    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        return main.main(), capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fault(command):
+    """Runs the command line and returns the one line of its error."""
+
+    def run(*words) -> str:
+        code, said = command(*words)
+        assert code == 2, said
+        lines = said.err.splitlines()
+        assert len(lines) == 1, said.err
+        assert lines[0].startswith("error: ") and "Traceback" not in said.err
+        return lines[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def succeed(command):
+    """Runs the command line and returns what it printed."""
+
+    def run(*words) -> str:
+        code, said = command(*words)
+        assert code == 0, said.err
+        return said.out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def untrained(small_config, dataset, tmp_path_factory):
+    """A run with a model as it was initialised."""
+    from emotion_tf.data import records
+    from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+    from emotion_tf.models.two_tower import build_model
+    from emotion_tf.training.run_folder import RunFolder
+
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "untrained")
+    spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
+    run.create(small_config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
+    build_model(small_config, spec, len(words)).save(run.model_path)
+    return run.path

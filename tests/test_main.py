@@ -18,7 +18,7 @@ import pytest
 from small_tables import COLUMNS, write_picture, write_table
 
 import main
-from emotion_tf import cli, config
+from emotion_tf import config
 from emotion_tf.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,45 +35,6 @@ def devices():
     import tensorflow as tf
 
     tf.config.list_logical_devices()
-
-
-@pytest.fixture
-def command(monkeypatch, capfd, tmp_path):
-    """Runs the command line in this process: words -> exit code and what it said; runs go to a folder of the test."""
-    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        return main.main(), capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def fault(command):
-    """Runs the command line and returns the one line of its error."""
-
-    def run(*words) -> str:
-        code, said = command(*words)
-        assert code == 2, said
-        lines = said.err.splitlines()
-        assert len(lines) == 1, said.err
-        assert lines[0].startswith("error: ") and "Traceback" not in said.err
-        return lines[0].removeprefix("error: ")
-
-    return run
-
-
-@pytest.fixture
-def succeed(command):
-    """Runs the command line and returns what it printed."""
-
-    def run(*words) -> str:
-        code, said = command(*words)
-        assert code == 0, said.err
-        return said.out
-
-    return run
 
 
 # Without TensorFlow: as a process of its own
@@ -96,7 +57,7 @@ for words in [[], ["--help"], *([v] for v in main.VERBS if v != "runs"), *verbs]
 print("tensorflow" in sys.modules, "keras" in sys.modules, len(verbs))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False 4\n")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False 6\n")
 
 
 def test_nothing_said_is_help():
@@ -124,7 +85,7 @@ def test_a_slip_of_the_pen_ends_with_code_2(words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["prepare", "tabel"], ["'tabel'", "table, demo", "Did you mean 'table'?"]),
+        (["prepare", "tabel"], ["'tabel'", "table, clips, meld, demo", "Did you mean 'table'?"]),
         (["weights", "fetsh"], ["'fetsh'", "Did you mean 'fetch'?"]),
         (["prepare", "table", "m.csv"], ["--out"]),
         (["prepare", "table", "m.csv", "--out", "x", "--facesize", "9"], ["--facesize", "Did you mean --face-size?"]),
@@ -375,21 +336,6 @@ def test_train_needs_train_and_dev(manifest, tmp_path, succeed, fault):
 # runs
 
 
-@pytest.fixture(scope="module")
-def untrained(small_config, dataset, tmp_path_factory):
-    """A run with a model as it was initialised."""
-    from emotion_tf.data import records
-    from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
-    from emotion_tf.models.two_tower import build_model
-    from emotion_tf.training.run_folder import RunFolder
-
-    run = RunFolder(tmp_path_factory.mktemp("runs") / "untrained")
-    spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
-    run.create(small_config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
-    build_model(small_config, spec, len(words)).save(run.model_path)
-    return run.path
-
-
 @pytest.fixture
 def unfinished(untrained, tmp_path):
     path = tmp_path / "unfinished"
@@ -413,18 +359,20 @@ def test_a_folder_that_is_no_run(verb, unfinished, tmp_path, fault):
 
 
 def test_predict_needs_something(untrained, tmp_path, fault):
-    assert "Expected --text, --face, both, or --table" in fault("predict", untrained)
-    assert "needs --out" in fault("predict", untrained, "--table", tmp_path / "t.csv")
+    assert "Expected one of: --text and/or --face or --clip" in fault("predict", untrained)
+    assert "--table with --out" in fault("predict", untrained, "--table", tmp_path / "t.csv")
     words = ("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "o.csv")
-    assert "neither --text nor --face" in fault(*words, "--text", "Hi")
+    assert "Expected one of" in fault(*words, "--text", "Hi")
+    assert "Expected one of" in fault("predict", untrained, "--text", "Hi", "--out", tmp_path / "o.csv")
     assert str(tmp_path / "t.csv") in fault(*words)
 
 
 def test_predict_needs_a_picture(untrained, tmp_path, fault):
     (tmp_path / "text.jpg").write_text("This is no picture.")
-    message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg")
-    assert str(tmp_path / "text.jpg") in message and "Cannot decode" in message
-    assert "No such file" in fault("predict", untrained, "--face", tmp_path / "none.jpg")
+    for more in (["--face-is-crop"], ["--faces.detector", "mtcnn"]):
+        message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg", *more)
+        assert str(tmp_path / "text.jpg") in message and "Cannot decode" in message
+        assert "No such file" in fault("predict", untrained, "--face", tmp_path / "none.jpg", *more)
 
 
 @pytest.mark.parametrize(
@@ -455,7 +403,7 @@ def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succe
     assert "2 predictions" in succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
-    printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg")
+    printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg", "--face-is-crop")
     shown = dict(line.split()[:2] for line in printed.splitlines())
     assert next(iter(shown)) == table["predicted"][1]
     for label, p in shown.items():

@@ -1,0 +1,149 @@
+"""`predict` from photos, clips and films with subtitles, on the command line."""
+
+from __future__ import annotations
+
+import cv2
+import made_faces
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion_tf.config import CropConfig
+from emotion_tf.data import images
+from emotion_tf.errors import UserError
+from emotion_tf.faces.crops import crop_clip
+from emotion_tf.faces.frames import Piece
+from emotion_tf.serving import film
+
+SRT = """1
+00:00:00,000 --> 00:00:01,500
+<i>You did it!</i>
+
+2
+00:00:01,500 --> 00:00:03,000
+- No.
+- Yes.
+
+3
+00:00:50,000 --> 00:00:51,000
+After the end.
+"""
+
+BACKWARDS = b"1\n00:00:05,000 --> 00:00:02,000\nBackwards\n"
+
+
+@pytest.fixture(autouse=True)
+def made_detector(monkeypatch):
+    monkeypatch.setattr(film, "load_detector", made_faces.load_made)
+
+
+@pytest.fixture
+def media(tmp_path):
+    """A photo with two faces, a clip of one that speaks, a clip of nobody, subtitles."""
+    photo = made_faces.scene([(made_faces.made_face(1), (20, 60)), (made_faces.made_face(2)[:90, :90], (300, 60))])
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    made_faces.write_speaker(tmp_path / "a.mp4", 1, 72)
+    made_faces.write_empty(tmp_path / "nobody.mp4")
+    (tmp_path / "film.srt").write_text(SRT)
+    return tmp_path
+
+
+def shown(printed):
+    return [line for line in printed.splitlines() if line.split()[0] in ("neutral", "joy", "fear")]
+
+
+def test_a_clip_and_its_crops_give_the_same(untrained, media, succeed):
+    """What `--clip` predicts is what `prepare`'s crops of it give."""
+    options = ("--text", "yes", "--faces.detector", "mtcnn")
+    printed = succeed("predict", untrained, "--clip", media / "a.mp4", *options)
+    assert printed.startswith("face: speaking, score ") and "crops at 0." in printed
+    crops = crop_clip([Piece(media / "a.mp4")], made_faces.find_made_faces, CropConfig(), 32).jpegs
+    paths = [media / f"{n}.jpg" for n in range(len(crops))]
+    for path, jpeg in zip(paths, crops, strict=True):
+        path.write_bytes(jpeg)
+    given = succeed("predict", untrained, "--face", *paths, "--face-is-crop", "--text", "yes")
+    assert shown(given) == shown(printed) != []
+
+
+def test_a_photo_is_aligned_first_unless_it_is_a_crop(untrained, media, succeed, fault):
+    aligned = succeed("predict", untrained, "--face", media / "photo.png", "--faces.detector", "mtcnn")
+    as_is = succeed("predict", untrained, "--face", media / "photo.png", "--face-is-crop")
+    assert shown(aligned) != shown(as_is)
+    (jpeg,) = film.crop_photos([media / "photo.png"], CropConfig(detector="mtcnn"), None, 32)
+    found = images.read_pixels(media / "photo.png")
+    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (32, 32, 3) and found.shape == (240, 480, 3)
+    cv2.imwrite(str(media / "grey.png"), np.full((90, 90, 3), 128, np.uint8))
+    said = fault("predict", untrained, "--face", media / "grey.png", "--faces.detector", "mtcnn")
+    assert "No face found in" in said and "--face-is-crop" in said
+
+
+def test_a_clip_without_a_face_leaves_the_text(untrained, media, succeed, fault):
+    words = ("predict", untrained, "--clip", media / "nobody.mp4", "--faces.detector", "mtcnn")
+    printed = succeed(*words, "--text", "yes")
+    assert printed.startswith("face: no face found, the text alone\n")
+    assert shown(printed) == shown(succeed("predict", untrained, "--text", "yes"))
+    # the face's own line comes first; then there is nothing to predict from
+    assert "No face found" in fault(*words)
+
+
+def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, succeed):
+    out = media / "film.csv"
+    printed = succeed(
+        "predict", untrained, "--clip", media / "a.mp4", "--subtitles", media / "film.srt", "--out", out,
+        "--faces.detector", "mtcnn",
+    )  # fmt: skip
+    assert f"3 utterances, 2 with a face: {out}" in printed
+    table = pd.read_csv(out, keep_default_na=False)
+    assert table["utterance"].tolist() == ["You did it!", "- No. - Yes.", "After the end."]
+    assert table["start"].tolist() == [0.0, 1.5, 50.0] and table["faces"].tolist() == [4, 4, 0]
+    assert table["face_problem"].tolist() == ["", "", "cannot be decoded"]
+    assert table.filter(regex="^p_").sum(axis=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    picture = cv2.imread(str(media / "film.png"))
+    assert picture.shape[1] > 1000 and picture.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "No subtitles|Not one subtitle"),
+        (b"just words\nand more", "No subtitles|Not one subtitle"),
+        (BACKWARDS, "Subtitle 1 ends before it starts.*5 and 2 seconds, .Backwards"),
+        (b"\xff\xfe\x00\x01", "No subtitles|Not one subtitle"),
+        (None, "Cannot read the subtitles .*No such file"),
+    ],
+)  # fmt: skip
+def test_broken_subtitles(untrained, media, fault, content, said):
+    path = media / "bad.srt"
+    if content is not None:
+        path.write_bytes(content)
+    before = sorted(media.iterdir())
+    words = ("predict", untrained, "--clip", media / "a.mp4", "--subtitles", path, "--out", media / "out.csv")
+    message = fault(*words, "--faces.detector", "mtcnn")
+    assert str(path) in message
+    with pytest.raises(UserError, match=said):
+        film.read_subtitles(path)
+    assert sorted(media.iterdir()) == before
+
+
+def test_old_encodings_and_other_formats_of_subtitles(tmp_path):
+    (tmp_path / "a.srt").write_bytes(b"1\n00:00:01,000 --> 00:00:02,000\nIt\x92s caf\xe9\n")
+    assert film.read_subtitles(tmp_path / "a.srt") == [film.Line(1.0, 2.0, "It’s café")]
+    (tmp_path / "a.vtt").write_text("WEBVTT\n\n00:02.000 --> 00:03.000\nLater\n\n00:01.000 --> 00:02.000\nFirst\n")
+    assert [line.text for line in film.read_subtitles(tmp_path / "a.vtt")] == ["First", "Later"]
+
+
+def test_a_text_file_named_mp4_and_no_such_film(untrained, media, fault):
+    (media / "text.mp4").write_text("not a video")
+    for name, said in (("text.mp4", "Cannot decode the clip"), ("none.mp4", "No such file")):
+        words = ("predict", untrained, "--clip", media / name, "--faces.detector", "mtcnn")
+        assert said in fault(*words, "--text", "Hi")
+        assert said in fault(*words, "--subtitles", media / "film.srt", "--out", media / "out.csv")
+        assert not (media / "out.csv").exists()
+
+
+def test_the_options_of_the_data_set_hold_unless_others_are_given():
+    run = {"detector": "mtcnn", "rate": 4.0, "policy": "boxes", "crops": 2}
+    assert film.as_prepared(CropConfig(), run) == CropConfig(detector="mtcnn", rate=4.0, crops=2)
+    assert film.as_prepared(CropConfig(policy="largest", crops=1), run) == CropConfig(
+        detector="mtcnn", rate=4.0, policy="largest", crops=1
+    )
