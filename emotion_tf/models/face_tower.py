@@ -1,4 +1,6 @@
-"""The face tower: branches side by side on each crop, concatenated, then the mean over the real crops."""
+"""The face tower: branches side by side on each crop, concatenated, then the mean over the real crops.
+
+Without any crop a learned vector stands for the face."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from keras import layers
 from emotion_tf import schema
 from emotion_tf.config import FaceConfig
 from emotion_tf.errors import UserError
-from emotion_tf.models.layers import FoldFrames, KerasPreprocess, MaskedMean, UnfoldFrames
+from emotion_tf.models.layers import FoldFrames, HasMore, KerasPreprocess, MaskedMean, OrAbsent, UnfoldFrames
 
 RESNET_SMALLEST = 32
 
@@ -21,7 +23,8 @@ def build_face_tower(config: FaceConfig, face_size: int) -> keras.Model:
         face_size: side of the crops in pixels.
 
     Returns:
-        Model from {faces uint8 (B, T, H, W, 3), face_mask bool (B, T)} to face_embedding (B, D); zeros without a face.
+        Model from {faces uint8 (B, T, H, W, 3), face_mask bool (B, T)} to face_embedding (B, D); a learned vector
+        without a face.
 
     Raises:
         UserError: the ImageNet weights cannot be had, or the crops are too small for the network.
@@ -33,7 +36,8 @@ def build_face_tower(config: FaceConfig, face_size: int) -> keras.Model:
     joined = layers.Concatenate(name="face_concat")(outputs) if len(outputs) > 1 else outputs[0]
     sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
     mean = MaskedMean(name="face_mean")([sequence, inputs["face_mask"]])
-    embedding = layers.Dropout(config.dropout, name="face_embedding")(mean)
+    present = HasMore(0, name="has_face")(inputs["face_mask"])
+    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(name="no_face")([mean, present]))
     return keras.Model(inputs, embedding, name="face_tower")
 
 

@@ -29,6 +29,42 @@ class FirstToken(keras.layers.Layer):
         return sequence[:, 0]
 
 
+@keras.saving.register_keras_serializable("emotion_tf")
+class OrAbsent(keras.layers.Layer):
+    """The embedding of a modality, or a learned vector where it is absent: ((B, D), present (B,)) -> (B, D).
+
+    The vector starts at zero and learns from the utterances that lack the modality.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the vector (D,)."""
+        self.absent = self.add_weight(shape=(input_shape[0][-1],), initializer="zeros", name="absent")
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Takes `inputs[0]` where `inputs[1]` is not zero."""
+        embedding, present = inputs
+        return ops.where(
+            ops.expand_dims(ops.cast(present, "bool"), -1), embedding, ops.cast(self.absent, embedding.dtype)
+        )
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class HasMore(keras.layers.Layer):
+    """Whether a row has more than so many entries that are not zero: (B, L) -> bool (B,)."""
+
+    def __init__(self, than: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.than = than
+
+    def call(self, ids: Any) -> Any:
+        """Counts along the second axis."""
+        return ops.sum(ops.cast(ops.not_equal(ops.cast(ids, "int32"), 0), "int32"), axis=1) > self.than
+
+    def get_config(self) -> dict[str, Any]:
+        """With `than`."""
+        return {**super().get_config(), "than": self.than}
+
+
 def _frames_to_run(mask: Any) -> Any:
     """The real frames; in a batch without any, the first: batch norm would make NaN of no picture at all."""
     none = tf.logical_not(tf.reduce_any(mask))

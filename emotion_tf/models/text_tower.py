@@ -8,7 +8,7 @@ from keras import layers
 from emotion_tf import schema
 from emotion_tf.config import TextConfig
 from emotion_tf.models.hub_encoder import HubEncoder
-from emotion_tf.models.layers import FirstToken, MaskedMean
+from emotion_tf.models.layers import FirstToken, HasMore, MaskedMean, OrAbsent
 
 
 def build_text_tower(config: TextConfig, encoder: str | None, words: int) -> keras.Model:
@@ -21,7 +21,7 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int) -> ker
 
     Returns:
         Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W)}, as far as its branches
-        read them, to text_embedding (B, D).
+        read them, to text_embedding (B, D); a learned vector for an empty utterance.
     """
     inputs: dict[str, keras.KerasTensor] = {}
     outputs = []
@@ -33,8 +33,17 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int) -> ker
             inputs |= _inputs(schema.WORD_INPUTS)
             outputs.append(_gru(inputs["word_ids"], config, words))
     joined = layers.Concatenate(name="text_concat")(outputs) if len(outputs) > 1 else outputs[0]
-    embedding = layers.Dropout(config.dropout, name="text_embedding")(joined)
+    embedding = layers.Dropout(config.dropout, name="text_embedding")(
+        OrAbsent(name="no_text")([joined, _present(inputs)])
+    )
     return keras.Model(inputs, embedding, name="text_tower")
+
+
+def _present(inputs: dict[str, keras.KerasTensor]) -> keras.KerasTensor:
+    """Whether there is a text at all."""
+    if "input_mask" in inputs:
+        return HasMore(2, name="has_text")(inputs["input_mask"])  # [CLS] and [SEP] are always there
+    return HasMore(0, name="has_text")(inputs["word_ids"])
 
 
 def _inputs(features: tuple[schema.Feature, ...]) -> dict[str, keras.KerasTensor]:
