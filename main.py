@@ -464,6 +464,27 @@ def _predict_film(
 
 
 @needs_tensorflow
+def audit(data: Positional[Path], root: Path | None = None) -> None:
+    """Look at a data set: a page (audit.html) and a contact sheet (audit.png) in its folder.
+
+    Args:
+        data: a folder in tfrecords/.
+        root: folder of the clips, when they are no longer where the data set was prepared from.
+    """
+    from emotion_tf.data import records, verify
+    from emotion_tf.data.audit import gather
+    from emotion_tf.evaluation import audit_page
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    facts = gather(data, info, root)
+    audit_page.write_sheet(data / "audit.png", facts)
+    audit_page.write_page(data / "audit.html", facts)
+    print(f"Page: {data / 'audit.html'}")
+    print(f"Contact sheet: {data / 'audit.png'}")
+
+
+@needs_tensorflow
 def export(run: Positional[Path]) -> None:
     """Export a run as a SavedModel for TF Serving: serving/<next version>/ in the run's folder.
 
@@ -485,6 +506,7 @@ def runs() -> None:
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {"table": prepare_table, "clips": prepare_clips, "meld": prepare_meld, "demo": prepare_demo},
+    "audit": audit,
     "weights": {"list": weights_list, "fetch": fetch},
     "train": train,
     "evaluate": evaluate,
@@ -498,6 +520,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   prepare clips TABLE --out DIR      a CSV of utterances and video clips -> the same
   prepare meld --root DIR --out DIR  MELD as it was unpacked -> the same, with an account of rows and clips
   prepare demo                       the built-in demo data set
+  audit DATASET                      a page and a contact sheet: faces, choices, what is missing
   weights list | fetch NAME          pretrained weights by name
   train                              train a run (nothing prepared: on the demo data set)
   evaluate RUN                       accuracy, F1, confusion matrix, predictions

@@ -40,6 +40,7 @@ RECORD = (
     Feature("face_track_length", "int64", (), "sampled frames that the face was followed through"),
     Feature("face_tracks", "int64", (), "faces of the clip that there were to choose from"),
     Feature("face_frames", "int64", (), "sampled frames of the clip"),
+    Feature("clip_seconds", "float32", (), "from the first to the last sampled frame"),
     Feature("face_box", "float32", (None,), "left, top, width, height in the frame's pixels, four numbers a crop"),
     Feature("face_time", "float32", (None,), "seconds from the clip's start, of each crop"),
     Feature("face_sharpness", "float32", (None,), "variance of the Laplacian of each crop: low is blurred"),

@@ -260,6 +260,7 @@ def _record(
         "face_track_length": faces.track_length,
         "face_tracks": faces.tracks,
         "face_frames": faces.frames,
+        "clip_seconds": faces.seconds,
         "face_box": [x for box in faces.boxes for x in box],
         "face_time": faces.times,
         "face_sharpness": faces.sharpness,

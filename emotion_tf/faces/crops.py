@@ -36,6 +36,7 @@ class FaceCrops:
         sharpness: variance of the Laplacian of the crop.
         face_sizes: height of the box in the frame's pixels.
         frames: sampled frames of the clip.
+        seconds: from the first to the last of them.
         tracks: faces that there were to choose from.
         rivals: boxes of all faces in the frame at `rivals_time`, the chosen one first.
         rivals_time: seconds; of the kept crops' frames the one with the most faces.
@@ -53,6 +54,7 @@ class FaceCrops:
     sharpness: tuple[float, ...] = ()
     face_sizes: tuple[float, ...] = ()
     frames: int = 0
+    seconds: float = 0.0
     tracks: int = 0
     rivals: tuple[tuple[float, ...], ...] = ()
     rivals_time: float = 0.0
@@ -94,7 +96,7 @@ def crop_tracks(
     """The crops of the chosen track; without a track no crop, which is a state and not an error."""
     choice = choose(found, config.policy, boxes)
     if choice is None:
-        return FaceCrops(frames=found.frames, problem=NO_FACE)
+        return FaceCrops(frames=found.frames, seconds=round(found.seconds, 4), problem=NO_FACE)
     return _keep(choice, select(choice.track, config.crops), found, size)
 
 
@@ -124,6 +126,7 @@ def _keep(choice: Choice, kept: list[int], found: Tracks, size: int) -> FaceCrop
         sharpness=tuple(round(sharpness(track.crops[i]), 3) for i in kept),
         face_sizes=tuple(box[3] for box in boxes),
         frames=found.frames,
+        seconds=round(found.seconds, 4),
         tracks=len(found.tracks),
         rivals=rivals,
         rivals_time=round(track.times[shown], 4),

@@ -41,6 +41,28 @@ class Piece:
         return f"{path.as_posix()}#t={self.start:g}{end}" if self.start or end else path.as_posix()
 
 
+def parse_piece(name: str, root: Path) -> Piece:
+    """The reverse of `Piece.name`."""
+    path, _, times = name.partition("#t=")
+    start, _, end = times.partition(",")
+    return Piece(root / path, float(start or 0), float(end or "inf"))
+
+
+def frame_at(pieces: Sequence[Piece], time: float) -> np.ndarray | None:
+    """The picture uint8 (H, W, 3) BGR at a time as `read_pieces` counts it; None when it cannot be read any more."""
+    elapsed = pieces[0].start
+    for piece in pieces:
+        inside = piece.start + time - elapsed
+        if inside < piece.end:
+            try:
+                # times are kept to a tenth of a millisecond
+                return next(read_frames(piece.path, most=1, start=max(0.0, inside - 2e-4))).pixels
+            except UserError:
+                return None
+        elapsed += piece.end - piece.start
+    return None
+
+
 def read_pieces(pieces: Sequence[Piece], rate: float = 8.0, most: int = 240) -> Iterator[Frame]:
     """Frames of an utterance whose film lies in one or more pieces, as if they were joined.
 

@@ -75,12 +75,13 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Tracks:
-    """What was seen in a clip: its tracks in order of appearance, sampled frames, shots, picture size (H, W)."""
+    """What was seen in a clip: tracks in order of appearance, sampled frames, shots, picture size (H, W), seconds."""
 
     tracks: list[Track]
     frames: int
     shots: int
     size: tuple[int, int]
+    seconds: float = 0.0
 
 
 def find_tracks(frames: Iterable[Frame], detect: Detector, crop_size: int = CROP_SIZE) -> Tracks:
@@ -94,6 +95,7 @@ def find_tracks(frames: Iterable[Frame], detect: Detector, crop_size: int = CROP
     ended: list[Track] = []
     active: list[Track] = []
     look, shot, count, size = None, 0, 0, (0, 0)
+    times = [0.0, 0.0]
     for count, frame in enumerate(frames, start=1):
         before, look = look, Look.of(frame.pixels)
         if before is not None and before.is_cut(look):
@@ -109,9 +111,10 @@ def find_tracks(frames: Iterable[Frame], detect: Detector, crop_size: int = CROP
             track.faces.append(face)
             track.crops.append(align(frame.pixels, face.landmarks, crop_size))
         size = frame.pixels.shape[:2]
+        times = [times[0] if count > 1 else frame.time, frame.time]
     shortest = min(SHORTEST, count)  # a clip of two frames has no longer track
     kept = [track for track in ended + active if len(track) >= shortest]
-    return Tracks(sorted(kept, key=lambda track: track.index[0]), count, shot + 1, size)
+    return Tracks(sorted(kept, key=lambda track: track.index[0]), count, shot + 1, size, times[1] - times[0])
 
 
 def link(tracks: list[Track], faces: list[Face]) -> list[tuple[Face, Track | None]]:

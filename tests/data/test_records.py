@@ -61,6 +61,7 @@ def test_every_feature_comes_back(small, tmp_path):
         "face_track_length": 0,
         "face_tracks": 0,
         "face_frames": 0,
+        "clip_seconds": 0.0,
         "face_box": [],
         "face_time": [],
         "face_sharpness": [],

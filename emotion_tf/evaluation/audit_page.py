@@ -1,0 +1,89 @@
+"""The audit of a data set as one self-contained HTML page and a PNG contact sheet."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.image as mpimg
+import matplotlib.pyplot as plt
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from emotion_tf import files
+
+EXTREMES = 10
+
+
+def write_page(path: Path, facts: dict[str, Any]) -> None:
+    """Writes the page.
+
+    Args:
+        path: the HTML file.
+        facts: as `data.audit.gather` returns them.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["jpeg"] = lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    environment.filters["share"] = lambda n, total: f"{n / total:.1%}" if total else "-"
+    page = environment.get_template("audit.html").render(
+        **facts,
+        charts=_charts(facts),
+        causes_named=sorted({cause for count in facts["causes"].values() for cause in count}),
+        longest=facts["lengths"][-EXTREMES:][::-1],
+        shortest=facts["lengths"][:EXTREMES],
+    )
+    files.write_text(path, page)
+
+
+def write_sheet(path: Path, facts: dict[str, Any]) -> None:
+    """Draws the contact sheet: a row of crops for each class."""
+    columns = max([1, *(len(crops) for crops in facts["crops"].values())])
+    labels = facts["labels"]
+    figure, grid = plt.subplots(
+        len(labels), columns, figsize=(columns + 1.2, len(labels) + 0.5), squeeze=False, layout="constrained"
+    )
+    for row, label in zip(grid, labels, strict=True):
+        crops = facts["crops"][label]
+        for n, axes in enumerate(row):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if n < len(crops):
+                axes.imshow(mpimg.imread(io.BytesIO(crops[n]), format="jpg"))
+        total = sum(split[label] for split in facts["splits"].values())
+        row[0].set_ylabel(f"{label}\n{total}", rotation=0, ha="right", va="center")
+    figure.suptitle(f"{facts['name']}: crops of each class, with its number of utterances", fontsize=10)
+    with files.new_file(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+    plt.close(figure)
+
+
+def _charts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """(title, PNG as a data URI) of each histogram that there is something for."""
+    wanted = [(f"score: {policy}", scores, None) for policy, scores in sorted(facts["scores"].items())]
+    wanted.append(("margin to the next face", facts["margins"], facts["margin_rule"]))
+    wanted.append(("height of the face in the frame, px", facts["heights"], None))
+    wanted.append(("length of the clip, s", [seconds for seconds, _, _ in facts["lengths"]], None))
+    return [(title, _histogram(title, values, line)) for title, values, line in wanted if len(values)]
+
+
+def _histogram(title: str, values: list[float], line: float | None) -> str:
+    figure, axes = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
+    # one clip of five minutes must not squeeze all others into one bar
+    top = float(np.quantile(values, 0.99))
+    axes.hist(np.minimum(values, top), bins=30, color="#4477aa")
+    if line is not None:
+        axes.axvline(line, color="#cc3311", linestyle="--")
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(labelsize=8)
+    made = io.BytesIO()
+    figure.savefig(made, dpi=100, format="png")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(made.getvalue()).decode()
