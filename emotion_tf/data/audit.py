@@ -20,7 +20,6 @@ from emotion_tf.faces.speaker import MARGIN
 
 CROPS = 12  # an emotion
 DOUBTFUL = 50
-EXTREMES = 10  # longest and shortest clips
 NAMES = (
     "dialogue_id", "utterance_id", "speaker", "utterance", "label", "face_jpeg", "clip", "face_problem", "face_policy",
     "face_score", "face_margin", "face_tracks", "face_height", "face_rivals", "face_rivals_time", "clip_seconds",
@@ -38,7 +37,7 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
 
     Returns:
         splits (per class counts), causes {split: {cause or "with a face": n}}, policies {policy: n}, scores
-        {policy: [...]}, margins, heights, choices, doubtful_choices (counts), below_margin (n), lengths
+        {policy: [...]}, margins, heights, choices (n, between several faces), below_margin (n of them), lengths
         [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
     """
     facts: dict[str, Any] = {
@@ -53,6 +52,7 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
         "margins": [],
         "heights": [],
         "margin_rule": MARGIN,
+        "choices": 0,
         "below_margin": 0,
         "lengths": [],
         "crops": {label: [] for label in info["labels"]},
@@ -107,9 +107,11 @@ def _count_choice(facts: dict[str, Any], row: dict[str, Any]) -> None:
     facts["policies"][row["face_policy"]] += 1
     facts["scores"][row["face_policy"]].append(row["face_score"])
     facts["heights"] += row["face_height"]
-    if np.isfinite(row["face_margin"]):
-        facts["margins"].append(row["face_margin"])
+    if row["face_tracks"] > 1:
+        facts["choices"] += 1
         facts["below_margin"] += row["face_margin"] < MARGIN or ">" in row["face_policy"]
+        if np.isfinite(row["face_margin"]):
+            facts["margins"].append(row["face_margin"])
 
 
 def _sample(kept: list[bytes], jpeg: bytes, seen: int, chance: random.Random) -> None:

@@ -17,6 +17,7 @@ from emotion_tf.faces.track import Track, Tracks, find_tracks
 
 JPEG_QUALITY = 95
 NO_FACE = "no face found"
+EVEN = 8.0  # grey levels of standard deviation
 DEFAULTS = CropConfig()
 PHOTO = CropConfig(policy="largest", crops=1)
 
@@ -106,8 +107,12 @@ def crop_photo(pixels: np.ndarray, detect: Detector, size: int = CROP_SIZE) -> F
 
 
 def select(track: Track, count: int) -> list[int]:
-    """At most `count` of a track's faces: its time in equal parts, and of each part the sharpest crop."""
-    parts = np.array_split(np.arange(len(track)), min(count, len(track)))
+    """At most `count` of a track's faces: its time in equal parts, and of each part the sharpest crop.
+
+    Crops that are all but even, as in a fade to black, are passed over when the track has others.
+    """
+    shows = [i for i in range(len(track)) if track.crops[i].std() >= EVEN] or list(range(len(track)))
+    parts = np.array_split(np.array(shows), min(count, len(shows)))
     return [int(max(part, key=lambda i: sharpness(track.crops[i]))) for part in parts]
 
 

@@ -1,0 +1,136 @@
+"""The audit: counts by hand, the doubtful choices with their frame, a page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import cv2
+import made_faces
+import numpy as np
+import pytest
+from small_records import PIECES
+from small_tables import write_table
+
+from emotion_tf.config import CropConfig
+from emotion_tf.data import audit, films, records
+from emotion_tf.data.clips import COLUMNS, read_clips
+from emotion_tf.data.tokenizer import WordPieceTokenizer
+from emotion_tf.faces.frames import Piece, frame_at, parse_piece
+from emotion_tf.labels import MELD_EMOTIONS
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six utterances: three speakers alone, two faces that both speak, nobody, not filmed."""
+    folder = tmp_path_factory.mktemp("clips")
+    for n in range(2):
+        made_faces.write_speaker(folder / f"{n}.mp4", n, 24 + 24 * n)
+    made_faces.write_empty(folder / "empty.mp4")
+    pair = []
+    for n in range(36):
+        mouth = 0.5 + 0.5 * np.sin(n)
+        faces = [(made_faces.made_face(1, mouth), (20, 40)), (made_faces.made_face(2, mouth)[:, :], (300, 60))]
+        pair.append(made_faces.scene(faces))
+    made_faces.write_clip(folder / "pair.mp4", pair)
+    rows = [
+        {"utterance_id": "0", "clip": "0.mp4"},
+        {"utterance_id": "1", "clip": "1.mp4", "emotion": "anger"},
+        {"utterance_id": "2", "clip": "empty.mp4"},
+        {"utterance_id": "3", "clip": ""},
+        {"split": "test", "utterance_id": "0", "clip": "pair.mp4", "emotion": "fear", "utterance": "<b>Out!</b>"},
+        {"split": "test", "utterance_id": "1", "clip": "1.mp4"},
+    ]
+    write_table(folder / "table.csv", rows, COLUMNS)
+    read, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
+    out = folder / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(films, "load_detector", made_faces.load_made)
+        source = films.Films(folder, clips, CropConfig(crops=2), None, 1)
+        options = records.PrepareOptions(MELD_EMOTIONS, 32, 0, "x")
+        records.write_dataset(read, out, options, WordPieceTokenizer(PIECES, True), films=source)
+    return out
+
+
+@pytest.fixture(scope="module")
+def facts(data):
+    return audit.gather(data, records.read_info(data))
+
+
+def test_counts_are_exact(facts):
+    assert facts["causes"] == {
+        "train": {"with a face": 2, "no face found": 1, "no clip": 1},
+        "test": {"with a face": 2},
+    }
+    assert facts["splits"]["train"] == {"records": 4, **dict.fromkeys(MELD_EMOTIONS, 0), "joy": 3, "anger": 1}
+    assert sum(facts["policies"].values()) == 4 and facts["choices"] == 1
+    assert {label: len(crops) for label, crops in facts["crops"].items() if crops} == {"joy": 2, "anger": 1, "fear": 1}
+    assert facts["lengths"][0][2] in ("0.mp4", "empty.mp4")
+    assert facts["lengths"][-1][0] == pytest.approx(2, abs=0.15) and len(facts["lengths"]) == 5
+
+
+def test_the_doubtful_choice_comes_with_its_frame_and_all_boxes(facts):
+    (one,) = facts["doubtful"]
+    assert (one["name"], one["clip"], one["label"]) == ("test 0 0", ["pair.mp4"], "fear")
+    frame = cv2.imdecode(np.frombuffer(one["frame"], np.uint8), 1)
+    assert frame.shape == (240, 480, 3)
+    # the chosen face, either of the two alike, is green, the other orange
+    colours = [np.median(frame[60:140, left - 1 : left + 2].reshape(-1, 3), axis=0) for left in (20, 300)]
+    wanted = [(80, 200, 0), (0, 140, 255)]
+    assert any(np.abs(np.array(colours) - order).max() < 60 for order in (wanted, wanted[::-1])), colours
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_page_and_sheet_through_the_command_line(data, succeed):
+    printed = succeed("audit", data)
+    assert f"Page: {data / 'audit.html'}" in printed
+    page = Page()
+    page.feed((data / "audit.html").read_text(encoding="utf-8"))
+    assert "script" not in page.open and page.links and all(link.startswith("data:image/") for link in page.links)
+    for link in page.links:
+        assert cv2.imdecode(np.frombuffer(base64.b64decode(link.split(",")[1]), np.uint8), 1) is not None
+    text = re.sub(r"\s+", " ", " ".join(page.text))
+    assert "“<b>Out!</b>”" in text  # as text, not as markup
+    assert "1 utterances had more than one face" in text and "2 (50.0%)" in text and "no clip" in text
+    sheet = cv2.imread(str(data / "audit.png"))
+    assert sheet.shape[0] > 500 and sheet.std() > 20
+
+
+def test_clips_that_moved_are_told_and_found_again_by_root(data, tmp_path):
+    info = records.read_info(data)
+    info["faces"]["root"] = str(tmp_path)
+    assert audit.gather(data, info)["doubtful"][0]["frame"] is None
+    assert audit.gather(data, info, data.parent)["doubtful"][0]["frame"]
+
+
+def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
+    from emotion_tf.evaluation import audit_page
+
+    facts = audit.gather(dataset, records.read_info(dataset))
+    assert facts["policies"] == {} and facts["doubtful"] == []
+    audit_page.write_page(tmp_path / "a.html", facts)
+    audit_page.write_sheet(tmp_path / "a.png", facts)
+    assert "more than one face" not in (tmp_path / "a.html").read_text()
+
+
+def test_a_time_in_joined_pieces_is_found_again(tmp_path):
+    pictures = [np.full((64, 64, 3), (10 * n, 0, 0), np.uint8) for n in range(24)]
+    path = made_faces.write_clip(tmp_path / "a.mp4", pictures, 12)
+    pieces = [parse_piece(Piece(path, 0.5, 1.0).name(tmp_path), tmp_path), parse_piece("a.mp4#t=1.5", tmp_path)]
+    assert pieces == [Piece(path, 0.5, 1.0), Piece(path, 1.5)]
+    for time, shown in ((0.5, 60), (0.75, 90), (1.0, 180), (1.25, 210)):
+        assert abs(int(frame_at(pieces, time)[..., 0].mean()) - shown) <= 6
+    assert frame_at([Piece(tmp_path / "none.mp4")], 0.0) is None
