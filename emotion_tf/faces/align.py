@@ -46,10 +46,19 @@ def align(pixels: np.ndarray, landmarks: np.ndarray, size: int = CROP_SIZE) -> n
     shrink = float(np.hypot(*matrix[:, 0]))
     if shrink < 0.5:
         # warpAffine looks at four pixels only: a large face is averaged down first, or it would show moire
-        small = cv2.resize(pixels, None, fx=2 * shrink, fy=2 * shrink, interpolation=cv2.INTER_AREA)
-        factor = np.array([small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]])
-        pixels, matrix = small, _to_template((landmarks + 0.5) * factor - 0.5, size)
+        factor = int(np.ceil(0.5 / shrink))
+        pixels, matrix = shrunk(pixels, factor), _to_template((landmarks + 0.5) / factor - 0.5, size)
     return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """A picture uint8 (H, W, C) at 1/factor of its size, averaged; a whole factor is many times faster than another.
+
+    A last incomplete row or column is left out; no side becomes less than 1.
+    """
+    height, width = (max(1, side // factor) for side in pixels.shape[:2])
+    whole = pixels[: height * factor, : width * factor]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _to_template(landmarks: np.ndarray, size: int) -> np.ndarray:

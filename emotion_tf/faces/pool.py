@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -89,6 +90,7 @@ def _start(load: Callable[[], Detector]) -> None:
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     cv2.setNumThreads(1)
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
     _detector = load()
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from emotion_tf.faces.align import CROP_SIZE, align
+from emotion_tf.faces.align import CROP_SIZE, align, shrunk
 from emotion_tf.faces.detect import Detector, Face
 from emotion_tf.faces.frames import Frame
 
@@ -55,6 +55,7 @@ class Look:
     @classmethod
     def of(cls, pixels: np.ndarray) -> Look:
         """The look of a picture uint8 (H, W, 3) BGR."""
+        pixels = shrunk(pixels, max(1, min(pixels.shape[0] // 54, pixels.shape[1] // 96)))
         small = cv2.resize(pixels, (96, 54), interpolation=cv2.INTER_AREA)
         grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (32, 18), interpolation=cv2.INTER_AREA)
         layout = cv2.GaussianBlur(grey, (0, 0), 1).astype(float).ravel()
