@@ -564,7 +564,7 @@ def main() -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. An unfinished training goes on with: python main.py train --resume", file=sys.stderr)
+        print("Interrupted. `train --resume` goes on with a training; a `prepare` goes on when run again.", file=sys.stderr)
         return 130
     return 0
 

@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     load = functools.partial(load_detector, "yunet", arguments.model)
     clips = arguments.clips * arguments.repeat
-    table = Table("", "clips/s", f"share of {arguments.processes} x loop")
+    table = Table("", "clips/s", "share of processes x loop")
     loop = len(clips) / _seconds_of_loop(clips, load)
     table.add_row("loop, one process", f"{loop:.2f}", "")
     for processes in (1, arguments.processes):
