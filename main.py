@@ -564,7 +564,10 @@ def main() -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. `train --resume` goes on with a training; a `prepare` goes on when run again.", file=sys.stderr)
+        print(
+            "Interrupted. `train --resume` goes on with a training; a `prepare` goes on when run again.",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -144,6 +144,31 @@ def test_with_both_mouths_still_size_decides_and_says_so(detect, speaking, name,
     assert choose(find_tracks(side_by_side(*pair), detect)).policy == "speaking>largest"
 
 
+def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
+    """prepare clips -> train --smoke -> audit -> predict --clip and a film, on the command line."""
+    table = tmp_path / "table.csv"
+    lines = ["split,dialogue_id,utterance_id,speaker,utterance,emotion,clip"]
+    for n, path in enumerate(sorted(VIDEOS.iterdir())):
+        shutil.copy(path, tmp_path)
+        for split, emotion in (("train", "joy"), ("dev", "anger"), ("test", "joy")):
+            lines.append(f"{split},{n},0,Ada,Number {n}!,{emotion},{path.name}")
+    table.write_text("\n".join(lines) + "\n")
+    model = ("--faces.detector-model", MODEL)
+    printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", "--tokenizer", "learned", *model)
+    assert f"train: {n + 1} rows: no face found 2, with a face {n - 1}" in printed
+    succeed("train", "--data", tmp_path / "data", "--name", "clips", "--smoke")
+    run = tmp_path / "saved_models" / "clips"
+    assert "audit.html" in succeed("audit", tmp_path / "data")
+    printed = succeed("predict", run, "--clip", tmp_path / "lp_d0.mp4", "--text", "You did it!", *model)
+    assert printed.startswith("face: speaking, score")
+    (tmp_path / "film.srt").write_text(
+        "1\n00:00:00,000 --> 00:00:02,000\nOh!\n\n2\n00:00:02,000 --> 00:00:04,000\nNo!\n"
+    )
+    film = ("--clip", tmp_path / "lp_d11.mp4", "--subtitles", tmp_path / "film.srt", "--out", tmp_path / "film.csv")
+    assert "2 utterances, 2 with a face" in succeed("predict", run, *film, *model)
+    assert (tmp_path / "film.png").is_file()
+
+
 def test_meld_of_real_clips(tmp_path):
     """A MELD.Raw of the clips: where each goes, and what becomes of it, counted."""
     from emotion_tf.data import films, meld, records

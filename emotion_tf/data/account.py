@@ -12,6 +12,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import NO_FACE
 
 USED = "with a face"
+NAMED = 20  # clips that are named for each reason not to use them
 
 
 def settle(rows: Sequence[Row], problems: Sequence[Sequence[str]], films: Films) -> dict[str, Any]:
@@ -56,16 +57,18 @@ def _first_detail(problems: Sequence[Sequence[str]]) -> str:
 
 
 def lines(account: dict[str, Any]) -> list[str]:
-    """The account for people: a line a split for rows and for clips, and a line for each clip not used."""
+    """The account for people: a line a split for rows and for clips, and the clips that were not used, by name."""
     said = []
     for kind in ("rows", "clips"):
         for split, count in account.get(kind, {}).items():
             rest = ", ".join(f"{name} {n}" for name, n in count.items() if name != "total")
             said.append(f"{split}: {count['total']} {kind}: {rest}")
     said += [f"note: {note}" for note in account.get("notes", [])]
+    told: Counter[str] = Counter()
     for one in account["not_used"]:
-        where = ", ".join(one["clip"]) or "-"
-        said.append(
-            f"not used: {' '.join(one['row'])} ({where}): {one['problem']}{one['detail'] and ': ' + one['detail']}"
-        )
-    return said
+        told[one["problem"]] += 1
+        if told[one["problem"]] <= NAMED:
+            what = one["problem"] + (f": {one['detail']}" if one["detail"] else "")
+            said.append(f"not used: {' '.join(one['row'])} ({', '.join(one['clip']) or '-'}): {what}")
+    more = [f"{n - NAMED} more: {problem}" for problem, n in told.items() if n > NAMED]
+    return said + [f"not used: {', '.join(more)}; dataset_info.json names them all"] * bool(more)
