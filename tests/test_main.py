@@ -69,7 +69,7 @@ def test_nothing_said_is_help():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "Unknown verb 'trian'. Expected one of: prepare, weights, .* Did you mean 'train'\\?"),
+        (["trian"], "Unknown verb 'trian'. Expected one of: prepare, audit, weights, .* Did you mean 'train'\\?"),
         (
             ["train", "--text.branches", "brt"],
             "Invalid `text.branches`. Expected one of: bert, gru. Received: 'brt'. Did you mean 'bert'\\?",
