@@ -193,18 +193,26 @@ def _films(root: Path, clips: Any, faces: CropConfig, processes: int, account: d
 
     if not 0 <= processes <= 256:
         raise UserError(f"Invalid `--processes`. Expected a number from 0 to 256. Received: {processes}.")
+    if faces.policy == "boxes" and not any(getattr(clip, "boxes", None) for clip in clips.values()):
+        raise UserError(
+            "--faces.policy boxes needs boxes of the face that speaks. Expected --fair-boxes of `prepare meld`, or "
+            "another policy."
+        )
     return Films(root, clips, faces, _detector_model(faces), processes or os.cpu_count() or 1, account or {})
 
 
 def _detector_model(faces: CropConfig) -> Path | None:
     """YuNet's model file, fetched when it is not there yet; None for a detector that has its weights with it."""
     from emotion_tf import weights
+    from emotion_tf.faces.detect import load_detector
 
     if faces.detector != "yunet":
         return None
     if not faces.detector_model and weights.find("yunet") is None:
         fetch("yunet")
-    return Path(faces.detector_model) if faces.detector_model else weights.find("yunet")
+    model = Path(faces.detector_model) if faces.detector_model else weights.find("yunet")
+    load_detector("yunet", model)  # whatever is wrong with it is told before anything is read
+    return model
 
 
 def _write(

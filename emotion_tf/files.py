@@ -20,6 +20,13 @@ def _cannot_write(path: Path, error: OSError) -> str:
     return f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder."
 
 
+def _make(folder: Path, path: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(_cannot_write(path, error)) from None
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite replaces it") -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends well, and is removed when it does not.
@@ -68,7 +75,7 @@ def kept_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[P
     try:
         if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            _make(partial, path)
             marker.write_text(purpose, encoding="utf-8")
         yield partial
         marker.unlink()

@@ -1,0 +1,74 @@
+"""`prepare clips` and `prepare meld` on the command line: what is wrong is told in one line, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+
+import made_faces
+import pytest
+from small_tables import write_table
+
+from emotion_tf.data import films
+from emotion_tf.data.clips import COLUMNS
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A folder `in` with a clip and its table."""
+    made_faces.write_speaker(tmp_path / "in" / "a.mp4")
+    rows = [{"clip": "a.mp4"}, {"split": "dev", "clip": "a.mp4"}]
+    return write_table(tmp_path / "in" / "table.csv", rows, COLUMNS)
+
+
+LEARNED = ("--tokenizer", "learned", "--face-size", "32")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--faces.detector-model", "/none.onnx"], "No face detector at /none.onnx"),
+        (["--faces.detector-model", "{junk}"], "is not a YuNet model"),
+        (["--faces.policy", "speking"], "Did you mean 'speaking'?"),
+        (["--faces.policy", "boxes"], "needs boxes of the face that speaks"),
+        (["--faces.detector", "yolo"], "Invalid `faces.detector`. Expected one of: yunet, mtcnn"),
+        (["--faces.rate", "0"], "Invalid `faces.rate`"),
+        (["--faces.crops", "0"], "Invalid `faces.crops`"),
+        (["--processes", "-1"], "Invalid `--processes`"),
+    ],
+)
+def test_a_wrong_option(table, tmp_path, fault, words, said):
+    junk = tmp_path / "in" / "junk.onnx"
+    junk.write_text("junk")
+    words = [word.format(junk=junk) for word in words]
+    assert said in fault("prepare", "clips", table, "--out", tmp_path / "out" / "data", *LEARNED, *words)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_an_output_that_cannot_be_written(table, tmp_path, fault):
+    for out in ("/proc/none/data", tmp_path / "in" / "a.mp4" / "data"):
+        message = fault("prepare", "clips", table, "--out", out, *LEARNED, "--faces.detector", "mtcnn")
+        assert f"Cannot write {out}" in message
+
+
+def test_no_network_names_the_ways_out(table, tmp_path, fault, monkeypatch):
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    message = fault("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED)
+    assert "Cannot download weights 'yunet'" in message and "--faces.detector mtcnn" in message
+    assert not (tmp_path / "data").exists()
+
+
+def test_meld_without_anything_and_with_options_that_exclude_each_other(tmp_path, fault):
+    words = ("prepare", "meld", "--root", tmp_path, "--out", tmp_path / "data", *LEARNED)
+    assert f"No table of MELD in {tmp_path}" in fault(*words)
+    assert "--fair-times" in fault(*words, "--fair-boxes", tmp_path / "b.csv")
+    assert "takes no clips" in fault(*words, "--text-only", "--fair-times", tmp_path)
+    assert "Expected one of: emotion, sentiment" in fault(*words, "--target", "emotions")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
+    monkeypatch.setattr(films, "load_detector", made_faces.load_made)
+    words = ("--faces.detector", "mtcnn", "--processes", "1")
+    printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
+    assert "train: 1 rows: with a face 1\ndev: 1 rows: with a face 1\n" in printed
