@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from emotion_tf.errors import UserError
+from emotion_tf.quiet import start_tensorflow
 
 LONG_SIDE = 640
 SCORE = 0.7
@@ -83,6 +84,7 @@ class Mtcnn:
     """MTCNN (Zhang et al. 2016) of the `mtcnn` package, whose wheel carries its weights: always there, and slow."""
 
     def __init__(self, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
+        start_tensorflow()  # the package needs it; quietly, in each process of a pool
         from mtcnn import MTCNN
 
         self._net, self._score, self._long_side = MTCNN(), score, long_side
