@@ -19,7 +19,7 @@ from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Piece
 
-AHEAD = 4  # clips in work or waiting for each process: enough to keep it busy, few enough to keep memory flat
+AHEAD = 16  # clips in work or waiting for each process: a long one keeps no other waiting, and memory stays flat
 
 
 @dataclass(frozen=True)
