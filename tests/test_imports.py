@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "training": BELOW_TRAINING,
     "interpret": BELOW_TRAINING | {"training"},
     "serving": BELOW_TRAINING | {"training", "faces"},
+    "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
 }
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
 NO_TENSORFLOW = {"errors", "labels", "config", "files", "weights", "cli", "progress", "run_list", "faces", "evaluation"}

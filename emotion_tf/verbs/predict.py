@@ -1,0 +1,111 @@
+"""`predict`: one utterance, a table, a clip or a film."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.prepare import CROPS
+from emotion_tf.verbs.pretrained import detector_model
+
+if TYPE_CHECKING:
+    from emotion_tf.serving.predict import Predictor
+
+
+@needs_tensorflow
+def predict(
+    run: Positional[Path],
+    text: str = "",
+    face: tuple[Path, ...] = (),
+    face_is_crop: bool = False,
+    clip: Path | None = None,
+    subtitles: Path | None = None,
+    table: Path | None = None,
+    out: Path | None = None,
+    faces: CropConfig = CROPS,
+    processes: int = 0,
+) -> None:
+    """Predict the emotion of one utterance, of each row of a table, or of each subtitle of a film.
+
+    Args:
+        run: a folder in saved_models/.
+        text: the utterance.
+        face: photo of the face, or several of the same face; the largest face in it is found and aligned.
+        face_is_crop: the photos are aligned face crops already.
+        clip: video of the utterance, in place of --face; or the film that --subtitles belong to.
+        subtitles: SRT, WebVTT or ASS file: predict the film utterance by utterance; needs --out.
+        table: CSV with columns utterance and faces (aligned crops; either may be missing), in place of all these.
+        out: where the table with the predictions goes; with --subtitles, a timeline (PNG) lies beside it.
+        faces: how faces are found; by default as in the run's data set.
+        processes: subtitles at once; 0: one a processor.
+    """
+    from emotion_tf.serving import tables
+    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.training.run_folder import RunFolder
+
+    modes = [bool(table), bool(subtitles), bool(text or face or (clip and not subtitles))]
+    if sum(modes) != 1 or (clip and face) or (subtitles and not clip) or bool(out) != (modes[0] or modes[1]):
+        raise UserError(
+            "Nothing to predict, or too much. Expected one of: --text and/or --face or --clip; --clip with --subtitles "
+            "and --out; --table with --out."
+        )
+    predictor = Predictor(RunFolder(run))
+    if table is not None and out is not None:
+        print(f"{tables.write_table(out, tables.read_table(table), predictor)} predictions: {out}")
+    elif subtitles is not None and clip is not None and out is not None:
+        _predict_film(predictor, clip, subtitles, out, faces, processes)
+    else:
+        crops: list[Any] = list(face) if face_is_crop else _find_faces(predictor, face, clip, faces)
+        if not text and not crops:
+            raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
+        prediction = predictor.predict([text], [crops or None])
+        pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
+        for name, p in sorted(pairs, key=lambda pair: -pair[1]):
+            print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
+
+
+def _find_faces(predictor: Predictor, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
+    """The aligned crops of photos or of a clip, found as in the run's data set."""
+    if not photos and clip is None:
+        return []
+    from emotion_tf.faces.frames import Piece
+    from emotion_tf.faces.pool import Clip
+    from emotion_tf.serving import film
+
+    spec = predictor.run.spec
+    config = film.as_prepared(faces, spec.crops)
+    model = detector_model(config)
+    if clip is None:
+        return film.crop_photos(photos, config, model, spec.face_size)
+    (found,) = film.crop_clips([Clip((Piece(clip),))], config, model, spec.face_size, 1)
+    if found.problem in ("cannot be decoded", "time limit", "decoder crashed"):
+        raise UserError(found.detail if found.problem == "cannot be decoded" else f"{clip}: {found.detail}.")
+    times = ", ".join(f"{time:.2f}" for time in found.times)
+    margin = f", margin {found.margin:.2f} to the next of {found.tracks}" if found.tracks > 1 else ""
+    chosen = f"{found.policy}, score {found.score:.2f}{margin}; crops at {times} s"
+    print(f"face: {chosen if found.jpegs else found.problem + ', the text alone'}")
+    return list(found.jpegs)
+
+
+def _predict_film(
+    predictor: Predictor, clip: Path, subtitles: Path, out: Path, faces: CropConfig, processes: int
+) -> None:
+    from emotion_tf.progress import track
+    from emotion_tf.serving import film
+
+    lines = film.read_subtitles(subtitles)
+    spec = predictor.run.spec
+    config = film.as_prepared(faces, spec.crops)
+    processes = processes or os.cpu_count() or 1
+    crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
+    with_face, picture = film.predict_film(
+        predictor, clip, lines, crops, out, lambda items, total: track(items, total, "faces", "utterances")
+    )
+    print(f"{len(lines)} utterances, {with_face} with a face: {out}")
+    print(f"Timeline: {picture}")

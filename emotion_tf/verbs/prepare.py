@@ -1,0 +1,268 @@
+"""`prepare` and `audit`: tables and clips to data sets, and a look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.pretrained import detector_model, encoder
+
+if TYPE_CHECKING:
+    from emotion_tf.data.films import Films
+    from emotion_tf.data.manifest import Row
+    from emotion_tf.data.records import PrepareOptions
+
+DEMO = Path("tfrecords/demo")
+CROPS = CropConfig()
+
+
+@needs_tensorflow
+def prepare_table(
+    manifest: Positional[Path],
+    out: Path,
+    labels: tuple[str, ...] = ("meld",),
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of a manifest: a CSV table with one row an utterance.
+
+    Args:
+        manifest: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, faces (picture paths
+            joined by ;), and weight if wanted.
+        out: folder of the data set, such as tfrecords/NAME.
+        labels: meld, emorynlp, sentiment, or the labels themselves in order.
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: word pieces of a text encoder (a name of `weights list`, a TF-Hub handle, a SavedModel, a vocab.txt),
+            or learned (from the training split).
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.manifest import read_manifest
+    from emotion_tf.labels import label_set
+
+    options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
+    _write(read_manifest(manifest, options.labels), out, options, overwrite)
+
+
+@needs_tensorflow
+def prepare_clips(
+    table: Positional[Path],
+    out: Path,
+    faces: CropConfig = CROPS,
+    labels: tuple[str, ...] = ("meld",),
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    processes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of a table of clips: faces are found, the one that speaks is chosen, aligned and kept.
+
+    Args:
+        table: CSV with columns split, dialogue_id, utterance_id, speaker, utterance, emotion, clip (a video relative to
+            the table; empty: not filmed), and start, end, weight if wanted.
+        out: folder of the data set.
+        faces: how faces are found.
+        labels: as for `prepare table`.
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        processes: clips at once; 0: one a processor.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.clips import read_clips
+    from emotion_tf.labels import label_set
+
+    options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
+    rows, clips = read_clips(table, options.labels)
+    _write(rows, out, options, overwrite, films=_films(table.parent, clips, faces, processes))
+
+
+@needs_tensorflow
+def prepare_meld(
+    root: Path,
+    out: Path,
+    faces: CropConfig = CROPS,
+    target: str = "emotion",
+    text_only: bool = False,
+    fair_times: Path | None = None,
+    fair_boxes: Path | None = None,
+    face_size: int = 112,
+    context: int = 8,
+    tokenizer: str = "minilm",
+    processes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of MELD, wherever and however it was unpacked, with an account of every row and clip.
+
+    Args:
+        root: folder with MELD's tables and clips, at any depth.
+        out: folder of the data set.
+        faces: how faces are found.
+        target: emotion (seven classes) or sentiment (three).
+        text_only: the texts alone; needs no clips.
+        fair_times: MELD-FAIR's folder `csvs`: take its realigned times.
+        fair_boxes: MELD-FAIR's MELD_active_speaker_face_bboxes.csv: take the face that it says speaks (with
+            --fair-times).
+        face_size: side of the kept face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        processes: clips at once; 0: one a processor.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.meld import TARGETS, read_meld
+    from emotion_tf.data.meld_fair import read_fair
+
+    if target not in TARGETS:
+        raise UserError(f"Invalid `--target`. Expected one of: {', '.join(TARGETS)}. Received: {target!r}.")
+    options = _options(out, TARGETS[target][1], face_size, context, tokenizer, overwrite)
+    if fair_boxes and not fair_times:
+        raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
+    if text_only and fair_times:
+        raise UserError("--text-only takes no clips. Expected neither --fair-times nor --fair-boxes with it.")
+    fair = read_fair(fair_times, fair_boxes) if fair_times else None
+    meld = read_meld(root, target, text_only, fair)
+    if text_only:
+        _write(meld.rows, out, options, overwrite, {"notes": meld.account["notes"]})
+        return
+    faces = dataclasses.replace(faces, policy="boxes") if fair_boxes else faces
+    _write(meld.rows, out, options, overwrite, films=_films(root, meld.clips, faces, processes, meld.account))
+
+
+@needs_tensorflow
+def prepare_demo(
+    out: Path = DEMO,
+    utterances: int = 4000,
+    seed: int = 0,
+    face_size: int = 48,
+    context: int = 8,
+    tokenizer: str = "learned",
+    overwrite: bool = False,
+) -> None:
+    """Draw and write the built-in demo data set: parametric faces and utterances from a small grammar.
+
+    Args:
+        out: folder of the data set.
+        utterances: how many, in all splits together.
+        seed: another seed gives another data set.
+        face_size: side of the face crops in pixels.
+        context: past utterances kept with each utterance.
+        tokenizer: as for `prepare table`.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.demo import write_demo
+    from emotion_tf.data.manifest import read_manifest
+    from emotion_tf.labels import MELD_EMOTIONS
+
+    options = _options(out, MELD_EMOTIONS, face_size, context, tokenizer, overwrite)
+    with tempfile.TemporaryDirectory() as folder:
+        extra = {"demo": write_demo(Path(folder), utterances, seed, face_size)}
+        _write(read_manifest(Path(folder) / "manifest.csv", MELD_EMOTIONS), out, options, overwrite, extra)
+
+
+def _options(
+    out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool
+) -> PrepareOptions:
+    """Checks what all `prepare` verbs share, before anything is read."""
+    from emotion_tf.data.records import PrepareOptions
+
+    for name, value, least, most in (("--face-size", face_size, 8, 1024), ("--context", context, 0, 1000)):
+        if not least <= value <= most:
+            raise UserError(f"Invalid `{name}`. Expected a number from {least} to {most}. Received: {value}.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
+    return PrepareOptions(labels, face_size, context, tokenizer)
+
+
+def _films(root: Path, clips: Any, faces: CropConfig, processes: int, account: dict[str, Any] | None = None) -> Films:
+    from emotion_tf.data.films import Films
+
+    if not 0 <= processes <= 256:
+        raise UserError(f"Invalid `--processes`. Expected a number from 0 to 256. Received: {processes}.")
+    if faces.policy == "boxes" and not any(getattr(clip, "boxes", None) for clip in clips.values()):
+        raise UserError(
+            "--faces.policy boxes needs boxes of the face that speaks. Expected --fair-boxes of `prepare meld`, or "
+            "another policy."
+        )
+    return Films(root, clips, faces, detector_model(faces), processes or os.cpu_count() or 1, account or {})
+
+
+def _write(
+    rows: list[Row],
+    out: Path,
+    options: PrepareOptions,
+    overwrite: bool,
+    extra: dict[str, Any] | None = None,
+    films: Films | None = None,
+) -> None:
+    from emotion_tf.data import account, records
+    from emotion_tf.data.tokenizer import WordPieceTokenizer
+    from emotion_tf.progress import track
+
+    texts = [row.utterance for row in rows if row.split == "train"]
+    pieces = WordPieceTokenizer(*_vocabulary(options.tokenizer, texts))
+    unit = "clips" if films else "utterances"
+
+    def progress(items: Any, total: int, done: int) -> Any:
+        if done:
+            print(f"Going on after {done} of {total} {unit}", flush=True)
+        return track(items, total, "faces" if films else "writing", unit, done)
+
+    info = records.write_dataset(rows, out, options, pieces, overwrite, extra, films, progress)
+    for split, counts in info["splits"].items():
+        classes = ", ".join(f"{name} {n}" for name, n in counts["per_class"].items())
+        print(
+            f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, "
+            f"{counts['with_face']} with a face ({classes})"
+        )
+    for line in account.lines(info["account"]) if films else (extra or {}).get("notes", ()):
+        print(line)
+    print(f"Data set: {out}")
+
+
+def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]:
+    from emotion_tf.data.tokenizer import learn_vocabulary, read_vocabulary
+
+    if tokenizer == "learned":
+        if not utterances:
+            raise UserError(
+                "--tokenizer learned needs a train split to learn from. Received: none. Name an encoder or a vocab.txt."
+            )
+        return learn_vocabulary(utterances), True
+    if tokenizer.endswith(".txt"):
+        vocabulary = read_vocabulary(Path(tokenizer))
+        return vocabulary, not any(token != token.lower() for token in vocabulary if not token.startswith("["))
+    from emotion_tf.models.hub_encoder import load_vocabulary
+
+    return load_vocabulary(encoder(tokenizer))
+
+
+@needs_tensorflow
+def audit(data: Positional[Path], root: Path | None = None) -> None:
+    """Look at a data set: a page (audit.html) and a contact sheet (audit.png) in its folder.
+
+    Args:
+        data: a folder in tfrecords/.
+        root: folder of the clips, when they are no longer where the data set was prepared from.
+    """
+    from emotion_tf.data import records, verify
+    from emotion_tf.data.audit import gather
+    from emotion_tf.evaluation import audit_page
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    facts = gather(data, info, root)
+    audit_page.write_sheet(data / "audit.png", facts)
+    audit_page.write_page(data / "audit.html", facts)
+    print(f"Page: {data / 'audit.html'}")
+    print(f"Contact sheet: {data / 'audit.png'}")

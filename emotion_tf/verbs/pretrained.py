@@ -1,0 +1,68 @@
+"""`weights`, and what other verbs need of them: encoders and detectors by name, fetched when they are not there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from emotion_tf.config import CropConfig
+from emotion_tf.quiet import start_tensorflow
+
+
+def weights_list() -> None:
+    """List the pretrained weights that are known by name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emotion_tf import weights
+
+    rows = weights.describe()
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def fetch(name: Positional[str]) -> None:
+    """Download pretrained weights, check them, and keep them in the cache.
+
+    Args:
+        name: as in `weights list`.
+    """
+    from emotion_tf import weights
+
+    if weights.find(name) is None:
+        print(f"Fetching {name} ...", flush=True)
+    if name == "minilm":
+        start_tensorflow()
+        from emotion_tf.models.bert_module import convert_minilm
+
+        print(f"{name}: {weights.fetch(name, convert_minilm)}")
+    else:
+        print(f"{name}: {weights.fetch(name)}")
+
+
+def encoder(handle: str) -> str:
+    """Local path of a text encoder; a name of `weights list` is fetched when it is not there yet."""
+    from emotion_tf import weights
+    from emotion_tf.models.hub_encoder import resolve_encoder
+
+    if weights.is_name(handle) and weights.find(handle) is None:
+        fetch(handle)
+    return resolve_encoder(handle)
+
+
+def detector_model(faces: CropConfig) -> Path | None:
+    """YuNet's model file, fetched when it is not there yet; None for a detector that has its weights with it."""
+    from emotion_tf import weights
+    from emotion_tf.faces.detect import load_detector
+
+    if faces.detector != "yunet":
+        return None
+    if not faces.detector_model and weights.find("yunet") is None:
+        fetch("yunet")
+    model = Path(faces.detector_model) if faces.detector_model else weights.find("yunet")
+    load_detector("yunet", model)  # whatever is wrong with it is told before anything is read
+    return model

@@ -1,0 +1,107 @@
+"""`train`, `evaluate`, `export` and `runs`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from emotion_tf import cli
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.prepare import DEMO, prepare_demo
+from emotion_tf.verbs.pretrained import encoder
+
+
+@needs_tensorflow
+def train(arguments: cli.TrainArguments, command: str) -> None:
+    """Train a run; with nothing prepared, on the demo data set, which is made first."""
+    config = arguments.config
+    if not Path(config.data).exists() and Path(config.data) == DEMO:
+        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        prepare_demo()
+    from emotion_tf.data import records, verify
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import Trainer
+
+    run = RunFolder(cli.RUNS / (arguments.name or cli.free_name(config)))
+    info = records.read_info(Path(config.data))
+    verify.verify_shards(Path(config.data), info)
+    if arguments.resume and run.model_path.exists():
+        raise UserError(
+            f"{run.path} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run.path}"
+        )
+    if run.path.exists() and not (arguments.resume or arguments.overwrite):
+        raise UserError(f"{run.path} exists. --resume continues it, --overwrite replaces it, --name gives another.")
+    trainer = Trainer(
+        config,
+        run,
+        info,
+        encoder(config.text.encoder) if config.uses_bert else None,
+        lambda line: print(line, flush=True),
+    )
+    print(f"Run: {run.path}", flush=True)
+    trainer.resume() if arguments.resume else trainer.start(command, arguments.overwrite)
+    trainer.fit()
+    for split in ("dev", "test"):
+        if split in info["splits"]:
+            _evaluate(RunFolder(run.path), Path(config.data), split, command)
+    print(f"Run: {run.path}")
+
+
+@needs_tensorflow
+def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test") -> None:
+    """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
+
+    Args:
+        run: a folder in saved_models/.
+        data: another data set than the run's.
+        split: train, dev or test.
+    """
+    from emotion_tf.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    _evaluate(folder, data or Path(folder.config.data), split, shlex.join(["main.py", *sys.argv[1:]]))
+
+
+def _evaluate(run: Any, data: Path, split: str, command: str) -> None:
+    from emotion_tf.data import records, verify
+    from emotion_tf.evaluation import report
+    from emotion_tf.training.train import evaluate as evaluate_run
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    probabilities, rows, numbers = evaluate_run(run, data, info, split)
+    context = {"command": command, "data": str(data), "seed": run.config.train.seed}
+    report.write_metrics(run.path / "metrics.json", split, {**numbers, **context})
+    report.write_predictions(run.path / f"predictions_{split}.csv", rows, run.labels, probabilities)
+    title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
+    report.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    report.print_table(
+        f"{run.path} on {split} of {data} (seed {context['seed']})",
+        numbers,
+        info.get("demo", {}).get("best_accuracy", {}).get(split),
+    )
+
+
+@needs_tensorflow
+def export(run: Positional[Path]) -> None:
+    """Export a run as a SavedModel for TF Serving: serving/<next version>/ in the run's folder.
+
+    Args:
+        run: a folder in saved_models/.
+    """
+    from emotion_tf.serving.export import export as export_run
+    from emotion_tf.training.run_folder import RunFolder
+
+    print(f"Exported: {export_run(RunFolder(run))}")
+
+
+def runs() -> None:
+    """List the runs in saved_models/ with their scores."""
+    from emotion_tf.run_list import print_runs
+
+    print_runs(cli.RUNS)
