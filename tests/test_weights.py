@@ -6,13 +6,15 @@ import http.server
 import subprocess
 import sys
 import threading
-import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from emotion_tf import weights
 from emotion_tf.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -99,18 +101,20 @@ def served(monkeypatch):
     """A local HTTP server: path -> what it does; the row `file` names it."""
     content = b"onnx" * 100
     answers = {"/ok/net.onnx": content, "/other/net.onnx": content[:-1] + b"!", "/long/net.onnx": content + b"more"}
-    asked = []
+    asked, silence = [], threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
             if self.path.startswith("/silent"):
-                time.sleep(3)
-            elif self.path.startswith("/cut"):
+                silence.wait(30)
+            elif self.path.startswith(("/cut", "/stuck")):
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content[:100])
+                self.wfile.flush()
+                silence.wait(30 if self.path.startswith("/stuck") else 0)
             elif self.path not in answers:
                 self.send_error(404)
             else:
@@ -123,8 +127,11 @@ def served(monkeypatch):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(weights, "TIMEOUT", 1.0)
+    for variable in ("http_proxy", "no_proxy"):  # those of the machine do not count
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.upper(), raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")  # in small letters it goes before NO_PROXY
+    monkeypatch.setattr(weights, "TIMEOUT", 0.5)
     root = f"http://127.0.0.1:{server.server_port}"
 
     def use(path):
@@ -134,6 +141,7 @@ def served(monkeypatch):
             url=f"{root}{path}" if path else "http://127.0.0.1:1/net.onnx",
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
+            instead="name it with --model",
             artefact="net.onnx",
             marker="net.onnx",
         )
@@ -142,6 +150,7 @@ def served(monkeypatch):
 
     use.asked = asked
     yield use
+    silence.set()
     server.shutdown()
     server.server_close()
 
@@ -158,11 +167,12 @@ def test_a_file_behind_a_url_is_fetched_once(served, cache):
     ("path", "said"),
     [
         ("/other/net.onnx", "net.onnx is not the file this project was tested with.*Expected sha256"),
-        ("/long/net.onnx", "net.onnx is not the file"),
-        ("/cut/net.onnx", "is not the file|Cannot download"),
-        ("/none/net.onnx", "Cannot download weights 'file' from http.*Not Found.*--faces.detector mtcnn"),
+        ("/long/net.onnx", "net.onnx is not the file.*Expected 400 bytes. Received: more"),
+        ("/cut/net.onnx", "Cannot download weights 'file'.*it ended after 100 of 400 bytes"),
+        ("/none/net.onnx", "from http.*/none/net.onnx: HTTP status 404 Not Found. Check the network; or name it with"),
         ("/silent/net.onnx", "Cannot download weights 'file'.*timed out"),
-        ("", "Cannot download weights 'file'.*refused.*--faces.detector-model PATH"),
+        ("/stuck/net.onnx", "Cannot download weights 'file'.*timed out"),
+        ("", "Cannot download weights 'file'.*refused.*copy the cache folder"),
     ],
 )
 def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
@@ -170,6 +180,40 @@ def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
     with pytest.raises(UserError, match=said) as caught:
         weights.fetch("file")
     assert "\n" not in str(caught.value) and list((cache / "weights").iterdir()) == []
+
+
+def test_a_row_without_another_way_does_not_tell_one(served, monkeypatch):
+    served("/none/net.onnx")
+    monkeypatch.setitem(weights.TABLE, "file", dataclasses.replace(weights.TABLE["file"], instead=""))
+    with pytest.raises(UserError, match="Check the network; or copy the cache folder"):
+        weights.fetch("file")
+
+
+def test_the_command_fetches_yunet_without_tensorflow(served):
+    """In a process of its own, whose row of that name is the local server's."""
+    served("/ok/net.onnx")
+    row = weights.TABLE["file"]
+    code = f"""if True:
+        import dataclasses, sys, main
+        from emotion_tf import weights
+        file = dict(url={row.url!r}, size={row.size}, sha256={row.sha256!r}, artefact="net.onnx", marker="net.onnx")
+        weights.TABLE["yunet"] = dataclasses.replace(weights.TABLE["yunet"], **file)
+        sys.argv = ["main.py", "weights", "fetch", "yunet"]
+        code = main.main()
+        print(code, weights.find("yunet").name, {{"tensorflow", "keras"}} & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 net.onnx set()" and served.asked == ["/ok/net.onnx"]
+
+
+def test_the_copy_of_a_faster_process_stays(row, cache):
+    def slow(raw, out):
+        convert(raw, out)
+        weights.TABLE["tiny"].folder.mkdir()
+        (weights.TABLE["tiny"].folder / "saved_model.pb").write_text("theirs")
+
+    assert (weights.fetch("tiny", slow) / "saved_model.pb").read_text() == "theirs"
+    assert [p.name for p in (cache / "weights").iterdir()] == [row.folder.name]
 
 
 def test_failed_conversion_leaves_nothing(row, cache):
@@ -192,7 +236,7 @@ def test_no_network_is_one_line_with_the_way_out():
 def test_unwritable_cache(row, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="Cannot write weights 'tiny'"):
+    with pytest.raises(UserError, match="Cannot write weights 'tiny'.*set EMOTION_TF_CACHE"):
         weights.fetch("tiny", convert)
 
 

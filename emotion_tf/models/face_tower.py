@@ -15,12 +15,13 @@ from emotion_tf.models.layers import FoldFrames, HasMore, KerasPreprocess, Maske
 RESNET_SMALLEST = 32
 
 
-def build_face_tower(config: FaceConfig, face_size: int) -> keras.Model:
+def build_face_tower(config: FaceConfig, face_size: int, drop: float = 0.0) -> keras.Model:
     """Face crops -> face_embedding.
 
     Args:
         config: the tower's configuration.
         face_size: side of the crops in pixels.
+        drop: share of faces that training takes for absent.
 
     Returns:
         Model from {faces uint8 (B, T, H, W, 3), face_mask bool (B, T)} to face_embedding (B, D); a learned vector
@@ -37,7 +38,7 @@ def build_face_tower(config: FaceConfig, face_size: int) -> keras.Model:
     sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
     mean = MaskedMean(name="face_mean")([sequence, inputs["face_mask"]])
     present = HasMore(0, name="has_face")(inputs["face_mask"])
-    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(name="no_face")([mean, present]))
+    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(drop, name="no_face")([mean, present]))
     return keras.Model(inputs, embedding, name="face_tower")
 
 

@@ -33,19 +33,31 @@ class FirstToken(keras.layers.Layer):
 class OrAbsent(keras.layers.Layer):
     """The embedding of a modality, or a learned vector where it is absent: ((B, D), present (B,)) -> (B, D).
 
-    The vector starts at zero and learns from the utterances that lack the modality.
+    The vector starts at zero and learns from the utterances that lack the modality, and from a share `rate` of the
+    others, which training takes for such (modality dropout: Neverova 2016, "ModDrop").
     """
+
+    def __init__(self, rate: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator() if rate else None
 
     def build(self, input_shape: Any) -> None:
         """Makes the vector (D,)."""
         self.absent = self.add_weight(shape=(input_shape[0][-1],), initializer="zeros", name="absent")
 
-    def call(self, inputs: list[Any]) -> Any:
+    def call(self, inputs: list[Any], training: bool = False) -> Any:
         """Takes `inputs[0]` where `inputs[1]` is not zero."""
         embedding, present = inputs
-        return ops.where(
-            ops.expand_dims(ops.cast(present, "bool"), -1), embedding, ops.cast(self.absent, embedding.dtype)
-        )
+        present = ops.expand_dims(ops.cast(present, "bool"), -1)
+        if training and self.rate:
+            kept = keras.random.uniform(ops.shape(present), seed=self.seed_generator) >= self.rate
+            present = ops.logical_and(present, kept)
+        return ops.where(present, embedding, ops.cast(self.absent, embedding.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """With `rate`."""
+        return {**super().get_config(), "rate": self.rate}
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

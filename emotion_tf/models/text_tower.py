@@ -11,13 +11,14 @@ from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.layers import FirstToken, HasMore, MaskedMean, OrAbsent
 
 
-def build_text_tower(config: TextConfig, encoder: str | None, words: int) -> keras.Model:
+def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: float = 0.0) -> keras.Model:
     """Utterance -> text_embedding.
 
     Args:
         config: the tower's configuration.
         encoder: path of the TF-Hub SavedModel for the bert branch.
         words: rows of the word embedding (padding and unknown included).
+        drop: share of utterances that training takes for absent.
 
     Returns:
         Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W)}, as far as its branches
@@ -34,7 +35,7 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int) -> ker
             outputs.append(_gru(inputs["word_ids"], config, words))
     joined = layers.Concatenate(name="text_concat")(outputs) if len(outputs) > 1 else outputs[0]
     embedding = layers.Dropout(config.dropout, name="text_embedding")(
-        OrAbsent(name="no_text")([joined, _present(inputs)])
+        OrAbsent(drop, name="no_text")([joined, _present(inputs)])
     )
     return keras.Model(inputs, embedding, name="text_tower")
 

@@ -29,9 +29,9 @@ def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None 
     """
     towers = []
     if config.uses_text:
-        towers.append(build_text_tower(config.text, encoder, words))
+        towers.append(build_text_tower(config.text, encoder, words, config.fusion.modality_dropout))
     if config.uses_face:
-        towers.append(build_face_tower(config.face, spec.face_size))
+        towers.append(build_face_tower(config.face, spec.face_size, config.fusion.modality_dropout))
     inputs = {
         name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
     }
