@@ -127,9 +127,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "emotion_tf"
 
 
-def is_name(handle: str) -> bool:
-    """Whether `handle` is a name of the table (and not a folder or a URL)."""
-    return handle in TABLE
+def encoders() -> list[str]:
+    """The names of the table that are text encoders: those that become a SavedModel folder."""
+    return [row.name for row in TABLE.values() if row.artefact == "."]
 
 
 def lookup(name: str) -> Weights:

@@ -41,7 +41,7 @@ def resolve_encoder(handle: str) -> str:
         UserError: the weights are not fetched; the folder holds no SavedModel; the URL cannot be reached; none of the
             three.
     """
-    if weights.is_name(handle):
+    if handle in weights.encoders():
         found = weights.find(handle)
         if found is None:
             raise UserError(f"Encoder {handle!r} is not in the cache. Run: python main.py weights fetch {handle}")
@@ -51,8 +51,8 @@ def resolve_encoder(handle: str) -> str:
     if Path(handle).is_dir():
         return _check_folder(handle, handle)
     raise UserError(
-        f"Invalid encoder. Expected a name of `weights` ({', '.join(weights.TABLE)}), a local SavedModel folder, or a "
-        f"tfhub.dev or Kaggle URL. Received: {handle!r}.{nearest(handle, weights.TABLE)}"
+        f"Invalid encoder. Expected a name of `weights` ({', '.join(weights.encoders())}), a local SavedModel folder, or a "
+        f"tfhub.dev or Kaggle URL. Received: {handle!r}.{nearest(handle, weights.encoders())}"
     )
 
 

@@ -49,7 +49,7 @@ def encoder(handle: str) -> str:
     from emotion_tf import weights
     from emotion_tf.models.hub_encoder import resolve_encoder
 
-    if weights.is_name(handle) and weights.find(handle) is None:
+    if handle in weights.encoders() and weights.find(handle) is None:
         fetch(handle)
     return resolve_encoder(handle)
 
