@@ -51,8 +51,8 @@ def resolve_encoder(handle: str) -> str:
     if Path(handle).is_dir():
         return _check_folder(handle, handle)
     raise UserError(
-        f"Invalid encoder. Expected a name of `weights` ({', '.join(weights.encoders())}), a local SavedModel folder, or a "
-        f"tfhub.dev or Kaggle URL. Received: {handle!r}.{nearest(handle, weights.encoders())}"
+        f"Invalid encoder. Expected a name of `weights` ({', '.join(weights.encoders())}), a local SavedModel folder, "
+        f"or a tfhub.dev or Kaggle URL. Received: {handle!r}.{nearest(handle, weights.encoders())}"
     )
 
 
