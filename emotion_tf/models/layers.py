@@ -92,9 +92,11 @@ class FoldFrames(keras.layers.Layer):
     """
 
     def call(self, inputs: list[Any]) -> Any:
-        """Picks the frames that the mask holds."""
+        """Picks the frames that the mask holds; in a batch without any, one black picture."""
         faces, mask = inputs
-        return tf.boolean_mask(faces, _frames_to_run(mask))
+        frames = tf.boolean_mask(faces, _frames_to_run(mask))
+        # the one that stands in is padding: what it holds must not get into the statistics of batch norm either
+        return tf.where(tf.reduce_any(mask), frames, tf.zeros_like(frames))
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
