@@ -108,5 +108,5 @@ class Mtcnn:
 
 
 def load_detector(name: str, model: Path | None = None) -> Detector:
-    """The named detector (`config.FACE_DETECTORS`). Raises UserError when YuNet's model file is not there."""
+    """The named detector (`config.crops.DETECTORS`). Raises UserError when YuNet's model file is not there."""
     return YuNet(model or Path("face_detection_yunet_2023mar.onnx")) if name == "yunet" else Mtcnn()

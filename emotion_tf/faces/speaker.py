@@ -42,7 +42,7 @@ def choose(found: Tracks, policy: str = "speaking", boxes: dict[float, np.ndarra
 
     Args:
         found: the clip's tracks.
-        policy: one of `config.FACE_POLICIES`. `speaking`: the mouth that moves most against the rest of its face;
+        policy: one of `config.crops.POLICIES`. `speaking`: the mouth that moves most against the rest of its face;
             `largest`: mean height of the box as a share of the picture's; `centre`: nearness to the picture's middle;
             `longest`: sampled frames; `boxes`: mean overlap with the given boxes.
         boxes: seconds -> box (left, top, width, height) of the speaking face, for the policy `boxes`.

@@ -10,6 +10,7 @@ from keras import layers
 from emotion_tf import schema
 from emotion_tf.config import FaceConfig
 from emotion_tf.errors import UserError
+from emotion_tf.models.cnn import build_cnn
 from emotion_tf.models.layers import FoldFrames, HasMore, KerasPreprocess, MaskedMean, OrAbsent, UnfoldFrames
 
 RESNET_SMALLEST = 32
@@ -32,7 +33,7 @@ def build_face_tower(config: FaceConfig, face_size: int, drop: float = 0.0) -> k
     """
     inputs = {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in schema.face_inputs(face_size)}
     frames = FoldFrames(name="fold_frames")([inputs["faces"], inputs["face_mask"]])
-    builders = {"resnet50": _resnet50, "cnn": _cnn}
+    builders = {"resnet50": _resnet50, "cnn": build_cnn}
     outputs = [builders[branch](frames, config, face_size) for branch in config.branches]
     joined = layers.Concatenate(name="face_concat")(outputs) if len(outputs) > 1 else outputs[0]
     sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
@@ -40,23 +41,6 @@ def build_face_tower(config: FaceConfig, face_size: int, drop: float = 0.0) -> k
     present = HasMore(0, name="has_face")(inputs["face_mask"])
     embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(drop, name="no_face")([mean, present]))
     return keras.Model(inputs, embedding, name="face_tower")
-
-
-def _cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras.KerasTensor:
-    """A small VGG-like network with batch norm; each stage halves the picture."""
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="cnn_rescale")(frames)
-    for i, filters in enumerate(config.cnn_filters):
-        # one convolution at full size, where pictures are large and patterns small: it is half of the cost
-        for j in range(2 if i else 1):
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"cnn_{i}_conv_{j}")(x)
-            x = layers.BatchNormalization(momentum=0.9, name=f"cnn_{i}_norm_{j}")(x)
-            x = layers.Activation("relu", name=f"cnn_{i}_relu_{j}")(x)
-        x = layers.MaxPooling2D(2, padding="same", name=f"cnn_{i}_pool")(x)
-    # a grid of 2 x 2 keeps where on the face something is: brows above, mouth below
-    cell = -(-face_size // 2 ** len(config.cnn_filters))
-    if cell >= 2:
-        x = layers.AveragePooling2D(cell // 2, name="cnn_grid")(x)
-    return layers.Flatten(name="cnn")(x)
 
 
 def _resnet50(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras.KerasTensor:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_tf.config import FUSIONS, Config, FaceConfig, FusionConfig, TextConfig
+from emotion_tf.config import CHOICES, Config, FaceConfig, FusionConfig, TextConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.fusion import fuse
 from emotion_tf.models.layers import OrAbsent
@@ -57,13 +57,13 @@ def by_hand(kind, made):
     return dense(made, "logits", gate * np.tanh(text) + (1 - gate) * np.tanh(face))
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
+@pytest.mark.parametrize("kind", CHOICES["fusion.kind"])
 def test_logits_are_those_of_the_formula(kind):
     made = model(kind)
     np.testing.assert_allclose(made([TEXT, FACE]), by_hand(kind, made), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
+@pytest.mark.parametrize("kind", CHOICES["fusion.kind"])
 def test_every_weight_learns_and_a_saved_model_gives_the_same(kind, tmp_path):
     made = model(kind, dense_units=(4,))
     before = [np.array(w) for w in made.trainable_weights]
@@ -77,7 +77,7 @@ def test_every_weight_learns_and_a_saved_model_gives_the_same(kind, tmp_path):
 
 def test_one_tower_is_joined_to_nothing():
     inputs = keras.Input((5,))
-    for kind in FUSIONS:
+    for kind in CHOICES["fusion.kind"]:
         made = keras.Model(inputs, fuse([inputs], FusionConfig(kind=kind, dense_units=()), 7))
         assert [layer.name for layer in made.layers][-1] == "logits" and len(made.weights) == 2
 

@@ -1,0 +1,56 @@
+"""Frozen dataclasses: the configuration, the command line of `train` and `config.json` are all this one thing.
+
+Each part has a file of its own, with the tables of the names that its options take: `CHOICES` holds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from emotion_tf.config import crops, face, file, fusion, text, train
+from emotion_tf.config.config import TOWERS, Config
+from emotion_tf.config.crops import CropConfig
+from emotion_tf.config.face import FaceConfig
+from emotion_tf.config.fusion import FusionConfig
+from emotion_tf.config.presets import PRESETS, preset, smoke
+from emotion_tf.config.text import TextConfig
+from emotion_tf.config.train import TrainConfig
+
+__all__ = [
+    "CHOICES",
+    "PRESETS",
+    "Config",
+    "CropConfig",
+    "FaceConfig",
+    "FusionConfig",
+    "TextConfig",
+    "TrainConfig",
+    "preset",
+    "read_config",
+    "smoke",
+    "to_json",
+]
+
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "towers": TOWERS,
+    "text.branches": text.BRANCHES,
+    "text.pooling": text.POOLINGS,
+    "face.branches": face.BRANCHES,
+    "face.weights": face.WEIGHTS,
+    "fusion.kind": fusion.KINDS,
+    "train.class_weights": train.CLASS_WEIGHTS,
+    "faces.detector": crops.DETECTORS,
+    "faces.policy": crops.POLICIES,
+}
+"""Every option that takes names: option -> name -> what it is."""
+
+
+def to_json(config: Config) -> str:
+    """The text of `config.json`."""
+    return file.write_json(config)
+
+
+def read_config(path: Path) -> Config:
+    """Reads a `config.json`. Raises UserError for no file, no JSON, or a key or value that does not belong there."""
+    return file.read_json(Config, path)

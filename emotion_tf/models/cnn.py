@@ -1,0 +1,25 @@
+"""The small network of the `cnn` branch, trained from scratch."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from emotion_tf.config import FaceConfig
+
+
+def build_cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> keras.KerasTensor:
+    """A small VGG-like network with batch norm; each stage halves the picture: (N, H, W, 3) -> (N, D)."""
+    x = layers.Rescaling(1 / 127.5, offset=-1, name="cnn_rescale")(frames)
+    for i, filters in enumerate(config.cnn_filters):
+        # one convolution at full size, where pictures are large and patterns small: it is half of the cost
+        for j in range(2 if i else 1):
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"cnn_{i}_conv_{j}")(x)
+            x = layers.BatchNormalization(momentum=0.9, name=f"cnn_{i}_norm_{j}")(x)
+            x = layers.Activation("relu", name=f"cnn_{i}_relu_{j}")(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"cnn_{i}_pool")(x)
+    # a grid of 2 x 2 keeps where on the face something is: brows above, mouth below
+    cell = -(-face_size // 2 ** len(config.cnn_filters))
+    if cell >= 2:
+        x = layers.AveragePooling2D(cell // 2, name="cnn_grid")(x)
+    return layers.Flatten(name="cnn")(x)
