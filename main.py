@@ -9,12 +9,18 @@ from collections.abc import Callable
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.verbs.predict import predict
-from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_meld, prepare_table
+from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
 from emotion_tf.verbs.run import evaluate, export, runs, train
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
-    "prepare": {"table": prepare_table, "clips": prepare_clips, "meld": prepare_meld, "demo": prepare_demo},
+    "prepare": {
+        "table": prepare_table,
+        "clips": prepare_clips,
+        "meld": prepare_meld,
+        "faces": prepare_faces,
+        "demo": prepare_demo,
+    },
     "audit": audit,
     "weights": {"list": weights_list, "fetch": fetch},
     "train": train,
@@ -28,6 +34,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   prepare table MANIFEST --out DIR   a CSV of utterances and face pictures -> aligned TFRecords
   prepare clips TABLE --out DIR      a CSV of utterances and video clips -> the same
   prepare meld --root DIR --out DIR  MELD as it was unpacked -> the same, with an account of rows and clips
+  prepare faces DIR --out DIR        a folder of labelled faces, one folder an emotion -> the same, for a face tower
   prepare demo                       the built-in demo data set
   audit DATASET                      a page and a contact sheet: faces, choices, what is missing
   weights list | fetch NAME          pretrained weights by name

@@ -8,6 +8,17 @@ MELD_EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "f
 EMORYNLP_EMOTIONS = ("neutral", "joyful", "peaceful", "powerful", "scared", "mad", "sad")
 SENTIMENTS = ("neutral", "positive", "negative")
 
+# other words for an emotion, as folders of labelled faces bear them
+ALIASES = {
+    "joy": ("happy", "happiness", "joyful"),
+    "anger": ("angry",),
+    "sadness": ("sad",),
+    "surprise": ("surprised",),
+    "disgust": ("disgusted",),
+    "fear": ("fearful", "afraid", "scared"),
+    "neutral": ("neutrality",),
+}
+
 LABEL_SETS = {"meld": MELD_EMOTIONS, "emorynlp": EMORYNLP_EMOTIONS, "sentiment": SENTIMENTS}
 
 

@@ -140,6 +140,31 @@ def prepare_meld(
 
 
 @needs_tensorflow
+def prepare_faces(
+    root: Positional[Path],
+    out: Path,
+    labels: tuple[str, ...] = ("meld",),
+    face_size: int = 48,
+    overwrite: bool = False,
+) -> None:
+    """Write the data set of a folder of labelled faces, to train a face tower alone (train --towers face).
+
+    Args:
+        root: folder with one folder of pictures an emotion, or with folders train, dev, test of such.
+        out: folder of the data set.
+        labels: as for `prepare table`.
+        face_size: side of the kept face crops in pixels.
+        overwrite: replace the data set that is there.
+    """
+    from emotion_tf.data.face_folders import read_faces
+    from emotion_tf.labels import label_set
+
+    options = _options(out, label_set(labels), face_size, 0, "none", overwrite)
+    found = read_faces(root, options.labels)
+    _write(found.rows, out, options, overwrite, {"notes": found.notes})
+
+
+@needs_tensorflow
 def prepare_demo(
     out: Path = DEMO,
     utterances: int = 4000,
@@ -231,8 +256,10 @@ def _write(
 
 
 def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]:
-    from emotion_tf.data.tokenizer import learn_vocabulary, read_vocabulary
+    from emotion_tf.data.tokenizer import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
 
+    if tokenizer == "none":  # there is no text; TensorFlow Text wants one ordinary piece
+        return [*SPECIAL_TOKENS, "a"], True
     if tokenizer == "learned":
         if not utterances:
             raise UserError(
