@@ -20,6 +20,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from emotion_tf.config import TextConfig
     from emotion_tf.data import pipeline, records
     from emotion_tf.data.preprocess import Preprocessor
     from emotion_tf.data.tokenizer import WordVocabulary
@@ -28,7 +29,7 @@ def main() -> None:
     info = records.read_info(data)
     paths = pipeline.split_files(data, info, "train")
     inputs = ("input_word_ids", "input_mask", "word_ids", "faces", "face_mask")
-    preprocess = Preprocessor(inputs, info["face_size"], words=WordVocabulary(["the"]))
+    preprocess = Preprocessor(inputs, info["face_size"], TextConfig(), words=WordVocabulary(["the"]))
 
     def shuffled(epoch: int) -> tf.data.Dataset:
         rows = tf.data.TFRecordDataset(paths).shuffle(20_000, seed=epoch).batch(32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ RECORD = (
     Feature("tokens", "int64", (None,), "word pieces of the utterance with [CLS] and [SEP], not cut"),
     Feature("context", "string", (None,), "past utterances of the dialogue, oldest first"),
     Feature("context_speaker", "string", (None,), "who said them"),
+    Feature("future", "string", (None,), "utterances after it, in order of speaking"),
+    Feature("future_speaker", "string", (None,), "who says them"),
     Feature("face_jpeg", "string", (None,), "aligned face crops, square JPEG; none: no face"),
     Feature("face_mask", "int64", (None,), "1 for each crop that is a real frame"),
     Feature("clip", "string", (None,), "film of the utterance, as PATH or PATH#t=START,END; none: pictures were given"),
@@ -58,6 +60,7 @@ TEXT_INPUTS = (
     Feature("input_type_ids", "int32", (None,), "segment"),
 )
 WORD_INPUTS = (Feature("word_ids", "int32", (None,), "word ids; 0 padding, 1 unknown"),)
+CONTEXT_INPUTS = (Feature("context_word_ids", "int32", (None,), "word ids of the lines around it, nearest first"),)
 
 
 def face_inputs(face_size: int) -> tuple[Feature, ...]:
@@ -74,6 +77,13 @@ SERVING_INPUTS = (
 )
 """`serving_default`. This signature never changes."""
 
+SERVING_FULL_INPUTS = (
+    Feature("utterance", "string", (), "UTF-8 text; empty: no text"),
+    Feature("context", "string", (None,), "lines said before, `Speaker: utterance`, oldest first; empty: none"),
+    Feature("face_jpeg", "string", (None,), "JPEGs of aligned face crops; empty: none"),
+)
+"""`serve_full`."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -88,6 +98,7 @@ class DataSpec:
         tokenizer_sha256: of the tokenizer's vocabulary and case.
         data_sha256: of the data set's shards, all together.
         crops: the `--faces.*` options that its faces were found with; empty: they were given as pictures.
+        context: most past, and most future, utterances kept with each.
     """
 
     labels: tuple[str, ...]
@@ -98,6 +109,7 @@ class DataSpec:
     tokenizer_sha256: str
     data_sha256: str = ""
     crops: dict[str, Any] = field(default_factory=dict)
+    context: int = 0
 
 
 def to_example(values: Mapping[str, Any]) -> bytes:

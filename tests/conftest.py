@@ -67,8 +67,10 @@ def small_config(dataset):
 
 @pytest.fixture(scope="session")
 def bert_config(small_config, tiny_bert):
-    """The same with a BERT branch beside the GRU."""
-    text = dataclasses.replace(small_config.text, branches=("bert", "gru"), encoder=tiny_bert)
+    """The same with a BERT branch beside the GRU, and two past utterances of context."""
+    text = dataclasses.replace(
+        small_config.text, branches=("bert", "gru"), encoder=tiny_bert, max_tokens=32, context=2, context_tokens=32
+    )
     return dataclasses.replace(small_config, text=text)
 
 

@@ -30,6 +30,12 @@ class TextConfig:
     """From the token sequence to one vector: mean (over real tokens) or cls (the first token)."""
     max_tokens: int = 64
     """Word pieces of an utterance that BERT reads, [CLS] and [SEP] included; the rest is cut."""
+    context: int = 0
+    """Past utterances of the dialogue that are read beside the utterance, with their speakers."""
+    future: int = 0
+    """Later utterances that are read, too; a served model has none, so this is for study alone."""
+    context_tokens: int = 64
+    """Word pieces (and words, for the branches that read words) of the past, and of the future; the farthest is cut."""
     max_words: int = 48
     """Words of an utterance that the GRU reads; the rest is cut."""
     vocabulary_size: int = 8000
@@ -50,4 +56,7 @@ class TextConfig:
         for name in ("max_words", "vocabulary_size", "word_dim", "gru_units"):
             rules.number(f"text.{name}", getattr(self, name), 1)
         rules.number("text.max_tokens", self.max_tokens, 3)  # [CLS], a word piece, [SEP]
+        for name in ("context", "future"):
+            rules.number(f"text.{name}", getattr(self, name), 0)
+        rules.number("text.context_tokens", self.context_tokens, 2)  # a word piece, [SEP]
         rules.share("text.dropout", self.dropout)

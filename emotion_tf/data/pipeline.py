@@ -12,11 +12,13 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.augment import augment_faces
+from emotion_tf.data.context import lines, nearest
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 
 SHUFFLE_BUFFER = 20_000
 POOL_BATCHES = 16
+LETTERS_A_PIECE = 4
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
 as_graph = tf.autograph.experimental.do_not_convert
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
@@ -55,7 +57,7 @@ def train_batches(
         .shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
         .batch(pool)
         .enumerate()
-        .flat_map(as_graph(lambda i, records: _by_length(records, batch_size, tf.stack([seed, i]))))
+        .flat_map(as_graph(lambda i, records: _by_length(records, preprocess, batch_size, tf.stack([seed, i]))))
         .enumerate()
         .map(
             as_graph(lambda i, features: _examples(features, preprocess, tf.stack([seed + 1, i]) if augment else None)),
@@ -70,7 +72,7 @@ def eval_batches(paths: list[str], preprocess: Preprocessor, batch_size: int) ->
     """A split in the order of its records: data set of (inputs, label (B,), weight (B,))."""
     dataset = tf.data.TFRecordDataset(paths).batch(batch_size)
     return dataset.map(
-        as_graph(lambda records: _examples(_parse(records), preprocess, None)),
+        as_graph(lambda records: _examples(_parse(records, preprocess), preprocess, None)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).prefetch(tf.data.AUTOTUNE)
@@ -95,14 +97,18 @@ def _mix(order: Order) -> int:
     return int.from_bytes(hashlib.sha256(f"{order.seed}/{order.epoch}".encode()).digest()[:4], "big") >> 2
 
 
-def _parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
-    return schema.parse_examples(records, ("utterance", "tokens", "face_jpeg", "label", "weight"))
+def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
+    around = [name for one in preprocess.around for name in (one, f"{one}_speaker")]
+    features = schema.parse_examples(records, ("utterance", "tokens", "face_jpeg", "label", "weight", *around))
+    for name in preprocess.around:
+        features[name] = lines(features[name], features.pop(f"{name}_speaker"))
+    return features
 
 
-def _by_length(records: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.data.Dataset:
+def _by_length(records: tf.Tensor, preprocess: Preprocessor, batch_size: int, seed: tf.Tensor) -> tf.data.Dataset:
     """Sorts a pool by length and cuts it into batches, which come in random order."""
-    features = _parse(records)
-    by_length = tf.argsort(features["tokens"].row_lengths(), stable=True)
+    features = _parse(records, preprocess)
+    by_length = tf.argsort(_length(features, preprocess), stable=True)
     count = tf.shape(by_length)[0]
     batches = -(-count // batch_size)
     shuffled = tf.argsort(tf.random.stateless_uniform([batches], seed))
@@ -114,13 +120,25 @@ def _by_length(records: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.data.
     return tf.data.Dataset.from_tensor_slices(shuffled).map(cut)
 
 
+def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tensor:
+    """Word pieces that the model will read of each, int64 (B,); those of the context are only guessed."""
+    length = features["tokens"].row_lengths()
+    for name in preprocess.around:
+        said = nearest(features[name], getattr(preprocess.text, name), past=name == "context")
+        letters = tf.reduce_sum(tf.strings.length(said), axis=1)
+        length += tf.cast(tf.minimum(letters // LETTERS_A_PIECE, preprocess.text.context_tokens), tf.int64)
+    return length
+
+
 def _examples(
     features: dict[str, tf.Tensor], preprocess: Preprocessor, seed: tf.Tensor | None
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     face_jpeg = features["face_jpeg"].to_tensor("")
     # a batch without any face still has one (absent) frame: no network sees an empty axis
     face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
-    inputs = preprocess(features["utterance"], face_jpeg, features["tokens"])
+    inputs = preprocess(
+        features["utterance"], face_jpeg, features["tokens"], features.get("context"), features.get("future")
+    )
     if seed is not None and "faces" in inputs:
         inputs["faces"] = augment_faces(inputs["faces"], seed)
     return inputs, features["label"], features["weight"]

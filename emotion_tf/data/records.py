@@ -32,7 +32,7 @@ class PrepareOptions:
     Attributes:
         labels: class names in the order of the logits.
         face_size: side of the face crops in pixels.
-        context: past utterances kept with each utterance.
+        context: past, and future, utterances kept with each utterance.
         tokenizer: what `--tokenizer` named, for messages.
     """
 
@@ -153,12 +153,15 @@ def _check_replaceable(out: Path) -> None:
         )
 
 
-def _contexts(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], list[manifest.Row]]:
-    """The at most `size` utterances before each, oldest first."""
+Around = tuple[list[manifest.Row], list[manifest.Row]]
+
+
+def _around(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], Around]:
+    """The at most `size` utterances before each, and after each, in order of speaking."""
     found = {}
     for members in manifest.dialogues(rows).values():
         for i, row in enumerate(members):
-            found[row.key] = members[max(0, i - size) : i]
+            found[row.key] = members[max(0, i - size) : i], members[i + 1 : i + 1 + size]
     return found
 
 
@@ -191,13 +194,13 @@ def _write_shards(
     notes = {shard.name: note for shard in plan if (note := shard.finished(folder))}
     todo = [shard for shard in plan if shard.name not in notes]
     waiting = [row for shard in todo for row in shard.rows]
-    context = _contexts(rows, options.context)
+    around = _around(rows, options.context)
     faces = films.crops(waiting, options.face_size) if films else (_pictures(r, options.face_size) for r in waiting)
     items = iter(progress(zip(waiting, faces, strict=True), len(rows), len(rows) - len(waiting)))
     try:
         for shard in todo:
             tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
-            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), context, films)
+            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), around, films)
         next(items, None)  # lets the progress bar and the processes end
     finally:
         if films and hasattr(faces, "close"):
@@ -209,7 +212,7 @@ def _write_shard(
     folder: Path,
     shard: _Shard,
     items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
-    context: dict[tuple[str, str, str], list[manifest.Row]],
+    around: dict[tuple[str, str, str], Around],
     films: Films | None,
 ) -> dict[str, Any]:
     path = folder / shard.name
@@ -218,7 +221,7 @@ def _write_shard(
     with tf.io.TFRecordWriter(str(unfinished)) as writer:
         for row_tokens, (row, faces) in items:
             clip = films.names(row) if films else []
-            writer.write(schema.to_example(_record(row, row_tokens, context[row.key], faces, clip)))
+            writer.write(schema.to_example(_record(row, row_tokens, around[row.key], faces, clip)))
             found.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
         writer.flush()
     unfinished.rename(path)
@@ -238,9 +241,8 @@ def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:
     return FaceCrops(jpegs=tuple(images.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
 
 
-def _record(
-    row: manifest.Row, tokens: list[int], past: Sequence[manifest.Row], faces: FaceCrops, clip: list[str]
-) -> dict[str, Any]:
+def _record(row: manifest.Row, tokens: list[int], around: Around, faces: FaceCrops, clip: list[str]) -> dict[str, Any]:
+    past, future = around
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "dialogue_id": row.dialogue_id,
@@ -250,6 +252,8 @@ def _record(
         "tokens": tokens,
         "context": [other.utterance for other in past],
         "context_speaker": [other.speaker for other in past],
+        "future": [other.utterance for other in future],
+        "future_speaker": [other.speaker for other in future],
         "face_jpeg": faces.jpegs,
         "face_mask": [1] * len(faces.jpegs),
         "clip": clip,
@@ -282,7 +286,7 @@ def read_info(data: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         version = info["schema_version"]
-        _ = info["labels"], info["face_size"], info["max_faces"], info["tokenizer"]["sha256"]
+        _ = info["labels"], info["face_size"], info["max_faces"], info["context"], info["tokenizer"]["sha256"]
         for split in info["splits"].values():
             _ = (
                 split["records"],
@@ -315,4 +319,5 @@ def data_spec(info: dict[str, Any]) -> schema.DataSpec:
         tokenizer_sha256=info["tokenizer"]["sha256"],
         data_sha256=hashlib.sha256("".join(shards).encode()).hexdigest(),
         crops={name: value for name, value in info.get("faces", {}).items() if name in SHARED_OPTIONS},
+        context=info["context"],
     )

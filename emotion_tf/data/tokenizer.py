@@ -40,9 +40,13 @@ class WordPieceTokenizer(tf.Module):
         )
         self.cls_id, self.sep_id = self.vocabulary.index(CLS), self.vocabulary.index(SEP)
 
+    def pieces(self, utterance: tf.Tensor) -> tf.RaggedTensor:
+        """Utterances, string (B,), to word pieces alone, int64 (B, None)."""
+        return tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
+
     def __call__(self, utterance: tf.Tensor) -> tf.RaggedTensor:
         """Utterances, string (B,), to word pieces with [CLS] and [SEP], int64 (B, None)."""
-        pieces = tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
+        pieces = self.pieces(utterance)
         one = [pieces.nrows(), 1]
         return tf.concat(
             [
@@ -59,17 +63,26 @@ class WordPieceTokenizer(tf.Module):
         return hashlib.sha256("\n".join([str(self.lower_case), *self.vocabulary]).encode()).hexdigest()
 
 
-def pack_tokens(tokens: tf.RaggedTensor, max_tokens: int) -> dict[str, tf.Tensor]:
+def pack_tokens(
+    tokens: tf.RaggedTensor, max_tokens: int, context: tf.RaggedTensor | None = None
+) -> dict[str, tf.Tensor]:
     """Word pieces (B, None), [CLS] first and [SEP] last, to BERT's three inputs.
 
+    Args:
+        tokens: of the utterance: the first segment.
+        max_tokens: a longer utterance loses its last word pieces, never the [SEP].
+        context: the second segment, cut already, int64 (B, None).
+
     Returns:
-        input_word_ids, input_mask, input_type_ids, int32 (B, L); L is the longest of the batch, at most `max_tokens`.
-        A longer utterance loses its last word pieces, never the [SEP].
+        input_word_ids, input_mask, input_type_ids, int32 (B, L); L is the longest of the batch.
     """
-    tokens = tf.concat([tokens[:, :1], tokens[:, 1:-1][:, : max_tokens - 2], tokens[:, -1:]], axis=1)
-    ids = tf.cast(tokens.to_tensor(PADDING_ID), tf.int32)
-    mask = tf.sequence_mask(tokens.row_lengths(), tf.shape(ids)[1], tf.int32)
-    return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)}
+    first = tf.concat([tokens[:, :1], tokens[:, 1:-1][:, : max_tokens - 2], tokens[:, -1:]], axis=1)
+    both = first if context is None else tf.concat([first, context], axis=1)
+    ids = tf.cast(both.to_tensor(PADDING_ID), tf.int32)
+    width = tf.shape(ids)[1]
+    mask = tf.sequence_mask(both.row_lengths(), width, tf.int32)
+    types = mask - tf.sequence_mask(first.row_lengths(), width, tf.int32)
+    return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": types}
 
 
 def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
@@ -104,12 +117,19 @@ class WordVocabulary(tf.Module):
         """Number of ids, padding and unknown included: the rows of an embedding."""
         return len(self.words) + UNKNOWN_WORD_ID + 1
 
+    def ids(self, utterance: tf.Tensor) -> tf.RaggedTensor:
+        """Utterances, string (B,), to word ids, int64 (B, None)."""
+        return tf.ragged.map_flat_values(self._table.lookup, split_words(utterance))
+
     def __call__(self, utterance: tf.Tensor, max_words: int) -> dict[str, tf.Tensor]:
         """Utterances, string (B,), to `word_ids`, int32 (B, W); W is the longest, from 1 to `max_words`."""
-        words = split_words(utterance)[:, :max_words]
-        ids = tf.cast(tf.ragged.map_flat_values(self._table.lookup, words).to_tensor(PADDING_ID), tf.int32)
-        # an empty batch of words would leave the GRU without a single step
-        return {"word_ids": tf.pad(ids, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(ids)[1])]])}
+        return {"word_ids": pad_words(self.ids(utterance)[:, :max_words])}
+
+
+def pad_words(ids: tf.RaggedTensor) -> tf.Tensor:
+    """Word ids (B, None) to int32 (B, W); W is at least 1: a GRU wants a step."""
+    padded = tf.cast(ids.to_tensor(PADDING_ID), tf.int32)
+    return tf.pad(padded, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(padded)[1])]])
 
 
 def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:

@@ -16,9 +16,11 @@ from emotion_tf.training.run_folder import RunFolder
 def export(run: RunFolder) -> Path:
     """Writes `serving/<next version>/` of a run and returns its path.
 
-    The signature `serving_default` takes utterance string (B,) and face_jpeg string (B,), and gives probabilities
-    float32 (B, C) and label string (B,). An empty string is an absent modality. `assets.extra/model.json` holds the
-    labels in order and the size of the face crops.
+    The signature `serving_default` takes utterance string (B,) and face_jpeg string (B,); `serve_full` takes utterance
+    (B,), context (B, N) and face_jpeg (B, K): the lines said before, `Speaker: utterance`, oldest first, and several
+    crops. Both give probabilities float32 (B, C) and label string (B,). An empty string is an absent modality.
+    `assets.extra/model.json` holds the labels in order, the size of the face crops, and how many lines of context the
+    model reads.
 
     Raises:
         UserError: the run has no model, or there is no room.
@@ -29,21 +31,25 @@ def export(run: RunFolder) -> Path:
     raw = raw_function(model, preprocess)
     labels = tf.constant(run.labels)
 
-    def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = raw(utterance, face_jpeg[:, tf.newaxis])
+    def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = raw(utterance, context, face_jpeg)
         return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
 
+    def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serve_full(utterance, tf.zeros_like(utterance)[:, tf.newaxis], face_jpeg[:, tf.newaxis])
+
     archive = keras.export.ExportArchive()
-    archive.track(
-        preprocess
-    )  # the model's variables come in with the endpoint; tracked too, they would be stored twice
-    archive.add_endpoint("serving_default", serving_default, [schema.tensor_spec(f) for f in schema.SERVING_INPUTS])
+    # the model's variables come in with the endpoints; tracked too, they would be stored twice
+    archive.track(preprocess)
+    for serve, inputs in ((serving_default, schema.SERVING_INPUTS), (serve_full, schema.SERVING_FULL_INPUTS)):
+        archive.add_endpoint(serve.__name__, serve, [schema.tensor_spec(f) for f in inputs])
     out = run.path / "serving" / str(_next_version(run.path / "serving"))
     with files.new_folder(out) as folder:
         archive.write_out(str(folder), verbose=False)
         extra = folder / "assets.extra"
         extra.mkdir()
         about = {"labels": list(run.labels), "face_size": run.spec.face_size, "max_faces": run.spec.max_faces}
+        about["context"] = run.config.text.context if preprocess.around else 0
         (extra / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return out
 

@@ -13,7 +13,7 @@ import numpy as np
 import pysubs2
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import images
+from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.evaluation.timeline import plot_timeline
@@ -122,7 +122,11 @@ def predict_film(
     problems = [one for one in found if one.problem == "cannot be decoded"]
     if len(problems) == len(found):
         raise UserError(problems[0].detail)
-    prediction = predictor.predict([line.text for line in lines], [list(one.jpegs) or None for one in found])
+    contexts = None
+    if predictor.reads_context:  # the film is one dialogue
+        contexts = context.before([("", "", line.text) for line in lines], predictor.run.config.text.context)
+    faces = [list(one.jpegs) or None for one in found]
+    prediction = predictor.predict([line.text for line in lines], faces, contexts)
     rows = [
         {
             "start": round(line.start, 3),

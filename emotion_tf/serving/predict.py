@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from emotion_tf import schema
 from emotion_tf.data import images
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
@@ -37,11 +39,13 @@ class Prediction:
         return [self.labels[i] for i in self.probabilities.argmax(axis=1)]
 
 
-def raw_function(model: keras.Model, preprocess: Preprocessor) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Raw inputs to probabilities: (utterance string (B,), face_jpeg string (B, T)) -> float32 (B, C)."""
+def raw_function(
+    model: keras.Model, preprocess: Preprocessor
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Raw inputs to probabilities: utterance (B,), context (B, N), face_jpeg (B, T), all string -> float32 (B, C)."""
 
-    def probabilities(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(model(preprocess(utterance, face_jpeg), training=False))
+    def probabilities(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(model(preprocess(utterance, face_jpeg, context=context), training=False))
 
     return probabilities
 
@@ -54,11 +58,14 @@ class Predictor:
         self.labels = run.labels
         self.model = run.model
         self.preprocess = run.preprocessor(self.model)
-        string = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)
+        string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
         self._function = tf.function(raw_function(self.model, self.preprocess), input_signature=string)
 
     def predict(
-        self, utterances: Sequence[str], faces: Sequence[Face | Sequence[Face] | None] | None = None
+        self,
+        utterances: Sequence[str],
+        faces: Sequence[Face | Sequence[Face] | None] | None = None,
+        contexts: Sequence[Sequence[str]] | None = None,
     ) -> Prediction:
         """Predicts the emotion of each utterance.
 
@@ -66,28 +73,47 @@ class Predictor:
             utterances: N texts; an empty one is absent.
             faces: N aligned face crops: a picture's path, its bytes, uint8 RGB pixels (H, W, 3), a list of these for
                 several crops, or None for no face. None: no faces at all.
+            contexts: of each, the lines said before it (`Speaker: utterance`), oldest first. None: none.
 
         Raises:
-            UserError: the numbers of utterances and faces differ, or a picture cannot be read.
+            UserError: the numbers of utterances, faces and contexts differ, a context for a run that reads none, or a
+                picture cannot be read.
         """
         if isinstance(utterances, str):
             raise UserError(
                 "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
             )
-        crops = (
-            [self._crops(face, i) for i, face in enumerate(faces)] if faces is not None else [[] for _ in utterances]
-        )
-        if len(crops) != len(utterances):
+        crops = [self._crops(face, i) for i, face in enumerate(self._each("faces", faces, utterances))]
+        said = [list(lines or ()) for lines in self._each("contexts", contexts, utterances)]
+        if any(said) and not self.reads_context:
             raise UserError(
-                f"Invalid `faces`. Expected one entry (or None) for each of {len(utterances)} utterances. "
-                f"Received: {len(crops)}."
+                f"{self.run.path} reads no context. Expected a run trained with --text.context, or no context given."
             )
         batches = [
-            self._function(tf.constant(list(utterances[i : i + BATCH])), _padded(crops[i : i + BATCH])).numpy()
+            self._function(
+                tf.constant(list(utterances[i : i + BATCH])),
+                _padded(said[i : i + BATCH], ""),
+                _padded(crops[i : i + BATCH], b""),
+            ).numpy()
             for i in range(0, len(utterances), BATCH)
         ]
         empty = np.zeros((0, len(self.labels)), np.float32)
         return Prediction(self.labels, np.concatenate([empty, *batches]))
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the lines said before an utterance matter to this run."""
+        return "context" in self.preprocess.around
+
+    def _each(self, name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
+        if given is None:
+            return [None] * len(utterances)
+        if len(given) != len(utterances):
+            raise UserError(
+                f"Invalid `{name}`. Expected one entry (or None) for each of {len(utterances)} utterances. "
+                f"Received: {len(given)}."
+            )
+        return given
 
     def _crops(self, face: Face | Sequence[Face] | None, row: int) -> list[bytes]:
         if face is None:
@@ -102,6 +128,6 @@ class Predictor:
         ]
 
 
-def _padded(crops: Sequence[Sequence[bytes]]) -> tf.Tensor:
-    width = max(1, max(len(row) for row in crops))
-    return tf.constant([[*row, *[b""] * (width - len(row))] for row in crops])
+def _padded(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
+    width = max(1, max(len(row) for row in rows))
+    return tf.constant([[*row, *[filler] * (width - len(row))] for row in rows])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from emotion_tf.data import images
+from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.serving.predict import Predictor
@@ -15,6 +15,8 @@ from emotion_tf.serving.predict import Predictor
 
 def read_table(path: Path) -> pd.DataFrame:
     """Reads a CSV with a column utterance, faces (picture paths relative to the table, joined by ;), or both.
+
+    With columns dialogue_id and speaker, the rows of a dialogue, in order of speaking, are each other's context.
 
     Raises:
         UserError: not readable, neither column, or no row.
@@ -48,6 +50,10 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
         or None
         for row, cell in enumerate(table.get("faces", blank), 1)
     ]
-    prediction = predictor.predict(texts, faces)
+    contexts = None
+    if "dialogue_id" in table and predictor.reads_context:
+        rows = zip(table["dialogue_id"], table.get("speaker", blank), texts, strict=True)
+        contexts = context.before(list(rows), predictor.run.config.text.context)
+    prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)
     return len(table)

@@ -93,7 +93,7 @@ class RunFolder:
     def spec(self) -> DataSpec:
         """What the run knows of its data."""
         names = [f.name for f in dataclasses.fields(DataSpec) if f.name in self.about]
-        missing = [f.name for f in dataclasses.fields(DataSpec) if f.name not in names and f.name != "crops"]
+        missing = [f.name for f in dataclasses.fields(DataSpec) if f.name not in (*names, "crops", "context")]
         if missing:
             raise UserError(f"{self.path / 'run.json'}: No {missing[0]!r}. Expected the run.json that `train` wrote.")
         return DataSpec(**{name: self.about[name] for name in names} | {"labels": tuple(self.about["labels"])})
@@ -128,8 +128,7 @@ class RunFolder:
         """Raw strings and JPEGs to this model's inputs."""
         pieces = WordPieceTokenizer(read_vocabulary(self.path / "vocab.txt"), self.spec.lower_case)
         words = WordVocabulary(read_vocabulary(self.path / "words.txt"))
-        text = self.config.text
-        return Preprocessor(model.input, self.spec.face_size, pieces, words, text.max_tokens, text.max_words)
+        return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
 
 
 def save_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:

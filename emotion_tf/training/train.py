@@ -19,7 +19,7 @@ from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.models.hub_encoder import load_vocabulary
@@ -73,6 +73,7 @@ class Trainer:
         texts = (row["utterance"] for row in pipeline.read_rows(self.train_paths))
         self.words = WordVocabulary.from_utterances(texts, self.config.text.vocabulary_size)
         check_tokenizer(self.config, self.spec, self.encoder)
+        check_context(self.config, data=Path(self.config.data), kept=self.spec.context)
         self._build()
         start_towers(self.model, self.config, self.spec, self.words, self.say)
         self.run.create(self.config, self.spec, pieces, self.words, command, self._majority(), overwrite)
@@ -100,10 +101,8 @@ class Trainer:
         self.pretrained = list(pretrained_layers(self.model, self.config))
         if self.config.uses_bert:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
-        text = self.config.text
-        self.preprocess = Preprocessor(
-            self.model.input, self.spec.face_size, None, self.words, text.max_tokens, text.max_words
-        )
+        pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)
+        self.preprocess = Preprocessor(self.model.input, self.spec.face_size, self.config.text, pieces, self.words)
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.infer = inference(self.model)
         self.say(_parameters(self.model, self.config))
@@ -278,8 +277,6 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
     """Refuses word pieces that the encoder does not know. Raises UserError."""
     if not config.uses_bert or encoder is None:
         return
-    from emotion_tf.data.tokenizer import WordPieceTokenizer
-
     vocabulary, lower_case = load_vocabulary(encoder)
     if WordPieceTokenizer(vocabulary, lower_case).sha256 != spec.tokenizer_sha256:
         raise UserError(
@@ -287,6 +284,17 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
             f"{config.text.encoder} has. "
             f"Prepare it again with --tokenizer {config.text.encoder}, or choose the encoder that fits."
         )
+
+
+def check_context(config: Config, data: Path, kept: int) -> None:
+    """Refuses data that keep fewer utterances around each than the model reads. Raises UserError."""
+    for name in ("context", "future"):
+        wanted = getattr(config.text, name)
+        if config.uses_text and wanted > kept:
+            raise UserError(
+                f"{data} keeps {kept} utterances before and after each. Expected the {wanted} of --text.{name}: "
+                f"prepare it again with --context {wanted}."
+            )
 
 
 def evaluate(
@@ -300,6 +308,7 @@ def evaluate(
                 f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected "
                 f"{getattr(run.spec, name)!r}. Prepare it as the run's data was."
             )
+    check_context(run.config, data, spec.context)
     paths = pipeline.split_files(data, info, split)
     model = run.model
     logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))

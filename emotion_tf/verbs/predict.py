@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def predict(
     run: Positional[Path],
     text: str = "",
+    context: tuple[str, ...] = (),
     face: tuple[Path, ...] = (),
     face_is_crop: bool = False,
     clip: Path | None = None,
@@ -36,11 +37,13 @@ def predict(
     Args:
         run: a folder in saved_models/.
         text: the utterance.
+        context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
         face: photo of the face, or several of the same face; the largest face in it is found and aligned.
         face_is_crop: the photos are aligned face crops already.
         clip: video of the utterance, in place of --face; or the film that --subtitles belong to.
         subtitles: SRT, WebVTT or ASS file: predict the film utterance by utterance; needs --out.
-        table: CSV with columns utterance and faces (aligned crops; either may be missing), in place of all these.
+        table: CSV with columns utterance and faces (aligned crops; either may be missing), in place of all these; with
+            dialogue_id and speaker, earlier rows of a dialogue are the context of later ones.
         out: where the table with the predictions goes; with --subtitles, a timeline (PNG) lies beside it.
         faces: how faces are found; by default as in the run's data set.
         processes: subtitles at once; 0: one a processor.
@@ -55,6 +58,8 @@ def predict(
             "Nothing to predict, or too much. Expected one of: --text and/or --face or --clip; --clip with --subtitles "
             "and --out; --table with --out."
         )
+    if context and not modes[2]:
+        raise UserError("--context goes with --text, --face or --clip; a table and a film have their own.")
     predictor = Predictor(RunFolder(run))
     if table is not None and out is not None:
         print(f"{tables.write_table(out, tables.read_table(table), predictor)} predictions: {out}")
@@ -64,7 +69,7 @@ def predict(
         crops: list[Any] = list(face) if face_is_crop else _find_faces(predictor, face, clip, faces)
         if not text and not crops:
             raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
-        prediction = predictor.predict([text], [crops or None])
+        prediction = predictor.predict([text], [crops or None], [context])
         pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
         for name, p in sorted(pairs, key=lambda pair: -pair[1]):
             print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")

@@ -42,7 +42,7 @@ def prepare_table(
         out: folder of the data set, such as tfrecords/NAME.
         labels: meld, emorynlp, sentiment, or the labels themselves in order.
         face_size: side of the kept face crops in pixels.
-        context: past utterances kept with each utterance.
+        context: past, and future, utterances kept with each utterance.
         tokenizer: word pieces of a text encoder (a name of `weights list`, a TF-Hub handle, a SavedModel, a vocab.txt),
             or learned (from the training split).
         overwrite: replace the data set that is there.
@@ -75,7 +75,7 @@ def prepare_clips(
         faces: how faces are found.
         labels: as for `prepare table`.
         face_size: side of the kept face crops in pixels.
-        context: past utterances kept with each utterance.
+        context: past, and future, utterances kept with each utterance.
         tokenizer: as for `prepare table`.
         processes: clips at once; 0: one a processor.
         overwrite: replace the data set that is there.
@@ -115,7 +115,7 @@ def prepare_meld(
         fair_boxes: MELD-FAIR's MELD_active_speaker_face_bboxes.csv: take the face that it says speaks (with
             --fair-times).
         face_size: side of the kept face crops in pixels.
-        context: past utterances kept with each utterance.
+        context: past, and future, utterances kept with each utterance.
         tokenizer: as for `prepare table`.
         processes: clips at once; 0: one a processor.
         overwrite: replace the data set that is there.
@@ -181,7 +181,7 @@ def prepare_demo(
         utterances: how many, in all splits together.
         seed: another seed gives another data set.
         face_size: side of the face crops in pixels.
-        context: past utterances kept with each utterance.
+        context: past, and future, utterances kept with each utterance.
         tokenizer: as for `prepare table`.
         overwrite: replace the data set that is there.
     """
@@ -256,10 +256,10 @@ def _write(
 
 
 def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]:
-    from emotion_tf.data.tokenizer import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
+    from emotion_tf.data.tokenizer import learn_vocabulary, read_vocabulary
 
-    if tokenizer == "none":  # there is no text; TensorFlow Text wants one ordinary piece
-        return [*SPECIAL_TOKENS, "a"], True
+    if tokenizer == "none":  # there is no text
+        return learn_vocabulary([]), True
     if tokenizer == "learned":
         if not utterances:
             raise UserError(

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from small_tables import write_table
 
+from emotion_tf.config import TextConfig
 from emotion_tf.data import manifest, pipeline, records
 from emotion_tf.data.pipeline import Order, eval_batches, train_batches
 from emotion_tf.data.preprocess import FACE_NAMES, TEXT_NAMES, WORD_NAMES, Preprocessor
@@ -28,12 +29,20 @@ def data(dataset):
 @pytest.fixture(scope="module")
 def preprocess(data):
     words = WordVocabulary.from_utterances((row["utterance"] for row in pipeline.read_rows(data[0]["train"])), 500)
-    return Preprocessor((*TEXT_NAMES, *WORD_NAMES, *FACE_NAMES), 32, words=words)
+    return Preprocessor((*TEXT_NAMES, *WORD_NAMES, *FACE_NAMES), 32, TextConfig(), words=words)
 
 
-def plain(utterance, face_jpeg, tokens):
+class Plain:
     """Stands for a preprocessor and passes on what the record holds."""
-    return {"utterance": utterance, "face_jpeg": face_jpeg, "length": tokens.row_lengths()}
+
+    around = ()
+
+    def __call__(self, utterance, face_jpeg, tokens, context, future):
+        assert context is None and future is None
+        return {"utterance": utterance, "face_jpeg": face_jpeg, "length": tokens.row_lengths()}
+
+
+plain = Plain()
 
 
 def texts(batches) -> list[list[bytes]]:
@@ -177,7 +186,7 @@ def odd(tmp_path_factory):
 
 def test_a_batch_without_a_face_has_one_absent_frame(odd):
     data, info = odd
-    preprocess = Preprocessor(FACE_NAMES, 16)
+    preprocess = Preprocessor(FACE_NAMES, 16, TextConfig())
     paths = pipeline.split_files(data, info, "train")
     for batches in (eval_batches(paths, preprocess, 2), train_batches(paths, preprocess, 2, Order(0, 0), True)):
         shapes = []

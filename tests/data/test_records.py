@@ -51,6 +51,8 @@ def test_every_feature_comes_back(small, tmp_path):
         "tokens": [2, 5, 6, 7, 3],
         "context": [],
         "context_speaker": [],
+        "future": [b"", "שלום ☕".encode(), b"Well.\nNo."],
+        "future_speaker": [b"Tavo", b"", b"Ilka"],
         "face_jpeg": [whole, images.read_crop(tmp_path / "b.png", 32)],
         "face_mask": [1, 1],
         "clip": [],
@@ -77,15 +79,18 @@ def test_every_feature_comes_back(small, tmp_path):
     assert info["max_faces"] == 2 and [f["name"] for f in info["features"]] == NAMES
 
 
-def test_context_is_the_past_of_the_same_dialogue_and_split(small, tmp_path):
+def test_context_is_what_is_around_in_the_same_dialogue_and_split(small, tmp_path):
     write(small, tmp_path / "out")
     rows = read(shards(tmp_path / "out", "train"))
     texts, speakers = ([row[name] for row in rows] for name in ("utterance", "speaker"))
     assert [row["context"] for row in rows] == [texts[max(0, i - 3) : i] for i in range(5)]
     assert [row["context_speaker"] for row in rows] == [speakers[max(0, i - 3) : i] for i in range(5)]
-    assert read(shards(tmp_path / "out", "test"))[0]["context"] == []
+    assert [row["future"] for row in rows] == [texts[i + 1 : i + 4] for i in range(5)]
+    assert [row["future_speaker"] for row in rows] == [speakers[i + 1 : i + 4] for i in range(5)]
+    alone = read(shards(tmp_path / "out", "test"))[0]
+    assert alone["context"] == alone["future"] == []
     write(small, tmp_path / "none", context=0)
-    assert all(row["context"] == [] for row in read(shards(tmp_path / "none", "train")))
+    assert all(row["context"] == row["future"] == [] for row in read(shards(tmp_path / "none", "train")))
 
 
 def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
@@ -205,7 +210,7 @@ def test_what_is_no_data_set(dataset, tmp_path):
         with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
             records.read_info(tmp_path)
     path.write_text(json.dumps({**whole, "schema_version": 99}))
-    with pytest.raises(UserError, match="Schema version 99. Expected 2"):
+    with pytest.raises(UserError, match="Schema version 99. Expected 3"):
         records.read_info(tmp_path)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_tf import schema
+from emotion_tf.config import TextConfig
 from emotion_tf.data import pipeline, records
 from emotion_tf.data.preprocess import TEXT_NAMES, WORD_NAMES, Preprocessor
 from emotion_tf.data.tokenizer import (
@@ -84,7 +85,7 @@ def test_raw_text_gives_the_recorded_tokens(dataset):
     info = records.read_info(dataset)
     pieces = WordPieceTokenizer(read_vocabulary(dataset / records.VOCABULARY), info["tokenizer"]["lower_case"])
     assert pieces.sha256 == info["tokenizer"]["sha256"]
-    preprocess = Preprocessor(TEXT_NAMES, 32, pieces, max_tokens=12)
+    preprocess = Preprocessor(TEXT_NAMES, 32, TextConfig(max_tokens=12), pieces)
     paths = pipeline.split_files(dataset, info, "test")
     for records_batch in tf.data.TFRecordDataset(paths).batch(16).take(2):
         features = schema.parse_examples(records_batch, ["utterance", "tokens"])
@@ -158,7 +159,7 @@ def test_a_vocabulary_can_be_learned_of_any_text(texts):
 @pytest.fixture(scope="module")
 def in_graph(pieces, words):
     """Both kinds of ids, as the exported graph makes them."""
-    preprocess = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 8, pieces, words, max_tokens=8, max_words=6)
+    preprocess = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 8, TextConfig(max_tokens=8, max_words=6), pieces, words)
     signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)]
     return tf.function(preprocess.__call__, input_signature=signature)
 
@@ -187,6 +188,6 @@ def test_any_text_and_any_bytes_have_ids(in_graph, texts):
 
 def test_a_missing_tokenizer_is_named():
     with pytest.raises(ValueError, match="pieces"):
-        Preprocessor(TEXT_NAMES, 8)(tf.constant(["a"]), tf.constant([[""]]))
+        Preprocessor(TEXT_NAMES, 8, TextConfig())(tf.constant(["a"]), tf.constant([[""]]))
     with pytest.raises(ValueError, match="words"):
-        Preprocessor(WORD_NAMES, 8)(tf.constant(["a"]), tf.constant([[""]]))
+        Preprocessor(WORD_NAMES, 8, TextConfig())(tf.constant(["a"]), tf.constant([[""]]))

@@ -14,6 +14,7 @@ from helpers import ROOT
 
 import emotion_tf
 from emotion_tf.data import manifest, pipeline, records
+from emotion_tf.data.context import before
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.serving.export import export
@@ -23,7 +24,8 @@ from emotion_tf.training.train import evaluate
 CLIENT = """
 import sys, numpy as np, tensorflow as tf, tensorflow_text
 given = np.load(sys.argv[2], allow_pickle=False)
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+serve, full = signatures["serving_default"], signatures["serve_full"]
 texts = [bytes(t).rstrip(b"\\0") for t in given["texts"]]
 faces, ends = given["faces"].tobytes(), given["ends"]
 crops = [faces[a:b] for a, b in zip([0, *ends[:-1]], ends)]
@@ -32,8 +34,14 @@ def ask(rows):
     return out["probabilities"].numpy(), out["label"].numpy().astype("U")
 whole, label = ask(range(len(texts)))
 single = np.concatenate([ask([i])[0] for i in range(len(texts))])
+given_all = dict(utterance=tf.constant(texts), context=tf.constant(given["context"].tolist()),
+                 face_jpeg=tf.constant([[crop, crop] for crop in crops]))
+said = full(**given_all)["probabilities"].numpy()
+one_by_one = [{k: v[i:i + 1] for k, v in given_all.items()} for i in range(len(texts))]
+said_single = np.concatenate([full(**one)["probabilities"] for one in one_by_one])
+silent = full(**given_all | {"context": tf.zeros((len(texts), 0), tf.string)})["probabilities"].numpy()
 assert "emotion_tf" not in sys.modules
-np.savez(sys.argv[3], whole=whole, single=single, label=label)
+np.savez(sys.argv[3], whole=whole, single=single, label=label, said=said, said_single=said_single, silent=silent)
 """
 
 
@@ -60,9 +68,14 @@ def test_predict_from_raw_input_equals_evaluate_from_records(bert_run, predictor
         if r.split == "test"
     }
     found = [known[row["dialogue_id"], row["utterance_id"]] for row in rows]
-    raw = predictor.predict([r.utterance for r in found], [list(r.faces) or None for r in found])
+    texts, faces = [r.utterance for r in found], [list(r.faces) or None for r in found]
+    said = before([(r.dialogue_id, r.speaker, r.utterance) for r in found], 2)
+    assert sum(map(bool, said)) > len(found) / 2
+    raw = predictor.predict(texts, faces, said)
     np.testing.assert_allclose(raw.probabilities, probabilities, atol=1e-5)
     assert len(set(raw.probabilities.round(6)[:, 0])) > 10
+    silent = predictor.predict(texts, faces).probabilities
+    assert [bool(lines) for lines in said] == (np.abs(silent - raw.probabilities).max(axis=1) > 1e-6).tolist()
 
 
 def test_every_kind_of_face_and_none(predictor, manifest_path):
@@ -84,6 +97,8 @@ def test_every_kind_of_face_and_none(predictor, manifest_path):
 def test_wrong_calls_are_one_line(predictor):
     with pytest.raises(UserError, match="Expected one entry"):
         predictor.predict(["a", "b"], [None])
+    with pytest.raises(UserError, match="Invalid `contexts`. Expected one entry"):
+        predictor.predict(["a", "b"], None, [["b"]])
     with pytest.raises(UserError, match="Expected a list of strings"):
         predictor.predict("a")
     with pytest.raises(UserError, match="Expected uint8 pixels"):
@@ -100,13 +115,23 @@ def test_export_in_a_process_of_its_own_equals_predict(bert_run, predictor, rows
         "labels": list(MELD_EMOTIONS),
         "face_size": 32,
         "max_faces": bert_run.spec.max_faces,
+        "context": 2,
     }
     crops = [face or b"" for face in faces]
+    contexts = [
+        ["Ilka: Oh!", ""],
+        ["", "You did it!"],
+        ["Tavo: No.", "Ilka: Why not?"],
+        ["", ""],
+        ["", "a"],
+        *[["x", "y"]] * 5,
+    ]
     np.savez(
         tmp_path / "in.npz",
         texts=np.array([t.encode() for t in texts]),
         faces=np.frombuffer(b"".join(crops), np.uint8),
         ends=np.cumsum([len(c) for c in crops]),
+        context=np.array([[line.encode() for line in lines] for lines in contexts]),
     )
     (tmp_path / "client.py").write_text(CLIENT)
     subprocess.run(
@@ -117,6 +142,12 @@ def test_export_in_a_process_of_its_own_equals_predict(bert_run, predictor, rows
         np.testing.assert_allclose(got["whole"], expected.probabilities, atol=1e-5)
         np.testing.assert_allclose(got["single"], expected.probabilities, atol=1e-5)
         assert list(got["label"]) == expected.label
+        np.testing.assert_allclose(got["silent"], expected.probabilities, atol=1e-5)
+        full = predictor.predict(texts, [face and [face, face] for face in faces], contexts).probabilities
+        np.testing.assert_allclose(got["said"], full, atol=1e-5)
+        np.testing.assert_allclose(got["said_single"], full, atol=1e-5)
+        differs = np.abs(full - expected.probabilities).max(axis=1) > 1e-6
+        assert differs.tolist() == [any(lines) for lines in contexts]
     assert len(np.unique(expected.probabilities.round(6), axis=0)) == 10
 
 
@@ -169,8 +200,11 @@ def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     inputs, _, _ = next(iter(pipeline.eval_batches(paths, predictor.preprocess, 8)))
     import tensorflow as tf
 
-    texts = [row["utterance"] for row in pipeline.read_rows(paths)][:8]
-    raw = predictor.preprocess(tf.constant(texts), tf.fill([8, 1], ""))
+    rows = list(pipeline.read_rows(paths))
+    said = before([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
+    texts = [row["utterance"] for row in rows][:8]
+    raw = predictor.preprocess(tf.constant(texts), tf.fill([8, 1], ""), context=tf.ragged.constant(said, ragged_rank=1))
+    assert tf.reduce_max(raw["input_type_ids"]) == 1
     for name in ("input_word_ids", "input_mask", "input_type_ids", "word_ids"):
         np.testing.assert_array_equal(inputs[name], raw[name])
 
