@@ -11,7 +11,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
-from emotion_tf.verbs.run import evaluate, export, runs, train
+from emotion_tf.verbs.run import evaluate, export, options, runs, train
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {
@@ -28,6 +28,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "predict": predict,
     "export": export,
     "runs": runs,
+    "options": options,
 }
 HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
 
@@ -43,6 +44,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   export RUN                         one SavedModel for TF Serving
   runs                               the runs in saved_models/
+  options                            every option of the configuration and the names that it takes
 """
 
 

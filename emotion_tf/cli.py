@@ -47,7 +47,7 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
         with contextlib.redirect_stderr(said):
             return tyro.cli(command, args=_booleans(args), prog=prog, config=(tyro.conf.FlagConversionOff,), **extra)
     except SystemExit as end:
-        if end.code in (0, None):
+        if end.code in (0, None) or not said.getvalue():  # no fault of tyro: such as a reader that went away
             raise
         raise UserError(one_line(said.getvalue())) from None
 
@@ -79,7 +79,7 @@ def _booleans(args: Sequence[str]) -> list[str]:
     return made
 
 
-_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop"}
+_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop", "--markdown"}
 
 
 def _switches(kind: Any, prefix: str = "--") -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "labels", "config", "files", "weights", "quiet", "cli", "progress", "run_list"}
+BASE = {"errors", "labels", "config", "files", "weights", "quiet", "cli", "progress", "run_list", "option_list"}
 BELOW_TRAINING = BASE | {"schema", "data", "models", "evaluation"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
@@ -25,7 +25,19 @@ MAY_IMPORT = {
     "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
 }
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
-NO_TENSORFLOW = {"errors", "labels", "config", "files", "weights", "cli", "progress", "run_list", "faces", "evaluation"}
+NO_TENSORFLOW = {
+    "errors",
+    "labels",
+    "config",
+    "files",
+    "weights",
+    "cli",
+    "progress",
+    "run_list",
+    "option_list",
+    "faces",
+    "evaluation",
+}
 
 
 def imports(source: str) -> list[tuple[str, int]]:

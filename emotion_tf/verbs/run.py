@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `export` and `runs`."""
+"""`train`, `evaluate`, `export`, `runs` and `options`."""
 
 from __future__ import annotations
 
@@ -105,3 +105,14 @@ def runs() -> None:
     from emotion_tf.run_list import print_runs
 
     print_runs(cli.RUNS)
+
+
+def options(markdown: bool = False) -> None:
+    """Every option of the configuration with its default, and the names that it takes.
+
+    Args:
+        markdown: as the page docs/options.md.
+    """
+    from emotion_tf import option_list
+
+    print(option_list.markdown(), end="") if markdown else option_list.print_options()

@@ -1,0 +1,89 @@
+"""Every option of the configuration and the names that it takes, read from the configuration itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import docstring_parser
+from rich.console import Console
+from rich.table import Table
+
+from emotion_tf.config import CHOICES, Config, CropConfig
+
+TITLES = {
+    "": "The run",
+    "text": "Text tower",
+    "face": "Face tower",
+    "fusion": "Fusion",
+    "train": "Training",
+    "faces": "Faces in clips (prepare, predict)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option: as it is typed, its default, what it is, and the names that it takes, each with what it is."""
+
+    flag: str
+    default: str
+    about: str
+    names: tuple[tuple[str, str], ...]
+
+
+def sections() -> Iterator[tuple[str, list[Option]]]:
+    """Title and options of each part of the configuration."""
+    config = Config()
+    parts = {"": config, **{f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}, "faces": CropConfig()}
+    for part, title in TITLES.items():
+        yield title, list(_options(part, parts[part]))
+
+
+def _options(part: str, values: Any) -> Iterator[Option]:
+    about = {p.arg_name: p.description or "" for p in docstring_parser.parse_from_object(type(values)).params}
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if not dataclasses.is_dataclass(value):
+            name = f"{part}.{field.name}" if part else field.name
+            flag = "--" + name.replace("_", "-")
+            names = tuple(CHOICES.get(name, {}).items())
+            yield Option(flag, _shown(value), " ".join(about[field.name].split()), names)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def print_options() -> None:
+    """Prints a table of each part: options, and below each the names that it takes."""
+    console = Console(width=None if Console().is_terminal else 160)
+    for title, options in sections():
+        table = Table("option", "default", "what it is", title=title, title_justify="left", expand=True)
+        for option in options:
+            table.add_row(option.flag, option.default, option.about)
+            for name, about in option.names:
+                table.add_row(f"    {name}", "", about)
+        console.print(table)
+
+
+def markdown() -> str:
+    """The same as a page."""
+    lines = [
+        "# Options",
+        "",
+        "Made by `python main.py options --markdown`. The defaults are those of the configuration; a preset "
+        "(`--preset demo`, `minilm`, `base`) changes some.",
+    ]
+    for title, options in sections():
+        lines += ["", f"## {title}", "", "| option | default | what it is |", "|---|---|---|"]
+        for option in options:
+            lines.append(_line(f"`{option.flag}`", f"`{option.default}`" if option.default else "", option.about))
+            lines += [_line(f"&emsp;`{name}`", "", about) for name, about in option.names]
+    return "\n".join(lines) + "\n"
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

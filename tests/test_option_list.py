@@ -1,0 +1,53 @@
+"""`options` and docs/options.md say what the configuration has."""
+
+import dataclasses
+
+from helpers import ROOT
+
+from emotion_tf import option_list
+from emotion_tf.config import CHOICES, Config, CropConfig
+
+
+def found():
+    return {option.flag: option for _, options in option_list.sections() for option in options}
+
+
+def test_every_option_with_its_default_and_what_it_is():
+    options = found()
+    for part in ("text", "face", "fusion", "train"):
+        for field in dataclasses.fields(getattr(Config(), part)):
+            option = options[f"--{part}.{field.name.replace('_', '-')}"]
+            default = getattr(getattr(Config(), part), field.name)
+            assert option.default == (
+                " ".join(map(str, default))
+                if isinstance(default, tuple)
+                else str(default).lower()
+                if isinstance(default, bool)
+                else str(default)
+            )
+            assert len(option.about) > 15
+    assert {f"--faces.{f.name.replace('_', '-')}" for f in dataclasses.fields(CropConfig)} <= set(options)
+    assert options["--towers"].default == "both" and options["--data"].default == "tfrecords/demo"
+
+
+def test_every_choice_belongs_to_an_option_whose_default_it_holds():
+    options = found()
+    assert {flag for flag, option in options.items() if option.names} == {
+        "--" + name.replace("_", "-") for name in CHOICES
+    }
+    for option in options.values():
+        if option.names:
+            assert set(option.default.split()) <= {name for name, _ in option.names}
+            assert all(about for _, about in option.names)
+
+
+def test_the_page_in_the_docs_is_the_present_one():
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert page == option_list.markdown(), "python main.py options --markdown > docs/options.md"
+
+
+def test_the_verb(succeed):
+    printed = succeed("options")
+    for name in ("--text.branches", "--fusion.kind", "lowrank", "Liu 2018", "--faces.policy", "speaking"):
+        assert name in printed
+    assert succeed("options", "--markdown") == option_list.markdown()
