@@ -11,7 +11,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
-from emotion_tf.verbs.run import evaluate, export, options, runs, train
+from emotion_tf.verbs.run import evaluate, export, features, options, runs, train
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {
@@ -27,6 +27,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "features": features,
     "runs": runs,
     "options": options,
 }
@@ -43,6 +44,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   evaluate RUN                       accuracy, F1, confusion matrix, predictions
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   export RUN                         one SavedModel for TF Serving
+  features RUN DATA --out X.npz      the features of a tower or of any layer, with their ids
   runs                               the runs in saved_models/
   options                            every option of the configuration and the names that it takes
 """

@@ -209,6 +209,8 @@ class HubEncoder(keras.layers.Layer):
         UserError: `handle` is not a BERT encoder, or `trainable` is asked of a module without trainable variables.
     """
 
+    OUTPUTS = ("pooled_output", "sequence_output")  # in the order of `layer.output`
+
     def __init__(
         self, handle: str, trainable: bool = True, module: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:

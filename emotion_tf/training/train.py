@@ -297,11 +297,8 @@ def check_context(config: Config, data: Path, kept: int) -> None:
             )
 
 
-def evaluate(
-    run: RunFolder, data: Path, info: dict[str, Any], split: str
-) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
-    """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
-    spec = records.data_spec(info)
+def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
+    """Refuses data that a run cannot read. Raises UserError."""
     for name in ("labels", "tokenizer_sha256", "face_size"):
         if getattr(spec, name) != getattr(run.spec, name):
             raise UserError(
@@ -309,6 +306,13 @@ def evaluate(
                 f"{getattr(run.spec, name)!r}. Prepare it as the run's data was."
             )
     check_context(run.config, data, spec.context)
+
+
+def evaluate(
+    run: RunFolder, data: Path, info: dict[str, Any], split: str
+) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
+    """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
+    check_data(run, data, records.data_spec(info))
     paths = pipeline.split_files(data, info, split)
     model = run.model
     logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))

@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `export`, `runs` and `options`."""
+"""`train`, `evaluate`, `export`, `features`, `runs` and `options`."""
 
 from __future__ import annotations
 
@@ -98,6 +98,43 @@ def export(run: Positional[Path]) -> None:
     from emotion_tf.training.run_folder import RunFolder
 
     print(f"Exported: {export_run(RunFolder(run))}")
+
+
+@needs_tensorflow
+def features(
+    run: Positional[Path],
+    data: Positional[Path],
+    out: Path,
+    tower: str = "fusion",
+    layer: str = "",
+    split: str = "test",
+    overwrite: bool = False,
+) -> None:
+    """Write the features of a tower or of any of its layers, with the ids of their utterances, as .npz.
+
+    Args:
+        run: a folder in saved_models/.
+        data: a folder in tfrecords/.
+        out: the file, NAME.npz.
+        tower: text, face, or fusion (the layers that join them).
+        layer: a layer of the tower, LAYER/INNER inside a network; empty: the tower's output. A wrong one lists all.
+        split: train, dev or test.
+        overwrite: replace the file that is there.
+    """
+    from emotion_tf.data import records, verify
+    from emotion_tf.serving.features import write_features
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import check_data
+
+    if out.suffix != ".npz":
+        raise UserError(f"Invalid `--out`. Expected a name that ends in .npz. Received: {out}.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
+    folder, info = RunFolder(run), records.read_info(data)
+    verify.verify_shards(data, info)
+    check_data(folder, data, records.data_spec(info))
+    shape = write_features(folder, data, info, split, tower, layer, out)
+    print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")
 
 
 def runs() -> None:

@@ -1,0 +1,112 @@
+"""The features of any layer of a run, with the ids of their utterances, for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf import files
+from emotion_tf.data import pipeline
+from emotion_tf.errors import UserError, nearest
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.training.run_folder import RunFolder
+
+BATCH = 64
+TOWERS = {"text": "text_tower", "face": "face_tower", "fusion": ""}
+IDS = ("dialogue_id", "utterance_id", "label")
+
+
+def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
+    """The part of a model that ends at a layer.
+
+    Args:
+        model: a run's model.
+        tower: text, face, or fusion (the layers that join the towers).
+        layer: a layer of it; LAYER/INNER for one inside a network that is a layer itself, or for one of a layer's
+            several outputs (bert/pooled_output). Empty: the tower's output.
+
+    Raises:
+        UserError: no such tower or layer, or a layer of several outputs without the name of one.
+    """
+    if tower not in TOWERS:
+        raise UserError(f"Invalid `--tower`. Expected one of: {', '.join(TOWERS)}. Received: {tower!r}.")
+    part = _layer(model, TOWERS[tower], "tower") if TOWERS[tower] else model
+    if not layer:
+        return part
+    outer, _, inner = layer.partition("/")
+    found = _layer(part, outer, "layer")
+    if inner and isinstance(found, keras.Model):
+        inside = keras.Model(found.input, _layer(found, inner, "layer").output)
+        # where the network is called in this model: its own input is another one
+        return keras.Model(part.input, inside(*found._inbound_nodes[0].input_tensors))
+    if isinstance(found, HubEncoder):
+        outputs = dict(zip(HubEncoder.OUTPUTS, found.output, strict=True))
+        _check(inner, list(outputs), f"output of {outer}")
+        return keras.Model(part.input, outputs[inner])
+    if inner:
+        raise UserError(f"Invalid `--layer`. {outer} has no parts. Expected {outer!r}. Received: {layer!r}.")
+    return keras.Model(part.input, found.output)
+
+
+def _layer(model: keras.Model, name: str, what: str) -> keras.layers.Layer:
+    _check(name, [layer.name for layer in model.layers], what)
+    return model.get_layer(name)
+
+
+def _check(name: str, valid: list[str], what: str) -> None:
+    if name not in valid:
+        raise UserError(f"No {what} {name!r}. Expected one of: {', '.join(valid)}.{nearest(name, valid)}")
+
+
+def write_features(
+    run: RunFolder, data: Path, info: dict[str, Any], split: str, tower: str, layer: str, out: Path
+) -> tuple[int, ...]:
+    """Writes the features of a split as NumPy's .npz; returns their shape.
+
+    The file holds `features` float32 (N, ...) and, of each, `dialogue_id`, `utterance_id` and `label`. A layer that
+    looks at single crops gives one row a crop, numbered by `frame`; utterances without a crop have none. A layer along
+    the tokens or crops is padded with zeros to the longest.
+
+    Raises:
+        UserError: as `layer_model`, or no room.
+    """
+    part = layer_model(run.model, tower, layer)
+    paths = pipeline.split_files(data, info, split)
+    names = {one.name for one in part.layers}
+    single = "fold_frames" in names and "unfold_frames" not in names
+    batches = pipeline.eval_batches(paths, run.preprocessor(run.model), BATCH)
+    found = list(_batches(part, batches, single))
+    longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in found), strict=True)]
+    features = np.concatenate([_padded(values, longest) for values, _, _ in found])
+    rows = list(pipeline.read_rows(paths))
+    chosen = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(found)])
+    columns = {name: np.array([row[name] for row in rows])[chosen] for name in IDS}
+    if single:
+        columns["frame"] = np.concatenate([frame for _, _, frame in found])
+    with files.new_file(out) as temporary, open(temporary, "wb") as file:
+        np.savez(file, features=features, labels=np.array(run.labels), **columns)
+    return features.shape
+
+
+def _batches(
+    part: keras.Model, data: tf.data.Dataset, single: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Features (M, ...) of each batch, the rows (M,) that they are of, and the frames (M,)."""
+    function = tf.function(lambda inputs: part(inputs, training=False), reduce_retracing=True)
+    for inputs, label, _ in data:
+        values = np.asarray(function({name: inputs[name] for name in part.input}), np.float32)
+        if single:
+            index, frame = np.nonzero(inputs["face_mask"].numpy())
+            yield values[: len(index)], index, frame  # without any real crop one of padding went through the network
+        else:
+            yield values, np.arange(len(label)), np.zeros(len(label), int)
+
+
+def _padded(values: np.ndarray, longest: list[int]) -> np.ndarray:
+    missing = [(0, most - size) for most, size in zip(longest, values.shape[1:], strict=True)]
+    return np.pad(values, [(0, 0), *missing])

@@ -1,0 +1,101 @@
+"""Features of towers and layers, with the ids of their utterances."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from emotion_tf.data import pipeline, records
+from emotion_tf.serving import features
+from emotion_tf.training.train import evaluate
+
+
+@pytest.fixture
+def ask(bert_run, dataset, tmp_path, monkeypatch):
+    """Layer -> what the file holds, beside what the split holds."""
+    monkeypatch.setattr(features, "BATCH", 8)  # more than one batch
+
+    def ask(tower, layer="", split="test"):
+        out = tmp_path / "x.npz"
+        info = records.read_info(dataset)
+        shape = features.write_features(bert_run, dataset, info, split, tower, layer, out)
+        with np.load(out, allow_pickle=False) as file:
+            found = dict(file)
+        rows = list(pipeline.read_rows(pipeline.split_files(dataset, info, split)))
+        assert found["features"].shape == shape and found["labels"].tolist() == list(bert_run.labels)
+        return found, rows
+
+    return ask
+
+
+def test_logits_in_the_order_of_the_split(ask, bert_run, dataset):
+    found, rows = ask("fusion", "logits")
+    probabilities, _, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
+    np.testing.assert_allclose(np.asarray(tf.nn.softmax(found["features"])), probabilities, atol=1e-5)
+    for name in features.IDS:
+        assert found[name].tolist() == [row[name] for row in rows]
+    np.testing.assert_array_equal(ask("fusion")[0]["features"], found["features"])
+
+
+def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, bert_run):
+    text, face, logits = ask("text")[0], ask("face")[0], ask("fusion", "logits")[0]
+    x = np.concatenate([text["features"], face["features"]], axis=1)
+    for layer in bert_run.model.layers[[one.name for one in bert_run.model.layers].index("fusion_concat") + 1 :]:
+        x = layer(x)
+    np.testing.assert_allclose(np.asarray(x), logits["features"], atol=1e-5)
+
+
+def test_a_layer_along_the_tokens_is_padded_to_the_longest(ask):
+    found, _ = ask("text", "bert/sequence_output")
+    pooled = ask("text", "bert/pooled_output")[0]["features"]
+    assert found["features"].ndim == 3 and found["features"].shape[0] == len(pooled) and pooled.ndim == 2
+
+
+def test_a_layer_of_single_crops_gives_one_row_a_crop(ask):
+    found, rows = ask("face", "cnn")
+    wanted = [(row["utterance_id"], frame) for row in rows for frame in range(row["faces"])]
+    assert list(zip(found["utterance_id"].tolist(), found["frame"].tolist(), strict=True)) == wanted
+    assert len({row["faces"] for row in rows}) > 1 and len(wanted) != len(rows)
+    sequence, _ = ask("face", "unfold_frames")
+    by_row = [values[: row["faces"]] for values, row in zip(sequence["features"], rows, strict=True)]
+    np.testing.assert_allclose(found["features"], np.concatenate(by_row), atol=1e-6)
+
+
+def test_a_layer_inside_a_network():
+    """As a Keras Application is: a model that is a layer, called on another input than its own."""
+    start = keras.Input((4,))
+    a = keras.layers.Dense(3, name="a")(start)
+    inner = keras.Model(start, keras.layers.ReLU(name="b")(a), name="net")
+    inputs = {"x": keras.Input((4,), name="x")}
+    tower = keras.Model(inputs, inner(keras.layers.Rescaling(2.0, name="twice")(inputs["x"])), name="face_tower")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(tower(inputs)))
+    given = np.ones((5, 4), np.float32)
+    expected = 2 * given @ np.asarray(inner.get_layer("a").kernel)
+    np.testing.assert_allclose(
+        np.asarray(features.layer_model(model, "face", "net/a")({"x": given})), expected, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tower", "txt"], ["`--tower`", "text, face, fusion", "'txt'"]),
+        (["--tower", "text", "--layer", "gruu"], ["No layer 'gruu'", "Did you mean 'gru'?", "bert"]),
+        (["--tower", "text", "--layer", "bert"], ["No output of bert ''", "sequence_output", "pooled_output"]),
+        (["--tower", "text", "--layer", "gru/x"], ["gru has no parts"]),
+        (["--split", "tset"], ["No split 'tset'"]),
+    ],
+)
+def test_wrong_words_are_one_line_and_leave_no_file(fault, bert_run, dataset, tmp_path, words, said):
+    message = fault("features", bert_run.path, dataset, "--out", tmp_path / "x.npz", *words)
+    assert all(part in message for part in said), message
+    assert not list(tmp_path.glob("*.npz*"))
+
+
+def test_the_verb(succeed, fault, bert_run, dataset, tmp_path):
+    out = tmp_path / "x.npz"
+    assert f"of dev: {out}" in succeed(
+        "features", bert_run.path, dataset, "--out", out, "--tower", "text", "--split", "dev"
+    )
+    assert "exists" in fault("features", bert_run.path, dataset, "--out", out)
+    assert "ends in .npz" in fault("features", bert_run.path, dataset, "--out", tmp_path / "x.csv")
