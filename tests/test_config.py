@@ -99,6 +99,13 @@ def test_what_is_no_config_json(content, tmp_path):
         ("text", "max_words", 0, "at least 1", ""),
         ("text", "vocabulary_size", 0, "at least 1", ""),
         ("text", "gru_units", -3, "at least 1", ""),
+        ("text", "cnn_widths", (2, 0), "at least 1", ""),
+        ("text", "context", -1, "at least 0", ""),
+        ("text", "context_tokens", 1, "at least 2", ""),
+        ("text", "layer_decay", 1.5, "from 0 to 1", ""),
+        ("text", "layer_decay", 0.9, "a bert branch that is trained", ""),
+        ("text", "freeze_embeddings", True, "a bert branch that is trained", ""),
+        ("text", "train_embeddings", False, "false with --text.embeddings", ""),
         ("text", "dropout", 1.0, "below 1", ""),
         ("face", "dropout", -0.1, "from 0", ""),
         ("face", "weights", "imagnet", "imagenet, none", "'imagenet'"),
@@ -132,6 +139,20 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
     assert rule in message and hint in message and "Received" in message
     received = value[-1] if isinstance(value, tuple) and value else "none" if name == "cnn_filters" else value
     assert str(received).strip("()") in message.split("Received")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"branches": ("bert",), "embeddings": "glove.txt"}, "Expected only with a branch gru, lstm or cnn"),
+        ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
+        ({"cnn_widths": ()}, "Expected one or more different numbers. Received: []"),
+        ({"cnn_widths": (3, 3)}, "Expected one or more different numbers. Received: [3, 3]"),
+    ],
+)
+def test_text_options_without_an_effect_are_refused(options, said):
+    assert said in fault(lambda: TextConfig(**options))
+    TextConfig(branches=("bert", "cnn"), embeddings="glove.txt", train_embeddings=False, layer_decay=0.9)
 
 
 def test_presets():

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emotion_tf.config import rules
+from emotion_tf.errors import UserError
 
 BRANCHES = {
     "bert": "a TF-Hub BERT",
     "gru": "word embedding and bidirectional GRU (Cho 2014)",
+    "lstm": "word embedding and bidirectional LSTM (Hochreiter and Schmidhuber 1997)",
+    "cnn": "word embedding and convolutions of several widths, maximum over time (Kim 2014)",
 }
 POOLINGS = {
     "mean": "mean over the real tokens",
     "cls": "the first token (Devlin 2019)",
+    "max": "maximum over the real tokens",
+    "attention": "mean by learned weights, which explanations can show (Yang 2016)",
+    "gru": "last states of a bidirectional GRU over the tokens (Cho 2014)",
 }
 
 
@@ -21,13 +27,17 @@ class TextConfig:
     """The text tower: branches side by side, concatenated."""
 
     branches: tuple[str, ...] = ("gru",)
-    """Parts of the tower: bert (a TF-Hub BERT), gru (word embedding and bidirectional GRU, from scratch)."""
+    """Parts of the tower: bert reads word pieces; gru, lstm and cnn read words by an embedding that they share."""
     encoder: str = "minilm"
     """BERT of the bert branch: a tfhub.dev or Kaggle handle, a local SavedModel, or a name of `weights list`."""
     train_encoder: bool = True
     """Fine-tune the encoder; false keeps its weights bit-identical."""
+    freeze_embeddings: bool = False
+    """Keep the encoder's embeddings as they are and train the rest of it."""
+    layer_decay: float = 1.0
+    """Each layer of the encoder learns at this multiple of the rate of the layer above it (Howard 2018, Clark 2020)."""
     pooling: str = "mean"
-    """From the token sequence to one vector: mean (over real tokens) or cls (the first token)."""
+    """From BERT's token sequence to one vector."""
     max_tokens: int = 64
     """Word pieces of an utterance that BERT reads, [CLS] and [SEP] included; the rest is cut."""
     context: int = 0
@@ -37,13 +47,23 @@ class TextConfig:
     context_tokens: int = 64
     """Word pieces (and words, for the branches that read words) of the past, and of the future; the farthest is cut."""
     max_words: int = 48
-    """Words of an utterance that the GRU reads; the rest is cut."""
+    """Words of an utterance that gru, lstm and cnn read; the rest is cut."""
     vocabulary_size: int = 8000
     """Most frequent words of the training split that get an embedding; all others share the unknown word."""
     word_dim: int = 64
-    """Width of a word embedding."""
+    """Width of a word embedding; one that is read from a file has its own."""
+    embeddings: str = ""
+    """File of word embeddings to start from, GloVe's .txt or word2vec's .bin or .txt; empty: they start at random."""
+    train_embeddings: bool = True
+    """Train the word embeddings; false keeps those of the file as they are."""
     gru_units: int = 64
     """Units of the GRU in each direction."""
+    lstm_units: int = 64
+    """Units of the LSTM in each direction."""
+    cnn_filters: int = 64
+    """Filters of each width of the cnn."""
+    cnn_widths: tuple[int, ...] = (2, 3, 4)
+    """Words that the filters of the cnn look at."""
     dropout: float = 0.2
     """Share of the word embedding's and of the branch outputs' units dropped in training."""
     init: str = ""
@@ -53,10 +73,30 @@ class TextConfig:
         """Refuses what makes no sense."""
         rules.several_of("text.branches", self.branches, BRANCHES)
         rules.one_of("text.pooling", self.pooling, POOLINGS)
-        for name in ("max_words", "vocabulary_size", "word_dim", "gru_units"):
+        for name in ("max_words", "vocabulary_size", "word_dim", "gru_units", "lstm_units", "cnn_filters"):
             rules.number(f"text.{name}", getattr(self, name), 1)
         rules.number("text.max_tokens", self.max_tokens, 3)  # [CLS], a word piece, [SEP]
         for name in ("context", "future"):
             rules.number(f"text.{name}", getattr(self, name), 0)
         rules.number("text.context_tokens", self.context_tokens, 2)  # a word piece, [SEP]
         rules.share("text.dropout", self.dropout)
+        rules.share("text.layer_decay", self.layer_decay, closed=True)
+        for width in self.cnn_widths:
+            rules.number("text.cnn_widths", width, 1)
+        if not self.cnn_widths or len(set(self.cnn_widths)) < len(self.cnn_widths):
+            raise UserError(
+                f"Invalid `text.cnn_widths`. Expected one or more different numbers. Received: {list(self.cnn_widths)}."
+            )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuses options that another one leaves without an effect."""
+        reads_words, trains_bert = bool(set(self.branches) - {"bert"}), "bert" in self.branches and self.train_encoder
+        for name, told, rule, holds in (
+            ("layer_decay", self.layer_decay != 1, "with a bert branch that is trained", trains_bert),
+            ("freeze_embeddings", self.freeze_embeddings, "with a bert branch that is trained", trains_bert),
+            ("embeddings", self.embeddings, "with a branch gru, lstm or cnn", reads_words),
+            ("train_embeddings", not self.train_embeddings, "false with --text.embeddings", self.embeddings),
+        ):
+            if told and not holds:
+                raise UserError(f"Invalid `text.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")

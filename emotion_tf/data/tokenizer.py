@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
@@ -116,6 +117,11 @@ class WordVocabulary(tf.Module):
     def __len__(self) -> int:
         """Number of ids, padding and unknown included: the rows of an embedding."""
         return len(self.words) + UNKNOWN_WORD_ID + 1
+
+    def counts(self, utterances: Sequence[str]) -> np.ndarray:
+        """How often each word occurs: int (W,)."""
+        ids = self.ids(tf.constant(utterances)).flat_values.numpy()
+        return np.bincount(ids, minlength=len(self))[UNKNOWN_WORD_ID + 1 :]
 
     def ids(self, utterance: tf.Tensor) -> tf.RaggedTensor:
         """Utterances, string (B,), to word ids, int64 (B, None)."""

@@ -11,7 +11,8 @@ from emotion_tf import schema
 from emotion_tf.config import FaceConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.cnn import build_cnn
-from emotion_tf.models.layers import FoldFrames, HasMore, KerasPreprocess, MaskedMean, OrAbsent, UnfoldFrames
+from emotion_tf.models.layers import FoldFrames, HasMore, KerasPreprocess, OrAbsent, UnfoldFrames
+from emotion_tf.models.pooling import pool
 
 RESNET_SMALLEST = 32
 
@@ -37,7 +38,7 @@ def build_face_tower(config: FaceConfig, face_size: int, drop: float = 0.0) -> k
     outputs = [builders[branch](frames, config, face_size) for branch in config.branches]
     joined = layers.Concatenate(name="face_concat")(outputs) if len(outputs) > 1 else outputs[0]
     sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
-    mean = MaskedMean(name="face_mean")([sequence, inputs["face_mask"]])
+    mean = pool(sequence, inputs["face_mask"], "mean", "face")
     present = HasMore(0, name="has_face")(inputs["face_mask"])
     embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(drop, name="no_face")([mean, present]))
     return keras.Model(inputs, embedding, name="face_tower")

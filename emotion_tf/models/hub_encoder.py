@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -203,20 +204,26 @@ class HubEncoder(keras.layers.Layer):
     Args:
         handle: a local SavedModel folder (see `resolve_encoder`).
         trainable: whether the module's trainable variables are trained.
+        frozen: parts of the module that stay as they are all the same: `embeddings`, `pooler` (see `part_of`).
         module: what `get_config` keeps of a module: interface, variables and the sha256 of its graph. Not for callers.
 
     Raises:
         UserError: `handle` is not a BERT encoder, or `trainable` is asked of a module without trainable variables.
     """
 
-    OUTPUTS = ("pooled_output", "sequence_output")  # in the order of `layer.output`
+    OUTPUTS = OUTPUT_NAMES
 
     def __init__(
-        self, handle: str, trainable: bool = True, module: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        handle: str,
+        trainable: bool = True,
+        frozen: Sequence[str] = (),
+        module: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(trainable=trainable, **kwargs)
-        self.handle = str(handle)
+        self.handle, self.frozen = str(handle), tuple(frozen)
         self._holder: _Holder | None = None
         self._files: dict[str, bytes] = {}
         if module is None:
@@ -233,13 +240,23 @@ class HubEncoder(keras.layers.Layer):
         trained = trainable_ids(holder.module, variables)
         if self.trainable and not trained:
             raise UserError(f"Encoder {handle!r} has no trainable variables. Freeze it: --text.train-encoder false")
+        if "embeddings" in self.frozen and "embeddings" not in map(part_of, variables):
+            raise UserError(
+                f"--text.freeze-embeddings: no variable of the encoder {handle!r} bears the name of an embedding. "
+                f"Received: {', '.join(list(variables)[:3])} ..."
+            )
         prefix = str(Path(handle, "variables", "variables"))
         tf.train.Checkpoint(root=holder.module).read(prefix).assert_existing_objects_matched()
         config: dict[str, Any] = {
             "sha256": hashlib.sha256(self._files[_GRAPH_FILE]).hexdigest(),
             "interface": asdict(interface),
             "variables": [
-                {"name": name, "shape": list(v.shape), "dtype": v.dtype.name, "trainable": id(v) in trained}
+                {
+                    "name": name,
+                    "shape": list(v.shape),
+                    "dtype": v.dtype.name,
+                    "trainable": id(v) in trained and part_of(name) not in self.frozen,
+                }
                 for name, v in variables.items()
             ],
         }
@@ -304,6 +321,18 @@ class HubEncoder(keras.layers.Layer):
             "sequence_output": keras.KerasTensor((batch, length, hidden), "float32"),
         }
 
+    @property
+    def parts(self) -> list[tuple[keras.Variable, str]]:
+        """Each weight that is trained, and the part of BERT that its name puts it in (see `part_of`)."""
+        names = {id(w): e["name"] for w, e in zip(self._adopted, self._module_config["variables"], strict=True)}
+        return [(weight, part_of(names[id(weight)])) for weight in self.trainable_weights]
+
+    @property
+    def positions(self) -> int | None:
+        """Most word pieces that the position embedding knows; None when no variable tells."""
+        shapes = [e["shape"] for e in self._module_config["variables"] if "position" in e["name"].lower()]
+        return min((shape[0] for shape in shapes if len(shape) == 2), default=None)
+
     def reseed(self, seed: int) -> bool:
         """Sets the dropout seed of a module that has one (ours); False for a module whose dropout cannot be steered."""
         found = [
@@ -321,6 +350,7 @@ class HubEncoder(keras.layers.Layer):
             **super().get_config(),
             "handle": self.handle,
             "trainable": self.trainable,
+            "frozen": self.frozen,
             "module": self._module_config,
         }
 
@@ -333,6 +363,18 @@ class HubEncoder(keras.layers.Layer):
         if self._holder is None:
             self._files = read_module_files(inner_path)
             self._adopt(load_graph(self._files), keep_values=True)
+
+
+def part_of(name: str) -> str:
+    """`embeddings`, `0`, `1` ... for the layers from below, `pooler`, or nothing when a variable's name does not tell.
+
+    It knows the names of our own modules (`layer_3.attention...`) and of TF-Hub's BERT (`transformer/layer_3/...`,
+    `word_embeddings/...`, `pooler_transform/...`; `bert/encoder/layer_3/...`).
+    """
+    layer = re.search(r"(?:^|[./])layers?[_./](\d+)(?=[./_]|$)", name)
+    if layer:
+        return layer.group(1)
+    return next((part for part in ("embedding", "pooler") if part in name), "").replace("embedding", "embeddings")
 
 
 def read_module_files(folder: str) -> dict[str, bytes]:

@@ -10,26 +10,6 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
-class MaskedMean(keras.layers.Layer):
-    """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
-
-    def call(self, inputs: list[Any]) -> Any:
-        """Averages `inputs[0]` where `inputs[1]` is not zero."""
-        values, mask = inputs
-        mask = ops.cast(ops.expand_dims(mask, -1), values.dtype)
-        return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
-
-
-@keras.saving.register_keras_serializable("emotion_tf")
-class FirstToken(keras.layers.Layer):
-    """The vector of [CLS]: (B, L, D) -> (B, D) (Devlin 2019, section 3)."""
-
-    def call(self, sequence: Any) -> Any:
-        """Takes the first step."""
-        return sequence[:, 0]
-
-
-@keras.saving.register_keras_serializable("emotion_tf")
 class OrAbsent(keras.layers.Layer):
     """The embedding of a modality, or a learned vector where it is absent: ((B, D), present (B,)) -> (B, D).
 

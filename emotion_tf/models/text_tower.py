@@ -1,4 +1,4 @@
-"""The text tower: branches side by side, concatenated."""
+"""The text tower: branches side by side, concatenated; each reads the utterance, and what was said around it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from keras import layers
 
 from emotion_tf import schema
 from emotion_tf.config import TextConfig
+from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
-from emotion_tf.models.layers import FirstToken, HasMore, MaskedMean, OrAbsent
+from emotion_tf.models.layers import HasMore, OrAbsent
+from emotion_tf.models.pooling import pool
+from emotion_tf.models.word_branches import Read, WordBranches
+
+POOLINGS = {"cls": "first"}  # a name of the configuration that `pool` knows by another
 
 
 def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: float = 0.0) -> keras.Model:
@@ -21,19 +26,26 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: 
         drop: share of utterances that training takes for absent.
 
     Returns:
-        Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W)}, as far as its branches
-        read them, to text_embedding (B, D); a learned vector for an empty utterance.
+        Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W), context_word_ids (B, V)}, as
+        far as its branches read them, to text_embedding (B, D); a learned vector where there is no text at all.
+
+    Raises:
+        UserError: the encoder reads fewer word pieces than the configuration gives it.
     """
     inputs: dict[str, keras.KerasTensor] = {}
-    outputs = []
-    for branch in config.branches:
-        if branch == "bert":
-            inputs |= _inputs(schema.TEXT_INPUTS)
-            outputs.append(_bert(inputs, config, str(encoder)))
-        else:
-            inputs |= _inputs(schema.WORD_INPUTS)
-            outputs.append(_gru(inputs["word_ids"], config, words))
-    joined = layers.Concatenate(name="text_concat")(outputs) if len(outputs) > 1 else outputs[0]
+    reads: list[Read] = []
+    if "bert" in config.branches:
+        inputs |= _inputs(schema.TEXT_INPUTS)
+        reads.append(_bert(inputs, config, str(encoder)))
+    if set(config.branches) - {"bert"}:
+        branches = WordBranches(config, words)
+        inputs |= _inputs(schema.WORD_INPUTS)
+        reads += branches(inputs["word_ids"])
+        if config.context or config.future:
+            inputs |= _inputs(schema.CONTEXT_INPUTS)
+            reads += branches(inputs["context_word_ids"])
+    pooled = [read.pooled for read in reads]
+    joined = layers.Concatenate(name="text_concat")(pooled) if len(pooled) > 1 else pooled[0]
     embedding = layers.Dropout(config.dropout, name="text_embedding")(
         OrAbsent(drop, name="no_text")([joined, _present(inputs)])
     )
@@ -41,25 +53,27 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: 
 
 
 def _present(inputs: dict[str, keras.KerasTensor]) -> keras.KerasTensor:
-    """Whether there is a text at all."""
+    """Whether there is a text at all: an utterance, or what was said around it."""
     if "input_mask" in inputs:
         return HasMore(2, name="has_text")(inputs["input_mask"])  # [CLS] and [SEP] are always there
-    return HasMore(0, name="has_text")(inputs["word_ids"])
+    said = [inputs[name] for name in ("word_ids", "context_word_ids") if name in inputs]
+    return HasMore(0, name="has_text")(layers.Concatenate(name="all_words")(said) if len(said) > 1 else said[0])
 
 
 def _inputs(features: tuple[schema.Feature, ...]) -> dict[str, keras.KerasTensor]:
     return {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in features}
 
 
-def _bert(inputs: dict[str, keras.KerasTensor], config: TextConfig, encoder: str) -> keras.KerasTensor:
-    features = {f.name: inputs[f.name] for f in schema.TEXT_INPUTS}
-    sequence = HubEncoder(encoder, trainable=config.train_encoder, name="bert")(features)["sequence_output"]
-    if config.pooling == "cls":
-        return FirstToken(name="bert_cls")(sequence)
-    return MaskedMean(name="bert_mean")([sequence, inputs["input_mask"]])
-
-
-def _gru(word_ids: keras.KerasTensor, config: TextConfig, words: int) -> keras.KerasTensor:
-    x = layers.Embedding(words, config.word_dim, mask_zero=True, name="word_embedding")(word_ids)
-    x = layers.Dropout(config.dropout, name="word_dropout")(x)
-    return layers.Bidirectional(layers.GRU(config.gru_units), name="gru")(x)
+def _bert(inputs: dict[str, keras.KerasTensor], config: TextConfig, encoder: str) -> Read:
+    # its pooler is never asked, so it is not counted as trained either
+    frozen = ("embeddings", "pooler") if config.freeze_embeddings else ("pooler",)
+    bert = HubEncoder(encoder, trainable=config.train_encoder, frozen=frozen, name="bert")
+    longest = config.max_tokens + config.context_tokens * (bool(config.context) + bool(config.future))
+    if bert.positions is not None and longest > bert.positions:
+        raise UserError(
+            f"The encoder {config.encoder} reads at most {bert.positions} word pieces. Received --text.max-tokens "
+            f"{config.max_tokens} and --text.context-tokens {config.context_tokens}: {longest} together."
+        )
+    sequence = bert({f.name: inputs[f.name] for f in schema.TEXT_INPUTS})["sequence_output"]
+    mask = inputs["input_mask"]
+    return Read(pool(sequence, mask, POOLINGS.get(config.pooling, config.pooling), "bert"), sequence, mask)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from emotion_tf.config import Config
+from emotion_tf.errors import UserError
 from emotion_tf.models.face_tower import build_face_tower
 from emotion_tf.models.fusion import fuse
 from emotion_tf.models.hub_encoder import HubEncoder
@@ -52,3 +53,29 @@ def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.laye
             published = is_encoder or (is_backbone and config.face.weights == "imagenet")
             if layer.weights and trains and (published or init):
                 yield layer
+
+
+def learning_rates(layer: keras.layers.Layer, config: Config) -> Iterator[tuple[keras.Variable, float]]:
+    """The trained variables of a pretrained layer, each with its share of the learning rate.
+
+    With `--text.layer-decay` the layers of an encoder learn the slower the lower they lie: the highest at
+    `--train.pretrained-rate`, each below at `layer_decay` times the rate of the one above it, the embeddings last
+    (Howard 2018, "Universal Language Model Fine-tuning", section 3.2; Clark 2020, "ELECTRA", appendix A).
+
+    Raises:
+        UserError: the names of the encoder's variables do not tell its layers.
+    """
+    decay = config.text.layer_decay
+    if not isinstance(layer, HubEncoder) or decay == 1:
+        yield from ((variable, config.train.pretrained_rate) for variable in layer.trainable_variables)
+        return
+    unknown = [variable.path for variable, part in layer.parts if not part]
+    if unknown:
+        raise UserError(
+            f"--text.layer-decay: the names of the variables of {config.text.encoder} do not tell its layers. Expected "
+            f"names such as layer_0/... or embeddings/... Received: {', '.join(unknown[:3])} ..."
+        )
+    layers = 1 + max((int(part) for _, part in layer.parts if part.isdigit()), default=-1)
+    for variable, part in layer.parts:
+        below = {"embeddings": layers, "pooler": 0}.get(part)
+        yield variable, config.train.pretrained_rate * decay ** (layers - 1 - int(part) if below is None else below)

@@ -13,7 +13,6 @@ import tensorflow as tf
 from emotion_tf import files
 from emotion_tf.data import pipeline
 from emotion_tf.errors import UserError, nearest
-from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
@@ -44,8 +43,8 @@ def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
         inside = keras.Model(found.input, _layer(found, inner, "layer").output)
         # where the network is called in this model: its own input is another one
         return keras.Model(part.input, inside(*found._inbound_nodes[0].input_tensors))
-    if isinstance(found, HubEncoder):
-        outputs = dict(zip(HubEncoder.OUTPUTS, found.output, strict=True))
+    if hasattr(found, "OUTPUTS"):
+        outputs = dict(zip(found.OUTPUTS, found.output, strict=True))
         _check(inner, list(outputs), f"output of {outer}")
         return keras.Model(part.input, outputs[inner])
     if inner:

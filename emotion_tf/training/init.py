@@ -1,4 +1,4 @@
-"""Starting a run's towers from those of other runs: a face tower trained alone, then the joint model."""
+"""What a run starts from: towers of other runs (a face tower trained alone, then the joint model), word embeddings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from emotion_tf.config import Config
-from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
+from emotion_tf.data.embeddings import Embeddings
+from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.run_folder import RunFolder
@@ -33,6 +35,15 @@ def start_towers(
             _check_vocabularies(run, spec, words)
         copied = _copy(run, name, model.get_layer(name))
         say(f"{name} starts from {init}: {copied:,} weights")
+
+
+def start_words(model: keras.Model, embeddings: Embeddings) -> None:
+    """Puts published vectors into the word embedding; words that they do not know keep the random start."""
+    layer = model.get_layer("text_tower").get_layer("word_embedding")
+    table = np.array(layer.embeddings)
+    rows = np.flatnonzero(embeddings.known)
+    table[rows + UNKNOWN_WORD_ID + 1] = embeddings.vectors[rows]
+    layer.embeddings.assign(table)
 
 
 def _copy(run: RunFolder, name: str, tower: keras.Model) -> int:

@@ -71,19 +71,18 @@ class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
 
 def build_optimizer(
     model: keras.Model,
-    pretrained: Iterable[keras.layers.Layer],
+    slower: Iterable[tuple[keras.Variable, float]],
     schedule: WarmupLinear,
     weight_decay: float,
     clip_norm: float,
-    pretrained_rate: float,
 ) -> ScaledAdamW:
-    """AdamW of all trainable variables; the `pretrained` layers learn at `pretrained_rate` times the rate.
+    """AdamW of all trainable variables; those of `slower` learn at their share of the rate.
 
     Biases, norms and other vectors do not decay.
     """
     optimizer = ScaledAdamW(schedule, weight_decay=weight_decay, global_clipnorm=clip_norm)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
-    for layer in pretrained:
-        optimizer.scale_rate(layer.trainable_variables, pretrained_rate)
+    for variable, share in slower:
+        optimizer.scale_rate([variable], share)
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -19,7 +19,9 @@ from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
-from emotion_tf.models import hub_encoder, layers  # noqa: F401  (registers the layers that a model.keras may hold)
+
+# they register the layers that a model.keras may hold
+from emotion_tf.models import fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
 from emotion_tf.schema import DataSpec
 
 

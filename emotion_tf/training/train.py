@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import time
@@ -18,14 +19,15 @@ import tensorflow as tf
 from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records
+from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.models.hub_encoder import load_vocabulary
-from emotion_tf.models.two_tower import build_model, pretrained_layers
+from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers
 from emotion_tf.schema import DataSpec
-from emotion_tf.training.init import start_towers
+from emotion_tf.training.init import start_towers, start_words
 from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
@@ -70,13 +72,31 @@ class Trainer:
         """Makes the run's folder: configuration, labels, vocabularies."""
         keras.utils.set_random_seed(self.config.train.seed)
         pieces = read_vocabulary(Path(self.config.data) / records.VOCABULARY)
-        texts = (row["utterance"] for row in pipeline.read_rows(self.train_paths))
+        texts = [row["utterance"] for row in pipeline.read_rows(self.train_paths)]
+        self._check_texts(texts)
         self.words = WordVocabulary.from_utterances(texts, self.config.text.vocabulary_size)
         check_tokenizer(self.config, self.spec, self.encoder)
         check_context(self.config, data=Path(self.config.data), kept=self.spec.context)
+        vectors = self._embeddings(texts)
         self._build()
+        if vectors is not None:
+            start_words(self.model, vectors)
         start_towers(self.model, self.config, self.spec, self.words, self.say)
         self.run.create(self.config, self.spec, pieces, self.words, command, self._majority(), overwrite)
+
+    def _check_texts(self, texts: list[str]) -> None:
+        if self.config.uses_text and not any(text.strip() for text in texts):
+            raise UserError(f"{self.config.data} has no text to learn from. Expected --towers face with such data.")
+
+    def _embeddings(self, texts: list[str]) -> Embeddings | None:
+        """The published word embeddings to start from; the configuration takes over their width."""
+        text = self.config.text
+        if not (text.embeddings and self.config.uses_text):
+            return None
+        found = read_embeddings(Path(text.embeddings), self.words.words)
+        self.say(f"Word embeddings of {text.embeddings}: {coverage(found.known, self.words.counts(texts))}")
+        self.config = dataclasses.replace(self.config, text=dataclasses.replace(text, word_dim=found.vectors.shape[1]))
+        return found
 
     def resume(self) -> None:
         """Takes up the last finished epoch. Raises UserError when the data changed or nothing is there to resume."""
@@ -152,11 +172,10 @@ class Trainer:
         schedule = WarmupLinear(train.learning_rate, int(train.warmup * steps), steps)
         optimizer = build_optimizer(
             self.model,
-            [] if frozen else self.pretrained,
+            [] if frozen else [pair for layer in self.pretrained for pair in learning_rates(layer, self.config)],
             schedule,
             train.weight_decay,
             train.clip_norm,
-            train.pretrained_rate,
         )
         self.model.compile(optimizer, self.loss, weighted_metrics=["accuracy"], jit_compile=False)
         if train.freeze_epochs and self.pretrained:

@@ -1,5 +1,6 @@
 """TF-Hub encoders inside Keras: adopted variables, freezing, saved models that carry their encoder, remote handles."""
 
+import dataclasses
 import http.server
 import shutil
 import subprocess
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from emotion_tf.config import Config, TextConfig, TrainConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models import hub_encoder
 from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
-from emotion_tf.models.hub_encoder import INPUT_NAMES, HubEncoder, load_vocabulary, resolve_encoder
+from emotion_tf.models.hub_encoder import INPUT_NAMES, HubEncoder, load_vocabulary, part_of, resolve_encoder
+from emotion_tf.models.two_tower import learning_rates
 
 CONFIG = BertConfig(vocab_size=20, hidden=16, layers=2, heads=2, intermediate=32, positions=12, dropout=0.3)
 SPEC = tf.TensorSpec((None, None), tf.int32)
@@ -390,3 +393,58 @@ def test_local_handles(bert, tmp_path, cache):
     found.mkdir(parents=True)
     (found / "saved_model.pb").write_text("")
     assert resolve_encoder("minilm") == str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("layer_3.attention.qkv.kernel", "3"),
+        ("transformer/layer_11/self_attention/query/kernel", "11"),
+        ("bert.encoder.layer_0.output.dense.kernel", "0"),
+        ("encoder/layers/2/bias", "2"),
+        ("embeddings.word", "embeddings"),
+        ("word_embeddings/embeddings", "embeddings"),
+        ("position_embedding/embeddings", "embeddings"),
+        ("embeddings/layer_norm/gamma", "embeddings"),
+        ("pooler_transform/kernel", "pooler"),
+        ("variable_3", ""),
+        ("dense/kernel", ""),
+    ],
+)
+def test_the_part_that_a_variable_belongs_to(name, part):
+    assert part_of(name) == part
+
+
+def test_embeddings_stay_and_the_rest_is_trained(bert):
+    model = compiled(classifier(HubEncoder(bert, frozen=("embeddings", "pooler"), name="encoder")))
+    encoder = model.get_layer("encoder")
+    names = {w.name for w in encoder.trainable_weights}
+    assert names and all(name.startswith("layer_") for name in names)
+    assert all(f"layer_{part}." in weight.name for weight, part in encoder.parts)
+    before = values(encoder)
+    model.train_on_batch(batch(), LABELS)
+    assert changed(before, values(encoder)) == {*names, "dropout_counter"}
+    again = keras.layers.deserialize(keras.layers.serialize(encoder))
+    assert [w.name for w in again.trainable_weights] == [w.name for w in encoder.trainable_weights]
+
+
+def test_embeddings_that_bear_no_name_cannot_be_frozen(foreign):
+    with pytest.raises(UserError, match="no variable of the encoder .* bears the name of an embedding"):
+        HubEncoder(foreign["tuple"], frozen=("embeddings",))
+
+
+def test_longest_input(bert, foreign):
+    assert HubEncoder(bert).positions == CONFIG.positions
+    assert HubEncoder(foreign["tuple"], trainable=False).positions is None
+
+
+def test_lower_layers_learn_slower(bert, foreign):
+    text = TextConfig(branches=("bert",), layer_decay=0.5)
+    config = Config(text=text, train=TrainConfig(pretrained_rate=0.1))
+    rates = {variable.name: rate for variable, rate in learning_rates(HubEncoder(bert, frozen=("pooler",)), config)}
+    by_part = {"layer_1": 0.1, "layer_0": 0.05, "embeddings": 0.025}
+    assert len(rates) > 20 and all(rate == by_part[name.split(".")[0]] for name, rate in rates.items())
+    plain = dataclasses.replace(config, text=dataclasses.replace(text, layer_decay=1.0))
+    assert {rate for _, rate in learning_rates(HubEncoder(bert), plain)} == {0.1}
+    with pytest.raises(UserError, match=r"--text\.layer-decay: the names .* do not tell its layers.*table"):
+        list(learning_rates(HubEncoder(foreign["tuple"]), config))

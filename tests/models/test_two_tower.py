@@ -9,7 +9,8 @@ import pytest
 from emotion_tf.config import Config, FaceConfig, TextConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.face_tower import build_face_tower
-from emotion_tf.models.layers import FirstToken, KerasPreprocess, MaskedMean
+from emotion_tf.models.layers import KerasPreprocess
+from emotion_tf.models.pooling import FirstStep, MaskedMean
 from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.models.two_tower import build_model, pretrained_layers
 from emotion_tf.schema import DataSpec
@@ -100,7 +101,7 @@ def test_masked_mean_and_first_token_by_hand():
     values = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[5.0, 5.0]] * 3], np.float32)
     mask = np.array([[1, 1, 0], [0, 0, 0]])
     np.testing.assert_allclose(MaskedMean()([values, mask]), [[2.0, 3.0], [0.0, 0.0]])
-    np.testing.assert_allclose(FirstToken()(values), [[1.0, 2.0], [5.0, 5.0]])
+    np.testing.assert_allclose(FirstStep()(values), [[1.0, 2.0], [5.0, 5.0]])
 
 
 def test_preprocess_is_that_of_keras():

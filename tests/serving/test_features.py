@@ -82,7 +82,8 @@ def test_a_layer_inside_a_network():
         (["--tower", "txt"], ["`--tower`", "text, face, fusion", "'txt'"]),
         (["--tower", "text", "--layer", "gruu"], ["No layer 'gruu'", "Did you mean 'gru'?", "bert"]),
         (["--tower", "text", "--layer", "bert"], ["No output of bert ''", "sequence_output", "pooled_output"]),
-        (["--tower", "text", "--layer", "gru/x"], ["gru has no parts"]),
+        (["--tower", "text", "--layer", "gru/x"], ["No output of gru 'x'", "pooled, sequence"]),
+        (["--tower", "text", "--layer", "has_text/x"], ["has_text has no parts"]),
         (["--split", "tset"], ["No split 'tset'"]),
     ],
 )

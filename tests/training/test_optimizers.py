@@ -44,7 +44,8 @@ def test_without_scaling_it_is_keras_adamw():
 
 def test_vectors_do_not_decay_and_pretrained_layers_learn_slower():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="old"), keras.layers.Dense(2, name="new")])
-    optimizer = build_optimizer(model, [model.get_layer("old")], WarmupLinear(1e-2, 0, 10), 0.1, 1.0, 0.05)
+    slower = [(variable, 0.05) for variable in model.get_layer("old").trainable_variables]
+    optimizer = build_optimizer(model, slower, WarmupLinear(1e-2, 0, 10), 0.1, 1.0)
     assert [optimizer._use_weight_decay(v) for v in model.trainable_variables] == [True, False, True, False]
     before = [w.copy() for w in model.get_weights()]
     model.compile(optimizer, "mse", run_eagerly=True, jit_compile=False)

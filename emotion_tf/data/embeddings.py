@@ -1,0 +1,152 @@
+"""Published word embeddings: GloVe's text files, word2vec's text and binary files.
+
+Read here and not by gensim, whose `KeyedVectors` loads the whole file (several GB for a vocabulary of some thousand
+words) and whose errors name no line.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotion_tf.errors import UserError
+
+LONGEST_WORD = 1000  # bytes; what has no space for so long is no word2vec file
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a file knows of a vocabulary.
+
+    Attributes:
+        vectors: float32 (W, D), zero for words that the file does not know.
+        known: bool (W,).
+    """
+
+    vectors: np.ndarray
+    known: np.ndarray
+
+
+def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
+    """The vectors of the W `words`; a word that the file has only with capitals takes the first of those.
+
+    Raises:
+        UserError: not readable, or broken; with line or, in a binary file, byte.
+    """
+    wanted: dict[bytes, int] = {word.encode(): i for i, word in enumerate(words)}
+    exact: set[int] = set()
+    found: dict[int, np.ndarray] = {}
+    try:
+        for word, read in _binary(path) if path.suffix == ".bin" else _text(path):
+            i = wanted.get(word)
+            if i is not None and i not in exact:
+                exact.add(i)
+                found[i] = read()
+            elif i is None and (i := wanted.get(_lower(word))) is not None and i not in found:
+                found[i] = read()
+    except OSError as error:
+        raise UserError(
+            f"Cannot read the word embeddings {path}: {error.strerror}. Expected GloVe's .txt, or word2vec's .txt or "
+            ".bin."
+        ) from None
+    if not found:
+        raise UserError(
+            f"{path}: It knows none of the {len(words)} words of the training split. Expected word embeddings of its "
+            "language: GloVe's .txt, or word2vec's .txt or .bin."
+        )
+    vectors = np.zeros((len(words), len(next(iter(found.values())))), np.float32)
+    known = np.zeros(len(words), bool)
+    for i, vector in found.items():
+        vectors[i], known[i] = vector, True
+    return Embeddings(vectors, known)
+
+
+def _lower(word: bytes) -> bytes:
+    return word.decode("utf-8", "replace").lower().encode()
+
+
+class _Numbers:
+    """A vector that is parsed only when its word is wanted."""
+
+    def __init__(self, where: str, values: bytes | list[bytes]) -> None:
+        self.where, self.values = where, values
+
+    def __call__(self) -> np.ndarray:
+        try:
+            vector = (
+                np.frombuffer(self.values, "<f4")
+                if isinstance(self.values, bytes)
+                else np.array(self.values, dtype="S").astype(np.float32)
+            )
+        except ValueError:
+            raise UserError(
+                f"{self.where}: Expected numbers after the word. Received: {self.values[:3]!r} ..."
+            ) from None
+        if not np.isfinite(vector).all():
+            raise UserError(f"{self.where}: Expected finite numbers. Received: {vector[~np.isfinite(vector)][0]}.")
+        return vector
+
+
+def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
+    """Word and numbers of each line: GloVe's, or word2vec's with its line of two numbers before."""
+    with open(path, "rb") as file:
+        first = file.readline().split()
+        header = len(first) == 2 and all(part.isdigit() for part in first)
+        width = int(first[1]) if header else len(first) - 1
+        if width < 1:
+            raise UserError(
+                f"{path}: line 1: Expected a word and its numbers, or word2vec's two counts. Received: {first[:3]!r}."
+            )
+        count, line = 0, int(header)
+        file.seek(0)
+        if header:
+            file.readline()
+        for raw in file:
+            line += 1
+            # from the end: a word of GloVe may itself hold spaces
+            cells = raw.rstrip().rsplit(b" ", width)
+            if len(cells) != width + 1:
+                raise UserError(
+                    f"{path}: line {line}: Expected a word and {width} numbers. Received: {len(cells)} cells."
+                )
+            count += 1
+            yield cells[0], _Numbers(f"{path}: line {line}", cells[1:])
+        if header and count != int(first[0]):
+            raise UserError(
+                f"{path}: line {line}: Expected {int(first[0])} words, as line 1 says. Received: {count}. Copy it anew."
+            )
+
+
+def _binary(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
+    with open(path, "rb") as file:
+        first = file.readline(LONGEST_WORD).split()
+        if len(first) != 2 or not all(part.isdigit() for part in first) or int(first[1]) < 1:
+            raise UserError(f"{path}: byte 0: Expected word2vec's two counts. Received: {first[:3]!r}.")
+        count, size = int(first[0]), 4 * int(first[1])
+        start = file.tell()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for n in range(count):
+                end = data.find(b" ", start, start + LONGEST_WORD)
+                if end < 0 or end + 1 + size > len(data):
+                    raise UserError(
+                        f"{path}: byte {start}: Expected word {n + 1} of {count} and {size // 4} numbers of 4 bytes. "
+                        "Received: something else, or the end of the file. Copy it anew."
+                    )
+                where = f"{path}: byte {start}"
+                yield data[start:end].lstrip(b"\n"), _Numbers(where, data[end + 1 : end + 1 + size])
+                start = end + 1 + size
+
+
+def coverage(known: np.ndarray, counts: np.ndarray) -> str:
+    """`1,234 of 1,500 words known (82.3 %; 95.1 % of the running words)`.
+
+    Args:
+        known: bool (W,).
+        counts: int (W,), how often each occurs in the training split.
+    """
+    share, running = 100 * known.mean(), 100 * counts[known].sum() / max(1, counts.sum())
+    return f"{known.sum():,} of {len(known):,} words known ({share:.1f} %; {running:.1f} % of the running words)"

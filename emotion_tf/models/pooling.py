@@ -1,0 +1,123 @@
+"""From a sequence to one vector: over the word pieces of BERT, and over the crops of an utterance.
+
+Padding has no influence on any of them: a longer padding gives the same vector. A row of padding alone gives a finite
+vector, in whose place the tower puts the one that it has learned for what is absent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+def pool(sequence: keras.KerasTensor, mask: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
+    """Pools over time: (B, T, D), mask (B, T) -> (B, D).
+
+    Args:
+        sequence: steps, some of them padding.
+        mask: not zero at the real ones.
+        kind: mean, max, first, attention (its weights (B, T) are the output of the layer NAME_attention), or gru.
+        name: what the layers' names begin with.
+    """
+    if kind == "first":
+        return FirstStep(name=f"{name}_first")(sequence)
+    if kind == "gru":
+        return Recurrent(sequence.shape[-1] // 2 or 1, name=f"{name}_gru")([sequence, mask])
+    if kind == "attention":
+        weights = AttentionWeights(name=f"{name}_attention")([sequence, mask])
+        return WeightedSum(name=f"{name}_attended")([sequence, weights])
+    layer = MaskedMax(name=f"{name}_max") if kind == "max" else MaskedMean(name=f"{name}_mean")
+    return layer([sequence, mask])
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class MaskedMean(keras.layers.Layer):
+    """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Averages `inputs[0]` where `inputs[1]` is not zero."""
+        values, mask = inputs
+        mask = ops.cast(ops.expand_dims(mask, -1), values.dtype)
+        return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class MaskedMax(keras.layers.Layer):
+    """Maximum over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """The largest of `inputs[0]` where `inputs[1]` is not zero."""
+        values, mask = inputs
+        real = ops.cast(ops.expand_dims(mask, -1), "bool")
+        smallest = ops.min(values, axis=1, keepdims=True)  # no infinity, which a gradient would multiply by zero
+        largest = ops.max(ops.where(real, values, smallest), axis=1)
+        return ops.where(ops.any(real, axis=1), largest, ops.zeros_like(largest))
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class FirstStep(keras.layers.Layer):
+    """The first step, [CLS] of BERT: (B, T, D) -> (B, D) (Devlin 2019, section 3)."""
+
+    def call(self, sequence: Any) -> Any:
+        """Takes the first step."""
+        return sequence[:, 0]
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class AttentionWeights(keras.layers.Layer):
+    """Learned weight of each step: ((B, T, D), mask (B, T)) -> (B, T), which sums to 1, exactly 0 at padding.
+
+    softmax over time of v . tanh(W x + b) (Yang 2016, "Hierarchical Attention Networks", equations 5 and 6).
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes W (D, D), b (D,) and v (D, 1)."""
+        width = input_shape[0][-1]
+        self.hidden = layers.Dense(width, activation="tanh", name="hidden", dtype=self.dtype_policy)
+        self.score = layers.Dense(1, use_bias=False, name="score", dtype=self.dtype_policy)
+        self.hidden.build(input_shape[0])
+        self.score.build((*input_shape[0][:-1], width))
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Weighs the steps of `inputs[0]` where `inputs[1]` is not zero."""
+        sequence, mask = inputs
+        scores = ops.squeeze(self.score(self.hidden(sequence)), -1)
+        mask = ops.cast(mask, scores.dtype)
+        scores = scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
+        exponents = ops.exp(scores) * mask
+        return exponents / ops.maximum(ops.sum(exponents, axis=1, keepdims=True), 1e-7)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class WeightedSum(keras.layers.Layer):
+    """Sum of the steps by their weights: ((B, T, D), (B, T)) -> (B, D)."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Sums `inputs[0]` weighted by `inputs[1]`."""
+        sequence, weights = inputs
+        return ops.sum(sequence * ops.expand_dims(weights, -1), axis=1)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class Recurrent(keras.layers.Layer):
+    """Last states of a bidirectional GRU over the real steps: ((B, T, D), mask (B, T)) -> (B, 2 units) (Cho 2014)."""
+
+    def __init__(self, units: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the two GRUs."""
+        self.both = layers.Bidirectional(layers.GRU(self.units), name="both", dtype=self.dtype_policy)
+        self.both.build(input_shape[0])
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Runs over `inputs[0]`, past steps where `inputs[1]` is zero."""
+        sequence, mask = inputs
+        return self.both(sequence, mask=ops.cast(mask, "bool"))
+
+    def get_config(self) -> dict[str, Any]:
+        """With `units`."""
+        return {**super().get_config(), "units": self.units}

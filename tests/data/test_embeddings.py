@@ -1,0 +1,115 @@
+"""Word embeddings from GloVe's and word2vec's files: exact vectors, and broken files by line or byte."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers import train_run
+
+from emotion_tf.data.embeddings import coverage, read_embeddings
+from emotion_tf.data.tokenizer import WordVocabulary
+from emotion_tf.errors import UserError
+
+WORDS = ["the", "well", "chandler", "naïve", "unknown"]
+VECTORS = {"the": [0.1, -2.5, 3e-7], "Well": [1, 2, 3], "well": [4, 5, 6], "Chandler": [7, 8, 9], "CHANDLER": [0, 0, 1]}
+VECTORS |= {"naïve": [1e10, 0.25, -1], ". . .": [3, 2, 1], "other": [5, 5, 5]}
+
+
+def lines(vectors):
+    return [f"{word} {' '.join(map(str, numbers))}" for word, numbers in vectors.items()]
+
+
+def write(path, kind, vectors=VECTORS, count=None):
+    header = f"{len(vectors) if count is None else count} 3"
+    if kind == "bin":
+        rows = [w.encode() + b" " + np.array(v, "<f4").tobytes() + b"\n" for w, v in vectors.items()]
+        path.write_bytes(header.encode() + b"\n" + b"".join(rows))
+    else:
+        path.write_text("\n".join(([header] if kind == "word2vec" else []) + lines(vectors)) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(params=["glove", "word2vec", "bin"])
+def file(request, tmp_path):
+    return write(tmp_path / ("v.bin" if request.param == "bin" else "v.txt"), request.param)
+
+
+def test_exact_vectors(file):
+    found = read_embeddings(file, WORDS)
+    assert found.known.tolist() == [True, True, True, True, False]
+    expected = np.array([VECTORS[word] for word in ("the", "well", "Chandler", "naïve")], np.float32)
+    np.testing.assert_array_equal(found.vectors[:4], expected)
+    assert found.vectors.dtype == np.float32 and not found.vectors[4].any()
+
+
+def test_a_binary_file_without_line_ends(tmp_path):
+    path = tmp_path / "v.bin"
+    path.write_bytes(b"2 2\nthe " + np.array([1, 2], "<f4").tobytes() + b"well " + np.array([3, 4], "<f4").tobytes())
+    assert read_embeddings(path, WORDS).vectors[:2].tolist() == [[1, 2], [3, 4]]
+
+
+def test_coverage_by_hand():
+    said = coverage(np.array([True, False, True, False]), np.array([90, 6, 4, 0]))
+    assert said == "2 of 4 words known (50.0 %; 94.0 % of the running words)"
+
+
+def test_words_are_counted_as_the_model_sees_them():
+    words = WordVocabulary(["the", "well", "!"])
+    assert words.counts(["The the, well!", "", "who? THE"]).tolist() == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("v.txt", b"the 1 2 3\nwell 1 2\n", ["line 2", "a word and 3 numbers", "3 cells"]),
+        ("v.txt", b"the 1 2 3\nwell 1 x 3\n", ["line 2", "Expected numbers", "b'x'"]),
+        ("v.txt", b"the 1 2 3\n\nwell 1 2 3\n", ["line 2"]),
+        ("v.txt", b"the 1 2 nan\n", ["line 1", "finite", "nan"]),
+        ("v.txt", b"3 2\nthe 1 2\nwell 3 4\n", ["line 3", "Expected 3 words", "Received: 2"]),
+        ("v.txt", b"3 2\nthe 1 2 3 4 5\n", ["line 2"]),
+        ("v.txt", b"", ["line 1"]),
+        ("v.txt", b"zzz 1 2\n", ["none of the 5 words"]),
+        ("v.txt", b"\xff\xfe\n", ["line 1"]),
+        ("v.bin", b"", ["byte 0", "two counts"]),
+        ("v.bin", b"the 1 2 3\n", ["byte 0", "two counts"]),
+        ("v.bin", b"2 2\nthe \0\0\0\0\0\0\0\0well \0\0", ["byte 16", "word 2 of 2"]),
+        ("v.bin", b"2 2\n" + b"x" * 5000, ["byte 4", "word 1 of 2"]),
+        ("v.bin", b"1 1\nthe \0\0\xc0\x7f", ["byte 4", "finite"]),
+    ],
+)
+def test_a_broken_file_names_file_and_place(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_embeddings(path, WORDS)
+    assert all(part in str(caught.value) for part in [str(path), *said]), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match=r"Cannot read the word embeddings .*none\.txt: No such file"):
+        read_embeddings(tmp_path / "none.txt", WORDS)
+
+
+def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config, tmp_path):
+    """In a run of frozen embeddings, so that training leaves them."""
+    path = write(tmp_path / "v.txt", "glove", {"the": [1.5, 2.5], "you": [-1, 0.125], "no_word_here": [9, 9]})
+    text = dataclasses.replace(
+        small_config.text, branches=("gru", "cnn"), embeddings=str(path), train_embeddings=False, cnn_filters=4
+    )
+    train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
+    said = []
+    config = dataclasses.replace(small_config, towers="text", text=text, train=train)
+    trainer = train_run(config, tmp_path / "run", say=said.append)
+    assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in said)
+    path.unlink()
+    run = trainer.run
+    assert run.config.text.word_dim == 2
+    table = np.asarray(run.model.get_layer("text_tower").get_layer("word_embedding").embeddings)
+    words = (run.path / "words.txt").read_text().split("\n")
+    assert table[words.index("the") + 2].tolist() == [1.5, 2.5] and table[words.index("you") + 2].tolist() == [
+        -1,
+        0.125,
+    ]
+    rest = np.delete(table, [words.index("the") + 2, words.index("you") + 2], axis=0)
+    assert rest.any(axis=1).all() and np.abs(rest).max() < 0.1

@@ -1,0 +1,108 @@
+"""The branches that read words: by formula, and padding has no influence."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from emotion_tf.config import CHOICES, TextConfig
+from emotion_tf.models.text_tower import build_text_tower
+from emotion_tf.models.word_branches import BRANCHES, WordBranches
+
+CONFIG = TextConfig(
+    branches=("gru", "lstm", "cnn"), word_dim=4, gru_units=3, lstm_units=2, cnn_filters=5, cnn_widths=(1, 2, 4)
+)
+IDS = np.array([[3, 4, 5, 6], [7, 8, 0, 0], [9, 0, 0, 0], [0, 0, 0, 0]], np.int32)
+WIDTHS = {"gru": 6, "lstm": 4, "cnn": 15}
+
+
+@pytest.fixture(scope="module")
+def branches():
+    """All branches on one input: name -> (pooled, sequence, mask)."""
+    ids = keras.Input((None,), dtype="int32")
+    made = WordBranches(CONFIG, 10)
+    model = keras.Model(ids, {name: list(read) for name, read in zip(CONFIG.branches, made(ids), strict=True)})
+    return lambda given: {name: [np.asarray(x) for x in read] for name, read in model(given).items()}, model, made
+
+
+def test_every_branch_of_the_configuration_is_there():
+    assert {"bert", *BRANCHES} == set(CHOICES["text.branches"])
+
+
+def test_shapes_and_nothing_where_there_is_no_word(branches):
+    for name, (pooled, sequence, mask) in branches[0](IDS).items():
+        assert pooled.shape == (4, WIDTHS[name]) and sequence.shape == (4, 4, WIDTHS[name])
+        assert mask.tolist() == (IDS != 0).tolist() and not sequence[IDS == 0].any()
+        assert not pooled[3].any() and pooled[:3].any(axis=1).all()
+
+
+def test_padding_of_any_length_changes_nothing(branches):
+    whole = branches[0](np.pad(IDS, [(0, 0), (0, 7)]))
+    for name, (pooled, sequence, _) in branches[0](IDS).items():
+        np.testing.assert_allclose(whole[name][0], pooled, atol=1e-6)
+        np.testing.assert_allclose(whole[name][1][:, :4], sequence, atol=1e-6)
+    alone = branches[0](IDS[2:3, :1])  # one word: shorter than the widest filter
+    for name, (pooled, _, _) in branches[0](IDS).items():
+        np.testing.assert_allclose(alone[name][0][0], pooled[2], atol=1e-6)
+
+
+def test_convolutions_by_formula(branches):
+    run, _, made = branches
+    table = np.asarray(made.embedding.embeddings)
+    for row, (pooled, _, _) in zip(IDS[:3], zip(*run(IDS)["cnn"], strict=True), strict=False):
+        words = table[row[row != 0]]
+        expected = []
+        for convolution in made.branches[2].convolutions:
+            kernel, bias = np.asarray(convolution.kernel), np.asarray(convolution.bias)
+            width = len(kernel)
+            padded = np.pad(words, [((width - 1) // 2, width - 1 - (width - 1) // 2), (0, 0)])
+            values = [np.einsum("we,wef->f", padded[i : i + width], kernel) + bias for i in range(len(words))]
+            expected.append(np.maximum(values, 0).max(axis=0))
+        np.testing.assert_allclose(pooled, np.concatenate(expected), atol=1e-5)
+
+
+def test_last_states_are_those_of_the_layer_without_padding(branches):
+    run, _, made = branches
+    table = np.asarray(made.embedding.embeddings)
+    for i, name in enumerate(("gru", "lstm")):
+        *_, layer = [made.branches[i].both]
+        for row, pooled in zip(IDS[:3], run(IDS)[name][0], strict=False):
+            sequence, *states = layer(table[row[row != 0]][None])
+            first = np.concatenate([states[0][0], states[len(states) // 2][0]])
+            np.testing.assert_allclose(pooled, first, atol=1e-6)
+            units = pooled.shape[0] // 2
+            ends = np.concatenate([sequence[0, -1, :units], sequence[0, 0, units:]])
+            np.testing.assert_allclose(pooled, ends, atol=1e-6)
+
+
+def test_context_is_read_by_the_same_branches_and_its_absence_is_nothing():
+    tower = build_text_tower(TextConfig(**{**vars(CONFIG), "context": 2, "dropout": 0.0}), None, 10)
+    without = build_text_tower(TextConfig(**{**vars(CONFIG), "dropout": 0.0}), None, 10)
+    assert [w.shape for w in without.weights[:-1]] == [w.shape for w in tower.weights[:-1]]
+    without.set_weights([*tower.get_weights()[:-1], np.zeros(25)])
+    read = lambda ids, around: np.asarray(tower({"word_ids": ids, "context_word_ids": around}))  # noqa: E731
+    none = np.zeros((4, 1), np.int32)
+    alone = np.asarray(without({"word_ids": IDS}))
+    np.testing.assert_allclose(read(IDS, none)[:3], np.concatenate([alone, np.zeros((4, 25))], axis=1)[:3], atol=1e-6)
+    # only what was said around it: no longer the vector for an absent text
+    vector = tower.get_layer("no_text").absent
+    vector.assign(np.ones(50))
+    assert (read(IDS, none)[3] == 1).all() and not (read(IDS, IDS[:1].repeat(4, 0))[3] == 1).all()
+    np.testing.assert_allclose(read(IDS, IDS)[:3, 25:], alone[:3], atol=1e-6)
+
+
+def test_every_weight_learns_and_a_saved_tower_gives_the_same(branches, tmp_path):
+    run, model, _ = branches
+    with tf.GradientTape() as tape:
+        loss = sum(tf.reduce_sum(pooled**2) for pooled, _, _ in model(IDS).values())
+    gradients = tape.gradient(loss, model.trainable_weights)
+    assert all(np.asarray(tf.convert_to_tensor(g)).any() for g in gradients)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)(IDS)
+    for name, (pooled, _, _) in run(IDS).items():
+        np.testing.assert_array_equal(loaded[name][0], pooled)
+
+
+def test_frozen_word_embeddings():
+    config = TextConfig(branches=("lstm",), word_dim=4, embeddings="x.txt", train_embeddings=False)
+    assert [w.path for w in build_text_tower(config, None, 10).non_trainable_weights] == ["word_embedding/embeddings"]
