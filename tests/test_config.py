@@ -93,7 +93,7 @@ def test_what_is_no_config_json(content, tmp_path):
         ("text", "branches", ("gruu",), "bert, gru", "'gru'"),
         ("text", "branches", (), "one or more", ""),
         ("text", "branches", ("gru", "gru"), "different", ""),
-        ("face", "branches", ("resnet5",), "resnet50, cnn", "'resnet50'"),
+        ("face", "branches", ("resnet5",), "cnn, resnet50", "'resnet50'"),
         ("text", "pooling", "men", "mean, cls", "'mean'"),
         ("text", "max_tokens", 2, "at least 3", ""),
         ("text", "max_words", 0, "at least 1", ""),

@@ -260,7 +260,7 @@ def test_describe_says_what_is_cached(row):
     def cached():
         return {entry["name"]: entry["cached"] for entry in weights.describe()}
 
-    assert cached() == {"minilm": "", "yunet": "", "tiny": ""}
+    assert cached() == {"minilm": "", "fer": "", "yunet": "", "tiny": ""}
     assert cached() | {"tiny": str(weights.fetch("tiny", convert))} == cached()
 
 

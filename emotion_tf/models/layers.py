@@ -89,15 +89,3 @@ class UnfoldFrames(keras.layers.Layer):
         shape = tf.concat([tf.shape(mask), tf.shape(values)[1:]], axis=0)
         sequence = tf.scatter_nd(tf.cast(tf.where(_frames_to_run(mask)), tf.int32), values, shape)
         return tf.ensure_shape(sequence, (None, None, values.shape[-1]))
-
-
-@keras.saving.register_keras_serializable("emotion_tf")
-class KerasPreprocess(keras.layers.Layer):
-    """`preprocess_input` of a Keras Application in its "caffe" form: RGB 0-255 -> BGR minus the channel means.
-
-    As `keras.applications.resnet.preprocess_input` does it (He 2016 and the weights that Keras publishes).
-    """
-
-    def call(self, faces: Any) -> Any:
-        """Pixels (N, H, W, 3) of any dtype to float (N, H, W, 3)."""
-        return keras.applications.resnet.preprocess_input(ops.cast(faces, self.compute_dtype))

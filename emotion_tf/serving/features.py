@@ -43,7 +43,7 @@ def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
         inside = keras.Model(found.input, _layer(found, inner, "layer").output)
         # where the network is called in this model: its own input is another one
         return keras.Model(part.input, inside(*found._inbound_nodes[0].input_tensors))
-    if hasattr(found, "OUTPUTS"):
+    if getattr(found, "OUTPUTS", ()):
         outputs = dict(zip(found.OUTPUTS, found.output, strict=True))
         _check(inner, list(outputs), f"output of {outer}")
         return keras.Model(part.input, outputs[inner])

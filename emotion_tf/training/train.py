@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_v
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.models.hub_encoder import load_vocabulary
-from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers
+from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers, set_trained
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.init import start_towers, start_words
 from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
@@ -54,14 +54,21 @@ class Trainer:
         info: the data set's `dataset_info.json`, its shards verified.
         encoder: path of the TF-Hub SavedModel of the bert branch.
         say: where progress lines go.
+        face_files: paths of the networks of the face branches fer and encoder.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, info: dict[str, Any], encoder: str | None, say: Say = print
+        self,
+        config: Config,
+        run: RunFolder,
+        info: dict[str, Any],
+        encoder: str | None,
+        say: Say = print,
+        face_files: Mapping[str, str] | None = None,
     ) -> None:
         self.config, self.run, self.info, self.say = config, run, info, say
         self.spec = records.data_spec(info)
-        self.encoder = encoder
+        self.encoder, self.face_files = encoder, face_files
         data = Path(config.data)
         self.train_paths = pipeline.split_files(data, info, "train")
         self.dev_paths = pipeline.split_files(data, info, "dev")
@@ -117,7 +124,7 @@ class Trainer:
     def _build(self) -> None:
         if self.config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.model = build_model(self.config, self.spec, len(self.words), self.encoder)
+        self.model = build_model(self.config, self.spec, len(self.words), self.encoder, self.face_files)
         self.pretrained = list(pretrained_layers(self.model, self.config))
         if self.config.uses_bert:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
@@ -162,7 +169,7 @@ class Trainer:
         train = self.config.train
         frozen = epoch < train.freeze_epochs and bool(self.pretrained)
         for layer in self.pretrained:
-            layer.trainable = not frozen
+            set_trained(layer, not frozen, self.config)
         epochs = (
             min(train.freeze_epochs, train.epochs)
             if frozen
@@ -259,7 +266,7 @@ class Trainer:
     def _finish(self) -> None:
         load_state(self.run.checkpoints / "best.npz", self.model, None)
         for layer in self.pretrained:
-            layer.trainable = True
+            set_trained(layer, True, self.config)
         # a compiled model would be saved with its optimizer: three times the size
         self.model.optimizer, self.model.compiled = None, False
         with files.new_file(self.run.model_path) as temporary:

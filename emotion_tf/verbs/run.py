@@ -13,7 +13,7 @@ from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import encoder
+from emotion_tf.verbs.pretrained import encoder, face_files
 
 
 @needs_tensorflow
@@ -42,6 +42,7 @@ def train(arguments: cli.TrainArguments, command: str) -> None:
         info,
         encoder(config.text.encoder) if config.uses_bert else None,
         lambda line: print(line, flush=True),
+        face_files(config),
     )
     print(f"Run: {run.path}", flush=True)
     trainer.resume() if arguments.resume else trainer.start(command, arguments.overwrite)

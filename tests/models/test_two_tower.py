@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from emotion_tf.config import Config, FaceConfig, TextConfig
-from emotion_tf.errors import UserError
 from emotion_tf.models.face_tower import build_face_tower
-from emotion_tf.models.layers import KerasPreprocess
 from emotion_tf.models.pooling import FirstStep, MaskedMean
 from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.models.two_tower import build_model, pretrained_layers
@@ -102,30 +100,3 @@ def test_masked_mean_and_first_token_by_hand():
     mask = np.array([[1, 1, 0], [0, 0, 0]])
     np.testing.assert_allclose(MaskedMean()([values, mask]), [[2.0, 3.0], [0.0, 0.0]])
     np.testing.assert_allclose(FirstStep()(values), [[1.0, 2.0], [5.0, 5.0]])
-
-
-def test_preprocess_is_that_of_keras():
-    picture = faces(1, 1, 32)[0]
-    expected = keras.applications.resnet50.preprocess_input(picture.astype(np.float32).copy())
-    np.testing.assert_allclose(KerasPreprocess()(picture), expected, rtol=1e-6)
-
-
-def test_resnet50_beside_cnn_and_frozen():
-    config = FaceConfig(branches=("resnet50", "cnn"), weights="none", cnn_filters=(4,), train_backbone=False)
-    tower = build_face_tower(config, 32)
-    assert tower.get_layer("resnet50").trainable_weights == []
-    embedding = tower(({"faces": faces(2, 1, 32), "face_mask": np.array([[True], [False]])}), training=False)
-    assert embedding.shape == (2, 2048 + 16)
-    assert np.asarray(embedding)[0].any()
-
-
-def test_resnet50_refuses_small_crops_and_names_the_ways_out_without_a_network(monkeypatch):
-    with pytest.raises(UserError, match="16 px are too small for resnet50"):
-        build_face_tower(FaceConfig(branches=("resnet50",), weights="none"), 16)
-
-    def no_network(**_):
-        raise Exception("URL fetch failure on https://example.invalid: None -- Connection refused")
-
-    monkeypatch.setattr(keras.applications, "ResNet50", no_network)
-    with pytest.raises(UserError, match=r"ImageNet weights.*--face\.weights none"):
-        build_face_tower(FaceConfig(branches=("resnet50",)), 32)

