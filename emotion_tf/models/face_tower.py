@@ -13,12 +13,17 @@ from emotion_tf import schema
 from emotion_tf.config import FaceConfig
 from emotion_tf.models.backbones import build_network
 from emotion_tf.models.cnn import build_cnn
-from emotion_tf.models.layers import FoldFrames, HasMore, OrAbsent, UnfoldFrames
+from emotion_tf.models.layers import FoldFrames, HasMore, Keep, OrAbsent, UnfoldFrames
 from emotion_tf.models.pooling import pool
+from emotion_tf.models.tower import tower
 
 
 def build_face_tower(
-    config: FaceConfig, face_size: int, drop: float = 0.0, files: Mapping[str, str] | None = None
+    config: FaceConfig,
+    face_size: int,
+    drop: float = 0.0,
+    files: Mapping[str, str] | None = None,
+    sequences: bool = False,
 ) -> keras.Model:
     """Face crops -> face_embedding.
 
@@ -27,6 +32,7 @@ def build_face_tower(
         face_size: side of the crops in pixels.
         drop: share of faces that training takes for absent.
         files: paths of the networks of the branches fer and encoder.
+        sequences: give the sequence of the crops too, as `tower_outputs` reads it.
 
     Returns:
         Model from {faces uint8 (B, T, H, W, 3), face_mask bool (B, T)} to face_embedding (B, D); a learned vector
@@ -46,6 +52,6 @@ def build_face_tower(
     joined = layers.Concatenate(name="face_concat")(outputs) if len(outputs) > 1 else outputs[0]
     sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
     pooled = pool(sequence, inputs["face_mask"], config.frames, "face")
-    present = HasMore(0, name="has_face")(inputs["face_mask"])
-    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(drop, name="no_face")([pooled, present]))
-    return keras.Model(inputs, embedding, name="face_tower")
+    present = Keep(drop, name="keep_face")(HasMore(0, name="has_face")(inputs["face_mask"]))
+    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(name="no_face")([pooled, present]))
+    return tower(inputs, embedding, present, [(sequence, inputs["face_mask"])], sequences, "face_tower")

@@ -8,17 +8,22 @@ import keras
 from keras import layers, ops
 
 from emotion_tf.config import FusionConfig
+from emotion_tf.models.cross_attention import cross_attention
+from emotion_tf.models.tower import TowerOutputs
 
 
-def fuse(embeddings: list[keras.KerasTensor], config: FusionConfig, labels: int) -> keras.KerasTensor:
+def fuse(towers: list[TowerOutputs], config: FusionConfig, labels: int) -> keras.KerasTensor:
     """Joins the towers as `config.kind` says, then (dropout, dense) ... -> dropout -> logits (B, labels), float32.
 
     A single tower goes to the dense layers as it is.
     """
-    if len(embeddings) > 1 and config.kind == "weighted":
+    embeddings = [tower.embedding for tower in towers]
+    if len(towers) == 1:
+        return _head(embeddings[0], config, labels, "")
+    if config.kind == "weighted":
         each = [_head(x, config, labels, f"_{i}") for i, x in enumerate(embeddings)]
         return WeightedMean(name="logits", dtype="float32")(each)
-    joined = JOINS[config.kind](embeddings, config) if len(embeddings) > 1 else embeddings[0]
+    joined = cross_attention(towers, config) if config.kind == CROSS else JOINS[config.kind](embeddings, config)
     return _head(joined, config, labels, "")
 
 
@@ -58,6 +63,7 @@ def _lowrank(embeddings: list[keras.KerasTensor], config: FusionConfig) -> keras
     return RankSum(name="fusion_lowrank")(ranks)
 
 
+CROSS = "cross_attention"
 JOINS = {"concat": _concat, "sum": _sum, "gated": _gated, "lowrank": _lowrank}
 
 

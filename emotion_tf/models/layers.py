@@ -10,11 +10,10 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
-class OrAbsent(keras.layers.Layer):
-    """The embedding of a modality, or a learned vector where it is absent: ((B, D), present (B,)) -> (B, D).
+class Keep(keras.layers.Layer):
+    """Whether a modality is there: bool (B,) -> bool (B,); in training a share `rate` is taken for absent.
 
-    The vector starts at zero and learns from the utterances that lack the modality, and from a share `rate` of the
-    others, which training takes for such (modality dropout: Neverova 2016, "ModDrop").
+    Modality dropout: Neverova 2016, "ModDrop", section 4.2.
     """
 
     def __init__(self, rate: float = 0.0, **options: Any) -> None:
@@ -22,22 +21,45 @@ class OrAbsent(keras.layers.Layer):
         self.rate = rate
         self.seed_generator = keras.random.SeedGenerator() if rate else None
 
-    def build(self, input_shape: Any) -> None:
-        """Makes the vector (D,)."""
-        self.absent = self.add_weight(shape=(input_shape[0][-1],), initializer="zeros", name="absent")
-
-    def call(self, inputs: list[Any], training: bool = False) -> Any:
-        """Takes `inputs[0]` where `inputs[1]` is not zero."""
-        embedding, present = inputs
-        present = ops.expand_dims(ops.cast(present, "bool"), -1)
-        if training and self.rate:
-            kept = keras.random.uniform(ops.shape(present), seed=self.seed_generator) >= self.rate
-            present = ops.logical_and(present, kept)
-        return ops.where(present, embedding, ops.cast(self.absent, embedding.dtype))
+    def call(self, present: Any, training: bool = False) -> Any:
+        """Drops in training alone."""
+        if not (training and self.rate):
+            return present
+        kept = keras.random.uniform(ops.shape(present), seed=self.seed_generator) >= self.rate
+        return ops.logical_and(present, kept)
 
     def get_config(self) -> dict[str, Any]:
         """With `rate`."""
         return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class OrAbsent(keras.layers.Layer):
+    """The embedding of a modality, or a learned vector where it is absent: ((B, D), present (B,)) -> (B, D).
+
+    The vector starts at zero and learns from the utterances that lack the modality, and from those that training takes
+    for such.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the vector (D,)."""
+        self.absent = self.add_weight(shape=(input_shape[0][-1],), initializer="zeros", name="absent")
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Takes `inputs[0]` where `inputs[1]` is not zero."""
+        embedding, present = inputs
+        present = ops.expand_dims(ops.cast(present, "bool"), -1)
+        return ops.where(present, embedding, ops.cast(self.absent, embedding.dtype))
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class MaskWhere(keras.layers.Layer):
+    """A mask (B, T) where the row is present (B,), nothing elsewhere: bool (B, T)."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Joins `inputs[0]` and `inputs[1]`."""
+        mask, present = inputs
+        return ops.logical_and(ops.cast(mask, "bool"), ops.expand_dims(ops.cast(present, "bool"), -1))
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

@@ -9,14 +9,17 @@ from emotion_tf import schema
 from emotion_tf.config import TextConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
-from emotion_tf.models.layers import HasMore, OrAbsent
+from emotion_tf.models.layers import HasMore, Keep, OrAbsent
 from emotion_tf.models.pooling import pool
+from emotion_tf.models.tower import tower
 from emotion_tf.models.word_branches import Read, WordBranches
 
 POOLINGS = {"cls": "first"}  # a name of the configuration that `pool` knows by another
 
 
-def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: float = 0.0) -> keras.Model:
+def build_text_tower(
+    config: TextConfig, encoder: str | None, words: int, drop: float = 0.0, sequences: bool = False
+) -> keras.Model:
     """Utterance -> text_embedding.
 
     Args:
@@ -24,6 +27,7 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: 
         encoder: path of the TF-Hub SavedModel for the bert branch.
         words: rows of the word embedding (padding and unknown included).
         drop: share of utterances that training takes for absent.
+        sequences: give the branches' sequences too, as `tower_outputs` reads them.
 
     Returns:
         Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W), context_word_ids (B, V)}, as
@@ -46,10 +50,9 @@ def build_text_tower(config: TextConfig, encoder: str | None, words: int, drop: 
             reads += branches(inputs["context_word_ids"])
     pooled = [read.pooled for read in reads]
     joined = layers.Concatenate(name="text_concat")(pooled) if len(pooled) > 1 else pooled[0]
-    embedding = layers.Dropout(config.dropout, name="text_embedding")(
-        OrAbsent(drop, name="no_text")([joined, _present(inputs)])
-    )
-    return keras.Model(inputs, embedding, name="text_tower")
+    present = Keep(drop, name="keep_text")(_present(inputs))
+    embedding = layers.Dropout(config.dropout, name="text_embedding")(OrAbsent(name="no_text")([joined, present]))
+    return tower(inputs, embedding, present, [(read.sequence, read.mask) for read in reads], sequences, "text_tower")
 
 
 def _present(inputs: dict[str, keras.KerasTensor]) -> keras.KerasTensor:

@@ -10,9 +10,10 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.models.backbones import train_network
 from emotion_tf.models.face_tower import build_face_tower
-from emotion_tf.models.fusion import fuse
+from emotion_tf.models.fusion import CROSS, fuse
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.text_tower import build_text_tower
+from emotion_tf.models.tower import tower_outputs
 from emotion_tf.schema import DataSpec
 
 
@@ -36,16 +37,17 @@ def build_model(
         Functional model from a dict of `schema`'s inputs to logits (B, C). Its towers are the layers `text_tower`
         and `face_tower`.
     """
-    towers = []
+    towers, drop = [], config.fusion.modality_dropout
+    sequences = config.towers == "both" and config.fusion.kind == CROSS
     if config.uses_text:
-        towers.append(build_text_tower(config.text, encoder, words, config.fusion.modality_dropout))
+        towers.append(build_text_tower(config.text, encoder, words, drop, sequences))
     if config.uses_face:
-        towers.append(build_face_tower(config.face, spec.face_size, config.fusion.modality_dropout, face_files))
+        towers.append(build_face_tower(config.face, spec.face_size, drop, face_files, sequences))
     inputs = {
         name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
     }
-    embeddings = [tower({name: inputs[name] for name in tower.input}) for tower in towers]
-    return keras.Model(inputs, fuse(embeddings, config.fusion, len(spec.labels)), name="two_tower")
+    outputs = [tower_outputs(tower, inputs) for tower in towers]
+    return keras.Model(inputs, fuse(outputs, config.fusion, len(spec.labels)), name="two_tower")
 
 
 def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:

@@ -21,7 +21,7 @@ from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_v
 from emotion_tf.errors import UserError
 
 # they register the layers that a model.keras may hold
-from emotion_tf.models import backbones, fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
+from emotion_tf.models import backbones, cross_attention, fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
 from emotion_tf.schema import DataSpec
 
 
