@@ -57,7 +57,7 @@ for words in [[], ["--help"], *([v] for v in main.VERBS if v != "runs"), *verbs]
 print("tensorflow" in sys.modules, "keras" in sys.modules, len(verbs))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False 6\n")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False 7\n")
 
 
 def test_nothing_said_is_help():
@@ -72,7 +72,7 @@ def test_nothing_said_is_help():
         (["trian"], "Unknown verb 'trian'. Expected one of: prepare, audit, weights, .* Did you mean 'train'\\?"),
         (
             ["train", "--text.branches", "brt"],
-            "Invalid `text.branches`. Expected one of: bert, gru. Received: 'brt'. Did you mean 'bert'\\?",
+            "Invalid `text.branches`. Expected one of: bert, gru, lstm, cnn. Received: 'brt'. Did you mean 'bert'\\?",
         ),
     ],
 )

@@ -42,7 +42,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "face.encoder_range": face.RANGES,
     "face.frames": face.FRAMES,
     "fusion.kind": fusion.KINDS,
-    "train.class_weights": train.CLASS_WEIGHTS,
+    **{f"train.{name}": table for name, table in train.NAMES.items()},
     "faces.detector": crops.DETECTORS,
     "faces.policy": crops.POLICIES,
 }

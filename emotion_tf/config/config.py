@@ -39,6 +39,11 @@ class Config:
                 "Invalid `fusion.modality_dropout`. Expected 0 with one tower: without its only modality an utterance "
                 f"teaches nothing. Received: {self.fusion.modality_dropout}."
             )
+        if self.train.auxiliary_weight and self.towers != "both":
+            raise UserError(
+                "Invalid `train.auxiliary_weight`. Expected 0 with one tower: the loss on its logits is a loss on that "
+                f"tower already. Received: {self.train.auxiliary_weight}."
+            )
 
     @property
     def uses_text(self) -> bool:

@@ -38,3 +38,12 @@ def share(name: str, value: float, closed: bool = False) -> None:
         raise UserError(
             f"Invalid `{name}`. Expected a number from 0 to {'1' if closed else 'below 1'}. Received: {value}."
         )
+
+
+def acts(name: str, value: float, choice: str, chosen: str, names: Collection[str]) -> None:
+    """Refuses a value that does nothing beside what `choice` chose: it acts only with the `names`."""
+    if chosen not in names:
+        raise UserError(
+            f"Invalid `{name}`. It acts only with {choice} {' or '.join(names)}. Received: {value} with {chosen}. "
+            f"Leave it out, or choose --{choice} {next(iter(names))}."
+        )

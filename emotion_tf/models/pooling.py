@@ -111,7 +111,8 @@ class Recurrent(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the two GRUs."""
-        self.both = layers.Bidirectional(layers.GRU(self.units), name="both", dtype=self.dtype_policy)
+        one = layers.GRU(self.units, dtype=self.dtype_policy)
+        self.both = layers.Bidirectional(one, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 
     def call(self, inputs: list[Any]) -> Any:

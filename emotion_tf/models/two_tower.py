@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import keras
+from keras import layers
 
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
@@ -46,7 +47,12 @@ def build_model(
     inputs = {
         name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
     }
-    outputs = [tower_outputs(tower, inputs) for tower in towers]
+    outputs = []
+    for tower in towers:
+        found = tower_outputs(tower, inputs)
+        # by this name training finds what a loss on the tower alone needs
+        named = layers.Identity(name=tower.name.replace("_tower", "_out"))(found.embedding)
+        outputs.append(found._replace(embedding=named))
     return keras.Model(inputs, fuse(outputs, config.fusion, len(spec.labels)), name="two_tower")
 
 
@@ -96,7 +102,7 @@ def learning_rates(layer: keras.layers.Layer, config: Config) -> Iterator[tuple[
             f"--text.layer-decay: the names of the variables of {config.text.encoder} do not tell its layers. Expected "
             f"names such as layer_0/... or embeddings/... Received: {', '.join(unknown[:3])} ..."
         )
-    layers = 1 + max((int(part) for _, part in layer.parts if part.isdigit()), default=-1)
+    count = 1 + max((int(part) for _, part in layer.parts if part.isdigit()), default=-1)
     for variable, part in layer.parts:
-        below = {"embeddings": layers, "pooler": 0}.get(part)
-        yield variable, config.train.pretrained_rate * decay ** (layers - 1 - int(part) if below is None else below)
+        below = {"embeddings": count, "pooler": 0}.get(part)
+        yield variable, config.train.pretrained_rate * decay ** (count - 1 - int(part) if below is None else below)

@@ -72,7 +72,7 @@ class RecurrentBranch(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes both directions."""
-        inner = CELLS[self.cell](self.units, return_sequences=True, return_state=True)
+        inner = CELLS[self.cell](self.units, return_sequences=True, return_state=True, dtype=self.dtype_policy)
         self.both = layers.Bidirectional(inner, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 

@@ -1,4 +1,4 @@
-"""AdamW with a rate per variable, and its schedule."""
+"""Optimizers with a rate per variable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from emotion_tf.config import TrainConfig
+from emotion_tf.training.schedules import WarmupSchedule
 
 
 class ScaledRateMixin:
@@ -45,44 +47,43 @@ class ScaledAdamW(ScaledRateMixin, keras.optimizers.AdamW):
     """AdamW (Loshchilov and Hutter 2019) with `scale_rate`."""
 
 
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` in `warmup` steps, then linearly to 0 at `steps` (Devlin 2019, appendix A.2).
+class ScaledAdam(ScaledRateMixin, keras.optimizers.Adam):
+    """Adam (Kingma and Ba 2015) with `scale_rate`."""
 
-    Args:
-        peak: highest rate.
-        warmup: steps of the rise.
-        steps: all steps.
-    """
 
-    def __init__(self, peak: float, warmup: int, steps: int) -> None:
-        self.peak, self.warmup, self.steps = peak, warmup, steps
+class ScaledRMSprop(ScaledRateMixin, keras.optimizers.RMSprop):
+    """RMSprop (Tieleman and Hinton 2012) with `scale_rate`."""
 
-    def __call__(self, step: Any) -> Any:
-        """The rate of a step (0 is the first, which already moves)."""
-        step = tf.cast(step, tf.float32) + 1.0
-        rise = step / max(1, self.warmup)
-        fall = (self.steps + 1 - step) / max(1, self.steps + 1 - self.warmup)
-        return self.peak * tf.clip_by_value(tf.minimum(rise, fall), 0.0, 1.0)
 
-    def get_config(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
-        return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
+class ScaledSGD(ScaledRateMixin, keras.optimizers.SGD):
+    """Gradient descent with momentum (Polyak 1964) and `scale_rate`; its decay is decoupled."""
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "adamw": lambda train, **options: ScaledAdamW(weight_decay=train.weight_decay, **options),
+    "adam": lambda train, **options: ScaledAdam(**options),
+    "rmsprop": lambda train, **options: ScaledRMSprop(**options),
+    "sgd": lambda train, **options: ScaledSGD(momentum=train.momentum, weight_decay=train.weight_decay, **options),
+}
 
 
 def build_optimizer(
-    model: keras.Model,
-    slower: Iterable[tuple[keras.Variable, float]],
-    schedule: WarmupLinear,
-    weight_decay: float,
-    clip_norm: float,
-) -> ScaledAdamW:
-    """AdamW of all trainable variables; those of `slower` learn at their share of the rate.
+    train: TrainConfig, variables: list[Any], slower: Iterable[tuple[Any, float]], schedule: WarmupSchedule
+) -> Any:
+    """The optimizer that the configuration names, built for these variables.
 
-    Biases, norms and other vectors do not decay.
+    Its decay, where it has one, is decoupled: each step takes rate * weight_decay of a variable away, at the rate of
+    that variable. Biases, norms and other vectors do not decay.
+
+    Args:
+        train: how the model is fitted.
+        variables: all that it trains.
+        slower: those that learn at a share of the rate, each with its share.
+        schedule: the rate of each update.
     """
-    optimizer = ScaledAdamW(schedule, weight_decay=weight_decay, global_clipnorm=clip_norm)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule, global_clipnorm=train.clip_norm)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
     for variable, share in slower:
         optimizer.scale_rate([variable], share)
-    optimizer.build(model.trainable_variables)
+    optimizer.build(variables)
     return optimizer

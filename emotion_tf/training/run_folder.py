@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,25 +134,25 @@ class RunFolder:
         return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
 
 
-def save_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:
+def save_state(path: Path, variables: Sequence[Any], optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:
     """Keeps every variable (weights, seeds, a hub module's dropout counter, the optimizer's) and a few facts."""
-    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(model.variables)}
+    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(variables)}
     if optimizer is not None:
         arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
     with files.new_file(path) as temporary:
         np.savez(temporary, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
 
 
-def load_state(path: Path, model: keras.Model, optimizer: keras.Optimizer | None) -> None:
+def load_state(path: Path, variables: Sequence[Any], optimizer: keras.Optimizer | None) -> None:
     """Puts back what `save_state` kept. Raises UserError when it is of another model."""
     with np.load(path, allow_pickle=False) as state:
-        for kind, variables in (("model", model.variables), ("optimizer", optimizer.variables if optimizer else [])):
-            for i, variable in enumerate(variables):
+        for kind, found in (("model", variables), ("optimizer", optimizer.variables if optimizer else [])):
+            for i, variable in enumerate(found):
                 value = state.get(f"{kind}/{i}")
                 if value is None or value.shape != tuple(variable.shape):
                     raise UserError(
                         f"{path}: The checkpoint is of another model ({kind} variable {i}, "
-                        f"{variable.path}). Train anew with --overwrite."
+                        f"{variable.name}). Train anew with --overwrite."
                     )
                 variable.assign(value)
 

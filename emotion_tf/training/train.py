@@ -23,14 +23,17 @@ from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.metrics import metrics, weighted_f1
-from emotion_tf.models.hub_encoder import load_vocabulary
+from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers, set_trained
-from emotion_tf.schema import DataSpec
+from emotion_tf.training.evaluate import check_context, check_tokenizer, collect, inference
+from emotion_tf.training.fitting import FitModel
 from emotion_tf.training.init import start_towers, start_words
-from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
+from emotion_tf.training.losses import balance, build_loss, class_counts
+from emotion_tf.training.optimizers import build_optimizer
+from emotion_tf.training.precision import chosen, computing_in
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
+from emotion_tf.training.schedules import WarmupSchedule
 
 Say = Callable[[str], None]
 
@@ -118,18 +121,29 @@ class Trainer:
         last = self.run.checkpoints / "last.npz"
         if last.exists():
             self.state = State(**read_state(last))
-        else:
-            start_towers(self.model, self.config, self.spec, self.words, self.say)
+            return
+        if self.config.text.embeddings and self.config.uses_text:
+            start_words(self.model, read_embeddings(Path(self.config.text.embeddings), self.words.words))
+        start_towers(self.model, self.config, self.spec, self.words, self.say)
 
     def _build(self) -> None:
         if self.config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.model = build_model(self.config, self.spec, len(self.words), self.encoder, self.face_files)
+        precision, why = chosen(self.config)
+        if why:
+            self.say(f"Precision {precision}: {why}")
+        with computing_in(precision):
+            self.model = build_model(self.config, self.spec, len(self.words), self.encoder, self.face_files)
         self.pretrained = list(pretrained_layers(self.model, self.config))
         if self.config.uses_bert:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
         pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)
         self.preprocess = Preprocessor(self.model.input, self.spec.face_size, self.config.text, pieces, self.words)
+        counts = class_counts(self.info)
+        loss = build_loss(self.config.train, counts)
+        self.fitted = FitModel.of(self.model, self.config.train, len(self.spec.labels), loss)
+        self.class_weights = tf.constant(balance(counts))
+        # validation is by plain cross-entropy, whatever training minimises: so runs can be compared
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.infer = inference(self.model)
         self.say(_parameters(self.model, self.config))
@@ -140,7 +154,7 @@ class Trainer:
         self.run.checkpoints.mkdir(exist_ok=True)
         phase = self._compile(first)
         if first:
-            load_state(self.run.checkpoints / "last.npz", self.model, phase)
+            load_state(self.run.checkpoints / "last.npz", self._variables, phase)
             self.say(
                 f"Resumed after epoch {first} (best validation weighted F1 {self.state.best:.3f} in epoch "
                 f"{self.state.best_epoch + 1})"
@@ -151,11 +165,14 @@ class Trainer:
             if epoch == train.freeze_epochs and epoch > first:
                 phase = self._compile(epoch)
             line = self._epoch(epoch)
-            if self.state.best_epoch == epoch:
-                save_state(self.run.checkpoints / "best.npz", self.model, None, vars(self.state))
-            save_state(self.run.checkpoints / "last.npz", self.model, phase, vars(self.state))
+            save_state(self.run.checkpoints / "last.npz", self._variables, phase, vars(self.state))
             self.say(line)  # said when it is kept
         self._finish()
+
+    @property
+    def _variables(self) -> list[Any]:
+        """All that training goes on with: the model's, the auxiliary heads', the averages."""
+        return [*self.fitted.variables, *(self.fitted.average.variables if self.fitted.average else [])]
 
     def _finished(self) -> bool:
         waited = self.state.epoch - 1 - self.state.best_epoch
@@ -164,7 +181,7 @@ class Trainer:
             return True
         return False
 
-    def _compile(self, epoch: int) -> ScaledAdamW:
+    def _compile(self, epoch: int) -> keras.Optimizer:
         """Readies the phase (frozen or not) that holds `epoch`; each has its own optimizer and schedule."""
         train = self.config.train
         frozen = epoch < train.freeze_epochs and bool(self.pretrained)
@@ -176,15 +193,10 @@ class Trainer:
             else train.epochs - (train.freeze_epochs if self.pretrained else 0)
         )
         steps = max(1, epochs) * self.steps
-        schedule = WarmupLinear(train.learning_rate, int(train.warmup * steps), steps)
-        optimizer = build_optimizer(
-            self.model,
-            [] if frozen else [pair for layer in self.pretrained for pair in learning_rates(layer, self.config)],
-            schedule,
-            train.weight_decay,
-            train.clip_norm,
-        )
-        self.model.compile(optimizer, self.loss, weighted_metrics=["accuracy"], jit_compile=False)
+        schedule = WarmupSchedule(train.schedule, train.learning_rate, int(train.warmup * steps), steps)
+        slower = [] if frozen else [pair for layer in self.pretrained for pair in learning_rates(layer, self.config)]
+        optimizer = build_optimizer(train, self.fitted.trainable_variables, slower, schedule)
+        self.fitted.compile(optimizer, jit_compile=False)
         if train.freeze_epochs and self.pretrained:
             self.say(
                 f"Pretrained branches {'frozen' if frozen else 'trained'} from epoch {epoch + 1}: "
@@ -194,30 +206,41 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
-        whole = math.ceil(self.count / self.config.train.batch_size)
+        """Updates of an epoch."""
+        whole = math.ceil(self.count / self.rows)
         return min(whole, self.config.train.steps_per_epoch or whole)
+
+    @property
+    def rows(self) -> int:
+        """Utterances of an update."""
+        return self.config.train.batch_size * self.config.train.accumulate
 
     def _epoch(self, epoch: int) -> str:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
-        data = pipeline.train_batches(
-            self.train_paths, self.preprocess, train.batch_size, order, self.config.face.augment
-        )
+        data = pipeline.train_batches(self.train_paths, self.preprocess, self.rows, order, self.config.face.augment)
         data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":
             data = data.map(self._weigh)
-        progress = EpochProgress(epoch, train.epochs, self.steps, train.batch_size)
+        progress = EpochProgress(epoch, train.epochs, self.steps, self.rows)
         try:
-            fitted = self.model.fit(
+            fitted = self.fitted.fit(
                 data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=[progress]
             ).history
         finally:
             progress.bar.stop()
         fit_seconds = time.monotonic() - began
+        average = self.fitted.average
+        if average:
+            average.swap()
         numbers = {"loss": fitted["loss"][0], "accuracy": fitted["accuracy"][0], **self._validate()}
-        return self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
+        line = self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
+        if self.state.best_epoch == epoch:
+            save_state(self.run.checkpoints / "best.npz", self.model.variables, None, vars(self.state))
+        if average:
+            average.swap()
+        return line
 
     def _validate(self) -> dict[str, float]:
         data = pipeline.eval_batches(self.dev_paths, self.preprocess, 2 * self.config.train.batch_size)
@@ -240,7 +263,7 @@ class Trainer:
         if numbers["dev_weighted_f1"] > state.best:
             state.best, state.best_epoch = numbers["dev_weighted_f1"], epoch
         state.epoch, state.seconds = epoch + 1, state.seconds + seconds
-        rate = self.steps * self.config.train.batch_size / fit_seconds
+        rate = self.steps * self.rows / fit_seconds
         numbers = {"epoch": epoch + 1, **numbers, "seconds": round(seconds, 2), "utterances_per_second": round(rate, 1)}
         known = pd.read_csv(self.run.history) if self.run.history.exists() else pd.DataFrame()
         known = known[known["epoch"] <= epoch] if len(known) else known
@@ -264,87 +287,18 @@ class Trainer:
         writer.close()
 
     def _finish(self) -> None:
-        load_state(self.run.checkpoints / "best.npz", self.model, None)
+        load_state(self.run.checkpoints / "best.npz", self.model.variables, None)
         for layer in self.pretrained:
             set_trained(layer, True, self.config)
-        # a compiled model would be saved with its optimizer: three times the size
-        self.model.optimizer, self.model.compiled = None, False
         with files.new_file(self.run.model_path) as temporary:
             self.model.save(temporary)
         shutil.rmtree(self.run.checkpoints)
 
     def _weigh(self, inputs: Any, label: tf.Tensor, weight: tf.Tensor) -> Any:
-        return inputs, label, weight * tf.gather(self._balance(), label)
-
-    def _balance(self) -> tf.Tensor:
-        counts = np.array([max(1, n) for n in self.info["splits"]["train"]["per_class"].values()], np.float32)
-        return tf.constant(counts.sum() / (len(counts) * counts))
+        return inputs, label, weight * tf.gather(self.class_weights, label)
 
     def _majority(self) -> int:
         return int(np.argmax(list(self.info["splits"]["train"]["per_class"].values())))
-
-
-def inference(model: keras.Model) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-    """Inputs to logits, traced once for batches of every length."""
-    spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in model.input.items()}
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec])
-
-
-def collect(
-    infer: Callable[[dict[str, tf.Tensor]], tf.Tensor], data: tf.data.Dataset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits (N, C), labels (N,) and weights (N,) of a data set, in its order."""
-    batches = [(infer(inputs).numpy(), label.numpy(), weight.numpy()) for inputs, label, weight in data]
-    logits, label, weight = (np.concatenate(column) for column in zip(*batches, strict=True))
-    return logits, label, weight
-
-
-def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
-    """Refuses word pieces that the encoder does not know. Raises UserError."""
-    if not config.uses_bert or encoder is None:
-        return
-    vocabulary, lower_case = load_vocabulary(encoder)
-    if WordPieceTokenizer(vocabulary, lower_case).sha256 != spec.tokenizer_sha256:
-        raise UserError(
-            f"{config.data} was prepared with another tokenizer ({spec.tokenizer}) than the encoder "
-            f"{config.text.encoder} has. "
-            f"Prepare it again with --tokenizer {config.text.encoder}, or choose the encoder that fits."
-        )
-
-
-def check_context(config: Config, data: Path, kept: int) -> None:
-    """Refuses data that keep fewer utterances around each than the model reads. Raises UserError."""
-    for name in ("context", "future"):
-        wanted = getattr(config.text, name)
-        if config.uses_text and wanted > kept:
-            raise UserError(
-                f"{data} keeps {kept} utterances before and after each. Expected the {wanted} of --text.{name}: "
-                f"prepare it again with --context {wanted}."
-            )
-
-
-def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
-    """Refuses data that a run cannot read. Raises UserError."""
-    for name in ("labels", "tokenizer_sha256", "face_size"):
-        if getattr(spec, name) != getattr(run.spec, name):
-            raise UserError(
-                f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected "
-                f"{getattr(run.spec, name)!r}. Prepare it as the run's data was."
-            )
-    check_context(run.config, data, spec.context)
-
-
-def evaluate(
-    run: RunFolder, data: Path, info: dict[str, Any], split: str
-) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
-    """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
-    check_data(run, data, records.data_spec(info))
-    paths = pipeline.split_files(data, info, split)
-    model = run.model
-    logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))
-    probabilities = np.asarray(tf.nn.softmax(logits))
-    numbers = metrics(label, probabilities, run.labels, run.majority, weight)
-    return probabilities, list(pipeline.read_rows(paths)), numbers
 
 
 def _parameters(model: keras.Model, config: Config) -> str:

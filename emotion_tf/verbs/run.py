@@ -71,7 +71,7 @@ def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test
 def _evaluate(run: Any, data: Path, split: str, command: str) -> None:
     from emotion_tf.data import records, verify
     from emotion_tf.evaluation import report
-    from emotion_tf.training.train import evaluate as evaluate_run
+    from emotion_tf.training.evaluate import evaluate as evaluate_run
 
     info = records.read_info(data)
     verify.verify_shards(data, info)
@@ -124,8 +124,8 @@ def features(
     """
     from emotion_tf.data import records, verify
     from emotion_tf.serving.features import write_features
+    from emotion_tf.training.evaluate import check_data
     from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import check_data
 
     if out.suffix != ".npz":
         raise UserError(f"Invalid `--out`. Expected a name that ends in .npz. Received: {out}.")

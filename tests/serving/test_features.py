@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from emotion_tf.data import pipeline, records
 from emotion_tf.serving import features
-from emotion_tf.training.train import evaluate
+from emotion_tf.training.evaluate import evaluate
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from emotion_tf.data.context import before
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.serving.export import export
-from emotion_tf.training.train import evaluate
+from emotion_tf.training.evaluate import evaluate
 
 # What a server does: TensorFlow and its text ops, nothing of this project.
 CLIENT = """

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_tf.training.optimizers import ScaledAdamW, WarmupLinear, build_optimizer
+from emotion_tf.config import CHOICES, TrainConfig
+from emotion_tf.training.optimizers import OPTIMIZERS, ScaledAdamW, build_optimizer
+from emotion_tf.training.schedules import SHAPES, WarmupSchedule
 
 
 def test_the_update_is_scaled_and_not_the_gradient():
@@ -42,21 +44,52 @@ def test_without_scaling_it_is_keras_adamw():
     np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=1e-6)
 
 
-def test_vectors_do_not_decay_and_pretrained_layers_learn_slower():
+@pytest.mark.parametrize("name", CHOICES["train.optimizer"])
+def test_vectors_do_not_decay_and_pretrained_layers_learn_slower(name):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="old"), keras.layers.Dense(2, name="new")])
     slower = [(variable, 0.05) for variable in model.get_layer("old").trainable_variables]
-    optimizer = build_optimizer(model, slower, WarmupLinear(1e-2, 0, 10), 0.1, 1.0)
+    train = TrainConfig(optimizer=name, weight_decay=0.1 if name in ("adamw", "sgd") else 0.0)
+    optimizer = build_optimizer(train, model.trainable_variables, slower, WarmupSchedule("linear", 1e-2, 0, 10))
     assert [optimizer._use_weight_decay(v) for v in model.trainable_variables] == [True, False, True, False]
-    before = [w.copy() for w in model.get_weights()]
-    model.compile(optimizer, "mse", run_eagerly=True, jit_compile=False)
-    model.train_on_batch(np.ones((4, 2)), np.full((4, 2), 5.0))
-    moved = [np.abs(a - b).max() for a, b in zip(model.get_weights(), before, strict=True)]
-    assert moved[1] / moved[3] == pytest.approx(0.05, rel=0.02)  # biases: Adam's first step is the rate itself
+    before = [np.array(v) for v in model.trainable_variables]
+    optimizer.apply([np.full(v.shape, 3.0, np.float32) for v in model.trainable_variables], model.trainable_variables)
+    moved = [np.abs(np.asarray(a) - b).max() for a, b in zip(model.trainable_variables, before, strict=True)]
+    assert moved[1] / moved[3] == pytest.approx(0.05, rel=1e-3)  # biases: no decay
+
+
+@pytest.mark.parametrize(("name", "decays"), [("adamw", True), ("adam", False), ("rmsprop", False), ("sgd", True)])
+def test_which_optimizers_decay(name, decays):
+    """Without a gradient, decay alone moves: by the rate times the decay."""
+    variable = keras.Variable(np.ones((2, 2)))
+    train = TrainConfig(optimizer=name, weight_decay=0.5 if decays else 0.01)
+    optimizer = build_optimizer(train, [variable], [], WarmupSchedule("constant", 0.1, 0, 10))
+    optimizer.apply([np.zeros((2, 2), np.float32)], [variable])
+    np.testing.assert_allclose(np.asarray(variable), 1 - 0.1 * 0.5 if decays else 1, rtol=1e-6)
+
+
+def test_gradient_descent_with_momentum_by_hand():
+    variable = keras.Variable(np.zeros(2))
+    train = TrainConfig(optimizer="sgd", momentum=0.5, clip_norm=100.0)
+    optimizer = build_optimizer(train, [variable], [], WarmupSchedule("constant", 0.1, 0, 10))
+    for _ in range(3):
+        optimizer.apply([np.ones(2, np.float32)], [variable])
+    np.testing.assert_allclose(np.asarray(variable), -0.1 * (1 + 1.5 + 1.75), rtol=1e-5)
+
+
+def test_tables_agree():
+    assert set(OPTIMIZERS) == set(CHOICES["train.optimizer"]) and set(SHAPES) == set(CHOICES["train.schedule"])
 
 
 def test_warmup_rises_then_falls_to_the_end():
-    rate = [float(WarmupLinear(1.0, 4, 10)(i)) for i in range(11)]
+    rate = [float(WarmupSchedule("linear", 1.0, 4, 10)(i)) for i in range(11)]
     np.testing.assert_allclose(rate[:4], [0.25, 0.5, 0.75, 1.0])
     np.testing.assert_allclose(np.diff(rate[3:10]), -1 / 7, rtol=1e-5)
     assert rate[9] > 0
     assert rate[10] == 0
+
+
+def test_cosine_and_constant():
+    rate = [float(WarmupSchedule("cosine", 2.0, 2, 10)(i)) for i in range(11)]
+    np.testing.assert_allclose(rate[:2], [1.0, 2.0])
+    np.testing.assert_allclose(rate[2:], 1 + np.cos(np.pi * np.arange(1, 10) / 9), atol=1e-6)
+    assert [float(WarmupSchedule("constant", 2.0, 2, 10)(i)) for i in range(11)] == [1.0] + [2.0] * 10

@@ -12,8 +12,9 @@ from helpers import train_run
 
 from emotion_tf.data import pipeline, records
 from emotion_tf.errors import UserError
+from emotion_tf.training.evaluate import check_tokenizer, collect, evaluate
 from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.train import Trainer, check_tokenizer, collect, evaluate
+from emotion_tf.training.train import Trainer
 
 
 def change(config, **train):
@@ -75,7 +76,10 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
-    config = change(small_config, steps_per_epoch=2)
+    """With all that a training carries along: averages, auxiliary heads, batches in parts."""
+    config = change(
+        small_config, steps_per_epoch=2, batch_size=8, accumulate=2, ema=0.9, auxiliary_weight=0.3, schedule="cosine"
+    )
     whole = train_run(config, tmp_path / "whole")
     cut = trainer_of(config, tmp_path / "cut")
     cut.start("pytest")
@@ -170,12 +174,6 @@ def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eag
     assert any(not np.array_equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
 
 
-def test_balanced_class_weights_by_hand(text_config, tmp_path):
-    trainer = trainer_of(text_config, tmp_path / "run")
-    trainer.info = {**trainer.info, "splits": {"train": {"per_class": {"a": 6, "b": 2}}}}
-    np.testing.assert_allclose(trainer._balance(), [8 / (2 * 6), 8 / (2 * 2)])
-
-
 def test_a_loss_that_is_not_finite_is_said_with_the_rate(text_config, tmp_path, monkeypatch):
     trainer = trainer_of(text_config, tmp_path / "run")
     numbers = {"loss": float("nan"), "accuracy": 0.0, "dev_weighted_f1": 0.0}
@@ -191,7 +189,7 @@ def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
 
 
 def test_collect_keeps_the_order_of_the_records(bert_run, dataset):
-    from emotion_tf.training.train import inference
+    from emotion_tf.training.evaluate import inference
 
     info = records.read_info(dataset)
     paths = pipeline.split_files(dataset, info, "dev")

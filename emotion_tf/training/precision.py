@@ -1,0 +1,50 @@
+"""In how many bits layers compute."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from emotion_tf.config import Config
+from emotion_tf.config.face import BACKBONES
+
+AMPERE = 8  # compute capability from which NVIDIA's tensor cores know bfloat16
+
+
+def chosen(config: Config) -> tuple[str, str]:
+    """The precision of a run, and why when it was left to the program."""
+    asked = config.train.precision
+    if asked != "auto":
+        return asked, ""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        gains = capability[0] >= AMPERE
+        return ("bfloat16" if gains else "float32"), f"the GPU has compute capability {capability[0]}.{capability[1]}"
+    if not _has_amx():
+        return "float32", "this processor has no AMX, without which bfloat16 is no faster"
+    if config.uses_face and any(name in BACKBONES for name in config.face.networks):
+        return "bfloat16", "this processor has AMX, and a network of Keras Applications gains by it"
+    return "float32", "this processor has AMX, but neither a TF-Hub encoder nor the small cnn gains by it"
+
+
+def _has_amx() -> bool:
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Layers made inside compute in this precision; weights and logits are float32 in either (Micikevicius 2018)."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,76 @@
+"""Losses on logits, by formula in NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from emotion_tf.config import CHOICES, TrainConfig
+from emotion_tf.errors import UserError
+from emotion_tf.training.losses import LOSSES, balance, build_loss, focal
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(5, 3)).astype(np.float32) * 3
+LABEL = np.array([0, 1, 2, 0, 1])
+COUNTS = np.array([6, 3, 1])
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def expected(smoothing=0.0, gamma=0.0, tau=0.0):
+    """Of a smoothed target, with focal's factor, on adjusted logits."""
+    log_p = log_softmax(LOGITS.astype(np.float64) + tau * np.log(COUNTS / 10))
+    target = np.eye(3)[LABEL] * (1 - smoothing) + smoothing / 3
+    p = np.exp(log_p[np.arange(5), LABEL])
+    return -(target * log_p).sum(axis=1) * (1 - p) ** gamma
+
+
+@pytest.mark.parametrize(
+    ("options", "formula"),
+    [
+        ({}, {}),
+        ({"label_smoothing": 0.2}, {"smoothing": 0.2}),
+        ({"loss": "focal"}, {"gamma": 2.0}),
+        ({"loss": "focal", "focal_gamma": 0.5}, {"gamma": 0.5}),
+        ({"logit_adjustment": 1.0}, {"tau": 1.0}),
+        ({"loss": "focal", "logit_adjustment": 0.5}, {"gamma": 2.0, "tau": 0.5}),
+    ],
+)
+def test_by_formula(options, formula):
+    found = build_loss(TrainConfig(**options), COUNTS)(tf.constant(LOGITS), tf.constant(LABEL))
+    np.testing.assert_allclose(found, expected(**formula), rtol=1e-5)
+
+
+def test_tables_agree():
+    assert set(LOSSES) == set(CHOICES["train.loss"])
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_is_finite_where_the_model_is_sure(gamma):
+    for sure in (50.0, -50.0):
+        logits = tf.Variable([[sure, 0.0]])
+        with tf.GradientTape() as tape:
+            loss = focal(logits, tf.constant([0]), gamma)
+        assert np.isfinite(loss).all() and np.isfinite(tape.gradient(loss, logits)).all()
+
+
+def test_balanced_class_weights_by_hand():
+    np.testing.assert_allclose(balance(np.array([6, 2])), [8 / (2 * 6), 8 / (2 * 2)])
+    np.testing.assert_allclose(balance(np.array([5, 5, 5])), 1)
+    assert np.isfinite(balance(np.array([5, 0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"focal_gamma": 1.0}, "`train.focal_gamma`. It acts only with train.loss focal"),
+        ({"loss": "focal", "label_smoothing": 0.1}, "`train.label_smoothing`. It acts only with train.loss"),
+        ({"momentum": 0.5}, "`train.momentum`. It acts only with train.optimizer sgd"),
+        ({"optimizer": "adam", "weight_decay": 0.1}, "`train.weight_decay`. It acts only with train.optimizer"),
+        ({"logit_adjustment": 1.0, "class_weights": "balanced"}, "`train.logit_adjustment`. Expected 0 with"),
+    ],
+)
+def test_options_without_an_effect_are_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        TrainConfig(**options)
