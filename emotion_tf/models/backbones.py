@@ -30,7 +30,7 @@ APPLICATIONS = {
     "efficientnetv2b0": ("efficientnet_v2", "EfficientNetV2B0"),
     "convnexttiny": ("convnext", "ConvNeXtTiny"),
 }
-"""Name -> module and constructor in `keras.applications`."""
+"""Name -> the module of its `preprocess_input`, and its constructor, in `keras.applications`."""
 
 FER_LAYER = "add_4"  # the last feature map before the convolution that has one channel a class
 FULLY_CONNECTED_SIZE = 224
@@ -68,7 +68,7 @@ def build_network(
 
 def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
     """The network of Keras Applications, without its classifier. Raises UserError."""
-    row, (module, constructor) = BACKBONES[branch], APPLICATIONS[branch]
+    row, (_, constructor) = BACKBONES[branch], APPLICATIONS[branch]
     if face_size < row.smallest:
         raise UserError(
             f"Face crops of {face_size} px are too small for {branch}. Expected at least {row.smallest}. "
@@ -81,7 +81,7 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
             f"{face_size} px. Prepare the data with --face-size {FULLY_CONNECTED_SIZE}, take another --face.layer, or "
             "--face.weights none."
         )
-    make = getattr(getattr(keras.applications, module), constructor)
+    make = getattr(keras.applications, constructor)
     weights = "imagenet" if config.weights == "imagenet" else None
     try:
         return make(include_top=top, weights=weights, input_shape=(face_size, face_size, 3))

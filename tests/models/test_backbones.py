@@ -109,8 +109,7 @@ def test_too_small_crops_and_no_network_name_the_ways_out(branch, monkeypatch):
     def no_network(**_):
         raise Exception("URL fetch failure on https://example.invalid: None -- Connection refused")
 
-    module, constructor = APPLICATIONS[branch]
-    monkeypatch.setattr(getattr(keras.applications, module), constructor, no_network)
+    monkeypatch.setattr(keras.applications, APPLICATIONS[branch][1], no_network)
     with pytest.raises(UserError, match=rf"ImageNet weights of {branch}.*--face\.weights none"):
         application(branch, FaceConfig(branches=(branch,)), 112)
 
