@@ -125,16 +125,27 @@ def succeed(command):
     return run
 
 
-@pytest.fixture(scope="session")
-def untrained(small_config, dataset, tmp_path_factory):
-    """A run with a model as it was initialised."""
+def _initialised(config, dataset, path, encoder=None):
+    """A run with a model as it was initialised: much quicker to get than a trained one."""
     from emotion_tf.data import records
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
     from emotion_tf.models.two_tower import build_model
     from emotion_tf.training.run_folder import RunFolder
 
-    run = RunFolder(tmp_path_factory.mktemp("runs") / "untrained")
+    run = RunFolder(path)
     spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
-    run.create(small_config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
-    build_model(small_config, spec, len(words)).save(run.model_path)
-    return run.path
+    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
+    build_model(config, spec, len(words), encoder).save(run.model_path)
+    return run
+
+
+@pytest.fixture(scope="session")
+def untrained(small_config, dataset, tmp_path_factory):
+    """Path of a run of GRU + CNN as it was initialised."""
+    return _initialised(small_config, dataset, tmp_path_factory.mktemp("runs") / "untrained").path
+
+
+@pytest.fixture(scope="session")
+def untrained_bert(bert_config, dataset, tiny_bert, tmp_path_factory):
+    """A run with BERT + GRU and CNN as it was initialised."""
+    return _initialised(bert_config, dataset, tmp_path_factory.mktemp("runs") / "untrained_bert", tiny_bert)

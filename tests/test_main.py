@@ -85,7 +85,7 @@ def test_a_slip_of_the_pen_ends_with_code_2(words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["prepare", "tabel"], ["'tabel'", "table, clips, meld, demo", "Did you mean 'table'?"]),
+        (["prepare", "tabel"], ["'tabel'", "table, clips, meld, faces, demo", "Did you mean 'table'?"]),
         (["weights", "fetsh"], ["'fetsh'", "Did you mean 'fetch'?"]),
         (["prepare", "table", "m.csv"], ["--out"]),
         (["prepare", "table", "m.csv", "--out", "x", "--facesize", "9"], ["--facesize", "Did you mean --face-size?"]),

@@ -11,36 +11,38 @@ from emotion_tf.training.evaluate import evaluate
 
 
 @pytest.fixture
-def ask(bert_run, dataset, tmp_path, monkeypatch):
+def ask(untrained_bert, dataset, tmp_path, monkeypatch):
     """Layer -> what the file holds, beside what the split holds."""
     monkeypatch.setattr(features, "BATCH", 8)  # more than one batch
 
     def ask(tower, layer="", split="test"):
         out = tmp_path / "x.npz"
         info = records.read_info(dataset)
-        shape = features.write_features(bert_run, dataset, info, split, tower, layer, out)
+        shape = features.write_features(untrained_bert, dataset, info, split, tower, layer, out)
         with np.load(out, allow_pickle=False) as file:
             found = dict(file)
         rows = list(pipeline.read_rows(pipeline.split_files(dataset, info, split)))
-        assert found["features"].shape == shape and found["labels"].tolist() == list(bert_run.labels)
+        assert found["features"].shape == shape and found["labels"].tolist() == list(untrained_bert.labels)
         return found, rows
 
     return ask
 
 
-def test_logits_in_the_order_of_the_split(ask, bert_run, dataset):
+def test_logits_in_the_order_of_the_split(ask, untrained_bert, dataset):
     found, rows = ask("fusion", "logits")
-    probabilities, _, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
+    probabilities, _, _ = evaluate(untrained_bert, dataset, records.read_info(dataset), "test")
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(found["features"])), probabilities, atol=1e-5)
     for name in features.IDS:
         assert found[name].tolist() == [row[name] for row in rows]
     np.testing.assert_array_equal(ask("fusion")[0]["features"], found["features"])
 
 
-def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, bert_run):
+def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, untrained_bert):
     text, face, logits = ask("text")[0], ask("face")[0], ask("fusion", "logits")[0]
     x = np.concatenate([text["features"], face["features"]], axis=1)
-    for layer in bert_run.model.layers[[one.name for one in bert_run.model.layers].index("fusion_concat") + 1 :]:
+    for layer in untrained_bert.model.layers[
+        [one.name for one in untrained_bert.model.layers].index("fusion_concat") + 1 :
+    ]:
         x = layer(x)
     np.testing.assert_allclose(np.asarray(x), logits["features"], atol=1e-5)
 
@@ -87,16 +89,16 @@ def test_a_layer_inside_a_network():
         (["--split", "tset"], ["No split 'tset'"]),
     ],
 )
-def test_wrong_words_are_one_line_and_leave_no_file(fault, bert_run, dataset, tmp_path, words, said):
-    message = fault("features", bert_run.path, dataset, "--out", tmp_path / "x.npz", *words)
+def test_wrong_words_are_one_line_and_leave_no_file(fault, untrained_bert, dataset, tmp_path, words, said):
+    message = fault("features", untrained_bert.path, dataset, "--out", tmp_path / "x.npz", *words)
     assert all(part in message for part in said), message
     assert not list(tmp_path.glob("*.npz*"))
 
 
-def test_the_verb(succeed, fault, bert_run, dataset, tmp_path):
+def test_the_verb(succeed, fault, untrained_bert, dataset, tmp_path):
     out = tmp_path / "x.npz"
     assert f"of dev: {out}" in succeed(
-        "features", bert_run.path, dataset, "--out", out, "--tower", "text", "--split", "dev"
+        "features", untrained_bert.path, dataset, "--out", out, "--tower", "text", "--split", "dev"
     )
-    assert "exists" in fault("features", bert_run.path, dataset, "--out", out)
-    assert "ends in .npz" in fault("features", bert_run.path, dataset, "--out", tmp_path / "x.csv")
+    assert "exists" in fault("features", untrained_bert.path, dataset, "--out", out)
+    assert "ends in .npz" in fault("features", untrained_bert.path, dataset, "--out", tmp_path / "x.csv")

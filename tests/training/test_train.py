@@ -63,6 +63,15 @@ def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dat
     assert not words & set(foreign)
 
 
+def test_training_moved_the_vector_of_what_its_data_lacked(bert_run):
+    """Some demo utterances have no face; each has a text."""
+    text, face = (
+        np.asarray(bert_run.model.get_layer(f"{name}_tower").get_layer(f"no_{name}").absent)
+        for name in ("text", "face")
+    )
+    assert face.any() and not text.any()
+
+
 def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
     info = records.read_info(dataset)
     probabilities, rows, numbers = evaluate(bert_run, dataset, info, "test")
@@ -78,7 +87,7 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
 def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
     """With all that a training carries along: averages, auxiliary heads, batches in parts."""
     config = change(
-        small_config, steps_per_epoch=2, batch_size=8, accumulate=2, ema=0.9, auxiliary_weight=0.3, schedule="cosine"
+        small_config, steps_per_epoch=1, batch_size=8, accumulate=2, ema=0.9, auxiliary_weight=0.3, schedule="cosine"
     )
     whole = train_run(config, tmp_path / "whole")
     cut = trainer_of(config, tmp_path / "cut")
