@@ -42,6 +42,8 @@ class TextConfig:
     """Word pieces of an utterance that BERT reads, [CLS] and [SEP] included; the rest is cut."""
     context: int = 0
     """Past utterances of the dialogue that are read beside the utterance, with their speakers."""
+    speaker: bool = False
+    """Read the utterance itself with its speaker, too: a served model is then to be given `Speaker: utterance`."""
     future: int = 0
     """Later utterances that are read, too; a served model has none, so this is for study alone."""
     context_tokens: int = 64

@@ -14,10 +14,15 @@ def line(speaker: str, utterance: str) -> str:
     return f"{speaker}: {utterance}" if speaker and utterance else utterance
 
 
+def line_of(utterance: tf.Tensor, speaker: tf.Tensor) -> tf.Tensor:
+    """`line` of each in the graph: two of string (N,) -> string (N,)."""
+    said = tf.where(speaker == "", "", speaker + ": ") + utterance
+    return tf.where(utterance == "", "", said)
+
+
 def lines(utterance: tf.RaggedTensor, speaker: tf.RaggedTensor) -> tf.RaggedTensor:
-    """`line` of each in the graph: two of string (B, None) -> string (B, None)."""
-    said = tf.where(speaker.flat_values == "", "", speaker.flat_values + ": ") + utterance.flat_values
-    return utterance.with_flat_values(tf.where(utterance.flat_values == "", "", said))
+    """The same of two of string (B, None)."""
+    return utterance.with_flat_values(line_of(utterance.flat_values, speaker.flat_values))
 
 
 def before(rows: Sequence[tuple[str, str, str]], count: int) -> list[list[str]]:

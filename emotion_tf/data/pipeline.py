@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.augment import augment_faces
-from emotion_tf.data.context import lines, nearest
+from emotion_tf.data.context import line_of, lines, nearest
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 
@@ -99,7 +99,10 @@ def _mix(order: Order) -> int:
 
 def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
     around = [name for one in preprocess.around for name in (one, f"{one}_speaker")]
-    features = schema.parse_examples(records, ("utterance", "tokens", "face_jpeg", "label", "weight", *around))
+    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *around)
+    features = schema.parse_examples(records, names)
+    if preprocess.text.speaker:
+        features["utterance"] = line_of(features["utterance"], features["speaker"])
     for name in preprocess.around:
         features[name] = lines(features[name], features.pop(f"{name}_speaker"))
     return features
@@ -136,9 +139,8 @@ def _examples(
     face_jpeg = features["face_jpeg"].to_tensor("")
     # a batch without any face still has one (absent) frame: no network sees an empty axis
     face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
-    inputs = preprocess(
-        features["utterance"], face_jpeg, features["tokens"], features.get("context"), features.get("future")
-    )
+    tokens = None if preprocess.text.speaker else features["tokens"]  # which a record has without the speaker
+    inputs = preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))
     if seed is not None and "faces" in inputs:
         inputs["faces"] = augment_faces(inputs["faces"], seed)
     return inputs, features["label"], features["weight"]

@@ -38,7 +38,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
     """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows."""
     blank = [""] * len(table)
-    texts = list(table.get("utterance", blank))
+    texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
     source = Path(table.attrs["path"])
     size = predictor.run.spec.face_size
     faces: list[Any] = [
@@ -52,8 +52,10 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
     ]
     contexts = None
     if "dialogue_id" in table and predictor.reads_context:
-        rows = zip(table["dialogue_id"], table.get("speaker", blank), texts, strict=True)
+        rows = zip(table["dialogue_id"], speakers, texts, strict=True)
         contexts = context.before(list(rows), predictor.run.config.text.context)
+    if predictor.run.config.text.speaker:
+        texts = [context.line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)
     return len(table)

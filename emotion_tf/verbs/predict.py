@@ -36,7 +36,7 @@ def predict(
 
     Args:
         run: a folder in saved_models/.
-        text: the utterance.
+        text: the utterance; "Speaker: utterance" for runs with --text.speaker.
         context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
         face: photo of the face, or several of the same face; the largest face in it is found and aligned.
         face_is_crop: the photos are aligned face crops already.

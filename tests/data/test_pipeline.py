@@ -36,6 +36,7 @@ class Plain:
     """Stands for a preprocessor and passes on what the record holds."""
 
     around = ()
+    text = TextConfig()
 
     def __call__(self, utterance, face_jpeg, tokens, context, future):
         assert context is None and future is None
@@ -207,3 +208,18 @@ def test_an_unknown_split_is_named(odd):
     data, info = odd
     with pytest.raises(UserError, match=r"No split 'dev' in .*Expected one of: train"):
         pipeline.split_files(data, info, "dev")
+
+
+def test_the_utterance_with_its_speaker_is_what_raw_text_gives(data, dataset):
+    from emotion_tf.data.tokenizer import read_vocabulary
+
+    paths, _ = data
+    pieces, words = WordPieceTokenizer(read_vocabulary(dataset / "vocab.txt"), True), WordVocabulary(["you", ":"])
+    made = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 32, TextConfig(speaker=True), pieces, words)
+    inputs, _, _ = next(iter(eval_batches(paths["dev"], made, 16)))
+    rows = list(pipeline.read_rows(paths["dev"]))[:16]
+    raw = made(tf.constant([f"{row['speaker']}: {row['utterance']}" for row in rows]), None)
+    plain = made(tf.constant([row["utterance"] for row in rows]), None)
+    for name in (*TEXT_NAMES, *WORD_NAMES):
+        np.testing.assert_array_equal(inputs[name], raw[name])
+    assert inputs["input_mask"].shape[1] > plain["input_mask"].shape[1]
