@@ -37,7 +37,7 @@ class TextConfig:
     layer_decay: float = 1.0
     """Each layer of the encoder learns at this multiple of the rate of the layer above it (Howard 2018, Clark 2020)."""
     pooling: str = "mean"
-    """From BERT's token sequence to one vector."""
+    """From BERT's token sequence to one vector; with context, the utterance's own tokens are pooled."""
     max_tokens: int = 64
     """Word pieces of an utterance that BERT reads, [CLS] and [SEP] included; the rest is cut."""
     context: int = 0

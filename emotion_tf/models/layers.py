@@ -68,6 +68,16 @@ class MaskWhere(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
+class FirstSegment(keras.layers.Layer):
+    """The part of BERT's mask (B, L) that is the first segment, by its types (B, L): the utterance, not its context."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        """`inputs[0]` where `inputs[1]` is 0."""
+        mask, types = inputs
+        return mask * ops.cast(ops.equal(types, 0), mask.dtype)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
 class HasMore(keras.layers.Layer):
     """Whether a row has more than so many entries that are not zero: (B, L) -> bool (B,)."""
 

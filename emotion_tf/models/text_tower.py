@@ -9,7 +9,7 @@ from emotion_tf import schema
 from emotion_tf.config import TextConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
-from emotion_tf.models.layers import HasMore, Keep, OrAbsent
+from emotion_tf.models.layers import FirstSegment, HasMore, Keep, OrAbsent
 from emotion_tf.models.pooling import pool
 from emotion_tf.models.tower import tower
 from emotion_tf.models.word_branches import Read, WordBranches
@@ -78,5 +78,8 @@ def _bert(inputs: dict[str, keras.KerasTensor], config: TextConfig, encoder: str
             f"{config.max_tokens} and --text.context-tokens {config.context_tokens}: {longest} together."
         )
     sequence = bert({f.name: inputs[f.name] for f in schema.TEXT_INPUTS})["sequence_output"]
-    mask = inputs["input_mask"]
-    return Read(pool(sequence, mask, POOLINGS.get(config.pooling, config.pooling), "bert"), sequence, mask)
+    mask = said = inputs["input_mask"]
+    if config.context or config.future:
+        # the tokens of the utterance have looked at its context; a mean over both would be mostly the context's
+        said = FirstSegment(name="bert_utterance")([mask, inputs["input_type_ids"]])
+    return Read(pool(sequence, said, POOLINGS.get(config.pooling, config.pooling), "bert"), sequence, mask)

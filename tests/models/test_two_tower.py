@@ -100,3 +100,13 @@ def test_masked_mean_and_first_token_by_hand():
     mask = np.array([[1, 1, 0], [0, 0, 0]])
     np.testing.assert_allclose(MaskedMean()([values, mask]), [[2.0, 3.0], [0.0, 0.0]])
     np.testing.assert_allclose(FirstStep()(values), [[1.0, 2.0], [5.0, 5.0]])
+
+
+def test_with_context_the_tokens_of_the_utterance_are_pooled(tiny_bert):
+    """They have looked at the context, which is not itself part of the mean."""
+    text = TextConfig(branches=("bert",), max_tokens=32, context_tokens=16, context=1, dropout=0.0)
+    tower = build_text_tower(text, tiny_bert, 10)
+    ids = np.array([[2, 7, 8, 3, 9, 5, 3]])
+    inputs = {"input_word_ids": ids, "input_mask": np.ones_like(ids), "input_type_ids": np.array([[0] * 4 + [1] * 3])}
+    sequence = np.asarray(tower.get_layer("bert")(inputs)["sequence_output"])
+    np.testing.assert_allclose(np.asarray(tower(inputs)), sequence[:, :4].mean(axis=1), atol=1e-5)
