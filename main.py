@@ -11,7 +11,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
-from emotion_tf.verbs.run import evaluate, export, features, options, runs, train
+from emotion_tf.verbs.run import compare, evaluate, export, features, options, runs, train
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {
@@ -26,6 +26,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "compare": compare,
     "export": export,
     "features": features,
     "runs": runs,
@@ -43,6 +44,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   train                              train a run (nothing prepared: on the demo data set)
   evaluate RUN                       accuracy, F1, confusion matrix, predictions
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
+  compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   export RUN                         one SavedModel for TF Serving
   features RUN DATA --out X.npz      the features of a tower or of any layer, with their ids
   runs                               the runs in saved_models/

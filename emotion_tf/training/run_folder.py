@@ -56,6 +56,7 @@ class RunFolder:
         command: str,
         majority: int,
         overwrite: bool,
+        parameters: int | None = None,
     ) -> None:
         """Writes what is known before training."""
         with files.new_folder(self.path, overwrite) as folder:
@@ -67,6 +68,7 @@ class RunFolder:
                 **dataclasses.asdict(spec),
                 "majority": spec.labels[majority],
                 "command": command,
+                "parameters": parameters,
                 "versions": {
                     "python": platform.python_version(),
                     "tensorflow": tf.__version__,

@@ -92,7 +92,16 @@ class Trainer:
         if vectors is not None:
             start_words(self.model, vectors)
         start_towers(self.model, self.config, self.spec, self.words, self.say)
-        self.run.create(self.config, self.spec, pieces, self.words, command, self._majority(), overwrite)
+        self.run.create(
+            self.config,
+            self.spec,
+            pieces,
+            self.words,
+            command,
+            self._majority(),
+            overwrite,
+            self.model.count_params(),
+        )
 
     def _check_texts(self, texts: list[str]) -> None:
         if self.config.uses_text and not any(text.strip() for text in texts):

@@ -138,6 +138,25 @@ def features(
     print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")
 
 
+def compare(runs: Positional[tuple[Path, ...]], split: str = "test", out: Path | None = None) -> None:
+    """Set runs side by side: what differs in them, metrics with intervals, and which differences are chance.
+
+    Args:
+        runs: two or more folders in saved_models/, evaluated on the same utterances.
+        split: train, dev or test.
+        out: HTML page to write as well.
+    """
+    from emotion_tf.evaluation import compare as comparison
+
+    found = [comparison.read_run(path, split) for path in runs]
+    pairs = comparison.compare(found)
+    title = f"{len(found)} runs on {split}, {len(found[0].table)} utterances"
+    comparison.print_comparison(found, pairs, title)
+    if out is not None:
+        comparison.write_page(out, found, pairs, title)
+        print(f"Page: {out}")
+
+
 def runs() -> None:
     """List the runs in saved_models/ with their scores."""
     from emotion_tf.run_list import print_runs

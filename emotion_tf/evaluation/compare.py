@@ -1,0 +1,252 @@
+"""Runs side by side on the same utterances: what differs in them, their metrics with intervals, what is chance."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+
+from emotion_tf import files
+from emotion_tf.config import Config
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
+
+SAME = ("dialogue_id", "utterance_id", "emotion")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run on a split.
+
+    Attributes:
+        name: of the run.
+        options: flat configuration, `train.seed` -> value.
+        metrics: of the split, as `evaluate` wrote them.
+        table: predictions (N rows), as `evaluate` wrote them.
+        seconds: that training took; None when it is not known.
+        parameters: of the model; None when it is not known.
+    """
+
+    name: str
+    options: dict[str, Any]
+    metrics: dict[str, Any]
+    table: pd.DataFrame
+    seconds: float | None
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs, the better one first.
+
+    Attributes:
+        f1: difference of weighted F1.
+        only_better, only_other: utterances that one alone has right; `mcnemar` is the p-value of their difference.
+        adjusted: p-value of `f1` when all pairs are looked at together (Holm 1979).
+    """
+
+    better: str
+    other: str
+    f1: Difference
+    only_better: int
+    only_other: int
+    mcnemar: float
+    adjusted: float
+
+
+def read_run(path: Path, split: str) -> Compared:
+    """Reads what training and evaluation left of a run.
+
+    Raises:
+        UserError: no such run, or it was not evaluated on that split.
+    """
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))[split]
+        table = pd.read_csv(path / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
+        _ = table[[*SAME, "predicted"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
+            f"was evaluated: python main.py evaluate {path} --split {split}"
+        ) from None
+    # an option that a run of before does not know had what is now the default
+    options = _flat(dataclasses.asdict(Config())) | _flat(config)
+    return Compared(path.name, options, metrics, table, _seconds(path), _parameters(path))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _seconds(path: Path) -> float | None:
+    try:
+        return float(pd.read_csv(path / "history.csv")["seconds"].sum())
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _parameters(path: Path) -> int | None:
+    try:
+        return int(json.loads((path / "run.json").read_text(encoding="utf-8"))["parameters"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def compare(runs: Sequence[Compared]) -> list[Pair]:
+    """Every pair of runs; p-values are two-sided.
+
+    Raises:
+        UserError: fewer than two runs, two of one name, or predictions of other utterances.
+    """
+    names = [run.name for run in runs]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise UserError(f"Expected two or more different runs. Received: {', '.join(names)}.")
+    for run in runs[1:]:
+        _check_same(runs[0], run)
+    found = [_pair(*sorted(pair, key=_score, reverse=True)) for pair in itertools.combinations(runs, 2)]
+    adjusted = holm([f1.two_sided for _, _, f1, _ in found])
+    return [
+        Pair(better.name, other.name, f1, *counts, p)
+        for (better, other, f1, counts), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _score(run: Compared) -> float:
+    return float(run.metrics["weighted_f1"])
+
+
+def _check_same(first: Compared, run: Compared) -> None:
+    a, b = first.table[list(SAME)], run.table[list(SAME)]
+    if len(a) != len(b):
+        raise UserError(
+            f"{run.name} and {first.name} predict other utterances: {len(b)} and {len(a)} of them. Expected the same "
+            "data set and split."
+        )
+    differs = (a.to_numpy() != b.to_numpy()).any(axis=1)
+    if differs.any():
+        row = int(np.flatnonzero(differs)[0])
+        raise UserError(
+            f"{run.name} and {first.name} predict other utterances: row {row + 1} is {tuple(b.iloc[row])} and "
+            f"{tuple(a.iloc[row])}. Expected the same data set and split."
+        )
+
+
+def _codes(*runs: Compared) -> tuple[np.ndarray, ...]:
+    """True classes and each run's predictions as numbers, then the dialogues."""
+    columns = [runs[0].table["emotion"], *(run.table["predicted"] for run in runs)]
+    names = sorted(set().union(*columns))
+    numbers = [np.array([names.index(x) for x in column]) for column in columns]
+    return *numbers, runs[0].table["dialogue_id"].to_numpy()
+
+
+def _pair(better: Compared, other: Compared) -> tuple[Compared, Compared, Difference, tuple[int, int, float]]:
+    label, first, second, group = _codes(better, other)
+    return better, other, paired_bootstrap(label, first, second, group), mcnemar(label, first, second)
+
+
+def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
+    """The options in which the runs differ, each with its value in every run."""
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    columns = {name: [_shown(run.options.get(name, "-")) for run in runs] for name in names}
+    return {name: values for name, values in columns.items() if len(set(values)) > 1}
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def rows(runs: Sequence[Compared]) -> list[list[str]]:
+    """One row a run: name, metrics with 95 % intervals, time and parameters; then the majority floor."""
+    found = []
+    for run in runs:
+        label, predicted, group = _codes(run)
+        between = intervals(label, predicted, group)
+        scores = [
+            f"{run.metrics[name]:.4f} [{between[name][0]:.4f}, {between[name][1]:.4f}]"
+            for name in ("weighted_f1", "accuracy")
+        ]
+        time = "-" if run.seconds is None else f"{run.seconds / 60:.1f}"
+        size = "-" if run.parameters is None else f"{run.parameters:,}"
+        found.append([run.name, *scores, f"{run.metrics['macro_f1']:.4f}", time, size])
+    floor = runs[0].metrics["majority_floor"]
+    found.append([f"always {floor['label']}", f"{floor['weighted_f1']:.4f}", f"{floor['accuracy']:.4f}", "", "", ""])
+    return found
+
+
+RUN_COLUMNS = ("run", "weighted F1 [95 %]", "accuracy [95 %]", "macro F1", "minutes", "parameters")
+PAIR_COLUMNS = (
+    "better",
+    "other",
+    "weighted F1, difference [95 %]",
+    "p",
+    "p, all pairs",
+    "only better right",
+    "only other right",
+    "McNemar p",
+)
+
+
+def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
+    """One row a pair, as `PAIR_COLUMNS` says."""
+    return [
+        [
+            pair.better,
+            pair.other,
+            f"{pair.f1.difference:+.4f} [{pair.f1.low:+.4f}, {pair.f1.high:+.4f}]",
+            f"{pair.f1.two_sided:.4f}",
+            f"{pair.adjusted:.4f}",
+            str(pair.only_better),
+            str(pair.only_other),
+            f"{pair.mcnemar:.4g}",
+        ]
+        for pair in pairs
+    ]
+
+
+def print_comparison(runs: Sequence[Compared], pairs: Sequence[Pair], title: str) -> None:
+    """Prints the three tables."""
+    console = Console(width=None if Console().is_terminal else 180)
+    options = differing_options(runs)
+    for name, columns, lines in (
+        (title, RUN_COLUMNS, rows(runs)),
+        ("Options that differ", ("option", *(run.name for run in runs)), [[n, *v] for n, v in options.items()]),
+        ("Differences", PAIR_COLUMNS, pair_rows(pairs)),
+    ):
+        table = Table(*columns, title=name, title_justify="left")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+
+
+def write_page(path: Path, runs: Sequence[Compared], pairs: Sequence[Pair], title: str) -> None:
+    """Writes the same as one self-contained HTML page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    page = environment.get_template("compare.html").render(
+        title=title,
+        tables=[
+            ("Runs", RUN_COLUMNS, rows(runs)),
+            (
+                "Options that differ",
+                ("option", *(run.name for run in runs)),
+                [[name, *values] for name, values in differing_options(runs).items()],
+            ),
+            ("Differences", PAIR_COLUMNS, pair_rows(pairs)),
+        ],
+    )
+    files.write_text(path, page)

@@ -1,0 +1,120 @@
+"""`compare`: on hand-made files, by hand and against SciPy."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from emotion_tf.config import Config, TrainConfig, to_json
+from emotion_tf.evaluation.compare import compare, differing_options, read_run
+from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.significance import holm, intervals, mcnemar
+
+LABELS = ("joy", "fear", "anger")
+RNG = np.random.default_rng(0)
+TRUE = RNG.integers(0, 3, 60)
+
+
+def run(path, predicted, seed=0, **changes):
+    """A run's folder as training and evaluation leave it."""
+    path.mkdir()
+    (path / "config.json").write_text(to_json(Config(train=TrainConfig(seed=seed))))
+    probabilities = np.eye(3)[predicted] * 0.7 + 0.1
+    (path / "metrics.json").write_text(json.dumps({"test": metrics(TRUE, probabilities, LABELS, 0)}))
+    rows = {
+        "dialogue_id": [str(i // 4) for i in range(60)],
+        "utterance_id": [str(i % 4) for i in range(60)],
+        "emotion": [LABELS[i] for i in TRUE],
+        "predicted": [LABELS[i] for i in predicted],
+    }
+    pd.DataFrame(rows | changes).to_csv(path / "predictions_test.csv", index=False)
+    pd.DataFrame({"seconds": [60.0, 30.0]}).to_csv(path / "history.csv", index=False)
+    (path / "run.json").write_text(json.dumps({"parameters": 1234}))
+    return path
+
+
+def predictions(wrong):
+    """Right but in the rows of `wrong`."""
+    return np.where(np.isin(np.arange(60), wrong), (TRUE + 1) % 3, TRUE)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Only the first has 5 rows right, only the second 1; both are wrong in 4 more."""
+    both = [50, 51, 52, 53]
+    return [
+        run(tmp_path / "a", predictions([0, *both])),
+        run(tmp_path / "b", predictions([10, 11, 20, 30, 40, *both]), seed=1),
+    ]
+
+
+def test_the_table_of_two_runs(two):
+    (pair,) = compare([read_run(path, "test") for path in two])
+    assert (pair.better, pair.other, pair.only_better, pair.only_other) == ("a", "b", 5, 1)
+    assert pair.mcnemar == pytest.approx(2 * (1 + 6) / 2**6)  # two tails of 6 tosses
+    assert pair.adjusted == pair.f1.two_sided
+    assert pair.f1.two_sided == pytest.approx(2 * min(pair.f1.p_value, 1 - pair.f1.p_value), abs=0.05)
+    reverse = compare([read_run(path, "test") for path in reversed(two)])
+    assert (reverse[0].better, reverse[0].f1.difference) == ("a", pytest.approx(pair.f1.difference))
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 0), (5, 1), (10, 10), (40, 20)])
+def test_mcnemar_is_the_binomial_test(first, second):
+    label = np.zeros(100, int)
+    a, b = np.ones(100, int), np.ones(100, int)
+    a[:first], b[first : first + second] = 0, 0
+    n, k = first + second, min(first, second)
+    expected = min(1.0, 2 * binom.cdf(k, n, 0.5)) if n else 1.0
+    assert mcnemar(label, a, b) == (first, second, pytest.approx(expected))
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([0.2]) == [0.2]
+
+
+def test_intervals_hold_the_score_and_shrink_with_the_data():
+    group, predicted = np.arange(60) // 4, predictions(range(0, 60, 3))
+    found = intervals(TRUE, predicted, group, 2000)
+    wide = intervals(np.tile(TRUE, 9), np.tile(predicted, 9), np.arange(540) // 4, 2000)
+    for name in ("weighted_f1", "accuracy"):
+        low, high = found[name]
+        assert low < 2 / 3 < high and wide[name][1] - wide[name][0] < 0.5 * (high - low)
+    perfect = intervals(TRUE, TRUE, group, 100)
+    assert perfect == {"weighted_f1": (1.0, 1.0), "accuracy": (1.0, 1.0)}
+
+
+def test_options_that_differ_alone(two):
+    runs = [read_run(path, "test") for path in two]
+    assert differing_options(runs) == {"train.seed": ["0", "1"]}
+    config = json.loads((two[1] / "config.json").read_text())
+    del config["train"]["optimizer"], config["train"]["seed"]  # as a run of before these options
+    (two[1] / "config.json").write_text(json.dumps(config))
+    assert differing_options([read_run(path, "test") for path in two]) == {}
+
+
+def test_the_verb_prints_and_writes_a_page(two, tmp_path, succeed, fault):
+    page = tmp_path / "c.html"
+    printed = succeed("compare", *two, "--out", page)
+    assert all(part in printed for part in ("train.seed", "always", "1,234", "1.5", "0.2188", str(page)))
+    text = page.read_text()
+    assert "0.2188" in text and "train.seed" in text and "http" not in text
+    assert "two or more different runs" in fault("compare", two[0])
+    assert "two or more different runs" in fault("compare", two[0], two[0])
+    message = fault("compare", two[0], tmp_path / "none")
+    assert str(tmp_path / "none") in message and "has no results on test" in message
+    assert "has no results on dev" in fault("compare", *two, "--split", "dev")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"utterance_id": [str(i) for i in range(60)]}, {"emotion": ["joy"] * 60}], ids=["ids", "labels"]
+)
+def test_other_utterances_are_refused(two, tmp_path, fault, changes):
+    other = run(tmp_path / "c", predictions([1]), **changes)
+    message = fault("compare", two[0], other)
+    assert "c and a predict other utterances: row" in message
+    table = pd.read_csv(two[1] / "predictions_test.csv").iloc[:-1]
+    table.to_csv(two[1] / "predictions_test.csv", index=False)
+    assert "59 and 60 of them" in fault("compare", *two)
