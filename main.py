@@ -11,7 +11,8 @@ from emotion_tf.errors import UserError
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
-from emotion_tf.verbs.run import compare, evaluate, export, features, options, runs, train
+from emotion_tf.verbs.run import compare, evaluate, export, features, options, runs
+from emotion_tf.verbs.train import train
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {

@@ -35,6 +35,8 @@ class TrainArguments:
     """Go on with an interrupted run (--name, or the newest) from its last finished epoch."""
     overwrite: bool = False
     """Replace the run of that name."""
+    seeds: int = 1
+    """Train so many runs, NAME-seed0, NAME-seed1 ..., and print their mean; the same command goes on after an end."""
     smoke: bool = False
     """A run of seconds: one epoch of four small batches."""
 
@@ -115,10 +117,12 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     elif known.config:
         start = configuration.read_config(Path(known.config))
     found: TrainArguments = parse(TrainArguments, args, "main.py train", default=TrainArguments(config=start))
+    if found.seeds < 1:
+        raise UserError(f"Invalid `--seeds`. Expected a number of at least 1. Received: {found.seeds}.")
     if found.smoke:
         found = dataclasses.replace(found, config=configuration.smoke(found.config))
     if run is not None:
-        if found.config != start or found.overwrite or known.preset or known.config:
+        if found.config != start or found.overwrite or found.seeds != 1 or known.preset or known.config:
             raise UserError(
                 f"--resume goes on with the configuration of {run}. Received other options; leave them "
                 "away, or train anew."

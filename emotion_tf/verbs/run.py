@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `export`, `features`, `runs` and `options`."""
+"""What is done with trained runs: `evaluate`, `compare`, `export`, `features`; `runs` and `options`."""
 
 from __future__ import annotations
 
@@ -12,45 +12,6 @@ from tyro.conf import Positional
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import encoder, face_files
-
-
-@needs_tensorflow
-def train(arguments: cli.TrainArguments, command: str) -> None:
-    """Train a run; with nothing prepared, on the demo data set, which is made first."""
-    config = arguments.config
-    if not Path(config.data).exists() and Path(config.data) == DEMO:
-        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
-        prepare_demo()
-    from emotion_tf.data import records, verify
-    from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
-
-    run = RunFolder(cli.RUNS / (arguments.name or cli.free_name(config)))
-    info = records.read_info(Path(config.data))
-    verify.verify_shards(Path(config.data), info)
-    if arguments.resume and run.model_path.exists():
-        raise UserError(
-            f"{run.path} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run.path}"
-        )
-    if run.path.exists() and not (arguments.resume or arguments.overwrite):
-        raise UserError(f"{run.path} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    trainer = Trainer(
-        config,
-        run,
-        info,
-        encoder(config.text.encoder) if config.uses_bert else None,
-        lambda line: print(line, flush=True),
-        face_files(config),
-    )
-    print(f"Run: {run.path}", flush=True)
-    trainer.resume() if arguments.resume else trainer.start(command, arguments.overwrite)
-    trainer.fit()
-    for split in ("dev", "test"):
-        if split in info["splits"]:
-            _evaluate(RunFolder(run.path), Path(config.data), split, command)
-    print(f"Run: {run.path}")
 
 
 @needs_tensorflow
@@ -65,10 +26,11 @@ def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test
     from emotion_tf.training.run_folder import RunFolder
 
     folder = RunFolder(run)
-    _evaluate(folder, data or Path(folder.config.data), split, shlex.join(["main.py", *sys.argv[1:]]))
+    evaluate_split(folder, data or Path(folder.config.data), split, shlex.join(["main.py", *sys.argv[1:]]))
 
 
-def _evaluate(run: Any, data: Path, split: str, command: str) -> None:
+def evaluate_split(run: Any, data: Path, split: str, command: str) -> None:
+    """Evaluates a `RunFolder` on a split of a data set; writes and prints what came out."""
     from emotion_tf.data import records, verify
     from emotion_tf.evaluation import report
     from emotion_tf.training.evaluate import evaluate as evaluate_run

@@ -1,0 +1,82 @@
+"""`train`: one run, or the same with several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from emotion_tf import cli
+from emotion_tf import config as configuration
+from emotion_tf.config import Config
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.prepare import DEMO, prepare_demo
+from emotion_tf.verbs.pretrained import encoder, face_files
+from emotion_tf.verbs.run import evaluate_split
+
+
+@needs_tensorflow
+def train(arguments: cli.TrainArguments, command: str) -> None:
+    """Train a run, or several; with nothing prepared, on the demo data set, which is made first."""
+    config = arguments.config
+    if not Path(config.data).exists() and Path(config.data) == DEMO:
+        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        prepare_demo()
+    if arguments.seeds > 1:
+        _train_seeds(arguments, command)
+        return
+    run = cli.RUNS / (arguments.name or cli.free_name(config))
+    if arguments.resume and (run / "model.keras").exists():
+        raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run}")
+    if run.exists() and not (arguments.resume or arguments.overwrite):
+        raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
+    _train_one(config, run, command, arguments.resume, arguments.overwrite)
+
+
+def _train_one(config: Config, path: Path, command: str, resume: bool, overwrite: bool) -> None:
+    from emotion_tf.data import records, verify
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import Trainer
+
+    data = Path(config.data)
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    bert = encoder(config.text.encoder) if config.uses_bert else None
+    trainer = Trainer(config, RunFolder(path), info, bert, lambda line: print(line, flush=True), face_files(config))
+    print(f"Run: {path}", flush=True)
+    trainer.resume() if resume else trainer.start(command, overwrite)
+    trainer.fit()
+    for split in ("dev", "test"):
+        if split in info["splits"]:
+            evaluate_split(RunFolder(path), data, split, command)
+    print(f"Run: {path}")
+
+
+def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
+    """Trains NAME-seed0, NAME-seed1 ...; said again it goes on: finished ones stay, an interrupted one is resumed."""
+    import keras
+
+    from emotion_tf.evaluation.seeds import print_seeds
+
+    config, name = arguments.config, arguments.name or f"{Path(arguments.config.data).name}-{arguments.config.towers}"
+    paths = []
+    for seed in range(config.train.seed, config.train.seed + arguments.seeds):
+        one = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+        path = cli.RUNS / f"{name}-seed{seed}"
+        paths.append(path)
+        there = path.exists() and not arguments.overwrite
+        if there:
+            _check_same(path, one)
+        if not (there and (path / "metrics.json").exists()):
+            _train_one(one, path, command, there and (path / "checkpoint").is_dir(), True)
+            keras.backend.clear_session()
+    scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
+    print_seeds(scores)
+
+
+def _check_same(path: Path, config: Config) -> None:
+    if configuration.read_config(path / "config.json") != config:
+        raise UserError(
+            f"{path} has other options. Expected those of this command: take another --name, or --overwrite the runs."
+        )

@@ -1,0 +1,32 @@
+"""`train --seeds`: several runs and their mean."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion_tf.evaluation.seeds import spread
+
+
+def test_spread_by_hand():
+    found = spread([0.5, 0.7, 0.6])
+    assert found.mean == pytest.approx(0.6) and found.deviation == pytest.approx(0.1)
+    # Student's t for two degrees of freedom is 4.303
+    assert (found.low, found.high) == pytest.approx((0.6 - 4.303 * 0.1 / 3**0.5, 0.6 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
+
+
+def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dataset, tmp_path):
+    words = ("train", "--data", dataset, "--towers", "text", "--text.gru-units", "4", "--smoke", "--name", "x")
+    printed = succeed(*words, "--seeds", "2", "--train.seed", "3")
+    runs = [tmp_path / "saved_models" / f"x-seed{seed}" for seed in (3, 4)]
+    scores = [json.loads((run / "metrics.json").read_text())["test"]["weighted_f1"] for run in runs]
+    histories = [pd.read_csv(run / "history.csv")["loss"][0] for run in runs]
+    assert histories[0] != histories[1]
+    assert f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}" in printed and "always neutral" in printed
+    kept = (runs[0] / "model.keras").stat().st_mtime_ns
+    again = succeed(*words, "--seeds", "2", "--train.seed", "3")
+    assert "epoch" not in again and (runs[0] / "model.keras").stat().st_mtime_ns == kept
+    assert again[again.index("dev, 2 seeds") :] == printed[printed.index("dev, 2 seeds") :]
+    assert "has other options" in fault(*words, "--seeds", "2", "--train.seed", "3", "--train.clip-norm", "2")
+    assert "`--seeds`. Expected a number of at least 1" in fault(*words, "--seeds", "0")
