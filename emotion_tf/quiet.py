@@ -6,6 +6,7 @@ notes, such as one on processors without AVX-512 in the midst of a command. TF_C
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -37,9 +38,17 @@ def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error."""
-    if "tensorflow" in sys.modules:
-        return
+    """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error.
+
+    What its Python side warns of is for who writes the program (as that a function is traced again, which several runs
+    in one process do).
+    """
+    if "tensorflow" not in sys.modules:
+        _import_tensorflow()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def _import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     sys.stderr.flush()

@@ -15,6 +15,12 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 FACE_SIZE = 32
 
 
+def pytest_collection_modifyitems(items):
+    """Files that train or export come first: what runs last is short, and both processes end at the same time."""
+    long = {item.path for item in items if {"bert_run", "small_config"} & set(item.fixturenames)}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def manifest_path(tmp_path_factory):
     """A demo manifest with its pictures: about 240 utterances."""
@@ -84,6 +90,16 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "bert"
     train_run(bert_config, path, tiny_bert)
     return RunFolder(path)
+
+
+@pytest.fixture
+def eager():
+    """A few eager steps take less time than making the graph of one."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ def test_spread_by_hand():
     assert (found.low, found.high) == pytest.approx((0.6 - 4.303 * 0.1 / 3**0.5, 0.6 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
 
 
-def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dataset, tmp_path):
-    words = ("train", "--data", dataset, "--towers", "text", "--text.gru-units", "4", "--smoke", "--name", "x")
+def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dataset, tmp_path, eager):
+    words = ("train", "--data", dataset, "--towers", "text", "--text.branches", "cnn", "--smoke", "--name", "x")
     printed = succeed(*words, "--seeds", "2", "--train.seed", "3")
     runs = [tmp_path / "saved_models" / f"x-seed{seed}" for seed in (3, 4)]
     scores = [json.loads((run / "metrics.json").read_text())["test"]["weighted_f1"] for run in runs]

@@ -8,48 +8,53 @@ import tensorflow as tf
 from emotion_tf.data import pipeline, records
 from emotion_tf.serving import features
 from emotion_tf.training.evaluate import evaluate
+from emotion_tf.training.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def run(untrained):
+    """A run without BERT."""
+    return RunFolder(untrained)
 
 
 @pytest.fixture
-def ask(untrained_bert, dataset, tmp_path, monkeypatch):
+def ask(run, dataset, tmp_path, monkeypatch):
     """Layer -> what the file holds, beside what the split holds."""
     monkeypatch.setattr(features, "BATCH", 8)  # more than one batch
 
-    def ask(tower, layer="", split="test"):
+    def ask(tower, layer="", split="test", run=run):
         out = tmp_path / "x.npz"
         info = records.read_info(dataset)
-        shape = features.write_features(untrained_bert, dataset, info, split, tower, layer, out)
+        shape = features.write_features(run, dataset, info, split, tower, layer, out)
         with np.load(out, allow_pickle=False) as file:
             found = dict(file)
         rows = list(pipeline.read_rows(pipeline.split_files(dataset, info, split)))
-        assert found["features"].shape == shape and found["labels"].tolist() == list(untrained_bert.labels)
+        assert found["features"].shape == shape and found["labels"].tolist() == list(run.labels)
         return found, rows
 
     return ask
 
 
-def test_logits_in_the_order_of_the_split(ask, untrained_bert, dataset):
+def test_logits_in_the_order_of_the_split(ask, run, dataset):
     found, rows = ask("fusion", "logits")
-    probabilities, _, _ = evaluate(untrained_bert, dataset, records.read_info(dataset), "test")
+    probabilities, _, _ = evaluate(run, dataset, records.read_info(dataset), "test")
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(found["features"])), probabilities, atol=1e-5)
     for name in features.IDS:
         assert found[name].tolist() == [row[name] for row in rows]
     np.testing.assert_array_equal(ask("fusion")[0]["features"], found["features"])
 
 
-def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, untrained_bert):
+def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, run):
     text, face, logits = ask("text")[0], ask("face")[0], ask("fusion", "logits")[0]
     x = np.concatenate([text["features"], face["features"]], axis=1)
-    for layer in untrained_bert.model.layers[
-        [one.name for one in untrained_bert.model.layers].index("fusion_concat") + 1 :
-    ]:
+    for layer in run.model.layers[[one.name for one in run.model.layers].index("fusion_concat") + 1 :]:
         x = layer(x)
     np.testing.assert_allclose(np.asarray(x), logits["features"], atol=1e-5)
 
 
-def test_a_layer_along_the_tokens_is_padded_to_the_longest(ask):
-    found, _ = ask("text", "bert/sequence_output")
-    pooled = ask("text", "bert/pooled_output")[0]["features"]
+def test_a_layer_along_the_tokens_is_padded_to_the_longest(ask, untrained_bert):
+    found, _ = ask("text", "bert/sequence_output", run=untrained_bert)
+    pooled = ask("text", "bert/pooled_output", run=untrained_bert)[0]["features"]
     assert found["features"].ndim == 3 and found["features"].shape[0] == len(pooled) and pooled.ndim == 2
 
 
@@ -95,10 +100,10 @@ def test_wrong_words_are_one_line_and_leave_no_file(fault, untrained_bert, datas
     assert not list(tmp_path.glob("*.npz*"))
 
 
-def test_the_verb(succeed, fault, untrained_bert, dataset, tmp_path):
+def test_the_verb(succeed, fault, untrained, dataset, tmp_path):
     out = tmp_path / "x.npz"
     assert f"of dev: {out}" in succeed(
-        "features", untrained_bert.path, dataset, "--out", out, "--tower", "text", "--split", "dev"
+        "features", untrained, dataset, "--out", out, "--tower", "text", "--split", "dev"
     )
-    assert "exists" in fault("features", untrained_bert.path, dataset, "--out", out)
-    assert "ends in .npz" in fault("features", untrained_bert.path, dataset, "--out", tmp_path / "x.csv")
+    assert "exists" in fault("features", untrained, dataset, "--out", out)
+    assert "ends in .npz" in fault("features", untrained, dataset, "--out", tmp_path / "x.csv")

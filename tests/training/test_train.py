@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from helpers import train_run
 
 from emotion_tf.data import pipeline, records
@@ -23,14 +22,6 @@ def change(config, **train):
 
 def trainer_of(config, path, encoder=None, say=lambda line: None):
     return Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say)
-
-
-@pytest.fixture
-def eager():
-    """A few eager steps take less time than making the graph of one."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
