@@ -85,9 +85,12 @@ class AttentionWeights(keras.layers.Layer):
         """Weighs the steps of `inputs[0]` where `inputs[1]` is not zero."""
         sequence, *masks = inputs
         scores = ops.squeeze(self.score(self.hidden(sequence)), -1)
-        mask = ops.cast(masks[0], scores.dtype) if masks else ops.ones_like(scores)
-        scores = scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
-        exponents = ops.exp(scores) * mask
+        real = ops.cast(masks[0], "bool") if masks else ops.ones_like(scores, "bool")
+        # the largest of the real ones: beside a larger score of padding theirs would vanish
+        lowest = ops.min(scores, axis=1, keepdims=True)
+        largest = ops.stop_gradient(ops.max(ops.where(real, scores, lowest), axis=1, keepdims=True))
+        # padding is taken out before `exp`: an infinity times zero is no number, nor is its gradient
+        exponents = ops.exp(ops.where(real, scores - largest, 0.0)) * ops.cast(real, scores.dtype)
         return exponents / ops.maximum(ops.sum(exponents, axis=1, keepdims=True), 1e-7)
 
 

@@ -81,3 +81,18 @@ def test_attention_weights_can_be_looked_at():
     weights = np.asarray(keras.Model(model.input, model.get_layer("x_attention").output)([SEQUENCE * 50, MASK]))
     np.testing.assert_allclose(weights.sum(axis=1), [1, 1, 1, 0], atol=1e-6)
     assert not weights[MASK == 0].any() and (weights >= 0).all()
+
+
+def test_padding_that_scores_far_higher_takes_no_weight_away():
+    sequence, mask = keras.Input((None, 2)), keras.Input((None,), dtype="int32")
+    model = keras.Model([sequence, mask], pool(sequence, mask, "attention", "x"))
+    model.set_weights([np.eye(2), np.zeros(2), np.full((2, 1), 100.0)])  # scores from -200 to 200
+    given = np.array([[[-9, -9], [-9, -8], [9, 9]]], np.float32)
+    steps = tf.constant(given)
+    with tf.GradientTape() as tape:
+        tape.watch(steps)
+        found = model([steps, tf.constant([[1, 1, 0]])])
+    np.testing.assert_allclose(found, model([given[:, :2], np.ones((1, 2))]), rtol=1e-6)
+    np.testing.assert_allclose(found, given[:, :2].mean(axis=1), rtol=1e-3)  # both score -200
+    gradient = np.asarray(tape.gradient(found, steps))
+    assert np.isfinite(gradient).all() and not gradient[0, 2].any()
