@@ -146,6 +146,7 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
     [
         ({"branches": ("bert",), "embeddings": "glove.txt"}, "Expected only with a branch gru, lstm or cnn"),
         ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
+        ({"embeddings": "glove.txt", "init": "saved_models/x"}, "Expected only without --text.init"),
         ({"pooling": "attention"}, "`text.pooling`. Expected only with a bert branch"),
         ({"cnn_widths": ()}, "Expected one or more different numbers. Received: []"),
         ({"cnn_widths": (3, 3)}, "Expected one or more different numbers. Received: [3, 3]"),

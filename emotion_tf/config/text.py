@@ -100,6 +100,7 @@ class TextConfig:
             ("freeze_embeddings", self.freeze_embeddings, "with a bert branch that is trained", trains_bert),
             ("embeddings", self.embeddings, "with a branch gru, lstm or cnn", reads_words),
             ("train_embeddings", not self.train_embeddings, "false with --text.embeddings", self.embeddings),
+            ("embeddings", self.embeddings, "without --text.init, whose run has its own", not self.init),
         ):
             if told and not holds:
                 raise UserError(f"Invalid `text.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")

@@ -2,10 +2,13 @@
 
 Read here and not by gensim, whose `KeyedVectors` loads the whole file (several GB for a vocabulary of some thousand
 words) and whose errors name no line.
+
+Every line is checked, also of words that nobody wants: what is broken in one place is seldom right in the others.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import numpy as np
 from emotion_tf.errors import UserError
 
 LONGEST_WORD = 1000  # bytes; what has no space for so long is no word2vec file
+OF_NUMBERS = b"0123456789+-.eE"
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,15 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     found: dict[int, np.ndarray] = {}
     try:
         for word, read in _binary(path) if path.suffix == ".bin" else _text(path):
+            lower = _decoded(word, read.where).lower().encode()
             i = wanted.get(word)
             if i is not None and i not in exact:
                 exact.add(i)
                 found[i] = read()
-            elif i is None and (i := wanted.get(_lower(word))) is not None and i not in found:
+            elif i is None and (i := wanted.get(lower)) is not None and i not in found:
                 found[i] = read()
+            elif not read.plausible:
+                read()
     except OSError as error:
         raise UserError(
             f"Cannot read the word embeddings {path}: {error.strerror}. Expected GloVe's .txt, or word2vec's .txt or "
@@ -65,8 +72,19 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     return Embeddings(vectors, known)
 
 
-def _lower(word: bytes) -> bytes:
-    return word.decode("utf-8", "replace").lower().encode()
+def _decoded(word: bytes, where: str) -> str:
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: Expected a word in UTF-8. Received: {word[:50]!r}.") from None
+
+
+def _is_number(cell: bytes) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 class _Numbers:
@@ -74,6 +92,13 @@ class _Numbers:
 
     def __init__(self, where: str, values: bytes | list[bytes]) -> None:
         self.where, self.values = where, values
+
+    @property
+    def plausible(self) -> bool:
+        """Whether it looks like finite numbers, so that it need not be parsed, which takes 14 times as long."""
+        if isinstance(self.values, bytes):
+            return bool(np.isfinite(np.frombuffer(self.values, "<f4")).all())
+        return all(self.values) and not b"".join(self.values).translate(None, OF_NUMBERS)
 
     def __call__(self) -> np.ndarray:
         try:
@@ -96,7 +121,7 @@ def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
     with open(path, "rb") as file:
         first = file.readline().split()
         header = len(first) == 2 and all(part.isdigit() for part in first)
-        width = int(first[1]) if header else len(first) - 1
+        width = int(first[1]) if header else _width(first)
         if width < 1:
             raise UserError(
                 f"{path}: line 1: Expected a word and its numbers, or word2vec's two counts. Received: {first[:3]!r}."
@@ -109,9 +134,10 @@ def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
             line += 1
             # from the end: a word of GloVe may itself hold spaces
             cells = raw.rstrip().rsplit(b" ", width)
-            if len(cells) != width + 1:
+            many = b" " in cells[0] and _is_number(cells[0].rsplit(b" ", 1)[1])  # no word of several ends with one
+            if len(cells) != width + 1 or not cells[0] or many:
                 raise UserError(
-                    f"{path}: line {line}: Expected a word and {width} numbers. Received: {len(cells)} cells."
+                    f"{path}: line {line}: Expected a word and {width} numbers. Received: {len(raw.split())} cells."
                 )
             count += 1
             yield cells[0], _Numbers(f"{path}: line {line}", cells[1:])
@@ -119,6 +145,12 @@ def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
             raise UserError(
                 f"{path}: line {line}: Expected {int(first[0])} words, as line 1 says. Received: {count}. Copy it anew."
             )
+
+
+def _width(cells: list[bytes]) -> int:
+    """How many numbers stand behind the word, which may be several cells, or itself a number."""
+    numbers = itertools.takewhile(_is_number, reversed(cells[1:]))
+    return sum(1 for _ in numbers)
 
 
 def _binary(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
@@ -139,6 +171,11 @@ def _binary(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
                 where = f"{path}: byte {start}"
                 yield data[start:end].lstrip(b"\n"), _Numbers(where, data[end + 1 : end + 1 + size])
                 start = end + 1 + size
+            if data[start:].strip(b"\n "):
+                raise UserError(
+                    f"{path}: byte {start}: Expected the end after {count} words, as byte 0 says. Received: more. "
+                    "Copy it anew."
+                )
 
 
 def coverage(known: np.ndarray, counts: np.ndarray) -> str:

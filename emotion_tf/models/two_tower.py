@@ -64,7 +64,10 @@ def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.laye
             continue
         for layer in model.get_layer(tower).layers:
             is_network = layer.name in config.face.networks and tower == "face_tower"
-            trains = config.text.train_encoder if layer.name == "bert" else config.face.train_backbone or not is_network
+            trains = {
+                "bert": config.text.train_encoder,
+                "word_embedding": config.text.train_embeddings,
+            }.get(layer.name, config.face.train_backbone or not is_network)
             published = layer.name == "bert" or (is_network and _is_published(layer.name, config))
             if layer.weights and trains and (published or init):
                 yield layer

@@ -41,6 +41,11 @@ def start_words(model: keras.Model, embeddings: Embeddings) -> None:
     """Puts published vectors into the word embedding; words that they do not know keep the random start."""
     layer = model.get_layer("text_tower").get_layer("word_embedding")
     table = np.array(layer.embeddings)
+    if table.shape[1] != embeddings.vectors.shape[1]:  # the file is another one than when the run was started
+        raise UserError(
+            f"The file of --text.embeddings has vectors of {embeddings.vectors.shape[1]} numbers. Expected "
+            f"{table.shape[1]}, as when the run was started."
+        )
     rows = np.flatnonzero(embeddings.known)
     table[rows + UNKNOWN_WORD_ID + 1] = embeddings.vectors[rows]
     layer.embeddings.assign(table)

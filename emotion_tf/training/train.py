@@ -144,6 +144,8 @@ class Trainer:
         with computing_in(precision):
             self.model = build_model(self.config, self.spec, len(self.words), self.encoder, self.face_files)
         self.pretrained = list(pretrained_layers(self.model, self.config))
+        for layer in self.pretrained:
+            list(learning_rates(layer, self.config))  # what cannot be had is told before hours of frozen epochs
         if self.config.uses_bert:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
         pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)

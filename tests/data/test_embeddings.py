@@ -10,7 +10,7 @@ from emotion_tf.data.embeddings import coverage, read_embeddings
 from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
 
-WORDS = ["the", "well", "chandler", "naïve", "unknown"]
+WORDS = ["the", "well", "chandler", "naïve", "unknown", "other"]
 VECTORS = {"the": [0.1, -2.5, 3e-7], "Well": [1, 2, 3], "well": [4, 5, 6], "Chandler": [7, 8, 9], "CHANDLER": [0, 0, 1]}
 VECTORS |= {"naïve": [1e10, 0.25, -1], ". . .": [3, 2, 1], "other": [5, 5, 5]}
 
@@ -19,13 +19,15 @@ def lines(vectors):
     return [f"{word} {' '.join(map(str, numbers))}" for word, numbers in vectors.items()]
 
 
-def write(path, kind, vectors=VECTORS, count=None):
-    header = f"{len(vectors) if count is None else count} 3"
+def write(path, kind, vectors=VECTORS):
     if kind == "bin":
-        rows = [w.encode() + b" " + np.array(v, "<f4").tobytes() + b"\n" for w, v in vectors.items()]
-        path.write_bytes(header.encode() + b"\n" + b"".join(rows))
+        # a space ends the word there
+        rows = [w.encode() + b" " + np.array(v, "<f4").tobytes() + b"\n" for w, v in vectors.items() if " " not in w]
+        path.write_bytes(f"{len(rows)} 3\n".encode() + b"".join(rows))
     else:
-        path.write_text("\n".join(([header] if kind == "word2vec" else []) + lines(vectors)) + "\n", encoding="utf-8")
+        path.write_text(
+            "\n".join(([f"{len(vectors)} 3"] if kind == "word2vec" else []) + lines(vectors)) + "\n", encoding="utf-8"
+        )
     return path
 
 
@@ -36,9 +38,9 @@ def file(request, tmp_path):
 
 def test_exact_vectors(file):
     found = read_embeddings(file, WORDS)
-    assert found.known.tolist() == [True, True, True, True, False]
-    expected = np.array([VECTORS[word] for word in ("the", "well", "Chandler", "naïve")], np.float32)
-    np.testing.assert_array_equal(found.vectors[:4], expected)
+    assert found.known.tolist() == [True, True, True, True, False, True]
+    expected = np.array([VECTORS[word] for word in ("the", "well", "Chandler", "naïve", "other")], np.float32)
+    np.testing.assert_array_equal(found.vectors[found.known], expected)
     assert found.vectors.dtype == np.float32 and not found.vectors[4].any()
 
 
@@ -46,6 +48,13 @@ def test_a_binary_file_without_line_ends(tmp_path):
     path = tmp_path / "v.bin"
     path.write_bytes(b"2 2\nthe " + np.array([1, 2], "<f4").tobytes() + b"well " + np.array([3, 4], "<f4").tobytes())
     assert read_embeddings(path, WORDS).vectors[:2].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("first", [". . .", "at name@domain.com", "2004"])
+def test_the_first_word_may_hold_spaces_or_be_a_number(tmp_path, first):
+    path = tmp_path / "v.txt"
+    path.write_text(f"{first} 1 2 3\nthe 4 5e-3 6\n")
+    assert read_embeddings(path, WORDS).vectors[0].tolist() == np.array([4, 5e-3, 6], np.float32).tolist()
 
 
 def test_coverage_by_hand():
@@ -68,8 +77,17 @@ def test_words_are_counted_as_the_model_sees_them():
         ("v.txt", b"3 2\nthe 1 2\nwell 3 4\n", ["line 3", "Expected 3 words", "Received: 2"]),
         ("v.txt", b"3 2\nthe 1 2 3 4 5\n", ["line 2"]),
         ("v.txt", b"", ["line 1"]),
-        ("v.txt", b"zzz 1 2\n", ["none of the 5 words"]),
+        ("v.txt", b"zzz 1 2\n", ["none of the 6 words"]),
         ("v.txt", b"\xff\xfe\n", ["line 1"]),
+        ("v.txt", b"the 1 2 3\nwell 1 2 3 4\n", ["line 2", "a word and 3 numbers", "5 cells"]),
+        ("v.txt", b"the 1 2\n 3 4\n", ["line 2", "a word and 2 numbers"]),
+        ("v.txt", b"the 1 2\nno_word_here 3 x\n", ["line 2", "Expected numbers", "b'x'"]),
+        ("v.txt", b"the 1 2\nno_word_here 3 nan\n", ["line 2", "finite", "nan"]),
+        ("v.txt", b"the 1 2\nno_word_here  2\n", ["line 2", "Expected numbers"]),
+        ("v.txt", b"the 1 2\nna\xefve 3 4\n", ["line 2", "UTF-8", r"b'na\xefve'"]),
+        ("v.bin", b"2 1\nthe \0\0\0\0\nna\xefve \0\0\0\0\n", ["byte 12", "UTF-8"]),
+        ("v.bin", b"2 1\nthe \0\0\0\0\nno_word_here \0\0\xc0\x7f\n", ["byte 12", "finite"]),
+        ("v.bin", b"1 1\nthe \0\0\0\0\nwell \0\0\0\0\n", ["byte 12", "after 1 words", "more"]),
         ("v.bin", b"", ["byte 0", "two counts"]),
         ("v.bin", b"the 1 2 3\n", ["byte 0", "two counts"]),
         ("v.bin", b"2 2\nthe \0\0\0\0\0\0\0\0well \0\0", ["byte 16", "word 2 of 2"]),
