@@ -54,11 +54,11 @@ def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, 
 
     run = RunFolder(path)
     data = Path(run.config.data)
-    paths = pipeline.split_files(data, records.read_info(data), split)
-    rows = list(pipeline.read_rows(paths))
+    of_split = pipeline.split_rows(data, records.read_info(data), split)
+    rows = list(pipeline.read_rows(of_split))
     removed = np.random.default_rng(seed).permutation(len(rows)) < share * len(rows)
     infer, predicted, label, weight = inference(run.model), [], [], []
-    for inputs, truth, weights in pipeline.eval_batches(paths, run.preprocessor(run.model), 64):
+    for inputs, truth, weights in pipeline.eval_batches(of_split, run.preprocessor(run.model), 64):
         gone = removed[len(label) : len(label) + len(truth)]
         kept = {**inputs, "face_mask": inputs["face_mask"] & ~gone[:, None]}
         predicted += list(zip(*(infer(given).numpy().argmax(axis=1) for given in (inputs, kept)), strict=True))

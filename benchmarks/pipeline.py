@@ -27,16 +27,17 @@ def main() -> None:
 
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "tfrecords/demo")
     info = records.read_info(data)
-    paths = pipeline.split_files(data, info, "train")
+    rows = pipeline.split_rows(data, info, "train")
     inputs = ("input_word_ids", "input_mask", "word_ids", "faces", "face_mask")
     preprocess = Preprocessor(inputs, info["face_size"], TextConfig(), words=WordVocabulary(["the"]))
+    make = pipeline.Examples(preprocess)
 
     def shuffled(epoch: int) -> tf.data.Dataset:
-        rows = tf.data.TFRecordDataset(paths).shuffle(20_000, seed=epoch).batch(32)
-        return rows.map(lambda r: pipeline._examples(pipeline._parse(r), preprocess, None), tf.data.AUTOTUNE)
+        elements = make.elements(rows).shuffle(20_000, seed=epoch).batch(32)
+        return elements.map(lambda i, record: make(make.parse(i, record), None), tf.data.AUTOTUNE)
 
     def by_length(epoch: int) -> tf.data.Dataset:
-        return pipeline.train_batches(paths, preprocess, 32, pipeline.Order(0, epoch), False)
+        return pipeline.train_batches(rows, preprocess, 32, pipeline.Order(0, epoch), False)
 
     table = Table("batches", "utterances/s", "padding of token positions", title=f"{data}, batch 32, 3 epochs")
     for name, make in (("shuffled", shuffled), ("by length", by_length)):

@@ -102,7 +102,7 @@ TRAININGS = {
 def data(dataset, manifest_path):
     """Rows of the demo data set, and what a preprocessor needs of it."""
     info = records.read_info(dataset)
-    paths = pipeline.split_files(dataset, info, "train")
+    paths = pipeline.split_rows(dataset, info, "train")
     pieces = WordPieceTokenizer(read_vocabulary(dataset / "vocab.txt"), True)
     words = WordVocabulary.from_utterances((row["utterance"] for row in pipeline.read_rows(paths)), 500)
     return paths, info, pieces, words
@@ -113,7 +113,11 @@ def batch(data, model, config, size):
     paths, _, pieces, words = data
     preprocess = Preprocessor(model.input, size, config.text, pieces, words)
     names = ("utterance", "context", "context_speaker", "face_jpeg", "label")
-    raw = next(iter(tf.data.TFRecordDataset(paths).batch(200).map(lambda r: records.schema.parse_examples(r, names))))
+    raw = next(
+        iter(
+            tf.data.TFRecordDataset(list(paths.paths)).batch(200).map(lambda r: records.schema.parse_examples(r, names))
+        )
+    )
     rows = np.flatnonzero(raw["face_jpeg"].row_lengths())[: ROWS + 2]
     utterance, jpeg = tf.gather(raw["utterance"], rows).numpy(), tf.gather(raw["face_jpeg"], rows).to_tensor("").numpy()
     utterance[-1], jpeg[-2] = b"", b""

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
-from emotion_tf.data.pipeline import split_files
+from emotion_tf.data.pipeline import split_rows
 from emotion_tf.faces.frames import frame_at, parse_piece
 from emotion_tf.faces.speaker import MARGIN
 
@@ -83,7 +83,7 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
 
 def _rows(data: Path, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for split in info["splits"]:
-        for batch in tf.data.TFRecordDataset(split_files(data, info, split)).batch(128):
+        for _, batch in split_rows(data, info, split).numbered().batch(128):
             columns = schema.parse_examples(batch, NAMES)
             values = {
                 n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()

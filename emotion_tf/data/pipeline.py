@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.augment import augment_faces
+from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import line_of, lines, nearest
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
@@ -32,8 +34,35 @@ class Order:
     epoch: int
 
 
-def split_files(data: Path, info: dict[str, Any], split: str) -> list[str]:
-    """Shard paths of a split. Raises UserError when the data set has no such split."""
+@dataclass(frozen=True)
+class Rows:
+    """Utterances: all records of some shards, or chosen ones of them.
+
+    Attributes:
+        paths: the shards, in order.
+        chosen: positions of records in them all, ascending; None: every one.
+    """
+
+    paths: tuple[str, ...]
+    chosen: tuple[int, ...] | None = None
+
+    def numbered(self) -> tf.data.Dataset:
+        """Data set of (position in the shards int64, serialised record), in order."""
+        dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
+        if self.chosen is None:
+            return dataset
+        keep = np.zeros(1 + max(self.chosen, default=0), bool)
+        keep[list(self.chosen)] = True
+        mask = tf.constant(keep)
+        return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
+
+
+def split_rows(data: Path, info: dict[str, Any], *splits: str) -> Rows:
+    """All utterances of one or several splits. Raises UserError when the data set has no such split."""
+    return Rows(tuple(path for split in splits for path in _shards(data, info, split)))
+
+
+def _shards(data: Path, info: dict[str, Any], split: str) -> list[str]:
     if split not in info["splits"]:
         raise UserError(
             f"No split {split!r} in {data}. Expected one of: {', '.join(info['splits'])}. Add such rows to "
@@ -43,24 +72,38 @@ def split_files(data: Path, info: dict[str, Any], split: str) -> list[str]:
 
 
 def train_batches(
-    paths: list[str], preprocess: Preprocessor, batch_size: int, order: Order, augment: bool
+    rows: Rows,
+    preprocess: Preprocessor,
+    batch_size: int,
+    order: Order,
+    augment: bool,
+    cached: CachedFeatures | None = None,
 ) -> tf.data.Dataset:
     """One epoch in the order of (seed, epoch): shuffled still encoded, batches of similar length, decoded, augmented.
+
+    Args:
+        rows: which utterances.
+        preprocess: makes the inputs that are read from the records.
+        batch_size: utterances in a batch.
+        order: how the epoch is drawn.
+        augment: vary the faces.
+        cached: features of these shards that are inputs, too; batches are the same with and without them.
 
     Returns:
         Data set of (inputs, label int64 (B,), weight float32 (B,)).
     """
     seed = _mix(order)
     pool = batch_size * POOL_BATCHES
+    make = Examples(preprocess, cached)
     dataset = (
-        tf.data.TFRecordDataset(paths)
+        make.elements(rows)
         .shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
         .batch(pool)
         .enumerate()
-        .flat_map(as_graph(lambda i, records: _by_length(records, preprocess, batch_size, tf.stack([seed, i]))))
+        .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
         .enumerate()
         .map(
-            as_graph(lambda i, features: _examples(features, preprocess, tf.stack([seed + 1, i]) if augment else None)),
+            as_graph(lambda i, features: make(features, tf.stack([seed + 1, i]) if augment else None)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -68,19 +111,26 @@ def train_batches(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def eval_batches(paths: list[str], preprocess: Preprocessor, batch_size: int) -> tf.data.Dataset:
-    """A split in the order of its records: data set of (inputs, label (B,), weight (B,))."""
-    dataset = tf.data.TFRecordDataset(paths).batch(batch_size)
-    return dataset.map(
-        as_graph(lambda records: _examples(_parse(records, preprocess), preprocess, None)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    ).prefetch(tf.data.AUTOTUNE)
+def eval_batches(
+    rows: Rows, preprocess: Preprocessor, batch_size: int, cached: CachedFeatures | None = None
+) -> tf.data.Dataset:
+    """Utterances in the order of their records: data set of (inputs, label (B,), weight (B,))."""
+    make = Examples(preprocess, cached)
+    return (
+        make.elements(rows)
+        .batch(batch_size)
+        .map(
+            as_graph(lambda positions, records: make(make.parse(positions, records), None)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
-def read_rows(paths: list[str]) -> Iterator[dict[str, Any]]:
-    """What identifies each utterance of a split, in the order of `eval_batches`; strings are decoded."""
-    dataset = tf.data.TFRecordDataset(paths).batch(1024).map(lambda r: schema.parse_examples(r, [*IDS, "face_mask"]))
+def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
+    """What identifies each utterance, in the order of `eval_batches`; strings are decoded."""
+    dataset = rows.numbered().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
     for batch in dataset:
         faces = batch.pop("face_mask").row_lengths().numpy()
         columns = {name: values.numpy() for name, values in batch.items()}
@@ -97,21 +147,12 @@ def _mix(order: Order) -> int:
     return int.from_bytes(hashlib.sha256(f"{order.seed}/{order.epoch}".encode()).digest()[:4], "big") >> 2
 
 
-def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
-    around = [name for one in preprocess.around for name in (one, f"{one}_speaker")]
-    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *around)
-    features = schema.parse_examples(records, names)
-    if preprocess.text.speaker:
-        features["utterance"] = line_of(features["utterance"], features["speaker"])
-    for name in preprocess.around:
-        features[name] = lines(features[name], features.pop(f"{name}_speaker"))
-    return features
-
-
-def _by_length(records: tf.Tensor, preprocess: Preprocessor, batch_size: int, seed: tf.Tensor) -> tf.data.Dataset:
+def _by_length(
+    make: Examples, elements: tuple[tf.Tensor, tf.Tensor], batch_size: int, seed: tf.Tensor
+) -> tf.data.Dataset:
     """Sorts a pool by length and cuts it into batches, which come in random order."""
-    features = _parse(records, preprocess)
-    by_length = tf.argsort(_length(features, preprocess), stable=True)
+    features = make.parse(*elements)
+    by_length = tf.argsort(features["length"], stable=True)
     count = tf.shape(by_length)[0]
     batches = -(-count // batch_size)
     shuffled = tf.argsort(tf.random.stateless_uniform([batches], seed))
@@ -121,6 +162,46 @@ def _by_length(records: tf.Tensor, preprocess: Preprocessor, batch_size: int, se
         return {name: tf.gather(values, rows) for name, values in features.items()}
 
     return tf.data.Dataset.from_tensor_slices(shuffled).map(cut)
+
+
+class Examples:
+    """Records, and features kept from an earlier pass over them, to examples."""
+
+    def __init__(self, preprocess: Preprocessor, cached: CachedFeatures | None = None) -> None:
+        self.preprocess, self.cached = preprocess, cached
+        self.reads_records = cached is None or bool(preprocess.inputs)
+
+    def elements(self, rows: Rows) -> tf.data.Dataset:
+        """Data set of (position, record); the record is empty where everything is cached."""
+        if self.cached is None or self.reads_records:
+            return rows.numbered()
+        positions = range(len(self.cached.label)) if rows.chosen is None else rows.chosen
+        return tf.data.Dataset.from_tensor_slices(np.array(positions, np.int64)).map(as_graph(lambda i: (i, "")))
+
+    def parse(self, positions: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a batch of elements holds, with `length`, by which it is put into batches."""
+        features = _parse(records, self.preprocess) if self.reads_records else {}
+        if self.cached is None:
+            return {**features, "length": _length(features, self.preprocess)}
+        return {**features, "position": positions, **self.cached.known(positions)}
+
+    def __call__(self, features: dict[str, tf.Tensor], seed: tf.Tensor | None) -> Any:
+        """Parsed features to (inputs, label, weight); `seed` varies the faces."""
+        inputs = _inputs(features, self.preprocess, seed) if self.reads_records else {}
+        if self.cached is not None:
+            inputs |= self.cached.inputs(features["position"])
+        return inputs, features["label"], features["weight"]
+
+
+def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
+    around = [name for one in preprocess.around for name in (one, f"{one}_speaker")]
+    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *around)
+    features = schema.parse_examples(records, names)
+    if preprocess.text.speaker:
+        features["utterance"] = line_of(features["utterance"], features["speaker"])
+    for name in preprocess.around:
+        features[name] = lines(features[name], features.pop(f"{name}_speaker"))
+    return features
 
 
 def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tensor:
@@ -133,9 +214,7 @@ def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tens
     return length
 
 
-def _examples(
-    features: dict[str, tf.Tensor], preprocess: Preprocessor, seed: tf.Tensor | None
-) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+def _inputs(features: dict[str, tf.Tensor], preprocess: Preprocessor, seed: tf.Tensor | None) -> dict[str, tf.Tensor]:
     face_jpeg = features["face_jpeg"].to_tensor("")
     # a batch without any face still has one (absent) frame: no network sees an empty axis
     face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
@@ -143,4 +222,4 @@ def _examples(
     inputs = preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))
     if seed is not None and "faces" in inputs:
         inputs["faces"] = augment_faces(inputs["faces"], seed)
-    return inputs, features["label"], features["weight"]
+    return inputs

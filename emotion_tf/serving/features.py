@@ -75,14 +75,14 @@ def write_features(
         UserError: as `layer_model`, or no room.
     """
     part = layer_model(run.model, tower, layer)
-    paths = pipeline.split_files(data, info, split)
+    of_split = pipeline.split_rows(data, info, split)
     names = {one.name for one in part.layers}
     single = "fold_frames" in names and "unfold_frames" not in names
-    batches = pipeline.eval_batches(paths, run.preprocessor(run.model), BATCH)
+    batches = pipeline.eval_batches(of_split, run.preprocessor(run.model), BATCH)
     found = list(_batches(part, batches, single))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in found), strict=True)]
     features = np.concatenate([_padded(values, longest) for values, _, _ in found])
-    rows = list(pipeline.read_rows(paths))
+    rows = list(pipeline.read_rows(of_split))
     chosen = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(found)])
     columns = {name: np.array([row[name] for row in rows])[chosen] for name in IDS}
     if single:

@@ -75,9 +75,9 @@ def evaluate(
 ) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
     """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
     check_data(run, data, records.data_spec(info))
-    paths = pipeline.split_files(data, info, split)
+    rows = pipeline.split_rows(data, info, split)
     model = run.model
-    logits, label, weight = collect(inference(model), pipeline.eval_batches(paths, run.preprocessor(model), 64))
+    logits, label, weight = collect(inference(model), pipeline.eval_batches(rows, run.preprocessor(model), 64))
     probabilities = np.asarray(tf.nn.softmax(logits))
     numbers = metrics(label, probabilities, run.labels, run.majority, weight)
-    return probabilities, list(pipeline.read_rows(paths)), numbers
+    return probabilities, list(pipeline.read_rows(rows)), numbers

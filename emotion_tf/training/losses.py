@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,3 @@ def frequencies(counts: np.ndarray) -> np.ndarray:
 def balance(counts: np.ndarray) -> np.ndarray:
     """Weight of each class, inverse to its frequency; 1 if all are equally frequent: float32 (C,)."""
     return (1.0 / (len(counts) * frequencies(counts))).astype(np.float32)
-
-
-def class_counts(info: Mapping[str, Any]) -> np.ndarray:
-    """Utterances of each class in the training split, of `dataset_info.json`."""
-    return np.array(list(info["splits"]["train"]["per_class"].values()), np.float64)

@@ -20,6 +20,7 @@ from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
+from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
@@ -28,7 +29,7 @@ from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_
 from emotion_tf.training.evaluate import check_context, check_tokenizer, collect, inference
 from emotion_tf.training.fitting import FitModel
 from emotion_tf.training.init import start_towers, start_words
-from emotion_tf.training.losses import balance, build_loss, class_counts
+from emotion_tf.training.losses import balance, build_loss
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.precision import chosen, computing_in
 from emotion_tf.training.progress import EpochProgress
@@ -58,6 +59,7 @@ class Trainer:
         encoder: path of the TF-Hub SavedModel of the bert branch.
         say: where progress lines go.
         face_files: paths of the networks of the face branches fer and encoder.
+        rows: utterances to train on, and those by which the epoch is chosen; None: the splits train and dev.
     """
 
     def __init__(
@@ -68,26 +70,30 @@ class Trainer:
         encoder: str | None,
         say: Say = print,
         face_files: Mapping[str, str] | None = None,
+        rows: tuple[Rows, Rows] | None = None,
     ) -> None:
         self.config, self.run, self.info, self.say = config, run, info, say
         self.spec = records.data_spec(info)
         self.encoder, self.face_files = encoder, face_files
         data = Path(config.data)
-        self.train_paths = pipeline.split_files(data, info, "train")
-        self.dev_paths = pipeline.split_files(data, info, "dev")
-        self.count = info["splits"]["train"]["records"]
+        self.train_rows, self.dev_rows = rows or (
+            pipeline.split_rows(data, info, "train"),
+            pipeline.split_rows(data, info, "dev"),
+        )
+        known = list(pipeline.read_rows(self.train_rows))
+        self.texts = [row["utterance"] for row in known]
+        self.counts = np.bincount([row["label"] for row in known], minlength=len(self.spec.labels))
         self.state = State()
 
     def start(self, command: str, overwrite: bool = False) -> None:
         """Makes the run's folder: configuration, labels, vocabularies."""
         keras.utils.set_random_seed(self.config.train.seed)
         pieces = read_vocabulary(Path(self.config.data) / records.VOCABULARY)
-        texts = [row["utterance"] for row in pipeline.read_rows(self.train_paths)]
-        self._check_texts(texts)
-        self.words = WordVocabulary.from_utterances(texts, self.config.text.vocabulary_size)
+        self._check_texts()
+        self.words = WordVocabulary.from_utterances(self.texts, self.config.text.vocabulary_size)
         check_tokenizer(self.config, self.spec, self.encoder)
         check_context(self.config, data=Path(self.config.data), kept=self.spec.context)
-        vectors = self._embeddings(texts)
+        vectors = self._embeddings()
         self._build()
         if vectors is not None:
             start_words(self.model, vectors)
@@ -98,22 +104,22 @@ class Trainer:
             pieces,
             self.words,
             command,
-            self._majority(),
+            int(self.counts.argmax()),
             overwrite,
             self.model.count_params(),
         )
 
-    def _check_texts(self, texts: list[str]) -> None:
-        if self.config.uses_text and not any(text.strip() for text in texts):
+    def _check_texts(self) -> None:
+        if self.config.uses_text and not any(text.strip() for text in self.texts):
             raise UserError(f"{self.config.data} has no text to learn from. Expected --towers face with such data.")
 
-    def _embeddings(self, texts: list[str]) -> Embeddings | None:
+    def _embeddings(self) -> Embeddings | None:
         """The published word embeddings to start from; the configuration takes over their width."""
         text = self.config.text
         if not (text.embeddings and self.config.uses_text):
             return None
         found = read_embeddings(Path(text.embeddings), self.words.words)
-        self.say(f"Word embeddings of {text.embeddings}: {coverage(found.known, self.words.counts(texts))}")
+        self.say(f"Word embeddings of {text.embeddings}: {coverage(found.known, self.words.counts(self.texts))}")
         self.config = dataclasses.replace(self.config, text=dataclasses.replace(text, word_dim=found.vectors.shape[1]))
         return found
 
@@ -150,10 +156,9 @@ class Trainer:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
         pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)
         self.preprocess = Preprocessor(self.model.input, self.spec.face_size, self.config.text, pieces, self.words)
-        counts = class_counts(self.info)
-        loss = build_loss(self.config.train, counts)
+        loss = build_loss(self.config.train, self.counts)
         self.fitted = FitModel.of(self.model, self.config.train, len(self.spec.labels), loss)
-        self.class_weights = tf.constant(balance(counts))
+        self.class_weights = tf.constant(balance(self.counts))
         # validation is by plain cross-entropy, whatever training minimises: so runs can be compared
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.infer = inference(self.model)
@@ -218,7 +223,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Updates of an epoch."""
-        whole = math.ceil(self.count / self.rows)
+        whole = math.ceil(len(self.texts) / self.rows)
         return min(whole, self.config.train.steps_per_epoch or whole)
 
     @property
@@ -230,7 +235,7 @@ class Trainer:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
-        data = pipeline.train_batches(self.train_paths, self.preprocess, self.rows, order, self.config.face.augment)
+        data = pipeline.train_batches(self.train_rows, self.preprocess, self.rows, order, self.config.face.augment)
         data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":
             data = data.map(self._weigh)
@@ -254,7 +259,7 @@ class Trainer:
         return line
 
     def _validate(self) -> dict[str, float]:
-        data = pipeline.eval_batches(self.dev_paths, self.preprocess, 2 * self.config.train.batch_size)
+        data = pipeline.eval_batches(self.dev_rows, self.preprocess, 2 * self.config.train.batch_size)
         logits, label, weight = collect(self.infer, data)
         predicted = logits.argmax(axis=1)
         return {
@@ -307,9 +312,6 @@ class Trainer:
 
     def _weigh(self, inputs: Any, label: tf.Tensor, weight: tf.Tensor) -> Any:
         return inputs, label, weight * tf.gather(self.class_weights, label)
-
-    def _majority(self) -> int:
-        return int(np.argmax(list(self.info["splits"]["train"]["per_class"].values())))
 
 
 def _parameters(model: keras.Model, config: Config) -> str:

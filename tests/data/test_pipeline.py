@@ -23,7 +23,7 @@ BATCH = 8
 @pytest.fixture(scope="module")
 def data(dataset):
     info = records.read_info(dataset)
-    return {split: pipeline.split_files(dataset, info, split) for split in info["splits"]}, info
+    return {split: pipeline.split_rows(dataset, info, split) for split in info["splits"]}, info
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def odd(tmp_path_factory):
 def test_a_batch_without_a_face_has_one_absent_frame(odd):
     data, info = odd
     preprocess = Preprocessor(FACE_NAMES, 16, TextConfig())
-    paths = pipeline.split_files(data, info, "train")
+    paths = pipeline.split_rows(data, info, "train")
     for batches in (eval_batches(paths, preprocess, 2), train_batches(paths, preprocess, 2, Order(0, 0), True)):
         shapes = []
         for inputs, label, _ in batches:
@@ -200,14 +200,14 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_a_split_smaller_than_a_batch(odd, batch):
     data, info = odd
-    found = list(train_batches(pipeline.split_files(data, info, "train"), plain, batch, Order(0, 0), False))
+    found = list(train_batches(pipeline.split_rows(data, info, "train"), plain, batch, Order(0, 0), False))
     assert len(found) == -(-5 // batch) and len(set(flat(found))) == 5
 
 
 def test_an_unknown_split_is_named(odd):
     data, info = odd
     with pytest.raises(UserError, match=r"No split 'dev' in .*Expected one of: train"):
-        pipeline.split_files(data, info, "dev")
+        pipeline.split_rows(data, info, "dev")
 
 
 def test_the_utterance_with_its_speaker_is_what_raw_text_gives(data, dataset):

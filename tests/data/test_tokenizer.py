@@ -86,7 +86,7 @@ def test_raw_text_gives_the_recorded_tokens(dataset):
     pieces = WordPieceTokenizer(read_vocabulary(dataset / records.VOCABULARY), info["tokenizer"]["lower_case"])
     assert pieces.sha256 == info["tokenizer"]["sha256"]
     preprocess = Preprocessor(TEXT_NAMES, 32, TextConfig(max_tokens=12), pieces)
-    paths = pipeline.split_files(dataset, info, "test")
+    paths = pipeline.split_rows(dataset, info, "test")
     for records_batch in tf.data.TFRecordDataset(paths).batch(16).take(2):
         features = schema.parse_examples(records_batch, ["utterance", "tokens"])
         no_face = tf.fill([tf.shape(records_batch)[0], 1], "")

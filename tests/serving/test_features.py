@@ -28,7 +28,7 @@ def ask(run, dataset, tmp_path, monkeypatch):
         shape = features.write_features(run, dataset, info, split, tower, layer, out)
         with np.load(out, allow_pickle=False) as file:
             found = dict(file)
-        rows = list(pipeline.read_rows(pipeline.split_files(dataset, info, split)))
+        rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, split)))
         assert found["features"].shape == shape and found["labels"].tolist() == list(run.labels)
         return found, rows
 

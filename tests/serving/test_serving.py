@@ -196,7 +196,7 @@ def test_a_damaged_model_file_is_one_line(bert_run, tmp_path):
 def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     """The recorded word pieces are those that the served graph makes."""
     info = records.read_info(dataset)
-    paths = pipeline.split_files(dataset, info, "test")
+    paths = pipeline.split_rows(dataset, info, "test")
     inputs, _, _ = next(iter(pipeline.eval_batches(paths, predictor.preprocess, 8)))
     import tensorflow as tf
 

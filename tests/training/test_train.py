@@ -45,7 +45,7 @@ def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dat
     info = records.read_info(dataset)
     words = set((bert_run.path / "words.txt").read_text().split("\n"))
     texts = {
-        s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_files(dataset, info, s)))
+        s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_rows(dataset, info, s)))
         for s in info["splits"]
     }
     foreign = [
@@ -192,7 +192,7 @@ def test_collect_keeps_the_order_of_the_records(bert_run, dataset):
     from emotion_tf.training.evaluate import inference
 
     info = records.read_info(dataset)
-    paths = pipeline.split_files(dataset, info, "dev")
+    paths = pipeline.split_rows(dataset, info, "dev")
     model = bert_run.model
     _, label, _ = collect(inference(model), pipeline.eval_batches(paths, bert_run.preprocessor(model), 7))
     assert list(label) == [row["label"] for row in pipeline.read_rows(paths)]
