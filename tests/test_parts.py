@@ -15,7 +15,7 @@ from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_v
 from emotion_tf.models.backbones import convert_fer
 from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers
 from emotion_tf.serving.export import export
-from emotion_tf.training.fitting import FitModel
+from emotion_tf.training.fitting import Average, FitModel, with_heads
 from emotion_tf.training.losses import build_loss
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.precision import computing_in
@@ -143,7 +143,9 @@ def learn(config, data, encoder, files=None):
         model = build_model(config, spec, len(data[3]), encoder, files)
     preprocess, utterance, said, jpeg, label = batch(data, model, config, size)
     inputs = preprocess(tf.constant(utterance), tf.constant(jpeg), context=tf.constant(said))
-    fit = FitModel.of(model, settings, len(spec.labels), build_loss(settings, np.bincount(label, minlength=7)))
+    average = Average(model, settings.ema) if settings.ema else None
+    whole = with_heads(model, settings, len(spec.labels))
+    fit = FitModel.of(whole, settings, build_loss(settings, np.bincount(label, minlength=7)), average)
     slower = [pair for layer in pretrained_layers(model, config) for pair in learning_rates(layer, config)]
     rate = settings.learning_rate if settings.optimizer == "sgd" else 3e-3
     schedule = WarmupSchedule(settings.schedule, rate, 5, MOST_STEPS)

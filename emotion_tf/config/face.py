@@ -94,6 +94,8 @@ class FaceConfig:
     """Flip, turn, shift, zoom and relight the crops in training."""
     init: str = ""
     """Run whose trained face tower this one starts from, as a pretrained branch; empty: none."""
+    train_tower: bool = True
+    """Train the tower that --face.init started; false keeps all of it as it is."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense."""
@@ -122,6 +124,7 @@ class FaceConfig:
             ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
             ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone true", self.train_backbone),
             ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
+            ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),
             ("encoder", self.encoder, "with --face.branches encoder", encoder),
             ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),
         ):

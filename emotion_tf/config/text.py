@@ -70,6 +70,8 @@ class TextConfig:
     """Share of the word embedding's and of the branch outputs' units dropped in training."""
     init: str = ""
     """Run whose trained text tower this one starts from, as a pretrained branch; empty: none."""
+    train_tower: bool = True
+    """Train the tower that --text.init started; false keeps all of it as it is."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense."""
@@ -101,6 +103,7 @@ class TextConfig:
             ("embeddings", self.embeddings, "with a branch gru, lstm or cnn", reads_words),
             ("train_embeddings", not self.train_embeddings, "false with --text.embeddings", self.embeddings),
             ("embeddings", self.embeddings, "without --text.init, whose run has its own", not self.init),
+            ("train_tower", not self.train_tower, "false with --text.init, whose tower it keeps", self.init),
         ):
             if told and not holds:
                 raise UserError(f"Invalid `text.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")

@@ -83,6 +83,8 @@ class TrainConfig:
     """Evaluate and keep an exponential moving average of the weights, with this momentum after a start; 0: off."""
     precision: str = "float32"
     """float32, bfloat16 (mixed), or auto (bfloat16 where it gains)."""
+    cache_features: bool = True
+    """Compute the outputs of frozen networks once, keep them in the cache, and read them in place of the networks."""
     freeze_epochs: int = 0
     """First epochs in which pretrained branches stay frozen."""
     patience: int = 4

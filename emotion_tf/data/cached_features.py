@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 Column = np.ndarray | tuple[np.ndarray, np.ndarray]
-"""One value an utterance (N, ...); or the values of all its steps (M, ...), and how many steps each has (N,)."""
+"""One value an utterance (N, ...); or the values of all their steps (M, ...), and how many steps each has (N,)."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What is kept of the N utterances of a shard.
+class CachedFeatures:
+    """What is known of the N utterances of several shards.
 
-    Attributes:
-        features: name -> column.
+    Args:
+        columns: feature -> its columns, one a shard.
         label: int64 (N,).
         weight: float32 (N,).
         length: int64 (N,), by which utterances are put into batches.
     """
 
-    features: Mapping[str, Column]
-    label: np.ndarray
-    weight: np.ndarray
-    length: np.ndarray
-
-
-class CachedFeatures:
-    """The columns of several shards, one behind the other, as tensors."""
-
-    def __init__(self, shards: Sequence[Columns]) -> None:
-        self.label, self.weight, self.length = (
-            tf.constant(np.concatenate([getattr(shard, name) for shard in shards]))
-            for name in ("label", "weight", "length")
-        )
-        self._features = {name: _join([shard.features[name] for shard in shards]) for name in shards[0].features}
+    def __init__(
+        self, columns: Mapping[str, Sequence[Column]], label: np.ndarray, weight: np.ndarray, length: np.ndarray
+    ) -> None:
+        self._known = {"label": tf.constant(label), "weight": tf.constant(weight), "length": tf.constant(length)}
+        self._features = {name: _join(parts) for name, parts in columns.items()}
+        self.count = len(label)
 
     def known(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """Label, weight and length of utterances at positions int64 (B,), each (B,)."""
-        columns = {"label": self.label, "weight": self.weight, "length": self.length}
-        return {name: tf.gather(values, positions) for name, values in columns.items()}
+        return {name: tf.gather(values, positions) for name, values in self._known.items()}
 
     def inputs(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """Their features, each (B, ...), or (B, T, ...) padded with zeros to the longest, at least one step."""

@@ -128,6 +128,32 @@ def eval_batches(
     )
 
 
+def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> tf.data.Dataset:
+    """All utterances in batches of similar length: data set of (position int64 (B,), inputs)."""
+    make = Examples(preprocess)
+
+    def batch(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return features["position"], make(features, None)[0]
+
+    return (
+        make.elements(rows)
+        .batch(batch_size * POOL_BATCHES)
+        .flat_map(as_graph(lambda *elements: _by_length(make, elements, batch_size, tf.constant([0, 0], tf.int64))))
+        .map(as_graph(batch), num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def read_known(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label int64, weight float32 and length int64 of each utterance, (N,), in the order of `eval_batches`."""
+    names = ("label", "weight", "length")
+    make = Examples(preprocess)
+    parsed = make.elements(rows).batch(1024).map(as_graph(make.parse))
+    batches = [[features[name].numpy() for name in names] for features in parsed]
+    label, weight, length = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return label, weight, length
+
+
 def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
     """What identifies each utterance, in the order of `eval_batches`; strings are decoded."""
     dataset = rows.numbered().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
@@ -175,14 +201,14 @@ class Examples:
         """Data set of (position, record); the record is empty where everything is cached."""
         if self.cached is None or self.reads_records:
             return rows.numbered()
-        positions = range(len(self.cached.label)) if rows.chosen is None else rows.chosen
+        positions = range(self.cached.count) if rows.chosen is None else rows.chosen
         return tf.data.Dataset.from_tensor_slices(np.array(positions, np.int64)).map(as_graph(lambda i: (i, "")))
 
     def parse(self, positions: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a batch of elements holds, with `length`, by which it is put into batches."""
         features = _parse(records, self.preprocess) if self.reads_records else {}
         if self.cached is None:
-            return {**features, "length": _length(features, self.preprocess)}
+            return {**features, "position": positions, "length": _length(features, self.preprocess)}
         return {**features, "position": positions, **self.cached.known(positions)}
 
     def __call__(self, features: dict[str, tf.Tensor], seed: tf.Tensor | None) -> Any:

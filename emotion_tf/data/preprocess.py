@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -40,6 +41,25 @@ class Preprocessor(tf.Module):
         super().__init__(name="preprocess")
         self.inputs, self.face_size, self.text = tuple(inputs), face_size, text
         self.pieces, self.words = pieces, words
+
+    def reading(self, inputs: Iterable[str]) -> Preprocessor:
+        """The same for a model of other inputs."""
+        return Preprocessor(inputs, self.face_size, self.text, self.pieces, self.words)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that what it makes of a record depends on, as JSON."""
+        found: dict[str, Any] = {"inputs": self.inputs}
+        if self.wants_faces:
+            found["face_size"] = self.face_size
+        if self.wants_tokens or self.wants_words:
+            names = ("context", "future", "speaker", "context_tokens")
+            found |= {name: getattr(self.text, name) for name in names}
+        if self.wants_tokens:
+            found |= {"max_tokens": self.text.max_tokens, "pieces": self.pieces.sha256 if self.pieces else ""}
+        if self.wants_words:
+            found |= {"max_words": self.text.max_words, "words": list(self.words.words) if self.words else []}
+        return found
 
     @property
     def wants_tokens(self) -> bool:

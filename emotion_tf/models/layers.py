@@ -125,4 +125,4 @@ class UnfoldFrames(keras.layers.Layer):
         values, mask = inputs
         shape = tf.concat([tf.shape(mask), tf.shape(values)[1:]], axis=0)
         sequence = tf.scatter_nd(tf.cast(tf.where(_frames_to_run(mask)), tf.int32), values, shape)
-        return tf.ensure_shape(sequence, (None, None, values.shape[-1]))
+        return tf.ensure_shape(sequence, (None, None, *values.shape[1:]))

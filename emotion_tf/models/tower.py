@@ -34,7 +34,8 @@ def tower(
         return keras.Model(inputs, embedding, name=name)
     outputs = {"embedding": embedding}
     for i, (sequence, mask) in enumerate(sequences):
-        outputs |= {f"sequence_{i}": sequence, f"mask_{i}": MaskWhere(name=f"mask_{i}")([mask, present])}
+        step = MaskWhere(name=f"{name.removesuffix('tower')}mask_{i}")([mask, present])
+        outputs |= {f"sequence_{i}": sequence, f"mask_{i}": step}
     return keras.Model(inputs, outputs, name=name)
 
 

@@ -49,6 +49,8 @@ def build_model(
     }
     outputs = []
     for tower in towers:
+        if not (config.text if tower.name == "text_tower" else config.face).train_tower:
+            tower.trainable = False  # never True: that would train what is frozen inside
         found = tower_outputs(tower, inputs)
         # by this name training finds what a loss on the tower alone needs
         named = layers.Identity(name=tower.name.replace("_tower", "_out"))(found.embedding)
@@ -60,7 +62,7 @@ def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.laye
     """The trained layers that start from published weights or from another run's tower: they learn at a lower rate, or
     wait frozen."""
     for tower, init in (("text_tower", config.text.init), ("face_tower", config.face.init)):
-        if tower not in [layer.name for layer in model.layers]:
+        if tower not in [layer.name for layer in model.layers] or not model.get_layer(tower).trainable:
             continue
         for layer in model.get_layer(tower).layers:
             is_network = layer.name in config.face.networks and tower == "face_tower"

@@ -131,5 +131,5 @@ class Convolutions(keras.layers.Layer):
 BRANCHES: dict[str, Callable[[TextConfig], keras.layers.Layer]] = {
     "gru": lambda config: RecurrentBranch("gru", config.gru_units, name="gru"),
     "lstm": lambda config: RecurrentBranch("lstm", config.lstm_units, name="lstm"),
-    "cnn": lambda config: Convolutions(config.cnn_filters, config.cnn_widths, name="cnn"),
+    "cnn": lambda config: Convolutions(config.cnn_filters, config.cnn_widths, name="word_cnn"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,36 @@ import keras
 import tensorflow as tf
 
 from emotion_tf.config import TrainConfig
+from emotion_tf.models.layers import HasMore
 from emotion_tf.training.losses import Loss
 
 TOWERS = {"text": ("input_mask", "word_ids", "context_word_ids"), "face": ("face_mask",)}
 """Tower -> the inputs that tell whether its modality is there."""
+
+
+def with_heads(model: keras.Model, train: TrainConfig, labels: int) -> keras.Model:
+    """A model with the auxiliary heads that only training has.
+
+    Returns:
+        The same inputs to a dict: `logits` (B, C), and with `--train.auxiliary-weight` of each tower its own logits
+        `text`, `face` (B, C), and whether its modality is there, `has_text`, `has_face` bool (B,).
+    """
+    outputs = {"logits": model.output}
+    for name in TOWERS if train.auxiliary_weight else ():
+        head = keras.layers.Dense(labels, dtype="float32", name=f"auxiliary_{name}")
+        outputs[name] = head(model.get_layer(f"{name}_out").output)
+        outputs[f"has_{name}"] = _present(model.input, name)
+    return keras.Model(model.input, outputs, name="with_heads")
+
+
+def _present(inputs: Mapping[str, Any], name: str) -> Any:
+    found = [
+        # BERT's [CLS] and [SEP] are always there
+        HasMore(2 if key == "input_mask" else 0, name=f"auxiliary_{key}")(inputs[key])
+        for key in TOWERS[name]
+        if key in inputs
+    ]
+    return functools.reduce(keras.ops.logical_or, found)
 
 
 class FitModel(keras.Model):
@@ -23,24 +50,19 @@ class FitModel(keras.Model):
     """
 
     @classmethod
-    def of(cls, model: keras.Model, train: TrainConfig, labels: int, loss: Loss) -> FitModel:
+    def of(cls, model: keras.Model, train: TrainConfig, loss: Loss, average: Average | None = None) -> FitModel:
         """Around `model`, whose variables it trains.
 
         Args:
-            model: inputs to logits.
+            model: inputs to the outputs of `with_heads`.
             train: how it is fitted.
-            labels: how many classes.
             loss: of logits (B, C) and labels (B,), float32 (B,).
+            average: of its weights, updated after each step.
         """
-        outputs = {"logits": model.output}
-        for name in TOWERS if train.auxiliary_weight else ():
-            head = keras.layers.Dense(labels, dtype="float32", name=f"auxiliary_{name}")
-            outputs[name] = head(model.get_layer(f"{name}_out").output)
-        made = cls(model.input, outputs, name="fit")
-        made.inner, made.train, made.row_loss = model, train, loss
+        made = cls(model.input, model.output, name="fit")
+        made.train, made.row_loss, made.average = train, loss, average
         made.loss_mean = keras.metrics.Mean(name="loss")
         made.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        made.average = Average(model, train.ema) if train.ema else None
         return made
 
     @property
@@ -78,30 +100,20 @@ class FitModel(keras.Model):
         """Of the rows' losses, summed and divided by the rows of the whole batch."""
         with tf.GradientTape() as tape:
             outputs = self(inputs, training=True)
-            rows = weight * (self.row_loss(outputs["logits"], label) + self._auxiliary(outputs, inputs, label))
+            rows = weight * (self.row_loss(outputs["logits"], label) + self._auxiliary(outputs, label))
             loss = tf.reduce_sum(rows) / whole
         self.loss_mean.update_state(rows)
         self.accuracy.update_state(label, outputs["logits"], sample_weight=weight)
         variables = [v.value for v in self.trainable_variables]
         return tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def _auxiliary(self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], label: Any) -> Any:
+    def _auxiliary(self, outputs: Mapping[str, Any], label: Any) -> Any:
         """The mean over the towers of their own losses; what an utterance lacks teaches its tower nothing."""
         names = [name for name in TOWERS if name in outputs]
         if not names:
             return 0.0
-        losses = [self.row_loss(outputs[name], label) * _present(inputs, name) for name in names]
+        losses = [self.row_loss(outputs[name], label) * tf.cast(outputs[f"has_{name}"], tf.float32) for name in names]
         return self.train.auxiliary_weight * tf.add_n(losses) / len(names)
-
-
-def _present(inputs: Mapping[str, Any], name: str) -> Any:
-    """1.0 where the modality is there, float32 (B,). BERT's [CLS] and [SEP] are always there."""
-    counts = {
-        key: tf.math.count_nonzero(inputs[key], axis=1) - (2 if key == "input_mask" else 0)
-        for key in TOWERS[name]
-        if key in inputs
-    }
-    return tf.cast(tf.reduce_any(tf.stack([count > 0 for count in counts.values()]), axis=0), tf.float32)
 
 
 class Average:
@@ -115,17 +127,23 @@ class Average:
         self.momentum = momentum
         self.weights = [w for w in model.weights if w.dtype.startswith(("float", "bfloat"))]
         self.variables = [tf.Variable(w.value, trainable=False) for w in self.weights]
+        self.follow(model)
+
+    def follow(self, model: keras.Model) -> None:
+        """Takes the weights of `model`, some of them all, for those that change: the others are their own mean."""
+        changing = {id(weight) for weight in model.weights}
+        self.pairs = [pair for pair in zip(self.variables, self.weights, strict=True) if id(pair[1]) in changing]
 
     def update(self, step: Any) -> None:
         """After update number `step` (the first is 1)."""
         step = tf.cast(step, tf.float32)
         momentum = tf.minimum(self.momentum, (1.0 + step) / (10.0 + step))
-        for mean, weight in zip(self.variables, self.weights, strict=True):
+        for mean, weight in self.pairs:
             mean.assign_add((1.0 - tf.cast(momentum, mean.dtype)) * (tf.cast(weight.value, mean.dtype) - mean))
 
     def swap(self) -> None:
         """Exchanges weights and averages: once to use the averages, once more to go on training."""
-        for mean, weight in zip(self.variables, self.weights, strict=True):
+        for mean, weight in self.pairs:
             kept = tf.identity(mean)
             mean.assign(weight.value)
             weight.assign(kept)

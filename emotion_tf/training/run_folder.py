@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,25 @@ class RunFolder:
         return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
 
 
-def save_state(path: Path, variables: Sequence[Any], optimizer: keras.Optimizer | None, about: dict[str, Any]) -> None:
-    """Keeps every variable (weights, seeds, a hub module's dropout counter, the optimizer's) and a few facts."""
-    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(variables)}
+def save_state(
+    path: Path,
+    variables: Sequence[Any],
+    optimizer: keras.Optimizer | None,
+    about: dict[str, Any],
+    only: Collection[int] | None = None,
+) -> None:
+    """Keeps every variable (weights, seeds, a hub module's dropout counter, the optimizer's) and a few facts.
+
+    Args:
+        path: the file.
+        variables: the model's.
+        optimizer: whose variables are kept, too.
+        about: facts that are JSON.
+        only: `id` of the model's variables to keep; None: all.
+    """
+    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(variables) if only is None or id(v) in only}
+    if only is not None:
+        arrays["partial"] = np.array(True)
     if optimizer is not None:
         arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
     with files.new_file(path) as temporary:
@@ -151,6 +167,8 @@ def load_state(path: Path, variables: Sequence[Any], optimizer: keras.Optimizer 
         for kind, found in (("model", variables), ("optimizer", optimizer.variables if optimizer else [])):
             for i, variable in enumerate(found):
                 value = state.get(f"{kind}/{i}")
+                if value is None and kind == "model" and "partial" in state:
+                    continue
                 if value is None or value.shape != tuple(variable.shape):
                     raise UserError(
                         f"{path}: The checkpoint is of another model ({kind} variable {i}, "

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ import tensorflow as tf
 from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records
+from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.models.cut import Cut, cut_model
 from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers, set_trained
 from emotion_tf.training.evaluate import check_context, check_tokenizer, collect, inference
-from emotion_tf.training.fitting import FitModel
+from emotion_tf.training.feature_cache import FeatureCache
+from emotion_tf.training.fitting import Average, FitModel, with_heads
 from emotion_tf.training.init import start_towers, start_words
 from emotion_tf.training.losses import balance, build_loss
 from emotion_tf.training.optimizers import build_optimizer
@@ -47,6 +51,40 @@ class State:
     best: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0
+    best_start: int = -1
+    """First epoch of the phase that the best epoch's partial checkpoint completes; -1: it is whole."""
+
+
+@dataclass
+class Phase:
+    """A stretch of epochs in which the same layers are trained.
+
+    Attributes:
+        first: its first epoch.
+        fitted: what is trained: the whole model, or what reads the features of its frozen networks.
+        optimizer: of this phase alone.
+        preprocess: makes the inputs that `fitted` reads from the records.
+        train, dev: features of the frozen networks; None: these are run.
+    """
+
+    first: int
+    fitted: FitModel
+    optimizer: keras.Optimizer
+    preprocess: Preprocessor
+    train: CachedFeatures | None
+    dev: CachedFeatures | None
+
+    @cached_property
+    def infer(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+        """Inputs to logits."""
+        return inference(keras.Model(self.fitted.input, self.fitted.output["logits"]))
+
+    def changing(self, average: Average | None) -> set[int] | None:
+        """`id` of the variables that it changes; None: all."""
+        if self.train is None:
+            return None
+        means = [mean for mean, _ in average.pairs] if average else []
+        return {id(v) for v in (*self.fitted.variables, *means)}
 
 
 class Trainer:
@@ -156,21 +194,26 @@ class Trainer:
             self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
         pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)
         self.preprocess = Preprocessor(self.model.input, self.spec.face_size, self.config.text, pieces, self.words)
-        loss = build_loss(self.config.train, self.counts)
-        self.fitted = FitModel.of(self.model, self.config.train, len(self.spec.labels), loss)
+        self.row_loss = build_loss(self.config.train, self.counts)
+        self.whole = with_heads(self.model, self.config.train, len(self.spec.labels))
+        self.average = Average(self.model, self.config.train.ema) if self.config.train.ema else None
         self.class_weights = tf.constant(balance(self.counts))
         # validation is by plain cross-entropy, whatever training minimises: so runs can be compared
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.infer = inference(self.model)
         self.say(_parameters(self.model, self.config))
 
     def fit(self) -> None:
         """Trains to the end (or the last epoch worth it), keeps the best epoch as `model.keras`."""
         train, first = self.config.train, self.state.epoch
         self.run.checkpoints.mkdir(exist_ok=True)
-        phase = self._compile(first)
+        between = bool(first and self.pretrained and first == train.freeze_epochs)
+        if between:  # the last checkpoint is of the phase before, whose optimizer ended with it
+            self._load_start(0)
+            load_state(self.run.checkpoints / "last.npz", self._variables, None)
+        self.phase = self._begin(first)
+        if first and not between:
+            load_state(self.run.checkpoints / "last.npz", self._variables, self.phase.optimizer)
         if first:
-            load_state(self.run.checkpoints / "last.npz", self._variables, phase)
             self.say(
                 f"Resumed after epoch {first} (best validation weighted F1 {self.state.best:.3f} in epoch "
                 f"{self.state.best_epoch + 1})"
@@ -179,16 +222,29 @@ class Trainer:
             if self._finished():
                 break
             if epoch == train.freeze_epochs and epoch > first:
-                phase = self._compile(epoch)
+                self.phase = self._begin(epoch)
             line = self._epoch(epoch)
-            save_state(self.run.checkpoints / "last.npz", self._variables, phase, vars(self.state))
+            self._save("last.npz", self.phase.optimizer)
             self.say(line)  # said when it is kept
         self._finish()
 
     @property
     def _variables(self) -> list[Any]:
         """All that training goes on with: the model's, the auxiliary heads', the averages."""
-        return [*self.fitted.variables, *(self.fitted.average.variables if self.fitted.average else [])]
+        return [*self.whole.variables, *(self.average.variables if self.average else [])]
+
+    def _save(self, name: str, optimizer: keras.Optimizer | None) -> None:
+        """Keeps what the phase changes; what it does not is in the file of its start."""
+        only = self.phase.changing(self.average)
+        save_state(self.run.checkpoints / name, self._variables, optimizer, vars(self.state), only)
+
+    def _load_start(self, first: int) -> None:
+        """The weights that a phase began with, if it keeps features, which are those of these weights."""
+        if self._start_file(first).exists():
+            load_state(self._start_file(first), self._variables, None)
+
+    def _start_file(self, first: int) -> Path:
+        return self.run.checkpoints / f"start-{first}.npz"
 
     def _finished(self) -> bool:
         waited = self.state.epoch - 1 - self.state.best_epoch
@@ -197,10 +253,12 @@ class Trainer:
             return True
         return False
 
-    def _compile(self, epoch: int) -> keras.Optimizer:
+    def _begin(self, epoch: int) -> Phase:
         """Readies the phase (frozen or not) that holds `epoch`; each has its own optimizer and schedule."""
         train = self.config.train
         frozen = epoch < train.freeze_epochs and bool(self.pretrained)
+        first = 0 if frozen or not self.pretrained else train.freeze_epochs
+        self._load_start(first)
         for layer in self.pretrained:
             set_trained(layer, not frozen, self.config)
         epochs = (
@@ -211,14 +269,45 @@ class Trainer:
         steps = max(1, epochs) * self.steps
         schedule = WarmupSchedule(train.schedule, train.learning_rate, int(train.warmup * steps), steps)
         slower = [] if frozen else [pair for layer in self.pretrained for pair in learning_rates(layer, self.config)]
-        optimizer = build_optimizer(train, self.fitted.trainable_variables, slower, schedule)
-        self.fitted.compile(optimizer, jit_compile=False)
+        cache = self._cache(max(1, epochs))
+        graph = cache.rest if cache else self.whole
+        fitted = FitModel.of(graph, train, self.row_loss, self.average)
+        if self.average:
+            self.average.follow(graph)
+        optimizer = build_optimizer(train, fitted.trainable_variables, slower, schedule)
+        fitted.compile(optimizer, jit_compile=False)
+        if cache and not self._start_file(first).exists():
+            save_state(self._start_file(first), self._variables, None, {})
         if train.freeze_epochs and self.pretrained:
             self.say(
                 f"Pretrained branches {'frozen' if frozen else 'trained'} from epoch {epoch + 1}: "
                 f"{_parameters(self.model, self.config)}"
             )
-        return optimizer
+        if cache is None:
+            return Phase(first, fitted, optimizer, self.preprocess, None, None)
+        features = [cache.read(rows, self._shards(rows)) for rows in (self.train_rows, self.dev_rows)]
+        return Phase(first, fitted, optimizer, self.preprocess.reading(cache.reads), *features)
+
+    def _cache(self, epochs: int) -> FeatureCache | None:
+        """The features of the model's frozen networks, where keeping them is right and pays."""
+        if not self.config.train.cache_features:
+            return None
+        changing = ["faces"] if self.config.uses_face and self.config.face.augment else []
+        cut = cut_model(self.whole, changing)
+        if changing and _reads_faces(cut_model(self.whole)) and not _reads_faces(cut):
+            self.say("The frozen face network runs in every epoch: --face.augment true changes the crops each time")
+        if cut is None:
+            return None
+        cache = FeatureCache(cut, self.preprocess, self.say)
+        shards = {**self._shards(self.train_rows), **self._shards(self.dev_rows)}
+        pays = epochs * self.steps * self.rows >= len(self.texts)
+        return cache if pays or cache.holds(shards) else None
+
+    def _shards(self, rows: Rows) -> dict[str, str]:
+        """sha256 of the shards of some rows, by their paths."""
+        every = [shard for split in self.info["splits"].values() for shard in split["shards"]]
+        sha256 = {str(Path(self.config.data) / shard["file"]): shard["sha256"] for shard in every}
+        return {path: sha256[path] for path in rows.paths}
 
     @property
     def steps(self) -> int:
@@ -235,32 +324,33 @@ class Trainer:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
-        data = pipeline.train_batches(self.train_rows, self.preprocess, self.rows, order, self.config.face.augment)
+        phase, augment = self.phase, self.config.face.augment
+        data = pipeline.train_batches(self.train_rows, phase.preprocess, self.rows, order, augment, phase.train)
         data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":
             data = data.map(self._weigh)
         progress = EpochProgress(epoch, train.epochs, self.steps, self.rows)
         try:
-            fitted = self.fitted.fit(
+            fitted = phase.fitted.fit(
                 data, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=[progress]
             ).history
         finally:
             progress.bar.stop()
         fit_seconds = time.monotonic() - began
-        average = self.fitted.average
-        if average:
-            average.swap()
+        if self.average:
+            self.average.swap()
         numbers = {"loss": fitted["loss"][0], "accuracy": fitted["accuracy"][0], **self._validate()}
         line = self._record(epoch, numbers, fit_seconds, time.monotonic() - began)
         if self.state.best_epoch == epoch:
-            save_state(self.run.checkpoints / "best.npz", self.model.variables, None, vars(self.state))
-        if average:
-            average.swap()
+            self._save("best.npz", None)
+        if self.average:
+            self.average.swap()
         return line
 
     def _validate(self) -> dict[str, float]:
-        data = pipeline.eval_batches(self.dev_rows, self.preprocess, 2 * self.config.train.batch_size)
-        logits, label, weight = collect(self.infer, data)
+        phase = self.phase
+        data = pipeline.eval_batches(self.dev_rows, phase.preprocess, 2 * self.config.train.batch_size, phase.dev)
+        logits, label, weight = collect(phase.infer, data)
         predicted = logits.argmax(axis=1)
         return {
             "dev_loss": float(self.loss(label, logits, sample_weight=weight)),
@@ -278,6 +368,7 @@ class Trainer:
         state = self.state
         if numbers["dev_weighted_f1"] > state.best:
             state.best, state.best_epoch = numbers["dev_weighted_f1"], epoch
+            state.best_start = -1 if self.phase.train is None else self.phase.first
         state.epoch, state.seconds = epoch + 1, state.seconds + seconds
         rate = self.steps * self.rows / fit_seconds
         numbers = {"epoch": epoch + 1, **numbers, "seconds": round(seconds, 2), "utterances_per_second": round(rate, 1)}
@@ -303,7 +394,8 @@ class Trainer:
         writer.close()
 
     def _finish(self) -> None:
-        load_state(self.run.checkpoints / "best.npz", self.model.variables, None)
+        self._load_start(self.state.best_start)
+        load_state(self.run.checkpoints / "best.npz", self._variables, None)
         for layer in self.pretrained:
             set_trained(layer, True, self.config)
         with files.new_file(self.run.model_path) as temporary:
@@ -312,6 +404,10 @@ class Trainer:
 
     def _weigh(self, inputs: Any, label: tf.Tensor, weight: tf.Tensor) -> Any:
         return inputs, label, weight * tf.gather(self.class_weights, label)
+
+
+def _reads_faces(cut: Cut | None) -> bool:
+    return cut is not None and any("faces" in part.model.input for part in cut.parts)
 
 
 def _parameters(model: keras.Model, config: Config) -> str:

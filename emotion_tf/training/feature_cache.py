@@ -1,0 +1,147 @@
+"""Outputs of frozen networks, computed once and kept on disk under a key made of all that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf import files, weights
+from emotion_tf.data import pipeline
+from emotion_tf.data.cached_features import CachedFeatures, Column
+from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.models.cut import Cut, Fixed
+from emotion_tf.progress import track
+
+VERSION = 1
+BATCH = 64
+
+
+class FeatureCache:
+    """The features of a model's fixed parts.
+
+    A file holds those of one part for one shard. Its name is a hash of the part's layers and weights, of what turns a
+    record into its inputs, and of the shard: what was changed in any of them is never read.
+
+    Args:
+        cut: the model in pieces.
+        preprocess: of the whole model.
+        say: where it is told what was read and made.
+    """
+
+    def __init__(self, cut: Cut, preprocess: Preprocessor, say: Callable[[str], None]) -> None:
+        self.preprocess, self.say = preprocess, say
+        self.rest, self.reads = cut.rest, cut.reads
+        self.parts = [(part, preprocess.reading(part.model.input)) for part in cut.parts]
+        self.keys = [_key(*pair) for pair in self.parts]
+        self.folder = weights.cache_folder() / "features"
+
+    def holds(self, shards: Mapping[str, str]) -> bool:
+        """Whether all is there already for these shards: path -> sha256."""
+        return all(self._path(key, sha).is_file() for key in self.keys for sha in shards.values())
+
+    def read(self, rows: Rows, shards: Mapping[str, str]) -> CachedFeatures:
+        """Features of all records of the shards of `rows`, read or made."""
+        began, made, size = time.monotonic(), 0, 0
+        columns: dict[str, list[Column]] = {}
+        for path in rows.paths:
+            for (part, preprocess), key in zip(self.parts, self.keys, strict=True):
+                file = self._path(key, shards[path])
+                found = _load(file, part.steps)
+                if found is None:
+                    made += 1
+                    found = _compute(part, preprocess, path)
+                    _save(file, found)
+                size += file.stat().st_size
+                for name, column in found.items():
+                    columns.setdefault(name, []).append(column)
+        what = f"computed in {time.monotonic() - began:.0f} s, kept in" if made else "read from"
+        self.say(f"Features of frozen networks ({', '.join(columns)}) {what} {self.folder}, {size / 1e6:.1f} MB")
+        return CachedFeatures(columns, *pipeline.read_known(Rows(rows.paths), self.preprocess))
+
+    def _path(self, key: str, sha256: str) -> Path:
+        return self.folder / key[:32] / f"{sha256[:32]}.npz"
+
+
+def _key(part: Fixed, preprocess: Preprocessor) -> str:
+    about = {
+        "version": VERSION,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "inputs": preprocess.identity,
+        "steps": part.steps,
+        "layers": json.loads(part.model.to_json()),
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for weight in part.model.weights:
+        value = weight.numpy()
+        if np.issubdtype(value.dtype, np.integer):
+            continue  # seed and counter of a module's dropout, which a frozen one does not use
+        digest.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def _compute(part: Fixed, preprocess: Preprocessor, path: str) -> dict[str, Column]:
+    """Runs over a shard in batches of similar length, whose order is put right at the end."""
+    spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
+    function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])
+    rows = Rows((path,))
+    total = sum(1 for _ in rows.numbered())
+    order: list[int] = []
+    found: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
+    counts: dict[str, list[int]] = {name: [] for name in part.steps}
+    batches = pipeline.sorted_batches(rows, preprocess, BATCH)
+    for positions, inputs in track(batches, -(-total // BATCH), f"features of {Path(path).name}", "batches"):
+        values = {name: _plain(value) for name, value in function(inputs).items()}
+        order += positions.numpy().tolist()
+        for name, axis in part.steps.items():
+            lengths = _lengths(inputs[axis].numpy()) if axis else [None] * len(positions)
+            found[name] += [row[:length] for row, length in zip(values[name], lengths, strict=True)]
+            counts[name] += [0 if length is None else length for length in lengths]
+    right = np.argsort(order)
+    return {name: _column([found[name][i] for i in right], bool(part.steps[name])) for name in part.steps}
+
+
+def _plain(value: tf.Tensor) -> np.ndarray:
+    return (tf.cast(value, tf.float32) if value.dtype in (tf.bfloat16, tf.float16) else value).numpy()
+
+
+def _lengths(steps: np.ndarray) -> list[int]:
+    """Steps of each row (B, T) up to the last real one."""
+    real = steps != 0
+    return np.where(real.any(axis=1), real.shape[1] - real[:, ::-1].argmax(axis=1), 0).tolist()
+
+
+def _column(rows: Sequence[np.ndarray], in_steps: bool) -> Column:
+    if not in_steps:
+        return np.stack(rows)
+    return np.concatenate(rows), np.array([len(row) for row in rows], np.int64)
+
+
+def _save(path: Path, columns: Mapping[str, Column]) -> None:
+    arrays: dict[str, Any] = {}
+    for name, column in columns.items():
+        arrays |= {name: column} if isinstance(column, np.ndarray) else {name: column[0], f"{name}/steps": column[1]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.new_file(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
+    """None when there is no such file, or a damaged one: its arrays have checksums."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {
+                name: (arrays[name], arrays[f"{name}/steps"]) if axis else arrays[name] for name, axis in steps.items()
+            }
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
