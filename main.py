@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from emotion_tf import cli
 from emotion_tf.errors import UserError
+from emotion_tf.verbs.crossval import crossval
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
@@ -25,6 +26,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "audit": audit,
     "weights": {"list": weights_list, "fetch": fetch},
     "train": train,
+    "crossval": crossval,
     "evaluate": evaluate,
     "predict": predict,
     "compare": compare,
@@ -43,6 +45,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   audit DATASET                      a page and a contact sheet: faces, choices, what is missing
   weights list | fetch NAME          pretrained weights by name
   train                              train a run (nothing prepared: on the demo data set)
+  crossval                           cross-validate a configuration by dialogue; predictions of every utterance
   evaluate RUN                       accuracy, F1, confusion matrix, predictions
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
@@ -75,6 +78,8 @@ def dispatch(args: list[str]) -> None:
         verb, rest, prog = verb[rest[0]], rest[1:], f"{prog} {rest[0]}"
     if verb is train:
         train(cli.train_arguments(rest), shlex.join(["main.py", *args]))
+    elif verb is crossval:
+        crossval(cli.crossval_arguments(rest), shlex.join(["main.py", *args]))
     else:
         cli.parse(verb, rest, prog)
 
@@ -88,7 +93,7 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "Interrupted. `train --resume` goes on with a training; a `prepare` goes on when run again.",
+            "Interrupted. `train --resume` goes on with a training; `crossval` and a `prepare` go on when run again.",
             file=sys.stderr,
         )
         return 130

@@ -41,6 +41,31 @@ class TrainArguments:
     """A run of seconds: one epoch of four small batches."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CrossvalArguments:
+    """Cross-validate a configuration on the training split: dialogues are kept whole, the epoch is chosen on dev.
+
+    Ends with metrics of each fold and of all, and a prediction for every utterance by a model that did not see its
+    dialogue. The same command goes on after an interruption.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    preset: str = "demo"
+    """Starting configuration: demo, minilm or base, as for `train`."""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """Starting point of the configuration: the config.json of a run."""
+    name: str | None = None
+    """Name of its folder in saved_models/; without it, data set and towers."""
+    folds: int = 5
+    """Parts of the training split, each held out once."""
+    repeats: int = 1
+    """How often, each time with other folds and another seed."""
+    overwrite: bool = False
+    """Begin anew in place of the folder of that name."""
+    smoke: bool = False
+    """Folds of seconds: one epoch of four small batches each."""
+
+
 def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
     """`tyro.cli`, whose boxes of several lines become one `UserError`."""
     said = io.StringIO()
@@ -95,27 +120,46 @@ def _switches(kind: Any, prefix: str = "--") -> set[str]:
     return found
 
 
-def train_arguments(args: Sequence[str]) -> TrainArguments:
-    """Arguments of `train`: --preset, --config or the resumed run give the configuration that the others change."""
+def early_options(args: Sequence[str]) -> argparse.Namespace:
+    """preset, config, name and resume, which must be known before the rest can be read."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--preset")
-    early.add_argument("--config")
-    early.add_argument("--name")
+    for option in ("--preset", "--config", "--name"):
+        early.add_argument(option)
     early.add_argument("--resume", nargs="?", const="true", default="false")
     try:
         known, _ = early.parse_known_args(list(args))
     except argparse.ArgumentError as error:
         raise UserError(f"{error}.") from None
-    start = configuration.preset(known.preset or "demo")
+    return known
+
+
+def starting_configuration(known: argparse.Namespace) -> Config:
+    """What --config or --preset name, which the other options change."""
     if known.name is not None:
         check_name(known.name)
+    if known.config and known.resume.lower() == "false":
+        return configuration.read_config(Path(known.config))
+    return configuration.preset(known.preset or "demo")
+
+
+def crossval_arguments(args: Sequence[str]) -> CrossvalArguments:
+    """Arguments of `crossval`."""
+    start = starting_configuration(early_options(args))
+    found: CrossvalArguments = parse(CrossvalArguments, args, "main.py crossval", CrossvalArguments(config=start))
+    if found.repeats < 1:
+        raise UserError(f"Invalid `--repeats`. Expected a number of at least 1. Received: {found.repeats}.")
+    return dataclasses.replace(found, config=configuration.smoke(found.config)) if found.smoke else found
+
+
+def train_arguments(args: Sequence[str]) -> TrainArguments:
+    """Arguments of `train`: --preset, --config or the resumed run give the configuration that the others change."""
+    known = early_options(args)
+    start = starting_configuration(known)
     resume = known.resume.lower() != "false"
     run = None
     if resume:
         run = RUNS / known.name if known.name else newest_unfinished()
         start = configuration.read_config(run / "config.json")
-    elif known.config:
-        start = configuration.read_config(Path(known.config))
     found: TrainArguments = parse(TrainArguments, args, "main.py train", default=TrainArguments(config=start))
     if found.seeds < 1:
         raise UserError(f"Invalid `--seeds`. Expected a number of at least 1. Received: {found.seeds}.")

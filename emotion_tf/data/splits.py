@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,10 @@ def folds(label: Sequence[int], group: np.ndarray, count: int, seed: int) -> lis
 
 
 def check_leaks(
-    dialogue: Sequence[Any], pictures: Sequence[Sequence[str]], one: Sequence[int], other: Sequence[int]
+    dialogue: Sequence[Any], pictures: Sequence[Sequence[str]], one: Iterable[int], other: Iterable[int]
 ) -> None:
     """Refuses two sides (positions) that share a dialogue or a byte-identical picture. Raises UserError."""
+    one = list(one)
     names = {dialogue[i]: i for i in one}
     hashes = {picture: i for i in one for picture in pictures[i]}
     for i in other:
@@ -85,6 +86,6 @@ def check_leaks(
                 )
 
 
-def choose(rows: Rows, positions: Sequence[int]) -> Rows:
+def choose(rows: Rows, positions: Iterable[int]) -> Rows:
     """These of all records of `rows`."""
     return Rows(rows.paths, tuple(sorted(int(i) for i in positions)))

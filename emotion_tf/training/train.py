@@ -65,6 +65,7 @@ class Phase:
         optimizer: of this phase alone.
         preprocess: makes the inputs that `fitted` reads from the records.
         train, dev: features of the frozen networks; None: these are run.
+        cache: where those of other rows can be had.
     """
 
     first: int
@@ -73,6 +74,7 @@ class Phase:
     preprocess: Preprocessor
     train: CachedFeatures | None
     dev: CachedFeatures | None
+    cache: FeatureCache | None
 
     @cached_property
     def infer(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
@@ -284,9 +286,12 @@ class Trainer:
                 f"{_parameters(self.model, self.config)}"
             )
         if cache is None:
-            return Phase(first, fitted, optimizer, self.preprocess, None, None)
-        features = [cache.read(rows, self._shards(rows)) for rows in (self.train_rows, self.dev_rows)]
-        return Phase(first, fitted, optimizer, self.preprocess.reading(cache.reads), *features)
+            return Phase(first, fitted, optimizer, self.preprocess, None, None, None)
+        train_features, dev_features = (
+            cache.read(rows, self._shards(rows)) for rows in (self.train_rows, self.dev_rows)
+        )
+        reads = self.preprocess.reading(cache.reads)
+        return Phase(first, fitted, optimizer, reads, train_features, dev_features, cache)
 
     def _cache(self, epochs: int) -> FeatureCache | None:
         """The features of the model's frozen networks, where keeping them is right and pays."""

@@ -1,0 +1,71 @@
+"""What do cached features save? `python -m benchmarks.cached_features DATA --face-init RUN [--epochs 4]`.
+
+Trains the same model twice from the same seed, a frozen text encoder and the frozen face tower of a run, both joined by
+what is trained: once with the networks running in every epoch, once with their kept outputs. Prints the seconds of an
+epoch (training and validation; the median without the first, which makes the graphs) and the largest difference of any
+number in the history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from emotion_tf.quiet import start_tensorflow
+
+NUMBERS = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--face-init", required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--encoder", default="minilm")
+    arguments = parser.parse_args()
+    start_tensorflow()
+    with tempfile.TemporaryDirectory() as folder:
+        histories = [_train(arguments, Path(folder) / str(cached), cached) for cached in (False, True)]
+    each = [float(np.median(history["seconds"][1:])) for history in histories]
+    table = Table("features", "seconds an epoch", "epochs", title=f"{arguments.data}, {arguments.encoder}, frozen")
+    for name, seconds in zip(("networks run", "kept"), each, strict=True):
+        table.add_row(name, f"{seconds:.2f}", str(arguments.epochs))
+    console = Console(width=120)
+    console.print(table)
+    numbers = [history[NUMBERS].to_numpy() for history in histories]
+    console.print(f"ratio {each[0] / each[1]:.1f}; largest difference {np.abs(numbers[0] - numbers[1]).max():.2e}")
+    console.print(f"best dev weighted F1 {numbers[1][:, -1].max():.4f}, seed 0")
+
+
+def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFrame:
+    from emotion_tf import config as configuration
+    from emotion_tf.config import Config, TextConfig, TrainConfig
+    from emotion_tf.data import records
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.train import Trainer
+    from emotion_tf.verbs.pretrained import encoder
+
+    face = configuration.read_config(Path(arguments.face_init) / "config.json").face
+    config = Config(
+        data=arguments.data,
+        text=TextConfig(branches=("bert",), encoder=arguments.encoder, train_encoder=False),
+        face=dataclasses.replace(face, init=arguments.face_init, train_tower=False, augment=False),
+        train=TrainConfig(epochs=arguments.epochs, patience=arguments.epochs, cache_features=cached),
+    )
+    info = records.read_info(Path(config.data))
+    trainer = Trainer(config, RunFolder(path), info, encoder(config.text.encoder), lambda line: print(line, flush=True))
+    trainer.start("benchmarks.cached_features")
+    trainer.fit()
+    return pd.read_csv(trainer.run.history)
+
+
+if __name__ == "__main__":
+    main()

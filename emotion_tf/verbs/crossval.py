@@ -1,0 +1,52 @@
+"""`crossval`: folds by dialogue, out-of-fold predictions of every utterance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_tf import cli, files
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.pretrained import encoder, face_files
+
+
+@needs_tensorflow
+def crossval(arguments: cli.CrossvalArguments, command: str) -> None:
+    """Cross-validate a configuration; said again after an interruption it goes on at the fold it was in."""
+    from emotion_tf.data import records, verify
+    from emotion_tf.evaluation.cross_validation import print_summary, summary
+    from emotion_tf.training import cross_validate
+
+    config, data = arguments.config, Path(arguments.config.data)
+    path = cli.RUNS / (arguments.name or f"{data.name}-{config.towers}-crossval")
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    known, folds = cross_validate.plan(data, info, arguments.folds, arguments.repeats, config.train.seed)
+    bert = encoder(config.text.encoder) if config.uses_bert else None
+    work = cross_validate.CrossValidation(config, path, info, bert, face_files(config), _say)
+    work.prepare(arguments.folds, arguments.repeats, command, arguments.overwrite)
+    found = list(work.run(folds))
+    probabilities = cross_validate.out_of_fold(known, found, arguments.repeats, len(info["labels"]))
+    label, weight = (np.array([row[name] for row in known]) for name in ("label", "weight"))
+    group = np.array([row["dialogue_id"] for row in known])
+    of_folds = [(fold.repeat, fold.number, fold.positions) for fold in folds]
+    numbers = summary(label, weight, group, probabilities, of_folds, info["labels"])
+    _write(path, known, probabilities, info["labels"], {**numbers, "command": command, "data": str(data)})
+    title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
+    print_summary(title, numbers)
+    print(f"Out-of-fold predictions: {path / 'oof.csv'}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _write(path: Path, known: list[dict[str, Any]], probabilities: Any, labels: Any, numbers: dict[str, Any]) -> None:
+    from emotion_tf.evaluation.report import write_predictions
+
+    # of several repeats the mean: one line an utterance, as of a split's predictions
+    write_predictions(path / "oof.csv", known, labels, probabilities.mean(axis=0))
+    files.write_text(path / "metrics.json", json.dumps(numbers, indent=2) + "\n")
