@@ -106,7 +106,7 @@ def _booleans(args: Sequence[str]) -> list[str]:
     return made
 
 
-_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop", "--markdown"}
+_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop", "--markdown", "--report"}
 
 
 def _switches(kind: Any, prefix: str = "--") -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ matplotlib.use("Agg")
 import matplotlib.image as mpimg
 import matplotlib.pyplot as plt
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emotion_tf import files
+from emotion_tf.evaluation import pages
 
 EXTREMES = 10
 
@@ -27,19 +26,15 @@ def write_page(path: Path, facts: dict[str, Any]) -> None:
         path: the HTML file.
         facts: as `data.audit.gather` returns them.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["jpeg"] = lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode()
-    environment.filters["share"] = lambda n, total: f"{n / total:.1%}" if total else "-"
-    page = environment.get_template("audit.html").render(
+    pages.write(
+        path,
+        "audit.html",
         **facts,
         charts=_charts(facts),
         causes_named=sorted({cause for count in facts["causes"].values() for cause in count}),
         longest=facts["lengths"][-EXTREMES:][::-1],
         shortest=facts["lengths"][:EXTREMES],
     )
-    files.write_text(path, page)
 
 
 def write_sheet(path: Path, facts: dict[str, Any]) -> None:
@@ -83,7 +78,4 @@ def _histogram(title: str, values: list[float], line: float | None) -> str:
         axes.axvline(line, color="#cc3311", linestyle="--")
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
-    made = io.BytesIO()
-    figure.savefig(made, dpi=100, format="png")
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(made.getvalue()).decode()
+    return pages.drawn(figure)

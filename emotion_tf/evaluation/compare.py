@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
-from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
 
 SAME = ("dialogue_id", "utterance_id", "emotion")
@@ -234,10 +233,9 @@ def print_comparison(runs: Sequence[Compared], pairs: Sequence[Pair], title: str
 
 def write_page(path: Path, runs: Sequence[Compared], pairs: Sequence[Pair], title: str) -> None:
     """Writes the same as one self-contained HTML page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("compare.html").render(
+    pages.write(
+        path,
+        "compare.html",
         title=title,
         tables=[
             ("Runs", RUN_COLUMNS, rows(runs)),
@@ -249,4 +247,3 @@ def write_page(path: Path, runs: Sequence[Compared], pairs: Sequence[Pair], titl
             ("Differences", PAIR_COLUMNS, pair_rows(pairs)),
         ],
     )
-    files.write_text(path, page)

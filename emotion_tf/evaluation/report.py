@@ -18,6 +18,7 @@ from rich.table import Table
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.selective import with_abstentions
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
@@ -30,13 +31,17 @@ def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
 
 
 def write_predictions(
-    path: Path, rows: Sequence[dict[str, Any]], labels: Sequence[str], probabilities: np.ndarray
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    abstain_below: float = 0.0,
 ) -> None:
-    """Writes ids, text, truth where it is known, prediction and one `p_LABEL` column a class."""
+    """Writes ids, text, truth where it is known, prediction (or "abstained") and one `p_LABEL` column a class."""
     table = pd.DataFrame(list(rows))
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
-    table["predicted"] = [labels[i] for i in probabilities.argmax(axis=1)]
+    table["predicted"] = with_abstentions(labels, probabilities, abstain_below)
     for i, name in enumerate(labels):
         table[f"p_{name}"] = probabilities[:, i].astype(float).round(6)
     with files.new_file(path) as temporary:

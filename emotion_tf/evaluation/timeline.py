@@ -14,7 +14,14 @@ import numpy as np
 from emotion_tf import files
 
 
-def plot_timeline(path: Path, spans: np.ndarray, labels: Sequence[str], probabilities: np.ndarray, title: str) -> None:
+def plot_timeline(
+    path: Path,
+    spans: np.ndarray,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    title: str,
+    abstain_below: float = 0.0,
+) -> None:
     """Draws a lane for each class; an utterance is as dark in it as the class is probable, and dotted where it wins.
 
     Args:
@@ -23,6 +30,7 @@ def plot_timeline(path: Path, spans: np.ndarray, labels: Sequence[str], probabil
         labels: C class names.
         probabilities: (N, C).
         title: above the picture.
+        abstain_below: where the most probable class has less, nothing wins.
     """
     height = 1.4 + 0.36 * len(labels)
     figure, axes = plt.subplots(figsize=(12, height), layout="constrained")
@@ -34,7 +42,7 @@ def plot_timeline(path: Path, spans: np.ndarray, labels: Sequence[str], probabil
         shades = np.tile(colour, (len(at), 1))
         shades[:, 3] = probabilities[:, lane]
         axes.bar(at[:, 0], 0.9, widths, lane - 0.45, align="edge", color=shades)
-        won = probabilities.argmax(axis=1) == lane
+        won = (probabilities.argmax(axis=1) == lane) & (probabilities[:, lane] >= abstain_below)
         axes.plot(at[won].mean(axis=1), np.full(won.sum(), lane), ".", color="black", markersize=4)
     axes.set_yticks(range(len(labels)), labels)
     axes.set(

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from emotion_tf import files, schema
+from emotion_tf.evaluation import model_card
 from emotion_tf.serving.predict import raw_function
 from emotion_tf.training.run_folder import RunFolder
 
@@ -18,9 +19,9 @@ def export(run: RunFolder) -> Path:
 
     The signature `serving_default` takes utterance string (B,) and face_jpeg string (B,); `serve_full` takes utterance
     (B,), context (B, N) and face_jpeg (B, K): the lines said before, `Speaker: utterance`, oldest first, and several
-    crops. Both give probabilities float32 (B, C) and label string (B,). An empty string is an absent modality.
-    `assets.extra/model.json` holds the labels in order, the size of the face crops, and how many lines of context the
-    model reads.
+    crops. Both give calibrated probabilities float32 (B, C) and label string (B,). An empty string is an absent
+    modality. `assets.extra/model.json` holds the labels in order, the size of the face crops, and how many lines of
+    context the model reads; beside it lies the model card.
 
     Raises:
         UserError: the run has no model, or there is no room.
@@ -28,7 +29,7 @@ def export(run: RunFolder) -> Path:
     # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
     model = run.model
     preprocess = run.preprocessor(model)
-    raw = raw_function(model, preprocess)
+    raw = raw_function(model, preprocess, run.choice.temperatures)
     labels = tf.constant(run.labels)
 
     def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -51,6 +52,7 @@ def export(run: RunFolder) -> Path:
         about = {"labels": list(run.labels), "face_size": run.spec.face_size, "max_faces": run.spec.max_faces}
         about["context"] = run.config.text.context if preprocess.around else 0
         (extra / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (extra / model_card.NAME).write_text(model_card.text(run.path), encoding="utf-8")
     return out
 
 

@@ -109,8 +109,11 @@ def predict_film(
     crops: Iterable[FaceCrops],
     out: Path,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    abstain_below: float = 0.0,
 ) -> tuple[int, Path]:
     """Predicts each subtitle and writes the table `out` (CSV) and a timeline beside it (PNG).
+
+    Nothing is predicted where no class has a probability of at least `abstain_below`.
 
     Returns:
         How many utterances had a face, and the timeline's path.
@@ -140,10 +143,10 @@ def predict_film(
         }
         for line, one in zip(lines, found, strict=True)
     ]
-    write_predictions(out, rows, predictor.labels, prediction.probabilities)
+    write_predictions(out, rows, predictor.labels, prediction.probabilities, abstain_below)
     picture = out.with_suffix(".png")
     spans = np.array([(line.start, line.end) for line in lines])
-    plot_timeline(picture, spans, predictor.labels, prediction.probabilities, film.name)
+    plot_timeline(picture, spans, predictor.labels, prediction.probabilities, film.name, abstain_below)
     return sum(bool(one.jpegs) for one in found), picture
 
 

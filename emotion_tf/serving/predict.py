@@ -15,6 +15,9 @@ from emotion_tf import schema
 from emotion_tf.data import images
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import Temperatures
+from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.training.outputs import probabilities_of
 from emotion_tf.training.run_folder import RunFolder
 
 Face = str | Path | bytes | np.ndarray
@@ -36,16 +39,25 @@ class Prediction:
     @property
     def label(self) -> list[str]:
         """The most probable class of each utterance."""
-        return [self.labels[i] for i in self.probabilities.argmax(axis=1)]
+        return self.label_or_abstained(0.0)
+
+    def label_or_abstained(self, below: float) -> list[str]:
+        """The same, but "abstained" where no class has a probability of at least `below`."""
+        return with_abstentions(self.labels, self.probabilities, below)
 
 
 def raw_function(
-    model: keras.Model, preprocess: Preprocessor
+    model: keras.Model, preprocess: Preprocessor, temperatures: Temperatures
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Raw inputs to probabilities: utterance (B,), context (B, N), face_jpeg (B, T), all string -> float32 (B, C)."""
+    """Raw inputs to calibrated probabilities.
+
+    Returns:
+        A function of utterance (B,), context (B, N) and face_jpeg (B, T), all string, to float32 (B, C).
+    """
+    calibrated = probabilities_of(model, temperatures)
 
     def probabilities(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(model(preprocess(utterance, face_jpeg, context=context), training=False))
+        return calibrated(preprocess(utterance, face_jpeg, context=context))
 
     return probabilities
 
@@ -59,7 +71,9 @@ class Predictor:
         self.model = run.model
         self.preprocess = run.preprocessor(self.model)
         string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-        self._function = tf.function(raw_function(self.model, self.preprocess), input_signature=string)
+        self._function = tf.function(
+            raw_function(self.model, self.preprocess, run.choice.temperatures), input_signature=string
+        )
 
     def predict(
         self,

@@ -35,8 +35,11 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
-    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows."""
+def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_below: float = 0.0) -> int:
+    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows.
+
+    `predicted` is "abstained" where no class has a probability of at least `abstain_below`.
+    """
     blank = [""] * len(table)
     texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
     source = Path(table.attrs["path"])
@@ -57,5 +60,5 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor) -> int:
     if predictor.run.config.text.speaker:
         texts = [context.line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
-    write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities)
+    write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)
     return len(table)

@@ -1,38 +1,46 @@
-"""A model on a split: its logits, probabilities and metrics; and whether the data are such that it can read them."""
+"""A run on a split: probabilities, metrics, calibration; and whether the data are such that it can read them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
+from scipy.special import softmax
 
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records
+from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import PATTERNS, Outputs, Temperatures, calibration_error
+from emotion_tf.evaluation.choice import Choice, choose, write_choice
 from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.schema import DataSpec
+from emotion_tf.training.outputs import inference, outputs
 from emotion_tf.training.run_folder import RunFolder
 
-
-def inference(model: keras.Model) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-    """Inputs to logits, traced once for batches of every length."""
-    spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in model.input.items()}
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec])
+BATCH = 64
 
 
-def collect(
-    infer: Callable[[dict[str, tf.Tensor]], tf.Tensor], data: tf.data.Dataset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits (N, C), labels (N,) and weights (N,) of a data set, in its order."""
-    batches = [(infer(inputs).numpy(), label.numpy(), weight.numpy()) for inputs, label, weight in data]
-    logits, label, weight = (np.concatenate(column) for column in zip(*batches, strict=True))
-    return logits, label, weight
+class Evaluated(NamedTuple):
+    """A run on a split.
+
+    Attributes:
+        probabilities: calibrated, float32 (N, C).
+        rows: what identifies each utterance.
+        numbers: metrics, as `metrics.json` keeps them.
+        outputs: what the model itself said.
+    """
+
+    probabilities: np.ndarray
+    rows: list[dict[str, Any]]
+    numbers: dict[str, Any]
+    outputs: Outputs
 
 
 def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
@@ -70,14 +78,38 @@ def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
     check_context(run.config, data, spec.context)
 
 
-def evaluate(
-    run: RunFolder, data: Path, info: dict[str, Any], split: str
-) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
-    """Probabilities (N, C), rows and metrics of a run on a split. Raises UserError when the data do not fit."""
+def calibrate(folder: Path, model: keras.Model, preprocess: Preprocessor, dev: Rows) -> Choice:
+    """Chooses temperatures and thresholds by validation utterances, and keeps them in the run's folder."""
+    choice = choose(outputs(model, inference(model), pipeline.eval_batches(dev, preprocess, BATCH)))
+    write_choice(folder, choice)
+    return choice
+
+
+def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> Evaluated:
+    """A run on a split, with the temperatures that it was given. Raises UserError when the data do not fit."""
     check_data(run, data, records.data_spec(info))
     rows = pipeline.split_rows(data, info, split)
     model = run.model
-    logits, label, weight = collect(inference(model), pipeline.eval_batches(rows, run.preprocessor(model), 64))
-    probabilities = np.asarray(tf.nn.softmax(logits))
-    numbers = metrics(label, probabilities, run.labels, run.majority, weight)
-    return probabilities, list(pipeline.read_rows(rows)), numbers
+    found = outputs(model, inference(model), pipeline.eval_batches(rows, run.preprocessor(model), BATCH))
+    probabilities = run.choice.temperatures.probabilities(found.logits, found.pattern)
+    known = list(pipeline.read_rows(rows))
+    numbers = metrics(found.label, probabilities, run.labels, run.majority, found.weight)
+    group = np.array([row["dialogue_id"] for row in known])
+    between = intervals(found.label, probabilities.argmax(axis=1), group, weight=found.weight)
+    numbers["intervals"] = {k: [b if np.isfinite(b) else None for b in bounds] for k, bounds in between.items()}
+    numbers["calibration"] = _calibration(run.choice.temperatures, found, probabilities)
+    return Evaluated(probabilities, known, numbers, found)
+
+
+def _calibration(temperatures: Temperatures, found: Outputs, probabilities: np.ndarray) -> dict[str, Any]:
+    """The calibration error with the temperatures and without, and the cross-entropy without."""
+    raw = softmax(found.logits, axis=1)
+    chosen = np.log(np.maximum(raw[np.arange(len(raw)), found.label], np.finfo(np.float32).tiny))
+    return {
+        "temperatures": dict(zip(PATTERNS, temperatures.values.tolist(), strict=True)),
+        "expected_calibration_error": calibration_error(found.label, probabilities, found.weight),
+        "uncalibrated": {
+            "expected_calibration_error": calibration_error(found.label, raw, found.weight),
+            "log_loss": -float(np.average(chosen, weights=found.weight)),
+        },
+    }

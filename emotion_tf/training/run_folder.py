@@ -20,6 +20,7 @@ from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.choice import Choice, read_choice
 
 # they register the layers that a model.keras may hold
 from emotion_tf.models import backbones, cross_attention, fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
@@ -112,6 +113,11 @@ class RunFolder:
     def majority(self) -> int:
         """Index of the class most frequent in training."""
         return self.labels.index(self.about["majority"])
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Temperatures and thresholds; of a run without them temperature 1 and none."""
+        return read_choice(self.path)
 
     @cached_property
     def model(self) -> keras.Model:

@@ -29,12 +29,13 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.models.cut import Cut, cut_model
 from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers, set_trained
-from emotion_tf.training.evaluate import check_context, check_tokenizer, collect, inference
+from emotion_tf.training.evaluate import calibrate, check_context, check_tokenizer
 from emotion_tf.training.feature_cache import FeatureCache
 from emotion_tf.training.fitting import Average, FitModel, with_heads
 from emotion_tf.training.init import start_towers, start_words
 from emotion_tf.training.losses import balance, build_loss
 from emotion_tf.training.optimizers import build_optimizer
+from emotion_tf.training.outputs import collect, inference
 from emotion_tf.training.precision import chosen, computing_in
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
@@ -403,6 +404,7 @@ class Trainer:
         load_state(self.run.checkpoints / "best.npz", self._variables, None)
         for layer in self.pretrained:
             set_trained(layer, True, self.config)
+        calibrate(self.run.path, self.model, self.preprocess, self.dev_rows)
         with files.new_file(self.run.model_path) as temporary:
             self.model.save(temporary)
         shutil.rmtree(self.run.checkpoints)

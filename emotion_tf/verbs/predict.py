@@ -29,6 +29,7 @@ def predict(
     subtitles: Path | None = None,
     table: Path | None = None,
     out: Path | None = None,
+    abstain_below: float = 0.0,
     faces: CropConfig = CROPS,
     processes: int = 0,
 ) -> None:
@@ -45,6 +46,7 @@ def predict(
         table: CSV with columns utterance and faces (aligned crops; either may be missing), in place of all these; with
             dialogue_id and speaker, earlier rows of a dialogue are the context of later ones.
         out: where the table with the predictions goes; with --subtitles, a timeline (PNG) lies beside it.
+        abstain_below: say "abstained" where no class has at least this probability; a run's report has thresholds.
         faces: how faces are found; by default as in the run's data set.
         processes: subtitles at once; 0: one a processor.
     """
@@ -58,18 +60,22 @@ def predict(
             "Nothing to predict, or too much. Expected one of: --text and/or --face or --clip; --clip with --subtitles "
             "and --out; --table with --out."
         )
+    if not 0 <= abstain_below <= 1:
+        raise UserError(f"Invalid `--abstain-below`. Expected a probability, from 0 to 1. Received: {abstain_below}.")
     if context and not modes[2]:
         raise UserError("--context goes with --text, --face or --clip; a table and a film have their own.")
     predictor = Predictor(RunFolder(run))
     if table is not None and out is not None:
-        print(f"{tables.write_table(out, tables.read_table(table), predictor)} predictions: {out}")
+        print(f"{tables.write_table(out, tables.read_table(table), predictor, abstain_below)} predictions: {out}")
     elif subtitles is not None and clip is not None and out is not None:
-        _predict_film(predictor, clip, subtitles, out, faces, processes)
+        _predict_film(predictor, clip, subtitles, out, faces, processes, abstain_below)
     else:
         crops: list[Any] = list(face) if face_is_crop else _find_faces(predictor, face, clip, faces)
         if not text and not crops:
             raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
         prediction = predictor.predict([text], [crops or None], [context])
+        if prediction.label_or_abstained(abstain_below) != prediction.label:
+            print(f"abstained: no class has a probability of {abstain_below:g}")
         pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
         for name, p in sorted(pairs, key=lambda pair: -pair[1]):
             print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
@@ -99,7 +105,13 @@ def _find_faces(predictor: Predictor, photos: tuple[Path, ...], clip: Path | Non
 
 
 def _predict_film(
-    predictor: Predictor, clip: Path, subtitles: Path, out: Path, faces: CropConfig, processes: int
+    predictor: Predictor,
+    clip: Path,
+    subtitles: Path,
+    out: Path,
+    faces: CropConfig,
+    processes: int,
+    abstain_below: float,
 ) -> None:
     from emotion_tf.progress import track
     from emotion_tf.serving import film
@@ -110,7 +122,13 @@ def _predict_film(
     processes = processes or os.cpu_count() or 1
     crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
     with_face, picture = film.predict_film(
-        predictor, clip, lines, crops, out, lambda items, total: track(items, total, "faces", "utterances")
+        predictor,
+        clip,
+        lines,
+        crops,
+        out,
+        lambda items, total: track(items, total, "faces", "utterances"),
+        abstain_below,
     )
     print(f"{len(lines)} utterances, {with_face} with a face: {out}")
     print(f"Timeline: {picture}")

@@ -15,39 +15,49 @@ from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test") -> None:
+def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: bool = False) -> None:
     """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
 
     Args:
         run: a folder in saved_models/.
         data: another data set than the run's.
         split: train, dev or test.
+        report: write report.html and MODEL_CARD.md, too.
     """
     from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.verbs.report import calibrate_if_new
 
     folder = RunFolder(run)
-    evaluate_split(folder, data or Path(folder.config.data), split, shlex.join(["main.py", *sys.argv[1:]]))
+    if report:
+        calibrate_if_new(folder)
+    command = shlex.join(["main.py", *sys.argv[1:]])
+    page = evaluate_split(folder, data or Path(folder.config.data), split, command, report)
+    if page:
+        print(f"Report: {page}")
 
 
-def evaluate_split(run: Any, data: Path, split: str, command: str) -> None:
-    """Evaluates a `RunFolder` on a split of a data set; writes and prints what came out."""
+def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
+    """Evaluates a `RunFolder` on a split of a data set; writes and prints what came out; returns its report's path."""
     from emotion_tf.data import records, verify
-    from emotion_tf.evaluation import report
+    from emotion_tf.evaluation import report as results
     from emotion_tf.training.evaluate import evaluate as evaluate_run
+    from emotion_tf.verbs import report as report_page
 
     info = records.read_info(data)
     verify.verify_shards(data, info)
-    probabilities, rows, numbers = evaluate_run(run, data, info, split)
+    found = evaluate_run(run, data, info, split)
+    numbers = found.numbers
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
-    report.write_metrics(run.path / "metrics.json", split, {**numbers, **context})
-    report.write_predictions(run.path / f"predictions_{split}.csv", rows, run.labels, probabilities)
+    results.write_metrics(run.path / "metrics.json", split, {**numbers, **context})
+    results.write_predictions(run.path / f"predictions_{split}.csv", found.rows, run.labels, found.probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
-    report.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
-    report.print_table(
+    results.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    results.print_table(
         f"{run.path} on {split} of {data} (seed {context['seed']})",
         numbers,
         info.get("demo", {}).get("best_accuracy", {}).get(split),
     )
+    return report_page.write(run, data, info, split, found, command) if report else None
 
 
 @needs_tensorflow

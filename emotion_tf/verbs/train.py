@@ -47,10 +47,11 @@ def _train_one(config: Config, path: Path, command: str, resume: bool, overwrite
     print(f"Run: {path}", flush=True)
     trainer.resume() if resume else trainer.start(command, overwrite)
     trainer.fit()
-    for split in ("dev", "test"):
-        if split in info["splits"]:
-            evaluate_split(RunFolder(path), data, split, command)
+    run, splits = RunFolder(path), [split for split in ("dev", "test") if split in info["splits"]]
+    for split in splits:
+        page = evaluate_split(run, data, split, command, report=split == splits[-1])
     print(f"Run: {path}")
+    print(f"Report: {page}")
 
 
 def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:

@@ -83,7 +83,9 @@ def test_intervals_hold_the_score_and_shrink_with_the_data():
         low, high = found[name]
         assert low < 2 / 3 < high and wide[name][1] - wide[name][0] < 0.5 * (high - low)
     perfect = intervals(TRUE, TRUE, group, 100)
-    assert perfect == {"weighted_f1": (1.0, 1.0), "accuracy": (1.0, 1.0)}
+    exact = (0.025 ** (1 / 15), 1.0)  # 15 dialogues, all right (Clopper and Pearson)
+    assert perfect == dict.fromkeys(("weighted_f1", "accuracy", "macro_f1"), pytest.approx(exact))
+    assert intervals(TRUE, (TRUE + 1) % 3, group, 100)["accuracy"] == pytest.approx((0, 1 - exact[0]))
 
 
 def test_options_that_differ_alone(two):

@@ -37,7 +37,7 @@ def ask(run, dataset, tmp_path, monkeypatch):
 
 def test_logits_in_the_order_of_the_split(ask, run, dataset):
     found, rows = ask("fusion", "logits")
-    probabilities, _, _ = evaluate(run, dataset, records.read_info(dataset), "test")
+    probabilities = evaluate(run, dataset, records.read_info(dataset), "test").probabilities
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(found["features"])), probabilities, atol=1e-5)
     for name in features.IDS:
         assert found[name].tolist() == [row[name] for row in rows]

@@ -61,7 +61,7 @@ def predictor(bert_run):
 
 
 def test_predict_from_raw_input_equals_evaluate_from_records(bert_run, predictor, dataset, manifest_path):
-    probabilities, rows, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
+    probabilities, rows, _, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
     known = {
         (r.dialogue_id, r.utterance_id): r
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)

@@ -11,7 +11,7 @@ from helpers import train_run
 
 from emotion_tf.data import pipeline, records
 from emotion_tf.errors import UserError
-from emotion_tf.training.evaluate import check_tokenizer, collect, evaluate
+from emotion_tf.training.evaluate import check_tokenizer, evaluate
 from emotion_tf.training.run_folder import RunFolder
 from emotion_tf.training.train import Trainer
 
@@ -65,7 +65,7 @@ def test_training_moved_the_vector_of_what_its_data_lacked(bert_run):
 
 def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
     info = records.read_info(dataset)
-    probabilities, rows, numbers = evaluate(bert_run, dataset, info, "test")
+    probabilities, rows, numbers, _ = evaluate(bert_run, dataset, info, "test")
     assert len(probabilities) == len(rows) == numbers["utterances"] == info["splits"]["test"]["records"]
     share = info["splits"]["test"]["per_class"]["neutral"] / len(rows)
     assert numbers["majority_floor"]["accuracy"] == pytest.approx(share)
@@ -189,7 +189,7 @@ def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
 
 
 def test_collect_keeps_the_order_of_the_records(bert_run, dataset):
-    from emotion_tf.training.evaluate import inference
+    from emotion_tf.training.outputs import collect, inference
 
     info = records.read_info(dataset)
     paths = pipeline.split_rows(dataset, info, "dev")

@@ -1,0 +1,167 @@
+"""How far probabilities can be believed, and the temperatures that make them believable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from emotion_tf.errors import UserError
+
+PATTERNS = ("nothing", "text only", "face only", "text and face")
+"""Which modalities an utterance has; the place in the tuple is 1 for a text plus 2 for a face."""
+BINS = 15
+FEWEST = 100
+FEWEST_WRONG = 5
+RANGE = 0.05, 20.0
+
+
+class Outputs(NamedTuple):
+    """A split as a model saw it.
+
+    Attributes:
+        logits: float (N, C).
+        label: int (N,), true classes.
+        weight: float (N,).
+        pattern: int (N,), place of each in `PATTERNS`: what the model was given of it.
+    """
+
+    logits: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    pattern: np.ndarray
+
+
+class Bin(NamedTuple):
+    """Predictions of like confidence: bounds, total weight, mean confidence, and the share that is right."""
+
+    low: float
+    high: float
+    weight: float
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+) -> list[Bin]:
+    """Predictions in bins of equal width by the probability of the class that is predicted (Guo 2017, equation 2).
+
+    Args:
+        label: int (N,), true classes.
+        probabilities: float (N, C).
+        weight: float (N,), or None for equal weights.
+        bins: how many.
+
+    Returns:
+        The bins that are not empty.
+    """
+    weight = np.ones(len(label)) if weight is None else weight
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == label
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    sums = np.stack([np.bincount(place, weight * x, bins) for x in (np.ones(len(label)), confidence, right)])
+    return [
+        Bin(i / bins, (i + 1) / bins, float(n), float(c / n), float(a / n)) for i, (n, c, a) in enumerate(sums.T) if n
+    ]
+
+
+def calibration_error(
+    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy over the bins (Guo 2017, equation 3)."""
+    found = reliability(label, probabilities, weight, bins)
+    total = sum(one.weight for one in found)
+    return sum(one.weight * abs(one.accuracy - one.confidence) for one in found) / total
+
+
+def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """The temperature T for which softmax(logits / T) has the least cross-entropy (Guo 2017, section 4.2).
+
+    Looked for between 0.05 and 20. The cross-entropy is convex in 1 / T, so there is one minimum.
+    """
+    weight = np.ones(len(label)) if weight is None else weight
+    rows, logits = np.arange(len(label)), logits.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        return -float(weight @ log_softmax(logits / np.exp(log_temperature), axis=1)[rows, label])
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-6}).x))
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """What logits are divided by, one number for each pattern of modalities that are present.
+
+    Attributes:
+        pooled: of all patterns together; for a pattern that has none of its own.
+        own: pattern -> its temperature.
+        fitted_on: pattern, or "all" -> how many validation utterances there were, and how many of them were wrong.
+    """
+
+    pooled: float
+    own: Mapping[str, float]
+    fitted_on: Mapping[str, tuple[int, int]]
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32 (4,), in the order of `PATTERNS`."""
+        return np.array([self.own.get(name, self.pooled) for name in PATTERNS], np.float32)
+
+    def probabilities(self, logits: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+        """softmax(logits / T): logits (N, C) and their patterns (N,) -> float32 (N, C)."""
+        return softmax(logits / self.values[pattern][:, None], axis=1).astype(np.float32)
+
+
+NONE = Temperatures(1.0, {}, {})
+"""A run without temperatures: probabilities are those that training left."""
+
+
+def fit_temperatures(dev: Outputs) -> Temperatures:
+    """Fits a temperature for each pattern on the validation split.
+
+    A pattern has its own with at least 100 utterances, 5 of them wrong; else it takes that of all patterns together,
+    which is 1 when these are too few as well. (A temperature's relative standard error is about 1 / sqrt(N). Where
+    nothing is wrong the likelihood is best at temperature 0: certainty about everything.)
+    """
+    wrong = dev.logits.argmax(axis=1) != dev.label
+    own, counts = {}, {}
+    for name, rows in [("all", np.full(len(wrong), True)), *((p, dev.pattern == i) for i, p in enumerate(PATTERNS))]:
+        if not rows.any():
+            continue
+        counts[name] = int(rows.sum()), int(wrong[rows].sum())
+        if counts[name][0] >= FEWEST and counts[name][1] >= FEWEST_WRONG:
+            own[name] = fit_temperature(dev.label[rows], dev.logits[rows], dev.weight[rows])
+    return Temperatures(own.pop("all", 1.0), own, counts)
+
+
+def to_json(temperatures: Temperatures) -> dict[str, Any]:
+    """As `from_json` reads it."""
+    return {
+        "pooled": temperatures.pooled,
+        "own": dict(temperatures.own),
+        "fitted_on": {name: list(counts) for name, counts in temperatures.fitted_on.items()},
+    }
+
+
+def from_json(values: Any) -> Temperatures:
+    """What `to_json` made.
+
+    Raises:
+        UserError: anything else.
+    """
+    try:
+        found = Temperatures(
+            float(values["pooled"]),
+            {str(name): float(value) for name, value in values["own"].items()},
+            {str(name): (int(n), int(wrong)) for name, (n, wrong) in values["fitted_on"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"No temperatures ({type(error).__name__}: {error}).") from None
+    if not all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in found.values) or set(found.own) - set(PATTERNS):
+        raise UserError(f"Invalid temperatures. Expected numbers from {RANGE[0]} to {RANGE[1]}. Received: {values}.")
+    return found

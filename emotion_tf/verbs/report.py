@@ -1,0 +1,112 @@
+"""The report of a run: gathers what the page shows, and writes it with the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from emotion_tf import files
+from emotion_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from emotion_tf.evaluation.modalities import Help
+    from emotion_tf.training.evaluate import Evaluated
+    from emotion_tf.training.run_folder import RunFolder
+
+
+def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str) -> Path:
+    """Writes `report.html` (of another split than test, `report_SPLIT.html`) and MODEL_CARD.md; returns the page."""
+    from emotion_tf.data import pipeline
+    from emotion_tf.data.utterances import read_crops, read_utterances
+    from emotion_tf.evaluation import model_card
+    from emotion_tf.evaluation.mistakes import worst
+    from emotion_tf.evaluation.report_page import Evidence, write_report
+
+    rows = pipeline.split_rows(data, info, split)
+    helps, missing = _helps(run, rows, found)
+    evidence = Evidence(
+        run=run.path.name,
+        split=split,
+        labels=run.labels,
+        majority=run.majority,
+        numbers=found.numbers,
+        outputs=found.outputs,
+        choice=run.choice,
+        table=read_utterances(rows),
+        facts=_facts(run, data, info, command),
+        history=pd.read_csv(run.history) if run.history.exists() else None,
+        helps=helps,
+        helps_missing=missing,
+        ceiling=info.get("demo", {}).get("best_accuracy", {}).get(split, {}),
+        crops=read_crops(rows, worst(found.outputs.label, found.probabilities)),
+    )
+    path = run.path / ("report.html" if split == "test" else f"report_{split}.html")
+    write_report(path, evidence)
+    model_card.write(run.path)
+    return path
+
+
+def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
+    """What each modality is worth, or why that cannot be told."""
+    import numpy as np
+
+    from emotion_tf.data import pipeline
+    from emotion_tf.evaluation.modalities import judge
+    from emotion_tf.training.towers import BATCH, ablations
+
+    if run.config.towers != "both":
+        return (
+            [],
+            f"This run reads the {run.config.towers} alone. A run with both towers is asked here what each is worth.",
+        )
+    preprocess = run.preprocessor(run.model)
+    batches = pipeline.eval_batches(rows, preprocess, BATCH)
+    group = np.array([row["dialogue_id"] for row in found.rows])
+    without = ablations(run.model, preprocess, batches, found.outputs.pattern)
+    whole = found.outputs.logits.argmax(axis=1)
+    helps = [judge(name, found.outputs.label, whole, one, group) for name, one in without.items() if len(one.shuffled)]
+    return helps, "Fewer than two utterances have a text, and fewer than two a face: there is nothing to exchange."
+
+
+def _facts(run: RunFolder, data: Path, info: dict[str, Any], command: str) -> dict[str, str]:
+    from emotion_tf.data import records
+
+    config = run.config
+    branches = [f"text: {', '.join(config.text.branches)}"] if config.uses_text else []
+    branches += [f"face: {', '.join(config.face.branches)}"] if config.uses_face else []
+    joined = [f"fusion: {config.fusion.kind}"] if config.towers == "both" else []
+    parameters = run.about.get("parameters")
+    return {
+        "data": str(data),
+        "SHA-256 of the data": records.data_spec(info).data_sha256,
+        "SHA-256 of config.json": files.sha256(run.path / "config.json"),
+        "SHA-256 of model.keras": files.sha256(run.model_path),
+        "seed": str(config.train.seed),
+        "command of the training": run.about["command"],
+        "command of this report": command,
+        "model": "; ".join([*branches, *joined]) + (f"; {parameters:,} parameters" if parameters else ""),
+        "versions": ", ".join(f"{tool} {version}" for tool, version in run.about["versions"].items()),
+    }
+
+
+def calibrate_if_new(run: RunFolder) -> None:
+    """Chooses temperatures and thresholds for a run of before they were, as the end of training does."""
+    from emotion_tf.data import pipeline, records, verify
+    from emotion_tf.evaluation import choice
+    from emotion_tf.training.evaluate import calibrate
+
+    data = Path(run.config.data)
+    if (run.path / choice.NAME).exists():
+        return
+    try:
+        info = records.read_info(data)
+        if records.data_spec(info).data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{data} has changed since.")
+    except UserError as error:
+        print(f"Not calibrated, since the run's own validation split is not at hand: {error}")
+        return
+    verify.verify_shards(data, info)
+    calibrate(run.path, run.model, run.preprocessor(run.model), pipeline.split_rows(data, info, "dev"))
+    print(f"Calibrated on dev: {run.path / choice.NAME}")
