@@ -82,13 +82,18 @@ def bert_config(small_config, tiny_bert):
 
 @pytest.fixture(scope="session")
 def bert_run(bert_config, tiny_bert, tmp_path_factory):
-    """A finished run with BERT + GRU and CNN."""
+    """A finished run with BERT + GRU and CNN, whose temperatures differ."""
     from helpers import train_run
 
+    from emotion_tf.evaluation.calibration import Temperatures
+    from emotion_tf.evaluation.choice import Choice, read_choice, write_choice
     from emotion_tf.training.run_folder import RunFolder
 
     path = tmp_path_factory.mktemp("runs") / "bert"
     train_run(bert_config, path, tiny_bert)
+    assert read_choice(path).utterances  # training has chosen; of so few utterances temperatures that are all 1
+    own = {"text only": 2.0, "text and face": 0.5}
+    write_choice(path, Choice(Temperatures(3.0, own, {})))
     return RunFolder(path)
 
 

@@ -94,6 +94,16 @@ def test_every_kind_of_face_and_none(predictor, manifest_path):
     assert set(predictor.predict(["Well."]).label) <= set(MELD_EMOTIONS)
 
 
+def test_each_pattern_of_modalities_has_its_temperature(predictor, rows):
+    import tensorflow as tf
+
+    texts, faces = (["You did it!", "You did it!", "", ""], [rows[1][0], None, rows[1][0], None])
+    inputs = predictor.preprocess(tf.constant(texts), tf.constant([[face or b""] for face in faces]))
+    logits = predictor.model(inputs, training=False).numpy()
+    divided = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
+    np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, divided, atol=1e-5)
+
+
 def test_wrong_calls_are_one_line(predictor):
     with pytest.raises(UserError, match="Expected one entry"):
         predictor.predict(["a", "b"], [None])
@@ -111,6 +121,7 @@ def test_export_in_a_process_of_its_own_equals_predict(bert_run, predictor, rows
     texts, faces = rows
     path = export(bert_run)
     assert path.name == "1"
+    assert "# Model card: " in (path / "assets.extra" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert json.loads((path / "assets.extra" / "model.json").read_text()) == {
         "labels": list(MELD_EMOTIONS),
         "face_size": 32,

@@ -1,0 +1,49 @@
+"""What is told of each utterance beside its label."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from small_records import read, shards
+
+from emotion_tf.data import pipeline, records
+from emotion_tf.data.utterances import _facts, read_crops, read_utterances
+
+
+def test_as_the_records_say(dataset):
+    info = records.read_info(dataset)
+    rows = pipeline.split_rows(dataset, info, "test")
+    table, known = read_utterances(rows), read(shards(dataset, "test"))
+    assert table["utterance"].tolist() == [row["utterance"].decode() for row in known]
+    assert table["faces"].tolist() == [len(row["face_jpeg"]) for row in known]
+    assert table["dialogue_id"].tolist() == [row["dialogue_id"] for row in pipeline.read_rows(rows)]
+    assert table["face_height"].isna().all() and not table["doubtful"].any()
+    i = next(i for i, row in enumerate(known) if len(row["context"]) >= 3)
+    last = [b": ".join(pair).decode() for pair in zip(known[i]["context_speaker"], known[i]["context"], strict=True)]
+    assert table["before"][i] == last[-3:]
+    i = next(i for i, row in enumerate(known) if len(row["face_jpeg"]) == 1)
+    pixels = cv2.imdecode(np.frombuffer(known[i]["face_jpeg"][0], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert table["sharpness"][i] == pytest.approx(cv2.Laplacian(pixels, cv2.CV_64F).var(), rel=0.1)
+    assert table["sharpness"].isna().tolist() == [not row["face_jpeg"] for row in known]
+
+
+def test_crops_of_chosen_utterances(dataset):
+    known = read(shards(dataset, "test"))
+    without = next(i for i, row in enumerate(known) if not row["face_jpeg"])
+    several = max(range(len(known)), key=lambda i: len(known[i]["face_jpeg"]))
+    rows = pipeline.split_rows(dataset, records.read_info(dataset), "test")
+    jpegs = known[several]["face_jpeg"]
+    assert len(jpegs) > 1 and read_crops(rows, [without, several]) == {several: jpegs[len(jpegs) // 2]}
+
+
+def test_faces_of_clips():
+    row = dict.fromkeys(("dialogue_id", "utterance_id", "speaker", "utterance"), b"x")
+    row |= {"context": [b"No", b""], "context_speaker": [b"", b"Ada"], "face_jpeg": [b"1", b"2", b"3"]}
+    row |= {"face_height": [40.0, 80.0, 60.0], "face_sharpness": [3.0, 1.0, 2.0], "face_tracks": 2}
+    made = _facts({**row, "face_margin": 9.0, "face_policy": b"active"})
+    assert (made["faces"], made["face_height"], made["sharpness"], made["doubtful"]) == (3, 60, 2, False)
+    assert made["before"] == ["No", ""]
+    assert _facts({**row, "face_margin": 0.0, "face_policy": b"active"})["doubtful"]
+    assert _facts({**row, "face_margin": 9.0, "face_policy": b"active>largest"})["doubtful"]
+    assert not _facts({**row, "face_margin": 0.0, "face_policy": b"active", "face_tracks": 1})["doubtful"]

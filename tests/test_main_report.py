@@ -1,0 +1,87 @@
+"""`evaluate --report` and `predict --abstain-below`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion_tf.evaluation import choice
+from emotion_tf.evaluation.before_use import markdown
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+
+@pytest.fixture
+def run(untrained, tmp_path):
+    """A run of its own, of before there were temperatures."""
+    path = tmp_path / "run"
+    shutil.copytree(untrained, path)
+    return path
+
+
+def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed, monkeypatch):
+    from emotion_tf.data import pipeline
+    from emotion_tf.training import evaluate, towers
+
+    happened, real_rows, real_choose = [], pipeline.split_rows, evaluate.choose
+    monkeypatch.setattr(towers, "SHUFFLES", 2)
+    monkeypatch.setattr(pipeline, "split_rows", lambda *a: happened.append(a[2]) or real_rows(*a))
+    monkeypatch.setattr(evaluate, "choose", lambda dev: happened.append("choose") or real_choose(dev))
+    printed = succeed("evaluate", run, "--report")
+    assert happened[:2] == ["dev", "choose"] and set(happened[2:]) == {"test"}
+    assert printed.splitlines()[-1] == f"Report: {run / 'report.html'}"
+    assert f"Calibrated on dev: {run / 'calibration.json'}" in printed
+    page = (run / "report.html").read_text(encoding="utf-8")
+    about = json.loads((run / "run.json").read_text())
+    for part in (about["data_sha256"], "main.py evaluate", "Faces ", "Text ", "the first", "quality of the face"):
+        assert part in page
+    assert markdown() in (run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    numbers = json.loads((run / "metrics.json").read_text())["test"]
+    assert set(numbers["intervals"]) == {"weighted_f1", "accuracy", "macro_f1"}
+    assert numbers["calibration"]["temperatures"].keys() == {"nothing", "text only", "face only", "text and face"}
+    kept = (run / "calibration.json").read_bytes()
+    happened.clear()
+    succeed("evaluate", run)
+    assert happened == ["test"] and (run / "calibration.json").read_bytes() == kept
+    assert not [name for name in os.listdir(run) if name.startswith(".")]
+
+
+def test_a_damaged_calibration_is_one_line(run, fault):
+    (run / "calibration.json").write_text("{")
+    message = fault("predict", run, "--text", "Hi")
+    assert str(run / "calibration.json") in message and "Remove it" in message
+
+
+def test_abstaining(run, tmp_path, succeed, fault):
+    printed = succeed("predict", run, "--text", "yes", "--abstain-below", "0.999")
+    assert printed.startswith("abstained: no class has a probability of 0.999\n") and "neutral" in printed
+    assert "abstained" not in succeed("predict", run, "--text", "yes", "--abstain-below", "0.01")
+    pd.DataFrame({"utterance": ["yes", "no", "I see", ""]}).to_csv(tmp_path / "t.csv", index=False)
+    words = ("predict", run, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    succeed(*words)
+    before = pd.read_csv(tmp_path / "p.csv")
+    probabilities = before.filter(like="p_").to_numpy()
+    middle = float(np.sort(probabilities.max(axis=1))[1:3].mean())
+    succeed(*words, "--abstain-below", middle)
+    after = pd.read_csv(tmp_path / "p.csv")
+    sure = probabilities.max(axis=1) >= middle
+    assert 0 < sure.sum() < 4
+    assert after["predicted"].tolist() == np.where(sure, before["predicted"], "abstained").tolist()
+    np.testing.assert_array_equal(after.filter(like="p_").to_numpy(), probabilities)
+    for value in ("1.5", "-0.1", "nan"):
+        assert "Invalid `--abstain-below`. Expected a probability" in fault(*words, "--abstain-below", value)
+
+
+def test_a_run_reads_its_temperatures(run):
+    from emotion_tf.evaluation.calibration import Temperatures
+    from emotion_tf.training.run_folder import RunFolder
+
+    assert RunFolder(run).choice == choice.Choice()
+    made = choice.Choice(Temperatures(2.0, {}, {"all": (150, 30)}), (), 150)
+    choice.write_choice(run, made)
+    assert RunFolder(run).choice == made
