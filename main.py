@@ -46,7 +46,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   weights list | fetch NAME          pretrained weights by name
   train                              train a run (nothing prepared: on the demo data set)
   crossval                           cross-validate a configuration by dialogue; predictions of every utterance
-  evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page of all that can be told
+  evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page with intervals
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   export RUN                         one SavedModel for TF Serving

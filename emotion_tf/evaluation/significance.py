@@ -11,6 +11,9 @@ from scipy.stats import binomtest, norm, t
 
 from emotion_tf.evaluation.metrics import weighted_f1
 
+LARGEST = 20_000_000  # numbers: 160 MB, a second
+FEWEST = 1000
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -51,7 +54,7 @@ def paired_bootstrap(
     f1, *of_others = (_f1_of_counts(draws, _dialogue_counts(label, one, members)) for one in (first, *others))
     differences = f1 - np.mean(of_others, axis=0)
     low, high = _bounds(differences, members.max() + 1)
-    no_better, no_worse = ((np.sum(d <= 0) + 1) / (resamples + 1) for d in (differences, -differences))
+    no_better, no_worse = ((np.sum(d <= 0) + 1) / (len(draws) + 1) for d in (differences, -differences))
     return Difference(
         weighted_f1(label, first) - float(np.mean([weighted_f1(label, one) for one in others])),
         low,
@@ -186,7 +189,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @functools.lru_cache(maxsize=1)
 def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each dialogue is in each resample, float64 (R, G); kept, since a report asks for the same again."""
+    """How often each dialogue is in each resample, float64 (R, G); kept, since a report asks for the same again.
+
+    With more than 2,000 dialogues there are fewer resamples than asked for, but at least 1,000.
+    """
+    resamples = min(resamples, max(FEWEST, LARGEST // groups))
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
     draws.setflags(write=False)

@@ -17,19 +17,20 @@ BATCH = 256
 MODALITIES = {"text": "text", "faces": "face"}
 
 
-class Split(NamedTuple):
-    """A model cut where its towers end: the towers, and what joins their outputs to logits."""
+class Jointed(NamedTuple):
+    """A model in parts: its towers, and the head that joins their outputs to logits."""
 
     towers: dict[str, keras.Model]
     head: keras.Model
 
 
-def cut(model: keras.Model) -> Split:
-    """Cuts a model of two towers. Both parts share its weights."""
+def jointed(model: keras.Model) -> Jointed:
+    """Takes a model of two towers apart. The parts share its weights."""
     towers = {tower: model.get_layer(f"{tower}_tower") for tower in MODALITIES.values()}
-    # a tower is called once, in this model; of its own outputs, `tower.output`, the model knows nothing
-    joints = [tensor for tower in towers.values() for tensor in tower._inbound_nodes[-1].output_tensors]
-    return Split(towers, keras.Model(joints, model.output))
+    # where the towers are called in this model, of whose outputs `tower.output` knows nothing
+    calls = {call.operation.name: call for depth in model._nodes_by_depth.values() for call in depth}
+    joints = [tensor for tower in towers.values() for tensor in calls[tower.name].output_tensors]
+    return Jointed(towers, keras.Model(joints, model.output))
 
 
 def ablations(
@@ -43,18 +44,18 @@ def ablations(
     Args:
         model: of a run with both towers.
         preprocess: that makes its inputs.
-        data: the split's batches, in order.
+        data: batches of utterances, in order.
         pattern: int (N,), which modalities each utterance has, as `calibration.PATTERNS`.
         seed: of the exchanges.
 
     Returns:
         Of "text" and "faces".
     """
-    split = cut(model)
-    outputs = _tower_outputs(split, data)
-    nothing = _outputs_of_nothing(split, preprocess)
+    parts = jointed(model)
+    outputs = _tower_outputs(parts, data)
+    nothing = _outputs_of_nothing(parts, preprocess)
     rng = np.random.default_rng(seed)
-    head = tf.function(lambda joints: split.head(joints, training=False), reduce_retracing=True)
+    head = tf.function(lambda joints: parts.head(joints, training=False), reduce_retracing=True)
     found = {}
     for bit, (name, tower) in enumerate(MODALITIES.items()):
         rows = np.arange(len(pattern))
@@ -69,27 +70,27 @@ def ablations(
     return found
 
 
-def _tower_outputs(split: Split, data: tf.data.Dataset) -> dict[str, list[np.ndarray]]:
+def _tower_outputs(model: Jointed, data: tf.data.Dataset) -> dict[str, list[np.ndarray]]:
     """Of each tower its outputs, each (N, ...), sequences padded to the longest."""
     calls = {
         name: tf.function(
             lambda inputs, tower=tower: keras.tree.flatten(tower(inputs, training=False)), reduce_retracing=True
         )
-        for name, tower in split.towers.items()
+        for name, tower in model.towers.items()
     }
     batches: dict[str, list[list[np.ndarray]]] = {name: [] for name in calls}
     for inputs, _, _ in data:
         for name, call in calls.items():
-            own = {key: inputs[key] for key in split.towers[name].input}
+            own = {key: inputs[key] for key in model.towers[name].input}
             batches[name].append([output.numpy() for output in call(own)])
     return {name: [_joined(parts) for parts in zip(*found, strict=True)] for name, found in batches.items()}
 
 
-def _outputs_of_nothing(split: Split, preprocess: Preprocessor) -> dict[str, list[np.ndarray]]:
+def _outputs_of_nothing(model: Jointed, preprocess: Preprocessor) -> dict[str, list[np.ndarray]]:
     inputs = preprocess(tf.constant([""]), tf.constant([[""]]))
     return {
         name: [o.numpy() for o in keras.tree.flatten(tower({k: inputs[k] for k in tower.input}, training=False))]
-        for name, tower in split.towers.items()
+        for name, tower in model.towers.items()
     }
 
 

@@ -195,3 +195,15 @@ def test_weights_count_as_copies_in_the_same_dialogue():
 def test_one_dialogue_has_no_interval():
     label, first, _, _ = sample(11)
     assert np.isnan(intervals(label, first, np.zeros(len(label)), 100)["accuracy"]).all()
+
+
+def test_very_many_dialogues_take_no_more_memory(monkeypatch):
+    """As a folder of faces, where each is a dialogue of its own: fewer resamples, of which the p-value knows."""
+    from emotion_tf.evaluation import significance
+
+    monkeypatch.setattr(significance, "LARGEST", 3_000_000)
+    label = np.tile([0, 1], 1000)
+    predicted = np.where(np.arange(2000) % 4, label, 1 - label)
+    low, high = intervals(label, predicted, np.arange(2000), seed=5)["accuracy"]
+    assert low < 0.75 < high and high - low == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 2000) ** 0.5, rel=0.15)
+    assert paired_bootstrap(label, label, predicted, np.arange(2000), seed=6).p_value == pytest.approx(1 / 1501)

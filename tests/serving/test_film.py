@@ -90,12 +90,13 @@ def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, su
     out = media / "film.csv"
     printed = succeed(
         "predict", untrained, "--clip", media / "a.mp4", "--subtitles", media / "film.srt", "--out", out,
-        "--faces.detector", "mtcnn",
+        "--faces.detector", "mtcnn", "--abstain-below", "1",
     )  # fmt: skip
     assert f"3 utterances, 2 with a face: {out}" in printed
     table = pd.read_csv(out, keep_default_na=False)
     assert table["utterance"].tolist() == ["You did it!", "- No. - Yes.", "After the end."]
     assert table["start"].tolist() == [0.0, 1.5, 50.0] and table["faces"].tolist() == [4, 4, 0]
+    assert table["predicted"].tolist() == ["abstained"] * 3
     assert table["face_problem"].tolist() == ["", "", "cannot be decoded"]
     assert table.filter(regex="^p_").sum(axis=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
     picture = cv2.imread(str(media / "film.png"))
