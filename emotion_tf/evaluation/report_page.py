@@ -39,9 +39,10 @@ class Evidence:
         choice: temperatures and thresholds, as the run was given them by its validation split.
         table: the N utterances, as `data.utterances.read_utterances` gives them.
         facts: name -> value: data, hashes, seed, commands.
+        seen: what the model or the choice has had from these very utterances; empty: nothing.
         history: one line an epoch; None: not known.
         helps: what each modality is worth.
-        helps_missing: why there is nothing in `helps`.
+        helps_missing: why there is nothing, or less, in `helps`.
         ceiling: best accuracy that there can be, by modality, where the data set knows it.
         crops: row -> JPEG of its face.
         explanations: row -> why it was predicted so.
@@ -56,6 +57,7 @@ class Evidence:
     choice: Choice
     table: pd.DataFrame
     facts: Mapping[str, str]
+    seen: str = ""
     history: pd.DataFrame | None = None
     helps: Sequence[Help] = ()
     helps_missing: str = ""

@@ -36,6 +36,7 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
         choice=run.choice,
         table=read_utterances(rows),
         facts=_facts(run, data, info, command),
+        seen=_seen(run, info, split),
         history=pd.read_csv(run.history) if run.history.exists() else None,
         helps=helps,
         helps_missing=missing,
@@ -48,12 +49,24 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
     return path
 
 
+def _seen(run: RunFolder, info: dict[str, Any], split: str) -> str:
+    from emotion_tf.data import records
+
+    if records.data_spec(info).data_sha256 != run.spec.data_sha256:
+        return ""
+    return {
+        "train": "the model was trained on these utterances",
+        "dev": "the epoch, the temperatures and the thresholds were chosen by these utterances",
+    }.get(split, "")
+
+
 def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
-    """What each modality is worth, or why that cannot be told."""
+    """What each modality is worth, and why that cannot be told of what is not there."""
     import numpy as np
 
     from emotion_tf.data import pipeline
     from emotion_tf.evaluation.modalities import judge
+    from emotion_tf.evaluation.slices import FEWEST_DIALOGUES
     from emotion_tf.training.towers import BATCH, ablations
 
     if run.config.towers != "both":
@@ -61,13 +74,16 @@ def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str
             [],
             f"This run reads the {run.config.towers} alone. A run with both towers is asked here what each is worth.",
         )
+    group = np.array([row["dialogue_id"] for row in found.rows])
+    if len(np.unique(group)) < FEWEST_DIALOGUES:
+        return [], f"There are fewer than {FEWEST_DIALOGUES} dialogues: too few to tell."
     preprocess = run.preprocessor(run.model)
     batches = pipeline.eval_batches(rows, preprocess, BATCH)
-    group = np.array([row["dialogue_id"] for row in found.rows])
     without = ablations(run.model, preprocess, batches, found.outputs.pattern)
     whole = found.outputs.logits.argmax(axis=1)
     helps = [judge(name, found.outputs.label, whole, one, group) for name, one in without.items() if len(one.shuffled)]
-    return helps, "Fewer than two utterances have a text, and fewer than two a face: there is nothing to exchange."
+    missing = [f"Fewer than two utterances have {name}." for name, one in without.items() if not len(one.shuffled)]
+    return helps, " ".join(missing)
 
 
 def _facts(run: RunFolder, data: Path, info: dict[str, Any], command: str) -> dict[str, str]:

@@ -153,16 +153,24 @@ def test_what_it_says(page, evidence):
     assert "Epoch 1 of 2 was kept" in said
     assert f"--abstain-below {evidence.choice.thresholds[0].threshold:.3f}" in said
     assert HOSTILE in said and "completeness 0.3 %" in said and "Ben: Why?" in said
-    assert "test was only looked at afterwards" in said
+    assert "only looked at afterwards" in said
 
 
-def test_on_another_split_it_says_that_the_numbers_flatter(evidence, tmp_path):
+def test_on_a_split_that_it_has_seen_it_says_that_the_numbers_flatter(evidence, tmp_path):
     from dataclasses import replace
 
-    other = replace(evidence, split="dev", history=None, helps=(), helps_missing="One tower alone.", choice=Choice())
+    other = replace(
+        evidence,
+        split="dev",
+        seen="they were trained on",
+        history=None,
+        helps=(),
+        helps_missing="One tower alone.",
+        choice=Choice(),
+    )
     write_report(tmp_path / "r.html", other)
     said = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
-    assert "the numbers flatter" in said and "only looked at afterwards" not in said
+    assert "The numbers flatter: they were trained on." in said and "only looked at afterwards" not in said
     assert "no history.csv" in said and "One tower alone." in said and "not calibrated" in said
     assert "No threshold was chosen" in said
 
