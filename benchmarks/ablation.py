@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     import keras
 
     from emotion_tf.data import pipeline, records
-    from emotion_tf.training.evaluate import collect
+    from emotion_tf.training.outputs import collect
     from emotion_tf.training.run_folder import RunFolder
     from emotion_tf.training.train import Trainer
     from emotion_tf.verbs.pretrained import encoder

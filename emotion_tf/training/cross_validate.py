@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from emotion_tf import config as configuration
 from emotion_tf import files
@@ -25,7 +24,7 @@ from emotion_tf.data import pipeline, records, splits
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.training.evaluate import collect, inference
+from emotion_tf.training.outputs import inference, outputs
 from emotion_tf.training.run_folder import RunFolder
 from emotion_tf.training.train import Trainer
 
@@ -139,9 +138,9 @@ class CrossValidation:
             trainer.fit()
         model = run.model
         batches = pipeline.eval_batches(fold.held, run.preprocessor(model), 64)
-        logits, _, _ = collect(inference(model), batches)
+        found = outputs(model, inference(model), batches)
         rows = list(pipeline.read_rows(fold.held))
-        write_predictions(file, rows, run.labels, np.asarray(tf.nn.softmax(logits)))
+        write_predictions(file, rows, run.labels, run.choice.temperatures.probabilities(found.logits, found.pattern))
         keras.backend.clear_session()
 
 
