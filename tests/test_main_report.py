@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion_tf.evaluation import choice
+from emotion_tf.evaluation import choice, slices
 from emotion_tf.evaluation.before_use import markdown
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -30,6 +30,7 @@ def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed
 
     happened, real_rows, real_choose = [], pipeline.split_rows, evaluate.choose
     monkeypatch.setattr(towers, "SHUFFLES", 2)
+    monkeypatch.setattr(slices, "FEWEST_DIALOGUES", 3)  # of which the tiny data set has few
     monkeypatch.setattr(pipeline, "split_rows", lambda *a: happened.append(a[2]) or real_rows(*a))
     monkeypatch.setattr(evaluate, "choose", lambda dev: happened.append("choose") or real_choose(dev))
     printed = succeed("evaluate", run, "--report")

@@ -87,7 +87,7 @@ def test_raw_text_gives_the_recorded_tokens(dataset):
     assert pieces.sha256 == info["tokenizer"]["sha256"]
     preprocess = Preprocessor(TEXT_NAMES, 32, TextConfig(max_tokens=12), pieces)
     paths = pipeline.split_rows(dataset, info, "test")
-    for records_batch in tf.data.TFRecordDataset(paths).batch(16).take(2):
+    for records_batch in tf.data.TFRecordDataset(list(paths.paths)).batch(16).take(2):
         features = schema.parse_examples(records_batch, ["utterance", "tokens"])
         no_face = tf.fill([tf.shape(records_batch)[0], 1], "")
         recorded = preprocess(features["utterance"], no_face, features["tokens"])
