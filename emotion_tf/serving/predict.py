@@ -15,8 +15,10 @@ from emotion_tf import schema
 from emotion_tf.data import images
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
+from emotion_tf.training.ensemble import EnsembleFolder
 from emotion_tf.training.run_folder import RunFolder
 
+RawFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Face = str | Path | bytes | np.ndarray
 BATCH = 64
 
@@ -39,9 +41,7 @@ class Prediction:
         return [self.labels[i] for i in self.probabilities.argmax(axis=1)]
 
 
-def raw_function(
-    model: keras.Model, preprocess: Preprocessor
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+def raw_function(model: keras.Model, preprocess: Preprocessor) -> RawFunction:
     """Raw inputs to probabilities: utterance (B,), context (B, N), face_jpeg (B, T), all string -> float32 (B, C)."""
 
     def probabilities(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
@@ -51,15 +51,28 @@ def raw_function(
 
 
 class Predictor:
-    """A trained run, ready for raw inputs."""
+    """A trained run, ready for raw inputs.
+
+    Attributes:
+        labels: the C class names.
+        raw: the function of raw inputs that is served, as `raw_function` makes it.
+        resources: what holds the vocabularies of `raw`; an export tracks them.
+        context: how many of the lines said before an utterance are read.
+        speaker: whether the utterance is read with its speaker, `Speaker: utterance`.
+    """
 
     def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self.labels = run.labels
+        self.run: RunFolder | EnsembleFolder = run
         self.model = run.model
         self.preprocess = run.preprocessor(self.model)
+        self.context = run.config.text.context if self.preprocess.around else 0
+        self.speaker = run.config.uses_text and run.config.text.speaker
+        self._serve(raw_function(self.model, self.preprocess), [self.preprocess])
+
+    def _serve(self, raw: RawFunction, resources: list[Preprocessor]) -> None:
+        self.labels, self.raw, self.resources = self.run.labels, raw, resources
         string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-        self._function = tf.function(raw_function(self.model, self.preprocess), input_signature=string)
+        self._function = tf.function(raw, input_signature=string)
 
     def predict(
         self,
@@ -103,7 +116,7 @@ class Predictor:
     @property
     def reads_context(self) -> bool:
         """Whether the lines said before an utterance matter to this run."""
-        return "context" in self.preprocess.around
+        return self.context > 0
 
     def _each(self, name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
         if given is None:
