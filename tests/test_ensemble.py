@@ -54,18 +54,26 @@ def predicted(dataset):
 
 
 @pytest.fixture
-def members(untrained, untrained_bert, predicted, dataset, tmp_path):
-    """Two runs, one of which reads context, as `evaluate` leaves them."""
-    paths = []
-    for i, source in enumerate((untrained, untrained_bert.path)):
-        path = tmp_path / "saved_models" / f"run{i}"
-        shutil.copytree(source, path)
-        for split, (rows, label, p) in predicted.items():
-            numbers = {**metrics(label, p[i], LABELS, 0), "command": "pytest", "data": str(dataset), "seed": 0}
-            write_metrics(path / "metrics.json", split, numbers)
-            write_predictions(path / f"predictions_{split}.csv", rows, LABELS, p[i])
-        paths.append(path)
-    return paths
+def evaluated(predicted, dataset, tmp_path):
+    """Copies runs, each with what `evaluate` leaves."""
+
+    def copies(*sources):
+        paths = [tmp_path / "saved_models" / f"run{i}" for i in range(len(sources))]
+        for i, (source, path) in enumerate(zip(sources, paths, strict=True)):
+            shutil.copytree(source, path)
+            for split, (rows, label, p) in predicted.items():
+                numbers = {**metrics(label, p[i], LABELS, 0), "command": "pytest", "data": str(dataset), "seed": 0}
+                write_metrics(path / "metrics.json", split, numbers)
+                write_predictions(path / f"predictions_{split}.csv", rows, LABELS, p[i])
+        return paths
+
+    return copies
+
+
+@pytest.fixture
+def members(untrained, untrained_text, evaluated):
+    """Two runs: text and face, and text alone with what was said before it."""
+    return evaluated(untrained, untrained_text)
 
 
 def about(path) -> dict:
@@ -142,6 +150,8 @@ def test_out_of_fold_predictions_in_place_of_dev(members, predicted, tmp_path, s
     assert "predict other utterances" in fault(*words, files[0], members[1] / "predictions_dev.csv")
     assert "Cannot read the predictions" in fault(*words, files[0], members[1] / "none.csv")
     table = pd.read_csv(files[1], dtype=str)
+    table.assign(weight="heavy").to_csv(files[0], index=False)
+    assert "Expected a `weight`" in fault(*words, *files)
     table.assign(p_joy="1.5").to_csv(files[1], index=False)
     assert "row 1 holds no probabilities" in fault(*words, *files)
     table.drop(columns="p_joy").to_csv(files[1], index=False)
@@ -234,7 +244,10 @@ def test_an_ensemble_predicts_what_its_members_vote(members, crop, tmp_path, suc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_the_export_in_a_process_of_its_own_is_the_vote(method, members, crop, tmp_path, succeed):
+def test_the_export_in_a_process_of_its_own_is_the_vote(
+    method, untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
+):
+    members = evaluated(untrained_text, untrained_bert.path, untrained_bert.path)  # two of the same names inside
     succeed("ensemble", *members, "--name", "x", "--method", method)
     out = tmp_path / "saved_models" / "x"
     faces = [crop, None, crop, None]

@@ -43,7 +43,8 @@ def to_ballots(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> Bal
     """The predictions of each member (name -> table) as arrays.
 
     Raises:
-        UserError: the tables are of other utterances, a label is not of `labels`, or a row holds no probabilities.
+        UserError: the tables are of other utterances, a label is not of `labels`, a row holds no probabilities, or
+            weights are none.
     """
     check_same(tables)
     first = next(iter(tables.values()))
@@ -54,12 +55,14 @@ def to_ballots(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> Bal
             f"Received: {', '.join(unknown) or 'none at all'}."
         )
     order = {label: i for i, label in enumerate(labels)}
-    weight = first["weight"].astype(float) if "weight" in first else pd.Series(1.0, index=first.index)
+    weight = pd.to_numeric(first.get("weight", pd.Series(1.0, index=first.index)), errors="coerce").to_numpy(float)
+    if not (weight >= 0).all() or not weight.any():
+        raise UserError(f"{next(iter(tables))}: Expected a `weight` of at least 0 of each utterance, some above.")
     return Ballots(
         np.stack([_probabilities(name, table, labels) for name, table in tables.items()]),
         first["emotion"].map(order).to_numpy(),
         first["dialogue_id"].to_numpy(),
-        weight.to_numpy(),
+        weight,
     )
 
 

@@ -20,8 +20,8 @@ from emotion_tf.run_list import ENSEMBLE
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.run_folder import RunFolder
 
-HASHED = ("model.keras", "config.json", "vocab.txt", "words.txt")
-"""What a run's predictions follow from."""
+HASHED = ("model.keras", "config.json", "vocab.txt", "words.txt", "calibration.json")
+"""What a run's predictions follow from, where it has them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,8 @@ from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.run_list import ENSEMBLE
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from emotion_tf.evaluation.compare import Compared
     from emotion_tf.evaluation.votes import Ballots, Fitted
 
@@ -90,10 +92,10 @@ def _out(name: str, overwrite: bool) -> Path:
     return out
 
 
-def _out_of_fold(paths: Sequence[Path], members: int) -> dict[str, object]:
+def _out_of_fold(paths: Sequence[Path], members: int) -> dict[str, pd.DataFrame]:
     from emotion_tf.evaluation.ensemble import read_table
 
-    if paths and len(set(paths)) != members:
+    if paths and not len(paths) == len(set(paths)) == members:
         raise UserError(
             f"Invalid `--weights-from`. Expected a file for each of the {members} runs, in their order. "
             f"Received: {' '.join(map(str, paths))}."
