@@ -152,6 +152,7 @@ def test_out_of_fold_predictions_in_place_of_dev(members, predicted, tmp_path, s
     table = pd.read_csv(files[1], dtype=str)
     table.assign(weight="heavy").to_csv(files[0], index=False)
     assert "Expected a `weight`" in fault(*words, *files)
+    table.to_csv(files[0], index=False)
     table.assign(p_joy="1.5").to_csv(files[1], index=False)
     assert "row 1 holds no probabilities" in fault(*words, *files)
     table.drop(columns="p_joy").to_csv(files[1], index=False)
