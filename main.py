@@ -9,6 +9,7 @@ from collections.abc import Callable
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.verbs.crossval import crossval
+from emotion_tf.verbs.ensemble import ensemble
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
@@ -30,6 +31,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "compare": compare,
+    "ensemble": ensemble,
     "export": export,
     "features": features,
     "runs": runs,
@@ -49,6 +51,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page with intervals
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
+  ensemble RUN RUN ... --name NAME   runs that vote, beside their members; an ensemble predicts and exports as a run
   export RUN                         one SavedModel for TF Serving
   features RUN DATA --out X.npz      the features of a tower or of any layer, with their ids
   runs                               the runs in saved_models/

@@ -11,14 +11,14 @@ __version__ = "0.1.0"
 
 
 def load(run: str) -> Predictor:
-    """Loads a run of `saved_models/`, ready for `.predict(utterances, faces)`.
+    """Loads a run or an ensemble of `saved_models/`, ready for `.predict(utterances, faces)`.
 
     Raises:
         emotion_tf.errors.UserError: there is no finished run.
     """
     from pathlib import Path
 
-    from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.serving.ensemble import predictor_of
+    from emotion_tf.training.ensemble import open_folder
 
-    return Predictor(RunFolder(Path(run)))
+    return predictor_of(open_folder(Path(run)))

@@ -9,27 +9,45 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+ENSEMBLE = "ensemble.json"
+"""What the folder of an ensemble has in place of a run's config.json and run.json."""
+
 
 def print_runs(folder: Path) -> None:
-    """Prints each run with its state, data, towers and weighted F1 on dev and test."""
-    runs = sorted(path.parent for path in folder.glob("*/run.json"))
+    """Prints each run and ensemble with its state, data, towers and weighted F1 on dev and test."""
+    runs = sorted(path.parent for name in ("run.json", ENSEMBLE) for path in folder.glob(f"*/{name}"))
     if not runs:
         print(f"No run in {folder}/. Train one with: python main.py train")
         return
     table = Table("run", "state", "data", "towers", "branches", "seed", "dev weighted F1", "test weighted F1")
     for run in runs:
-        config, metrics = _read(run / "config.json"), _read(run / "metrics.json")
-        state = "finished" if (run / "model.keras").exists() else "unfinished"
-        table.add_row(
-            run.name,
-            state,
-            config.get("data", "?"),
-            config.get("towers", "?"),
-            _branches(config),
-            str(config.get("train", {}).get("seed", "?")),
-            *(_score(metrics, split) for split in ("dev", "test")),
-        )
+        metrics = _read(run / "metrics.json")
+        about = _ensemble(run) if (run / ENSEMBLE).exists() else _run(run)
+        table.add_row(run.name, *about, *(_score(metrics, split) for split in ("dev", "test")))
     Console(width=None if Console().is_terminal else 160).print(table)
+
+
+def _run(run: Path) -> list[str]:
+    config = _read(run / "config.json")
+    return [
+        "finished" if (run / "model.keras").exists() else "unfinished",
+        config.get("data", "?"),
+        config.get("towers", "?"),
+        _branches(config),
+        str(config.get("train", {}).get("seed", "?")),
+    ]
+
+
+def _ensemble(run: Path) -> list[str]:
+    about = _read(run / ENSEMBLE)
+    members = about.get("members", [])
+    return [
+        "finished",
+        about.get("data", "?"),
+        "ensemble",
+        f"{about.get('vote', {}).get('method', '?')} vote of {', '.join(one['name'] for one in members)}",
+        " ".join(dict.fromkeys(str(one["seed"]) for one in members)),
+    ]
 
 
 def _branches(config: dict[str, Any]) -> str:

@@ -167,6 +167,14 @@ def untrained(small_config, dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def untrained_text(small_config, dataset, tmp_path_factory):
+    """Path of a run of a GRU alone, which reads two past utterances, as it was initialised."""
+    text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
+    config = dataclasses.replace(small_config, towers="text", text=text)
+    return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "untrained_text").path
+
+
+@pytest.fixture(scope="session")
 def untrained_bert(bert_config, dataset, tiny_bert, tmp_path_factory):
     """A run with BERT + GRU and CNN as it was initialised."""
     return _initialised(bert_config, dataset, tmp_path_factory.mktemp("runs") / "untrained_bert", tiny_bert)

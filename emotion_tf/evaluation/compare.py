@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
+from emotion_tf.run_list import ENSEMBLE
 
 SAME = ("dialogue_id", "utterance_id", "emotion")
 
@@ -70,7 +71,7 @@ def read_run(path: Path, split: str) -> Compared:
         UserError: no such run, or it was not evaluated on that split.
     """
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        options = _options(path)
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))[split]
         table = pd.read_csv(path / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
         _ = table[[*SAME, "predicted"]]
@@ -79,9 +80,16 @@ def read_run(path: Path, split: str) -> Compared:
             f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
             f"was evaluated: python main.py evaluate {path} --split {split}"
         ) from None
-    # an option that a run of before does not know had what is now the default
-    options = _flat(dataclasses.asdict(Config())) | _flat(config)
     return Compared(path.name, options, metrics, table, _seconds(path), _parameters(path))
+
+
+def _options(path: Path) -> dict[str, Any]:
+    if (path / ENSEMBLE).is_file():
+        about = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
+        members = [member["name"] for member in about["members"]]
+        return {"ensemble.members": members, "ensemble.method": about["vote"]["method"]}
+    # an option that a run of before does not know had what is now the default
+    return _flat(dataclasses.asdict(Config())) | _flat(json.loads((path / "config.json").read_text(encoding="utf-8")))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,14 +107,15 @@ def _seconds(path: Path) -> float | None:
 
 
 def _parameters(path: Path) -> int | None:
+    about = path / ENSEMBLE if (path / ENSEMBLE).is_file() else path / "run.json"
     try:
-        return int(json.loads((path / "run.json").read_text(encoding="utf-8"))["parameters"])
-    except (OSError, ValueError, KeyError):
+        return int(json.loads(about.read_text(encoding="utf-8"))["parameters"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def compare(runs: Sequence[Compared]) -> list[Pair]:
-    """Every pair of runs; p-values are two-sided.
+def compare(runs: Sequence[Compared], one: str = "") -> list[Pair]:
+    """Every pair of runs, or of the one of that name with each other; p-values are two-sided.
 
     Raises:
         UserError: fewer than two runs, two of one name, or predictions of other utterances.
@@ -114,9 +123,9 @@ def compare(runs: Sequence[Compared]) -> list[Pair]:
     names = [run.name for run in runs]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UserError(f"Expected two or more different runs. Received: {', '.join(names)}.")
-    for run in runs[1:]:
-        _check_same(runs[0], run)
-    found = [_pair(*sorted(pair, key=_score, reverse=True)) for pair in itertools.combinations(runs, 2)]
+    check_same({run.name: run.table for run in runs})
+    pairs = [pair for pair in itertools.combinations(runs, 2) if one in ("", *(run.name for run in pair))]
+    found = [_pair(*sorted(pair, key=_score, reverse=True)) for pair in pairs]
     adjusted = holm([f1.two_sided for _, _, f1, _ in found])
     return [
         Pair(better.name, other.name, f1, *counts, p)
@@ -128,20 +137,23 @@ def _score(run: Compared) -> float:
     return float(run.metrics["weighted_f1"])
 
 
-def _check_same(first: Compared, run: Compared) -> None:
-    a, b = first.table[list(SAME)], run.table[list(SAME)]
-    if len(a) != len(b):
-        raise UserError(
-            f"{run.name} and {first.name} predict other utterances: {len(b)} and {len(a)} of them. Expected the same "
-            "data set and split."
-        )
-    differs = (a.to_numpy() != b.to_numpy()).any(axis=1)
-    if differs.any():
-        row = int(np.flatnonzero(differs)[0])
-        raise UserError(
-            f"{run.name} and {first.name} predict other utterances: row {row + 1} is {tuple(b.iloc[row])} and "
-            f"{tuple(a.iloc[row])}. Expected the same data set and split."
-        )
+def check_same(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuses predictions (name -> table) of other utterances than the first one's. Raises UserError."""
+    (first, table), *others = tables.items()
+    for name, other in others:
+        a, b = table[list(SAME)], other[list(SAME)]
+        if len(a) != len(b):
+            raise UserError(
+                f"{name} and {first} predict other utterances: {len(b)} and {len(a)} of them. Expected the same "
+                "data set and split."
+            )
+        differs = (a.to_numpy() != b.to_numpy()).any(axis=1)
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            raise UserError(
+                f"{name} and {first} predict other utterances: row {row + 1} is {tuple(b.iloc[row])} and "
+                f"{tuple(a.iloc[row])}. Expected the same data set and split."
+            )
 
 
 def _codes(*runs: Compared) -> tuple[np.ndarray, ...]:
@@ -158,10 +170,14 @@ def _pair(better: Compared, other: Compared) -> tuple[Compared, Compared, Differ
 
 
 def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
-    """The options in which the runs differ, each with its value in every run."""
+    """The options in which the runs differ, each with its value in every run; `-`: an ensemble has no such option."""
     names = dict.fromkeys(name for run in runs for name in run.options)
     columns = {name: [_shown(run.options.get(name, "-")) for run in runs] for name in names}
-    return {name: values for name, values in columns.items() if len(set(values)) > 1}
+    return {
+        name: values
+        for name, values in columns.items()
+        if len({*values} - {"-"}) > 1 or (name.startswith("ensemble.") and len({*values}) > 1)
+    }
 
 
 def _shown(value: Any) -> str:
@@ -186,6 +202,8 @@ def rows(runs: Sequence[Compared]) -> list[list[str]]:
     return found
 
 
+ShownTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+MADE_COLUMNS = ("run", "data", "seed", "command")
 RUN_COLUMNS = ("run", "weighted F1 [95 %]", "accuracy [95 %]", "macro F1", "minutes", "parameters")
 PAIR_COLUMNS = (
     "better",
@@ -216,34 +234,31 @@ def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
     ]
 
 
-def print_comparison(runs: Sequence[Compared], pairs: Sequence[Pair], title: str) -> None:
-    """Prints the three tables."""
-    console = Console(width=None if Console().is_terminal else 180)
-    options = differing_options(runs)
-    for name, columns, lines in (
-        (title, RUN_COLUMNS, rows(runs)),
-        ("Options that differ", ("option", *(run.name for run in runs)), [[n, *v] for n, v in options.items()]),
+def tables(runs: Sequence[Compared], pairs: Sequence[Pair]) -> list[ShownTable]:
+    """Title, columns and rows of the three tables: runs, options that differ, differences."""
+    options = [[name, *values] for name, values in differing_options(runs).items()]
+    return [
+        ("Runs", RUN_COLUMNS, rows(runs)),
+        ("Options that differ", ("option", *(run.name for run in runs)), options),
         ("Differences", PAIR_COLUMNS, pair_rows(pairs)),
-    ):
-        table = Table(*columns, title=name, title_justify="left")
+    ]
+
+
+def made_rows(runs: Sequence[Compared]) -> list[list[str]]:
+    """One row a run, as `MADE_COLUMNS` says: what its numbers were made by."""
+    return [[run.name, *(_shown(run.metrics.get(name, "-")) for name in MADE_COLUMNS[1:])] for run in runs]
+
+
+def print_tables(shown: Sequence[ShownTable]) -> None:
+    """Prints tables, as `tables` makes them."""
+    console = Console(width=None if Console().is_terminal else 180)
+    for title, columns, lines in shown:
+        table = Table(*columns, title=title, title_justify="left")
         for line in lines:
             table.add_row(*line)
         console.print(table)
 
 
-def write_page(path: Path, runs: Sequence[Compared], pairs: Sequence[Pair], title: str) -> None:
+def write_page(path: Path, shown: Sequence[ShownTable], title: str) -> None:
     """Writes the same as one self-contained HTML page."""
-    pages.write(
-        path,
-        "compare.html",
-        title=title,
-        tables=[
-            ("Runs", RUN_COLUMNS, rows(runs)),
-            (
-                "Options that differ",
-                ("option", *(run.name for run in runs)),
-                [[name, *values] for name, values in differing_options(runs).items()],
-            ),
-            ("Differences", PAIR_COLUMNS, pair_rows(pairs)),
-        ],
-    )
+    pages.write(path, "compare.html", title=title, tables=shown)

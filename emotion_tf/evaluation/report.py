@@ -41,11 +41,17 @@ def write_predictions(
     table = pd.DataFrame(list(rows))
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
-    table["predicted"] = with_abstentions(labels, probabilities, abstain_below)
-    for i, name in enumerate(labels):
-        table[f"p_{name}"] = probabilities[:, i].astype(float).round(6)
     with files.new_file(path) as temporary:
-        table.to_csv(temporary, index=False)
+        with_predictions(table, labels, probabilities, abstain_below).to_csv(temporary, index=False)
+
+
+def with_predictions(
+    table: pd.DataFrame, labels: Sequence[str], probabilities: np.ndarray, abstain_below: float = 0.0
+) -> pd.DataFrame:
+    """A table with the prediction and one `p_LABEL` column a class of each row; probabilities (N, C)."""
+    # six digits and not six places: `ensemble` takes logarithms
+    columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
+    return table.assign(predicted=with_abstentions(labels, probabilities, abstain_below), **columns)
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:

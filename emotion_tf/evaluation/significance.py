@@ -42,21 +42,25 @@ def paired_bootstrap(
 
     Args:
         label: int (N,), true classes.
-        first: int (N,), predicted classes of the one that is hoped to be better.
-        second: int (N,), predicted classes of the other; or (S, N), of S others whose mean F1 is meant.
+        first: int (N,), predicted classes of the one that is hoped to be better; or (S, N), of S of
+            them, whose mean F1 is meant.
+        second: int (N,), predicted classes of the other; or (S, N).
         group: (N,), dialogue of each utterance.
         resamples: number of bootstrap samples.
         seed: of the resampling.
     """
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
-    others = np.atleast_2d(second)
+    sides = [np.atleast_2d(side) for side in (first, second)]
     draws = _draws(members.max() + 1, resamples, seed)
-    f1, *of_others = (_f1_of_counts(draws, _dialogue_counts(label, one, members)) for one in (first, *others))
-    differences = f1 - np.mean(of_others, axis=0)
+    resampled = [
+        np.mean([_f1_of_counts(draws, _dialogue_counts(label, one, members)) for one in side], axis=0) for side in sides
+    ]
+    differences = resampled[0] - resampled[1]
+    found = [float(np.mean([weighted_f1(label, one) for one in side])) for side in sides]
     low, high = _bounds(differences, members.max() + 1)
     no_better, no_worse = ((np.sum(d <= 0) + 1) / (len(draws) + 1) for d in (differences, -differences))
     return Difference(
-        weighted_f1(label, first) - float(np.mean([weighted_f1(label, one) for one in others])),
+        found[0] - found[1],
         low,
         high,
         float(no_better),

@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from emotion_tf import files, schema
 from emotion_tf.evaluation import model_card
-from emotion_tf.serving.predict import raw_function
+from emotion_tf.serving.ensemble import predictor_of
+from emotion_tf.training.ensemble import EnsembleFolder
 from emotion_tf.training.run_folder import RunFolder
 
 
-def export(run: RunFolder) -> Path:
-    """Writes `serving/<next version>/` of a run and returns its path.
+def export(run: RunFolder | EnsembleFolder) -> Path:
+    """Writes `serving/<next version>/` of a run, or of an ensemble with all its members, and returns its path.
 
     The signature `serving_default` takes utterance string (B,) and face_jpeg string (B,); `serve_full` takes utterance
     (B,), context (B, N) and face_jpeg (B, K): the lines said before, `Speaker: utterance`, oldest first, and several
@@ -24,24 +25,23 @@ def export(run: RunFolder) -> Path:
     context the model reads; beside it lies the model card.
 
     Raises:
-        UserError: the run has no model, or there is no room.
+        UserError: the run has no model, a member of the ensemble is gone or has changed, or there is no room.
     """
-    # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
-    model = run.model
-    preprocess = run.preprocessor(model)
-    raw = raw_function(model, preprocess, run.choice.temperatures)
-    labels = tf.constant(run.labels)
+    predictor = predictor_of(run)
+    labels = tf.constant(predictor.labels)
 
     def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = raw(utterance, context, face_jpeg)
+        probabilities = predictor.raw(utterance, context, face_jpeg)
         return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
 
     def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
         return serve_full(utterance, tf.zeros_like(utterance)[:, tf.newaxis], face_jpeg[:, tf.newaxis])
 
+    # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
     archive = keras.export.ExportArchive()
-    # the model's variables come in with the endpoints; tracked too, they would be stored twice
-    archive.track(preprocess)
+    # the models' variables come in with the endpoints; tracked too, they would be stored twice
+    for resource in predictor.resources:
+        archive.track(resource)
     for serve, inputs in ((serving_default, schema.SERVING_INPUTS), (serve_full, schema.SERVING_FULL_INPUTS)):
         archive.add_endpoint(serve.__name__, serve, [schema.tensor_spec(f) for f in inputs])
     out = run.path / "serving" / str(_next_version(run.path / "serving"))
@@ -50,9 +50,10 @@ def export(run: RunFolder) -> Path:
         extra = folder / "assets.extra"
         extra.mkdir()
         about = {"labels": list(run.labels), "face_size": run.spec.face_size, "max_faces": run.spec.max_faces}
-        about["context"] = run.config.text.context if preprocess.around else 0
+        about["context"] = predictor.context
         (extra / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        (extra / model_card.NAME).write_text(model_card.text(run.path), encoding="utf-8")
+        cards = [one.path for one in run.members] if isinstance(run, EnsembleFolder) else [run.path]
+        (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     return out
 
 

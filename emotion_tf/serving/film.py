@@ -127,7 +127,7 @@ def predict_film(
         raise UserError(problems[0].detail)
     contexts = None
     if predictor.reads_context:  # the film is one dialogue
-        contexts = context.before([("", "", line.text) for line in lines], predictor.run.config.text.context)
+        contexts = context.before([("", "", line.text) for line in lines], predictor.context)
     faces = [list(one.jpegs) or None for one in found]
     prediction = predictor.predict([line.text for line in lines], faces, contexts)
     rows = [

@@ -17,9 +17,11 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Temperatures
 from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.training.ensemble import EnsembleFolder
 from emotion_tf.training.outputs import probabilities_of
 from emotion_tf.training.run_folder import RunFolder
 
+RawFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Face = str | Path | bytes | np.ndarray
 BATCH = 64
 
@@ -46,9 +48,7 @@ class Prediction:
         return with_abstentions(self.labels, self.probabilities, below)
 
 
-def raw_function(
-    model: keras.Model, preprocess: Preprocessor, temperatures: Temperatures
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+def raw_function(model: keras.Model, preprocess: Preprocessor, temperatures: Temperatures) -> RawFunction:
     """Raw inputs to calibrated probabilities.
 
     Returns:
@@ -63,17 +63,28 @@ def raw_function(
 
 
 class Predictor:
-    """A trained run, ready for raw inputs."""
+    """A trained run, ready for raw inputs.
+
+    Attributes:
+        labels: the C class names.
+        raw: the function of raw inputs that is served, as `raw_function` makes it.
+        resources: what holds the vocabularies of `raw`; an export tracks them.
+        context: how many of the lines said before an utterance are read.
+        speaker: whether the utterance is read with its speaker, `Speaker: utterance`.
+    """
 
     def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self.labels = run.labels
+        self.run: RunFolder | EnsembleFolder = run
         self.model = run.model
         self.preprocess = run.preprocessor(self.model)
+        self.context = run.config.text.context if self.preprocess.around else 0
+        self.speaker = run.config.uses_text and run.config.text.speaker
+        self._serve(raw_function(self.model, self.preprocess, run.choice.temperatures), [self.preprocess])
+
+    def _serve(self, raw: RawFunction, resources: list[Preprocessor]) -> None:
+        self.labels, self.raw, self.resources = self.run.labels, raw, resources
         string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-        self._function = tf.function(
-            raw_function(self.model, self.preprocess, run.choice.temperatures), input_signature=string
-        )
+        self._function = tf.function(raw, input_signature=string)
 
     def predict(
         self,
@@ -117,7 +128,7 @@ class Predictor:
     @property
     def reads_context(self) -> bool:
         """Whether the lines said before an utterance matter to this run."""
-        return "context" in self.preprocess.around
+        return self.context > 0
 
     def _each(self, name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
         if given is None:

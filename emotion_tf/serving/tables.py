@@ -56,8 +56,8 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
     contexts = None
     if "dialogue_id" in table and predictor.reads_context:
         rows = zip(table["dialogue_id"], speakers, texts, strict=True)
-        contexts = context.before(list(rows), predictor.run.config.text.context)
-    if predictor.run.config.text.speaker:
+        contexts = context.before(list(rows), predictor.context)
+    if predictor.speaker:
         texts = [context.line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)

@@ -24,6 +24,7 @@ from emotion_tf.evaluation.choice import Choice, read_choice
 
 # they register the layers that a model.keras may hold
 from emotion_tf.models import backbones, cross_attention, fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
+from emotion_tf.run_list import ENSEMBLE
 from emotion_tf.schema import DataSpec
 
 
@@ -84,6 +85,11 @@ class RunFolder:
         try:
             return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            if (self.path / ENSEMBLE).is_file():
+                raise UserError(
+                    f"{self.path} is an ensemble. Expected a single run, such as one of its members; predict, export, "
+                    "compare and runs take ensembles, too."
+                ) from None
             raise UserError(
                 f"No run at {self.path}: run.json is not there or not readable. Expected a folder that "
                 "`train` made; see: python main.py runs"
@@ -119,13 +125,17 @@ class RunFolder:
         """Temperatures and thresholds; of a run without them temperature 1 and none."""
         return read_choice(self.path)
 
-    @cached_property
-    def model(self) -> keras.Model:
-        """The trained model (logits), for inference. Raises UserError when the run is unfinished."""
+    def check_finished(self) -> None:
+        """Raises UserError when this is no run, or one without a trained model."""
         if not self.model_path.is_file():
             _ = self.about  # a folder that is no run at all is told as such
             more = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
             raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {more}.")
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained model (logits), for inference. Raises UserError when the run is unfinished."""
+        self.check_finished()
         try:
             return keras.saving.load_model(self.model_path, compile=False)
         except Exception as error:

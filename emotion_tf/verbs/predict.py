@@ -36,7 +36,7 @@ def predict(
     """Predict the emotion of one utterance, of each row of a table, or of each subtitle of a film.
 
     Args:
-        run: a folder in saved_models/.
+        run: a folder in saved_models/, of a run or an ensemble.
         text: the utterance; "Speaker: utterance" for runs with --text.speaker.
         context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
         face: photo of the face, or several of the same face; the largest face in it is found and aligned.
@@ -51,8 +51,8 @@ def predict(
         processes: subtitles at once; 0: one a processor.
     """
     from emotion_tf.serving import tables
-    from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.serving.ensemble import predictor_of
+    from emotion_tf.training.ensemble import open_folder
 
     modes = [bool(table), bool(subtitles), bool(text or face or (clip and not subtitles))]
     if sum(modes) != 1 or (clip and face) or (subtitles and not clip) or bool(out) != (modes[0] or modes[1]):
@@ -64,7 +64,7 @@ def predict(
         raise UserError(f"Invalid `--abstain-below`. Expected a probability, from 0 to 1. Received: {abstain_below}.")
     if context and not modes[2]:
         raise UserError("--context goes with --text, --face or --clip; a table and a film have their own.")
-    predictor = Predictor(RunFolder(run))
+    predictor = predictor_of(open_folder(run))
     if table is not None and out is not None:
         print(f"{tables.write_table(out, tables.read_table(table), predictor, abstain_below)} predictions: {out}")
     elif subtitles is not None and clip is not None and out is not None:

@@ -62,15 +62,15 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
 
 @needs_tensorflow
 def export(run: Positional[Path]) -> None:
-    """Export a run as a SavedModel for TF Serving: serving/<next version>/ in the run's folder.
+    """Export a run or an ensemble as a SavedModel for TF Serving: serving/<next version>/ in its folder.
 
     Args:
         run: a folder in saved_models/.
     """
     from emotion_tf.serving.export import export as export_run
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.ensemble import open_folder
 
-    print(f"Exported: {export_run(RunFolder(run))}")
+    print(f"Exported: {export_run(open_folder(run))}")
 
 
 @needs_tensorflow
@@ -123,9 +123,12 @@ def compare(runs: Positional[tuple[Path, ...]], split: str = "test", out: Path |
     found = [comparison.read_run(path, split) for path in runs]
     pairs = comparison.compare(found)
     title = f"{len(found)} runs on {split}, {len(found[0].table)} utterances"
-    comparison.print_comparison(found, pairs, title)
+    shown = comparison.tables(found, pairs)
+    print(title)
+    comparison.print_tables(shown)
     if out is not None:
-        comparison.write_page(out, found, pairs, title)
+        made = ("Made by", comparison.MADE_COLUMNS, comparison.made_rows(found))
+        comparison.write_page(out, [*shown, made], title)
         print(f"Page: {out}")
 
 

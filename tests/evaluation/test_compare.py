@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, binomtest, bootstrap, norm, t
 
 from emotion_tf.config import Config, TrainConfig, to_json
-from emotion_tf.evaluation.compare import compare, differing_options, read_run
-from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.compare import compare, differing_options, read_run, rows
+from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.significance import holm, intervals, mcnemar
 
 LABELS = ("joy", "fear", "anger")
@@ -22,7 +22,8 @@ def run(path, predicted, seed=0, **changes):
     path.mkdir()
     (path / "config.json").write_text(to_json(Config(train=TrainConfig(seed=seed))))
     probabilities = np.eye(3)[predicted] * 0.7 + 0.1
-    (path / "metrics.json").write_text(json.dumps({"test": metrics(TRUE, probabilities, LABELS, 0)}))
+    numbers = {**metrics(TRUE, probabilities, LABELS, 0), "command": "main.py train", "data": "here", "seed": seed}
+    (path / "metrics.json").write_text(json.dumps({"test": numbers}))
     rows = {
         "dialogue_id": [str(i // 4) for i in range(60)],
         "utterance_id": [str(i % 4) for i in range(60)],
@@ -70,6 +71,54 @@ def test_mcnemar_is_the_binomial_test(first, second):
     assert mcnemar(label, a, b) == (first, second, pytest.approx(expected))
 
 
+def test_every_pair_of_three_files_by_hand_and_by_scipy(tmp_path, succeed):
+    """Rows that one alone has right: 8 against 0, 6 against 0, 2 against 4."""
+    wrong = {"a": [0], "b": [0, *range(10, 18)], "c": [0, *range(14, 20)]}
+    runs = [read_run(run(tmp_path / name, predictions(rows)), "test") for name, rows in wrong.items()]
+    pairs = {(pair.better, pair.other): pair for pair in compare(runs)}
+    expected = {("a", "b"): (8, 0, 2 / 2**8), ("a", "c"): (6, 0, 2 / 2**6), ("c", "b"): (4, 2, 2 * (1 + 6 + 15) / 2**6)}
+    assert pairs.keys() == expected.keys()
+    for names, (first, second, p) in expected.items():
+        pair = pairs[names]
+        assert (pair.only_better, pair.only_other, pair.mcnemar) == (first, second, pytest.approx(p))
+        assert pair.mcnemar == pytest.approx(binomtest(first, first + second).pvalue)
+    group, better, other = np.arange(60) // 4, predictions(wrong["c"]), predictions(wrong["b"])
+
+    def difference(drawn):
+        rows = np.concatenate([np.flatnonzero(group == dialogue) for dialogue in drawn])
+        return weighted_f1(TRUE[rows], better[rows]) - weighted_f1(TRUE[rows], other[rows])
+
+    level = 1 - 2 * norm.cdf(-np.sqrt(15 / 14) * t.ppf(0.975, 14))  # expanded percentiles (Hesterberg 2015)
+    options = {"n_resamples": 400, "method": "percentile", "vectorized": False, "rng": 0}
+    slow = bootstrap((np.arange(15),), difference, confidence_level=level, **options)
+    found, near = pairs["c", "b"].f1, 0.4 * slow.standard_error
+    assert (found.low, found.high) == tuple(pytest.approx(end, abs=near) for end in slow.confidence_interval)
+    ordered = sorted(pairs.values(), key=lambda pair: pair.f1.two_sided)
+    assert ordered[0].adjusted == pytest.approx(3 * ordered[0].f1.two_sided)
+    printed = succeed("compare", *(tmp_path / name for name in wrong))
+    assert all(f"{p:.4g}" in printed for _, _, p in expected.values())
+
+
+def test_pairs_of_one_run_alone(two, tmp_path):
+    runs = [read_run(path, "test") for path in (*two, run(tmp_path / "c", predictions(range(8))))]
+    assert [(pair.better, pair.other) for pair in compare(runs, "c")] == [("a", "c"), ("c", "b")]
+
+
+def test_an_ensemble_beside_runs(two, tmp_path):
+    voted = run(tmp_path / "e", predictions([]))
+    for name in ("config.json", "run.json", "history.csv"):
+        (voted / name).unlink()
+    values = {"members": [{"name": "a"}, {"name": "b"}], "vote": {"method": "soft"}, "parameters": None}
+    (voted / "ensemble.json").write_text(json.dumps(values))
+    runs = [read_run(path, "test") for path in (voted, *two)]
+    assert differing_options(runs) == {
+        "ensemble.members": ["a b", "-", "-"],
+        "ensemble.method": ["soft", "-", "-"],
+        "train.seed": ["-", "0", "1"],
+    }
+    assert rows(runs)[0][-2:] == ["-", "-"]
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([0.2]) == [0.2]
@@ -102,7 +151,7 @@ def test_the_verb_prints_and_writes_a_page(two, tmp_path, succeed, fault):
     printed = succeed("compare", *two, "--out", page)
     assert all(part in printed for part in ("train.seed", "always", "1,234", "1.5", "0.2188", str(page)))
     text = page.read_text()
-    assert "0.2188" in text and "train.seed" in text and "http" not in text
+    assert "0.2188" in text and "train.seed" in text and "http" not in text and "main.py train" in text
     assert "two or more different runs" in fault("compare", two[0])
     assert "two or more different runs" in fault("compare", two[0], two[0])
     message = fault("compare", two[0], tmp_path / "none")

@@ -1,0 +1,273 @@
+"""`ensemble` by the command line: what it fits on, what it refuses, and that it predicts and exports as a run does."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import emotion_tf
+from emotion_tf.data import pipeline, records
+from emotion_tf.evaluation import votes
+from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.report import write_metrics, write_predictions
+from emotion_tf.evaluation.votes import METHODS, Vote
+from emotion_tf.labels import MELD_EMOTIONS as LABELS
+
+CLIENT = """
+import sys, numpy as np, tensorflow as tf, tensorflow_text
+full = tf.saved_model.load(sys.argv[1]).signatures["serve_full"]
+one = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+given = np.load("in.npz")
+face = bytes(given["face"])
+texts = tf.constant([bytes(t) for t in given["texts"]])
+faces = tf.constant([[face], [b""], [face], [b""]])
+said = full(utterance=texts, context=tf.constant(given["context"].tolist()), face_jpeg=faces)["probabilities"]
+silent = one(utterance=texts, face_jpeg=faces[:, 0])["probabilities"]
+assert "emotion_tf" not in sys.modules
+np.savez("out.npz", said=said, silent=silent)
+"""
+TEXTS = ["Yes, no!", "I did not expect that.", "", "Well."]
+CONTEXT = [["", "Ilka: No."], ["Tavo: Yes.", "Ilka: Why?"], ["", ""], ["", ""]]
+
+
+@pytest.fixture(autouse=True)
+def fewer_fits(monkeypatch):
+    monkeypatch.setattr(votes, "FOLDS", 3)
+    monkeypatch.setattr(votes, "STRENGTHS", (0.1, 1.0))
+
+
+@pytest.fixture(scope="module")
+def predicted(dataset):
+    """Rows of dev and test, and what three made-up models say of them: the third knows nothing."""
+    info, found, rng = records.read_info(dataset), {}, np.random.default_rng(0)
+    for split in ("dev", "test"):
+        rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, split)))
+        label = np.array([row["label"] for row in rows])
+        logits = rng.normal(0, 1, (3, len(rows), len(LABELS)))
+        logits += np.array([2.2, 2.0, 0])[:, None, None] * np.eye(len(LABELS))[label]
+        found[split] = rows, label, np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return found
+
+
+@pytest.fixture
+def evaluated(predicted, dataset, tmp_path):
+    """Copies runs, each with what `evaluate` leaves."""
+
+    def copies(*sources):
+        paths = [tmp_path / "saved_models" / f"run{i}" for i in range(len(sources))]
+        for i, (source, path) in enumerate(zip(sources, paths, strict=True)):
+            shutil.copytree(source, path)
+            for split, (rows, label, p) in predicted.items():
+                numbers = {**metrics(label, p[i], LABELS, 0), "command": "pytest", "data": str(dataset), "seed": 0}
+                write_metrics(path / "metrics.json", split, numbers)
+                write_predictions(path / f"predictions_{split}.csv", rows, LABELS, p[i])
+        return paths
+
+    return copies
+
+
+@pytest.fixture
+def members(untrained, untrained_text, evaluated):
+    """Two runs: text and face, and text alone with what was said before it."""
+    return evaluated(untrained, untrained_text)
+
+
+def about(path) -> dict:
+    return json.loads((path / "ensemble.json").read_text())
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_members_and_methods_side_by_side(members, predicted, tmp_path, succeed):
+    out = tmp_path / "saved_models" / "voted"
+    printed = succeed("ensemble", *members, "--name", "voted")
+    for part in ("run0", "run1", "voted: soft", "voted: weighted", "voted: stacking", "McNemar p", "always", str(out)):
+        assert part in printed
+    found = about(out)
+    scores = {name: one["weighted_f1"] for name, one in found["cross_validated"].items()}
+    assert found["vote"]["method"] == max(METHODS, key=lambda name: scores[name])
+    assert [one["path"] for one in found["members"]] == ["../run0", "../run1"]
+    assert found["command"] and found["data"] and found["fitted_on"]["predictions"] == "dev"
+    vote = Vote.from_json(found["vote"])
+    numbers = json.loads((out / "metrics.json").read_text())
+    for split, (_, label, p) in predicted.items():
+        table = pd.read_csv(out / f"predictions_{split}.csv")
+        assert list(table.columns) == list(pd.read_csv(members[0] / f"predictions_{split}.csv").columns)
+        made = table[[f"p_{name}" for name in LABELS]].to_numpy()
+        assert numbers[split]["weighted_f1"] == pytest.approx(metrics(label, made, LABELS, 0)["weighted_f1"])
+        assert numbers[split]["majority_floor"]["label"] == LABELS[0]
+        if split == "test":
+            np.testing.assert_allclose(made, vote.combine(p[:2]), atol=1e-5)
+        assert (out / f"confusion_{split}.png").stat().st_size
+    assert numbers["test"]["seed"] == [0, 0] and "ensemble" in numbers["test"]["command"]
+    # on dev, what it is fitted on, each is answered by a vote that did not see its dialogue
+    assert numbers["dev"]["weighted_f1"] == pytest.approx(scores[found["vote"]["method"]])
+    assert "vote of run0, run1" in succeed("runs")
+    assert "ensemble.method" in succeed("compare", out, *members)
+
+
+def test_test_is_not_read_before_all_is_fitted(members, tmp_path, succeed):
+    """Whatever the test split says, and whether it is there at all, the votes are the same."""
+    found = []
+    for name in ("with", "other", "without"):
+        if name == "other":
+            for path in members:
+                table = pd.read_csv(path / "predictions_test.csv", dtype=str, keep_default_na=False)
+                table.assign(emotion="fear").to_csv(path / "predictions_test.csv", index=False)
+        if name == "without":
+            (members[1] / "predictions_test.csv").unlink()
+        printed = succeed("ensemble", *members, "--name", name)
+        made = about(tmp_path / "saved_models" / name)
+        found.append([made["vote"], made["cross_validated"], made["chosen_by"]])
+    assert found[0] == found[1] == found[2]
+    assert f"evaluate {members[1]} --split test" in printed and "On dev" in printed
+    assert not (tmp_path / "saved_models" / "without" / "predictions_test.csv").exists()
+
+
+def test_out_of_fold_predictions_in_place_of_dev(members, predicted, tmp_path, succeed, fault):
+    rows, _, p = predicted["test"]  # other utterances than dev's, here as if of train
+    for i, path in enumerate(members):
+        write_predictions(path / "oof.csv", rows, LABELS, p[2 - 2 * i])  # of which the first knows nothing
+    files = [path / "oof.csv" for path in members]
+    printed = succeed("ensemble", *members, "--name", "oof", "--method", "weighted", "--weights-from", *files)
+    out = tmp_path / "saved_models" / "oof"
+    found = about(out)
+    assert found["vote"]["weights"][0] < 0.1 and found["fitted_on"]["utterances"] == len(rows)
+    assert str(files[0]) in found["fitted_on"]["predictions"] and str(files[0]) in printed
+    made = pd.read_csv(out / "predictions_dev.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
+    np.testing.assert_allclose(made, Vote.from_json(found["vote"]).combine(predicted["dev"][2][:2]), atol=1e-5)
+
+    words = ("ensemble", *members, "--name", "x", "--weights-from")
+    assert "a file for each of the 2 runs" in fault(*words, files[0])
+    assert "a file for each of the 2 runs" in fault(*words, files[0], files[0])
+    assert "Nothing may be fitted on these" in fault(*words, files[0], members[1] / "predictions_test.csv")
+    assert "predict other utterances" in fault(*words, files[0], members[1] / "predictions_dev.csv")
+    assert "Cannot read the predictions" in fault(*words, files[0], members[1] / "none.csv")
+    table = pd.read_csv(files[1], dtype=str)
+    table.assign(weight="heavy").to_csv(files[0], index=False)
+    assert "Expected a `weight`" in fault(*words, *files)
+    table.to_csv(files[0], index=False)
+    table.assign(p_joy="1.5").to_csv(files[1], index=False)
+    assert "row 1 holds no probabilities" in fault(*words, *files)
+    table.drop(columns="p_joy").to_csv(files[1], index=False)
+    assert "Expected the columns p_neutral, p_joy" in fault(*words, *files)
+    for path in files:
+        table.assign(emotion="hope").to_csv(path, index=False)
+    assert "Received: hope" in fault(*words, *files)
+    assert not (tmp_path / "saved_models" / "x").exists()
+
+
+def test_runs_that_cannot_vote_together(members, tmp_path, fault):
+    a, b = members
+    words = ("ensemble", a, b, "--name", "x")
+    assert "two or more different runs" in fault("ensemble", a, "--name", "x")
+    assert "two or more different runs" in fault("ensemble", a, a, "--name", "x")
+    assert "No run at" in fault("ensemble", a, tmp_path / "none", "--name", "x")
+    assert "`--name`" in fault("ensemble", a, b, "--name", "a/b")
+    assert "Invalid `method`" in fault(*words, "--method", "sotf")
+    assert "is no ensemble" in fault("ensemble", a, b, "--name", "run0", "--overwrite")  # a member is not replaced
+    config = json.loads((b / "config.json").read_text())
+    for name, value, said in (
+        ("labels", ["joy", "fear"], "labels is"),
+        ("data_sha256", "0" * 64, "trained on different data"),
+    ):
+        before = (b / "run.json").read_text()
+        change(b / "run.json", **{name: value, "majority": "joy"})
+        assert said in fault(*words)
+        (b / "run.json").write_text(before)
+    change(b / "config.json", text=config["text"] | {"speaker": True})
+    assert "reads the utterance with its speaker" in fault(*words)
+    change(b / "config.json", **config)
+    table = pd.read_csv(b / "predictions_dev.csv", dtype=str)
+    table.iloc[::-1].to_csv(b / "predictions_dev.csv", index=False)
+    assert "run1 and run0 predict other utterances: row 1" in fault(*words)
+    (b / "predictions_dev.csv").unlink()
+    assert f"python main.py evaluate {b} --split dev" in fault(*words)
+    (b / "model.keras").unlink()
+    assert "no model.keras" in fault(*words)
+    assert not (tmp_path / "saved_models" / "x").exists()
+
+
+def test_a_name_that_is_taken_and_a_member_that_changed(members, tmp_path, succeed, fault):
+    words = ("ensemble", *members, "--name", "x", "--method", "soft")
+    out = tmp_path / "saved_models" / "x"
+    succeed(*words)
+    assert "--overwrite replaces it" in fault(*words)
+    assert "x is an ensemble. Expected runs" in fault("ensemble", out, members[0], "--name", "y")
+    assert "is an ensemble. Expected a single run" in fault("evaluate", out)
+    change(members[1] / "config.json", data="elsewhere")
+    for verb in (["export"], ["predict", "--text", "Hi"]):
+        message = fault(verb[0], out, *verb[1:])
+        assert str(members[1]) in message and "has changed since" in message
+    succeed(*words, "--overwrite")
+    shutil.rmtree(members[1])
+    assert "is not there" in fault("export", out)
+    (out / "ensemble.json").write_text('{"members": []}')
+    assert "Cannot read" in fault("export", out)
+
+
+@pytest.fixture
+def crop(manifest_path):
+    return next((manifest_path.parent / "faces").rglob("*.jpg"))
+
+
+def expected(paths, vote, *given):
+    """The vote of what each member says by itself."""
+    each = [emotion_tf.load(str(path)) for path in paths]
+    return [
+        vote.combine(
+            np.stack([one.predict(texts, faces, said if one.reads_context else None).probabilities for one in each])
+        )
+        for texts, faces, said in given
+    ]
+
+
+def test_an_ensemble_predicts_what_its_members_vote(members, crop, tmp_path, succeed):
+    succeed("ensemble", *members, "--name", "x", "--method", "stacking")
+    texts, faces = ["No.", TEXTS[1], ""], [str(crop), "", str(crop)]
+    table = {"dialogue_id": "0", "speaker": "Ilka", "utterance": texts, "faces": faces}
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "saved_models" / "x"
+    succeed("predict", out, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    made = pd.read_csv(tmp_path / "p.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
+    before = [[], ["Ilka: No."], ["Ilka: No.", f"Ilka: {TEXTS[1]}"]]
+    given = [face or None for face in faces]
+    said, silent = expected(members, Vote.from_json(about(out)["vote"]), (texts, given, before), (texts, given, None))
+    np.testing.assert_allclose(made, said, atol=1e-5)
+    assert (np.abs(said - silent).max(axis=1) > 1e-6).tolist() == [False, True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_the_export_in_a_process_of_its_own_is_the_vote(
+    method, untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
+):
+    members = evaluated(untrained_text, untrained_bert.path, untrained_bert.path)  # two of the same names inside
+    succeed("ensemble", *members, "--name", "x", "--method", method)
+    out = tmp_path / "saved_models" / "x"
+    faces = [crop, None, crop, None]
+    said, silent = expected(members, Vote.from_json(about(out)["vote"]), (TEXTS, faces, CONTEXT), (TEXTS, faces, None))
+    assert np.abs(said - silent).max() > 1e-6 and len(np.unique(said.round(6), axis=0)) == 4
+    assert "serving/1" in succeed("export", out)
+    for path in members:
+        shutil.rmtree(path)  # an export holds all that it needs
+    np.savez(
+        tmp_path / "in.npz",
+        texts=np.array([text.encode() for text in TEXTS]),
+        face=np.frombuffer(crop.read_bytes(), np.uint8),
+        context=np.array([[line.encode() for line in lines] for lines in CONTEXT]),
+    )
+    (tmp_path / "client.py").write_text(CLIENT)
+    exported = out / "serving" / "1"
+    subprocess.run([sys.executable, "client.py", exported], cwd=tmp_path, check=True, capture_output=True)
+    with np.load(tmp_path / "out.npz") as got:
+        np.testing.assert_allclose(got["said"], said, atol=1e-5)
+        np.testing.assert_allclose(got["silent"], silent, atol=1e-5)
+    model = json.loads((exported / "assets.extra" / "model.json").read_text())
+    assert model["context"] == 2 and model["labels"] == list(LABELS)
