@@ -15,20 +15,13 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 from emotion_tf.errors import UserError
+from tuning.arguments import host_and_port
 from tuning.oracle import LOST_AFTER, PLAN
 
 GOODBYE = 10.0
 """Seconds that a chief waits, after the last trial, for its workers to hear that there is none."""
 PATIENCE = 60
 """Seconds that a worker waits for an answer, where KerasTuner waits an hour."""
-
-
-def check_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT. Raises UserError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise UserError(f"Invalid `--tuner.address`. Expected HOST:PORT of the chief. Received: {address!r}.")
-    return host, int(port)
 
 
 @contextlib.contextmanager
@@ -38,7 +31,7 @@ def serving(oracle: Any, address: str) -> Iterator[None]:
     Raises:
         UserError: nothing can listen at the address.
     """
-    host, port = check_address(address)
+    host, port = host_and_port(address)
     # one thread, as KerasTuner has it; without SO_REUSEPORT a second chief at the same address is refused
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
     protos.get_service_grpc().add_OracleServicer_to_server(oracle_chief.OracleServicer(oracle), server)
@@ -75,11 +68,11 @@ def joined(address: str) -> Iterator[Any]:
     Raises:
         UserError: nobody answers there, at the start or later.
     """
-    host, port = check_address(address)
+    host, port = host_and_port(address)
     os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = host, str(port)
     os.environ["KERASTUNER_TUNER_ID"] = worker_name()
     # gRPC would send what is meant for the next room to the proxy of the house
-    os.environ["no_grpc_proxy"] = ",".join(filter(None, [os.environ.get("no_grpc_proxy"), host]))
+    os.environ["no_grpc_proxy"] = ",".join(filter(None, [os.environ.get("no_grpc_proxy"), host]))  # noqa: SIM112
     oracle_client.TIMEOUT = PATIENCE
     try:
         yield oracle_client.OracleClient(None)

@@ -1,4 +1,4 @@
-"""KerasTuner's oracles, as this project needs them: one file that a killed search goes on from, and errors that arrive."""
+"""KerasTuner's oracles, as this project needs them: a killed search goes on, and errors arrive."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import keras_tuner as kt
 from keras_tuner.src.engine import conditions
 from keras_tuner.src.engine.trial import Trial
+from sklearn.exceptions import ConvergenceWarning
 
 from emotion_tf import files
 
@@ -26,6 +27,8 @@ BEAT = 5.0
 # that Python has deprecated
 conditions.print = lambda *_: None  # type: ignore[attr-defined]
 warnings.filterwarnings("ignore", message=r".*(currentThread|getName)\(\) is deprecated.*")
+# of a hyperparameter that does not matter the length scale has no optimum, which is as it should be
+warnings.filterwarnings("ignore", category=ConvergenceWarning, module=r"sklearn\.gaussian_process.*")
 
 
 class Kept:

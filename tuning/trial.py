@@ -120,7 +120,8 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
     group = splits.groups(dialogues, splits.picture_hashes(rows))
     held = splits.folds([int(row["label"]) for _, row in known], group, count, seed)
     everyone = np.arange(len(known))
-    return tuple((splits.choose(rows, np.setdiff1d(everyone, out)), splits.choose(rows, out)) for out in held)
+    sides = [(np.setdiff1d(everyone, out).tolist(), out.tolist()) for out in held]
+    return tuple((splits.choose(rows, kept), splits.choose(rows, out)) for kept, out in sides)
 
 
 def _forget() -> None:

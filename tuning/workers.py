@@ -93,7 +93,7 @@ def _start(job: Job, log: Path) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     for descriptor in (1, 2):  # progress of one training would run through the table of all
         os.dup2(file, descriptor)

@@ -204,8 +204,12 @@ class Trainer:
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.say(_parameters(self.model, self.config))
 
-    def fit(self) -> None:
-        """Trains to the end (or the last epoch worth it), keeps the best epoch as `model.keras`."""
+    def fit(self, until: int = 0) -> None:
+        """Trains to the end (or the last epoch worth it), keeps the best epoch as `model.keras`.
+
+        Args:
+            until: stop after so many epochs in all, at a checkpoint that `resume` goes on from; 0: at the end.
+        """
         train, first = self.config.train, self.state.epoch
         self.run.checkpoints.mkdir(exist_ok=True)
         between = bool(first and self.pretrained and first == train.freeze_epochs)
@@ -223,6 +227,8 @@ class Trainer:
         for epoch in range(first, train.epochs):
             if self._finished():
                 break
+            if epoch == until != 0:
+                return
             if epoch == train.freeze_epochs and epoch > first:
                 self.phase = self._begin(epoch)
             line = self._epoch(epoch)
