@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,24 +94,17 @@ class TuneArguments:
 
 def tune_arguments(args: Sequence[str]) -> TuneArguments:
     """Parses; --preset, --config or the resumed search give the configuration that the others change."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option in ("--preset", "--config", "--name"):
-        early.add_argument(option)
-    early.add_argument("--resume", nargs="?", const="true", default="false")
-    try:
-        known, _ = early.parse_known_args(list(args))
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}.") from None
+    known = cli.early_options(args)
     if known.name is not None:
         cli.check_name(known.name, plan.RESULTS)
+    resumes = known.resume.lower() != "false"
     start = TuneArguments(config=configuration.preset(known.preset or "demo"))
-    if known.resume.lower() != "false":
+    if resumes:
         folder = plan.RESULTS / known.name if known.name else newest_unfinished()
         start = _resumed(start, saved_plan(folder), folder.name)
-    if known.config:
-        start = dataclasses.replace(start, config=configuration.read_config(Path(known.config)))
-    elif known.preset:
-        start = dataclasses.replace(start, config=configuration.preset(known.preset))
+    if known.config or (known.preset and resumes):
+        config = configuration.read_config(Path(known.config)) if known.config else configuration.preset(known.preset)
+        start = dataclasses.replace(start, config=config)
     found: TuneArguments = cli.parse(TuneArguments, args, "main.py tune", default=start)
     if found.smoke:
         found = dataclasses.replace(found, config=configuration.smoke(found.config))

@@ -108,7 +108,7 @@ def _text(base: Config, facts: Facts) -> Iterator[Parameter]:
         if len(kept) > 1:
             yield Parameter("text.context", kept)
     yield Parameter("text.dropout", Range(0.0, 0.5))
-    if base.uses_bert and text.train_encoder:
+    if base.uses_bert and text.train_encoder and text.train_tower:
         yield Parameter("text.train_encoder", (True, False))
     yield from _unfreezing(base)
 
@@ -116,9 +116,12 @@ def _text(base: Config, facts: Facts) -> Iterator[Parameter]:
 def _unfreezing(base: Config) -> Iterator[Parameter]:
     """How pretrained branches are trained, where there are any."""
     face = base.face
-    text_waits = base.uses_bert and base.text.train_encoder
-    face_waits = base.uses_face and bool(face.networks) and face.train_backbone
-    init = (base.uses_text and base.text.init) or (base.uses_face and face.init)
+    text_waits = base.uses_bert and base.text.train_encoder and base.text.train_tower
+    face_waits = base.uses_face and bool(face.networks) and face.train_backbone and face.train_tower
+    init = any(
+        used and tower.init and tower.train_tower
+        for used, tower in ((base.uses_text, base.text), (base.uses_face, face))
+    )
     under = None
     if text_waits != face_waits and not init:
         under = ("text.train_encoder" if text_waits else "face.train_backbone", bool)
@@ -142,7 +145,7 @@ def _face(base: Config, facts: Facts) -> Iterator[Parameter]:
         if facts.crops > 1:
             yield Parameter("face.frames", tuple(CHOICES["face.frames"]))
     yield Parameter("face.dropout", Range(0.0, 0.5))
-    if face.networks and face.train_backbone:
+    if face.networks and face.train_backbone and face.train_tower:
         yield Parameter("face.train_backbone", (True, False))
         late = LATE_LAYERS.get(face.networks[0])
         if len(face.networks) == 1 and late and not face.layer:

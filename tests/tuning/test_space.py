@@ -26,6 +26,7 @@ BASES = {
     ),
     "glove": Config(text=TextConfig(branches=("bert", "cnn"), embeddings="x.txt", train_embeddings=False)),
     "init": Config(text=TextConfig(init="saved_models/a"), face=FaceConfig(init="saved_models/b")),
+    "kept": Config(text=TextConfig(branches=("bert",), init="saved_models/a", train_tower=False)),
     "odd heads": Config(fusion=FusionConfig(width=100, heads=3)),
     "odd values": Config(train=TrainConfig(batch_size=24, loss="focal", weight_decay=0.5, learning_rate=0.5)),
 }
@@ -102,6 +103,7 @@ def test_only_what_acts_is_searched():
         BASES["frozen"]
     )
     assert "face.unfreeze_from" in options(BASES["resnet"]) and "face.unfreeze_from" not in options(BERT)
+    assert not {"text.train_encoder", "train.pretrained_rate", "train.freeze_epochs"} & set(options(BASES["kept"]))
     assert not {"text.branches", "text.gru_units", "face.cnn_filters", "text.context"} & set(options(BASES["init"]))
     assert ("bert",) not in next(p.domain for p in searched(BASES["glove"]) if p.option == "text.branches")
 
