@@ -15,6 +15,8 @@ from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare
 from emotion_tf.verbs.pretrained import fetch, weights_list
 from emotion_tf.verbs.run import compare, evaluate, export, features, options, runs
 from emotion_tf.verbs.train import train
+from tuning.arguments import tune_arguments
+from tuning.verb import tune
 
 VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "prepare": {
@@ -28,6 +30,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "weights": {"list": weights_list, "fetch": fetch},
     "train": train,
     "crossval": crossval,
+    "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
     "compare": compare,
@@ -48,6 +51,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   weights list | fetch NAME          pretrained weights by name
   train                              train a run (nothing prepared: on the demo data set)
   crossval                           cross-validate a configuration by dialogue; predictions of every utterance
+  tune                               search hyperparameters; ends with best.json for train --config
   evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page with intervals
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
@@ -83,6 +87,8 @@ def dispatch(args: list[str]) -> None:
         train(cli.train_arguments(rest), shlex.join(["main.py", *args]))
     elif verb is crossval:
         crossval(cli.crossval_arguments(rest), shlex.join(["main.py", *args]))
+    elif verb is tune:
+        tune(tune_arguments(rest), shlex.join(["main.py", *args]))
     else:
         cli.parse(verb, rest, prog)
 
@@ -96,7 +102,8 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "Interrupted. `train --resume` goes on with a training; `crossval` and a `prepare` go on when run again.",
+            "Interrupted. `train --resume` goes on with a training, `tune --resume` with a search; `crossval` and a "
+            "`prepare` go on when run again.",
             file=sys.stderr,
         )
         return 130

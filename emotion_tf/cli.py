@@ -175,11 +175,11 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     return found
 
 
-def check_name(name: str) -> None:
-    """Raises UserError unless `name` is one folder inside saved_models/: --overwrite removes what it names."""
+def check_name(name: str, folder: Path | None = None) -> None:
+    """Raises UserError unless `name` is one folder inside saved_models/ (or another): --overwrite removes it."""
     if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
         raise UserError(
-            f"Invalid `--name`. Expected the name of a folder in {RUNS}/, without a path. Received: {name!r}."
+            f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/, without a path. Received: {name!r}."
         )
 
 
@@ -192,11 +192,11 @@ def newest_unfinished() -> Path:
     return runs[-1].parent
 
 
-def free_name(config: Config) -> str:
-    """Data set and towers, with the next free number."""
+def free_name(config: Config, folder: Path | None = None) -> str:
+    """Data set and towers, with the next number that is free in saved_models/ (or in another folder)."""
     stem = f"{Path(config.data).name}-{config.towers}"
     taken = (f"{stem}-{n}" if n > 1 else stem for n in range(1, 100_000))
-    return next(name for name in taken if not (RUNS / name).exists())
+    return next(name for name in taken if not ((folder or RUNS) / name).exists())
 
 
 def check_verb(verb: str, verbs: Sequence[str]) -> None:

@@ -37,18 +37,21 @@ def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(threads: int = 0) -> None:
     """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error.
 
     What its Python side warns of is for who writes the program (as that a function is traced again, which several runs
     in one process do).
+
+    Args:
+        threads: processors that one operation is spread over; 0: all. TensorFlow takes it at its first start alone.
     """
     if "tensorflow" not in sys.modules:
-        _import_tensorflow()
+        _import_tensorflow(threads)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def _import_tensorflow() -> None:
+def _import_tensorflow(threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     sys.stderr.flush()
@@ -59,6 +62,7 @@ def _import_tensorflow() -> None:
             import tensorflow as tf
             import tensorflow_text  # noqa: F401
 
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.list_logical_devices()
         finally:
             os.dup2(kept, 2)

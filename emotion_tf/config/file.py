@@ -27,10 +27,10 @@ def read_json(kind: type[Kind], path: Path) -> Kind:
         raise UserError(
             f"Cannot read the configuration {path}: {error}. Expected JSON as a run's config.json."
         ) from None
-    return _from_dict(kind, values, str(path))
+    return from_dict(kind, values, str(path))
 
 
-def _from_dict(kind: type, values: Any, where: str) -> Any:
+def from_dict(kind: type, values: Any, where: str) -> Any:
     """Builds a dataclass from JSON values; unknown keys and wrong types are refused."""
     if not isinstance(values, dict):
         raise UserError(
@@ -47,7 +47,7 @@ def _from_dict(kind: type, values: Any, where: str) -> Any:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return _from_dict(kind, value, where)  # type: ignore[arg-type]
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
     if isinstance(value, list) and str(kind).startswith("tuple"):
         return tuple(_value(kind.__args__[0], item, where) for item in value)
     if kind is float and type(value) is int:

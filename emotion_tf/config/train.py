@@ -95,6 +95,8 @@ class TrainConfig:
     """Seed of weights, dropout, order and augmentation."""
     deterministic: bool = False
     """Repeat bit for bit (TensorFlow's op determinism; slower)."""
+    threads: int = 0
+    """Processors that one operation is spread over, on which the last digits of a sum depend; 0: all there are."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense."""
@@ -106,7 +108,7 @@ class TrainConfig:
             rules.number(f"train.{name}", getattr(self, name), 1)
         for name in ("weight_decay", "focal_gamma", "logit_adjustment", "auxiliary_weight"):
             rules.number(f"train.{name}", getattr(self, name), 0)
-        for name in ("freeze_epochs", "steps_per_epoch", "seed"):
+        for name in ("freeze_epochs", "steps_per_epoch", "seed", "threads"):
             rules.number(f"train.{name}", getattr(self, name), 0)
         for name in ("pretrained_rate", "warmup"):
             rules.share(f"train.{name}", getattr(self, name), closed=True)

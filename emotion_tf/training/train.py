@@ -207,6 +207,15 @@ class Trainer:
 
     def fit(self) -> None:
         """Trains to the end (or the last epoch worth it), keeps the best epoch as `model.keras`."""
+        self.fit_epochs()
+        self._finish()
+
+    def fit_epochs(self, until: int = 0) -> None:
+        """Trains and keeps checkpoints alone: for a score, which needs no model.
+
+        Args:
+            until: stop after so many epochs in all, at a checkpoint that `resume` goes on from; 0: at the end.
+        """
         train, first = self.config.train, self.state.epoch
         self.run.checkpoints.mkdir(exist_ok=True)
         between = bool(first and self.pretrained and first == train.freeze_epochs)
@@ -224,12 +233,13 @@ class Trainer:
         for epoch in range(first, train.epochs):
             if self._finished():
                 break
+            if epoch == until != 0:
+                break
             if epoch == train.freeze_epochs and epoch > first:
                 self.phase = self._begin(epoch)
             line = self._epoch(epoch)
             self._save("last.npz", self.phase.optimizer)
             self.say(line)  # said when it is kept
-        self._finish()
 
     @property
     def _variables(self) -> list[Any]:

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from emotion_tf import cli, files
-from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.pretrained import encoder, face_files
 
 
-@needs_tensorflow
 def crossval(arguments: cli.CrossvalArguments, command: str) -> None:
     """Cross-validate a configuration; said again after an interruption it goes on at the fold it was in."""
+    config, data = arguments.config, Path(arguments.config.data)
+    start_tensorflow(config.train.threads)
     from emotion_tf.data import records, verify
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.training import cross_validate
 
-    config, data = arguments.config, Path(arguments.config.data)
     path = cli.RUNS / (arguments.name or f"{data.name}-{config.towers}-crossval")
     info = records.read_info(data)
     verify.verify_shards(data, info)

@@ -10,16 +10,16 @@ from emotion_tf import cli
 from emotion_tf import config as configuration
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
-from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
 from emotion_tf.verbs.pretrained import encoder, face_files
 from emotion_tf.verbs.run import evaluate_split
 
 
-@needs_tensorflow
 def train(arguments: cli.TrainArguments, command: str) -> None:
     """Train a run, or several; with nothing prepared, on the demo data set, which is made first."""
     config = arguments.config
+    start_tensorflow(config.train.threads)
     if not Path(config.data).exists() and Path(config.data) == DEMO:
         print(f"No data at {DEMO}: drawing the demo data set", flush=True)
         prepare_demo()

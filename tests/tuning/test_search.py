@@ -1,0 +1,307 @@
+"""The search's machinery: trials, broken ones, interruptions, what it leaves; trials themselves are a formula."""
+
+import json
+import re
+import socket
+import threading
+
+import pandas as pd
+import pytest
+from fake_trials import Fake, score
+
+from emotion_tf.config import read_config
+from emotion_tf.errors import UserError
+from tuning import arguments, machines, oracle, plan, search, verb, workers
+from tuning.search import check_broken, lead, run_trials
+from tuning.trial import Task
+
+
+@pytest.fixture
+def tune(monkeypatch, succeed, dataset, tmp_path):
+    """`main.py tune` with fake trials in this process; its last argument is the fake."""
+    monkeypatch.setattr(plan, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(search, "TICK", 0.01)
+
+    def run(*words, job=Fake(), through=succeed, plots=False):
+        if not plots:  # they take longer than all else
+            monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
+        monkeypatch.setattr(verb, "_job", lambda made: job)
+        pool = workers.workers if getattr(job, "dies", "") else lambda job, count, log: _inline(job)
+        monkeypatch.setattr("tuning.workers.workers", pool)
+        return through("tune", "--data", dataset, "--towers", "both", "--name", "x", *words)
+
+    return run
+
+
+class _inline:
+    def __init__(self, job):
+        self.job = job
+
+    def __enter__(self):
+        return self.job.submit
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results" / "x"
+
+
+def test_a_search_leaves_every_trial_the_best_and_pictures(tune, folder):
+    printed = tune("--trials", "12", "--train.seed", "3", "--search", "learning_rate", "optimizer", "loss", plots=True)
+    table = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
+    assert sorted(table["trial"]) == [f"{i:02d}" for i in range(12)] and len(table) == 12
+    broken = table[table["status"] == "broken"]
+    assert len(broken) and set(broken["train.optimizer"]) == {"rmsprop"} and broken["dev_weighted_f1"].isna().all()
+    assert broken["error"].str.startswith("The loss became nan").all()
+    found = json.loads((folder / "summary.json").read_text())
+    best = table.loc[table["dev_weighted_f1"].idxmax()]
+    assert found["best"]["trial"] == best["trial"] and found["broken"] == len(broken) and found["seed"] == 3
+    config = read_config(folder / "best.json")
+    assert score(config) + 0.03 == pytest.approx(found["best"]["dev_weighted_f1"])
+    assert config.train.learning_rate == best["train.learning_rate"] and config.train.epochs == 3
+    assert config.train.threads >= 1
+    for picture in ("objective", "hyperparameters"):
+        assert (folder / f"{picture}.png").stat().st_size > 5000
+    assert not (folder / "trials").exists()
+    for said in ("12 trials", "always neutral", f"train --config {folder / 'best.json'}", "left", "broken: The loss"):
+        assert said in printed
+    floor = found["majority_floor"]["weighted_f1"]
+    assert 0 < floor < 0.5 and f"{floor:.4f}" in printed
+
+
+def test_the_first_trial_is_the_base_and_the_same_seed_draws_the_same(tune, folder):
+    tune("--trials", "6", "--search", "learning_rate", "fusion.kind=concat,gated")
+    first = pd.read_csv(folder / "trials.csv")
+    tune("--trials", "6", "--search", "learning_rate", "fusion.kind=concat,gated", "--overwrite", "--workers", "3")
+    second = pd.read_csv(folder / "trials.csv").sort_values("trial")
+    assert list(first["train.learning_rate"]) == list(second["train.learning_rate"])
+    assert first["train.learning_rate"][0] == 0.003 and first["fusion.kind"][0] == "concat"
+    assert {"train.batch_size", "text.dropout"}.isdisjoint(first.columns)
+    tune("--trials", "6", "--search", "learning_rate", "--overwrite", "--train.seed", "1")
+    assert list(pd.read_csv(folder / "trials.csv")["train.learning_rate"])[1:] != list(first["train.learning_rate"])[1:]
+
+
+def test_bayesian_finds_the_top_of_the_formula(tune, folder):
+    tune("--trials", "5", "--tuner.algorithm", "bayesian", "--search", "learning_rate")
+    assert pd.read_csv(folder / "trials.csv")["dev_weighted_f1"].max() > 0.75
+
+
+def test_hyperband_trains_on_the_better_and_its_winner_again(tune, folder):
+    printed = tune("--trials", "20", "--tuner.algorithm", "hyperband", "--tuner.epochs", "4", "--search", "train")
+    table = pd.read_csv(folder / "trials.csv")
+    assert {2, 4} <= set(table["until_epoch"]) and len(table) == 20
+    found = json.loads((folder / "summary.json").read_text())
+    config = read_config(folder / "best.json")
+    assert found["trained_again"] == pytest.approx(score(config) + 0.04) and config.train.epochs == 4
+    assert "trained again from scratch" in printed and f"{found['trained_again']:.4f}" in printed
+
+
+def test_an_interrupted_search_goes_on_and_repeats_nothing(tune, folder, command):
+    class Interrupted(Fake):
+        def submit(self, task):
+            if task.folder.name == "04":
+                raise KeyboardInterrupt
+            return super().submit(task)
+
+    words = ("--trials", "10", "--search", "learning_rate")
+    code, said = tune(*words, job=Interrupted(), through=command)
+    assert code == 130 and "tune --resume" in said.err
+    before = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
+    assert 0 < len(before) < 10 and not (folder / "summary.json").exists()
+    ran = []
+
+    class Counting(Fake):
+        def submit(self, task):
+            ran.append(task.folder.name)
+            return super().submit(task)
+
+    tune("--resume", job=Counting())
+    after = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
+    assert len(after) == 10 and after["trial"].is_unique
+    assert set(ran) == set(after["trial"]) - set(before["trial"]) and "04" in ran
+    pd.testing.assert_frame_equal(after[: len(before)], before)
+
+
+def test_a_finished_search_goes_on_only_with_more_trials(tune, folder, fault):
+    tune("--trials", "3", "--search", "learning_rate")
+    assert "is finished: 3 trials" in tune("--resume", through=fault)
+    assert "--resume goes on with it, --overwrite replaces it" in tune(through=fault)
+    assert "another train.epochs (3, not 2)" in tune("--resume", "--train.epochs", "2", through=fault)
+    assert "another search" in tune("--resume", "--search", "loss", through=fault)
+    tune("--resume", "--trials", "5")
+    assert len(pd.read_csv(folder / "trials.csv")) == 5
+
+
+def test_trials_that_all_break_alike_end_the_search(tune, folder, fault):
+    said = tune("--trials", "30", job=Fake(breaks="No space"), through=fault)
+    assert re.match("The first [34] trials all broke, so the search was given up: No space with", said)
+    assert len(pd.read_csv(folder / "trials.csv")) <= 4
+    assert not (folder / "best.json").exists()
+
+
+def test_check_broken():
+    check_broken(["nan at 1e-3"] * 2)
+    check_broken(["nan at 1e-3", "nan at 2", "memory"])
+    check_broken(["nan at 1e-3", "nan at 2", ""])
+    with pytest.raises(UserError, match="first 3 trials all broke.*nan at 3"):
+        check_broken(["nan at 1e-3", "nan at 2.5", "nan at 3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--trials", "0"], "Invalid `--trials`"),
+        (["--folds", "1"], "Invalid `--folds`. Expected 0 (dev alone) or at least 2"),
+        (["--folds", "3", "--tuner.algorithm", "hyperband"], "go on from the weights of earlier, shorter ones"),
+        (["--tuner.algorithm", "bayes"], "Did you mean 'bayesian'?"),
+        (["--tuner.role", "chief"], "Invalid `tuner.address`"),
+        (["--tuner.role", "chief", "--tuner.address", "here"], "Expected HOST:PORT"),
+        (["--workers", "0"], "Invalid `--workers`"),
+        (["--search", "learning_rat"], "Did you mean 'learning_rate'?"),
+        (["--name", "../x"], "Invalid `--name`"),
+        (["--resume"], "No search at"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--tuner.epoch", "3"], "--tuner.epochs"),
+    ],
+)
+def test_wrong_arguments_are_one_line(tune, fault, folder, words, says):
+    assert says in tune(*words, through=fault)
+    assert not folder.exists()
+
+
+def test_nothing_to_resume(monkeypatch, tmp_path):
+    monkeypatch.setattr(plan, "RESULTS", tmp_path)
+    with pytest.raises(UserError, match="Nothing to resume"):
+        arguments.tune_arguments(["--resume"])
+
+
+def build(tmp_path, trials=6, algorithm="random"):
+    def declare(hp):
+        hp.Choice("kind", ["a", "b"])
+        with hp.conditional_scope("kind", ["b"]):
+            hp.Float("rate", 1e-4, 1e-1, sampling="log", default=1e-3)
+
+    return oracle.build(algorithm, declare, trials, 4, 0, tmp_path / "oracle.json", "the plan")
+
+
+def outcome_of(trial):
+    return workers.Outcome(score=float(trial.hyperparameters.values.get("rate", 0)), epochs=1, seconds=0.1)
+
+
+class Values:
+    """Runs a trial by its values, at once."""
+
+    def __init__(self, error=None):
+        self.error, self.ran = error, []
+
+    def submit(self, trial):
+        self.ran.append(trial.trial_id)
+        done = machines.futures.Future()
+        done.set_exception(self.error) if self.error else done.set_result(outcome_of(trial))
+        return done
+
+
+def test_a_killed_search_runs_the_unfinished_again_and_the_finished_never(tmp_path):
+    """The state after each step is that of a process killed there."""
+    one = build(tmp_path)
+    ended, running = one.create_trial("w0"), one.create_trial("w1")
+    search.report(one, ended, outcome_of(ended), "w0")
+    again = build(tmp_path)
+    again.reload()
+    values = Values()
+    lead(again, values.submit, lambda trial: trial, ["w0", "w1"], lambda running: None)
+    assert ended.trial_id not in values.ran and values.ran[0] == running.trial_id
+    assert len(again.ended) == 6 and len({t.trial_id for t in again.ended}) == 6
+    assert again.trials[running.trial_id].hyperparameters.values == running.hyperparameters.values
+    kept = json.loads((tmp_path / "oracle.json").read_text())
+    assert len(kept["end_order"]) == 6 and kept["reports"][ended.trial_id]["epochs"] == 1
+
+
+def test_late_reports_and_lost_workers(tmp_path, monkeypatch):
+    one = build(tmp_path)
+    lost = one.create_trial("far")
+    assert one.take_back_lost() == []
+    monkeypatch.setattr(oracle, "LOST_AFTER", -1.0)
+    assert one.take_back_lost() == ["far"]
+    again = one.create_trial("near")
+    assert again.trial_id == lost.trial_id
+    search.report(one, again, outcome_of(again), "near")
+    lost.hyperparameters.values[oracle.REPORT] = "{}"
+    one.end_trial(lost)  # the first report counts
+    assert len(one.ended) == 1 and one.reports[again.trial_id]["worker"] == "near"
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def no_environment(monkeypatch):
+    for name in ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")
+
+
+def test_workers_elsewhere_share_the_trials_and_their_errors_arrive(tmp_path, address, no_environment, monkeypatch):
+    monkeypatch.setattr(search, "TICK", 0.05)
+    one = build(tmp_path, trials=12)
+    here, there = Values(), Values(UserError("broken there"))
+
+    def join():
+        with machines.joined(address) as client:
+            assert machines.plan_of(client) == "the plan"
+            run_trials(client, there.submit, lambda trial: trial, ["far0", "far1"], lambda running: None)
+
+    worker = threading.Thread(target=join)
+    with machines.serving(one, address):
+        worker.start()
+        while not there.ran:  # what is near is quicker, and would leave nothing
+            threading.Event().wait(0.01)
+        lead(one, here.submit, lambda trial: trial, ["near"], lambda running: None)
+    worker.join(20)
+    assert not worker.is_alive()
+    assert len(one.ended) == 12 and sorted(here.ran + there.ran) == sorted(one.trials)
+    broken = {name for name, report in one.reports.items() if report["error"]}
+    assert broken == set(there.ran) and one.reports[there.ran[0]]["error"] == "broken there"
+    for name in here.ran:
+        assert one.trials[name].score == one.trials[name].hyperparameters.values.get("rate", 0)
+
+
+def test_a_chief_whose_workers_died_ends(tmp_path, address, no_environment, monkeypatch):
+    monkeypatch.setattr(oracle, "LOST_AFTER", 0.3)
+    monkeypatch.setattr(machines, "LOST_AFTER", 0.3)
+    monkeypatch.setattr(search, "TICK", 0.05)
+    one = build(tmp_path)
+    with pytest.raises(UserError, match="All workers are gone"), machines.serving(one, address):
+        with machines.joined(address) as client:
+            client.create_trial("far")
+        lead(one, Values().submit, lambda trial: trial, [], lambda running: None)
+
+
+def test_a_worker_without_a_chief_and_a_taken_address(tmp_path, address, no_environment, monkeypatch):
+    monkeypatch.setattr(machines, "PATIENCE", 0.3)
+    with pytest.raises(UserError, match="does not answer"), machines.joined(address) as client:
+        machines.plan_of(client)
+    with (
+        machines.serving(build(tmp_path), address),
+        pytest.raises(UserError, match="Cannot listen at"),
+        machines.serving(build(tmp_path), address),
+    ):
+        pass
+
+
+def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end_the_search(tune, folder, fault):
+    tune("--trials", "8", "--search", "optimizer", "learning_rate", "--train.seed", "2", job=Fake(dies="sgd"))
+    table = pd.read_csv(folder / "trials.csv")
+    assert len(table) == 8
+    died = table[table["train.optimizer"] == "sgd"]
+    assert len(died) and (died["error"] == "the worker process ended with exit code -9").all()
+    said = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
+    assert "The worker processes die: 2 in a row" in said
+    assert Task  # what the fakes read

@@ -1,0 +1,138 @@
+"""The arguments of `tune`. No TensorFlow here: `--help` answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from emotion_tf import cli
+from emotion_tf import config as configuration
+from emotion_tf.config import Config, file, rules
+from emotion_tf.errors import UserError
+from tuning import plan
+from tuning.plan import Plan
+
+ROLES = {
+    "alone": "the whole search on this machine",
+    "chief": "the same, and workers on other machines may take trials; with --workers 0 they take all",
+    "worker": "takes trials from the chief at --tuner.address, whose options hold",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TunerOptions:
+    """How it is searched."""
+
+    algorithm: str = "random"
+    """random, bayesian (a Gaussian process), or hyperband (short trials, of which the better are trained on)."""
+    epochs: int = 3
+    """Epochs of a trial, if --train.epochs is not less (hyperband: of the longest)."""
+    role: str = "alone"
+    """alone, chief (workers elsewhere may join), or worker (of a chief, whose options hold)."""
+    address: str = ""
+    """HOST:PORT at which the chief listens, and where workers find it."""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense."""
+        rules.one_of("tuner.role", self.role, ROLES)
+        rules.number("tuner.epochs", self.epochs, 1)
+        if bool(self.address) != (self.role != "alone"):
+            raise UserError(
+                "Invalid `tuner.address`. Expected HOST:PORT with --tuner.role chief or worker, and none without. "
+                f"Received: {self.address!r}."
+            )
+        if self.address:
+            host_and_port(self.address)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT. Raises UserError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UserError(f"Invalid `tuner.address`. Expected HOST:PORT of the chief. Received: {address!r}.")
+    return host, int(port)
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneArguments:
+    """Search hyperparameters around a configuration. Ends with the best one found, as best.json for `train --config`.
+
+    Trials are compared by their weighted F1 on dev; test is not looked at. The first is the configuration itself.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    tuner: TunerOptions = TunerOptions()
+    preset: str = "demo"
+    """Starting configuration: demo, minilm or base, as for `train`."""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """Starting point of the configuration: the config.json of a run."""
+    name: str | None = None
+    """Name of the search in tuning/results/; without it, data set and towers, and the next free number."""
+    trials: int = 30
+    """How many configurations are tried."""
+    search: tuple[str, ...] = ()
+    """Options to search: `train.learning_rate`, `dropout` (of each part), `fusion` (all of it),
+    `learning_rate=1e-4:1e-3`, `fusion.kind=concat,gated`; none: all that act in the configuration."""
+    fix: tuple[str, ...] = ()
+    """Options to leave as the configuration has them, named in the same way."""
+    folds: int = 0
+    """A trial is the mean over so many folds of train and dev, dialogues kept whole; 0: train on train, judge on dev.
+    Not with hyperband."""
+    workers: int = 2
+    """Processes that run trials at the same time, each with its share of the processors."""
+    resume: bool = False
+    """Go on with a search (--name, or the newest unfinished one); with more --trials, with a finished one, too."""
+    overwrite: bool = False
+    """Replace the search of that name."""
+    smoke: bool = False
+    """Trials of seconds: one epoch of four small batches."""
+
+
+def tune_arguments(args: Sequence[str]) -> TuneArguments:
+    """Parses; --preset, --config or the resumed search give the configuration that the others change."""
+    known = cli.early_options(args)
+    if known.name is not None:
+        cli.check_name(known.name, plan.RESULTS)
+    resumes = known.resume.lower() != "false"
+    start = TuneArguments(config=configuration.preset(known.preset or "demo"))
+    if resumes:
+        folder = plan.RESULTS / known.name if known.name else newest_unfinished()
+        start = _resumed(start, saved_plan(folder), folder.name)
+    if known.config or (known.preset and resumes):
+        config = configuration.read_config(Path(known.config)) if known.config else configuration.preset(known.preset)
+        start = dataclasses.replace(start, config=config)
+    found: TuneArguments = cli.parse(TuneArguments, args, "main.py tune", default=start)
+    if found.smoke:
+        found = dataclasses.replace(found, config=configuration.smoke(found.config))
+    if found.resume and found.overwrite:
+        raise UserError("Received --resume and --overwrite. Expected one: the first goes on, the second begins anew.")
+    if found.workers < (least := 0 if found.tuner.role == "chief" else 1):
+        raise UserError(f"Invalid `--workers`. Expected a number of at least {least}. Received: {found.workers}.")
+    return found
+
+
+def _resumed(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
+    tuner = TunerOptions(algorithm=saved.algorithm, epochs=saved.config.train.epochs)
+    return dataclasses.replace(
+        start, config=saved.config, tuner=tuner, name=name, trials=saved.trials, search=saved.search, fix=saved.fix,
+        folds=saved.folds,
+    )  # fmt: skip
+
+
+def saved_plan(folder: Path) -> Plan:
+    """The search in a folder of tuning/results/. Raises UserError when there is none."""
+    if not (folder / "search.json").is_file():
+        raise UserError(f"No search at {folder}: there is no search.json. Start one with: python main.py tune")
+    return file.read_json(Plan, folder / "search.json")
+
+
+def newest_unfinished() -> Path:
+    """The search that was interrupted last. Raises UserError when there is none."""
+    found = [path.parent for path in plan.RESULTS.glob("*/search.json") if not (path.parent / "summary.json").exists()]
+    if not found:
+        raise UserError(f"Nothing to resume: no search in {plan.RESULTS}/ was interrupted. Expected its --name.")
+    return max(found, key=lambda folder: (folder / "search.json").stat().st_mtime)

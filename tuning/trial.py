@@ -1,0 +1,132 @@
+"""What one trial is: the training that `train` does, with the objective as its result."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_tf.config import Config
+from emotion_tf.quiet import start_tensorflow
+from tuning.workers import Outcome
+
+SPLITS = ("train", "dev")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial.
+
+    Attributes:
+        config: what is trained.
+        folder: of its files.
+        command: that the search was started with.
+        until: epochs after which it stops, to go on from another day; 0: to its end.
+        earlier: folder of a trial of the same configuration that stopped earlier; what is not there is trained again,
+            which gives the same.
+    """
+
+    config: Config
+    folder: Path
+    command: str
+    until: int = 0
+    earlier: Path | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """The job of a worker process.
+
+    Attributes:
+        threads: of each process, as `--train.threads`.
+        encoder: path of the bert branch's SavedModel.
+        face_files: paths of the networks of the face branches fer and encoder.
+        folds: the objective is the mean over so many folds of train and dev; 0: it is dev's.
+        keep: leave the checkpoints of a trial for a later one.
+    """
+
+    threads: int
+    encoder: str | None
+    face_files: Mapping[str, str]
+    folds: int = 0
+    keep: bool = False
+
+    def start(self) -> None:
+        """Imports TensorFlow, once in each process."""
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the processes share it
+        start_tensorflow(self.threads)
+
+    def run(self, task: Task) -> Outcome:
+        """Trains; the objective is the weighted F1 of the best epoch."""
+        began = time.monotonic()
+        shutil.rmtree(task.folder, ignore_errors=True)  # of a trial that was killed
+        try:
+            states = [self._train(task, rows, f"fold{i}") for i, rows in enumerate(self._rows(task.config))]
+        finally:
+            if not self.keep:
+                shutil.rmtree(task.folder, ignore_errors=True)
+            _forget()
+        scores = tuple(state.best for state in states)
+        return Outcome(
+            score=float(np.mean(scores)),
+            epochs=sum(state.epoch for state in states),
+            seconds=time.monotonic() - began,
+            folds=scores if self.folds else (),
+        )
+
+    def _train(self, task: Task, rows: Any, name: str) -> Any:
+        from emotion_tf.data import records
+        from emotion_tf.training.run_folder import RunFolder
+        from emotion_tf.training.train import Trainer
+
+        run = RunFolder(task.folder / name)
+        earlier = task.earlier / name if task.earlier else None
+        info = records.read_info(Path(task.config.data))
+        trainer = Trainer(task.config, run, info, self.encoder, print, self.face_files, rows)
+        if earlier and (earlier / "checkpoint" / "last.npz").is_file():
+            shutil.copytree(earlier, run.path)
+            trainer.resume()
+        else:
+            trainer.start(task.command)
+        trainer.fit_epochs(task.until)
+        return trainer.state
+
+    def _rows(self, config: Config) -> Sequence[Any]:
+        """Training and held-out rows of each training; None: the splits train and dev."""
+        return fold_rows(config.data, self.folds, config.train.seed) if self.folds else (None,)
+
+
+@functools.cache
+def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
+    """Rows to train on and rows held out, for each fold of train and dev together; test is in none.
+
+    Dialogues, and those that share a picture, stay whole.
+    """
+    from emotion_tf.data import pipeline, records, splits
+
+    folder = Path(data)
+    info = records.read_info(folder)
+    rows = pipeline.split_rows(folder, info, *SPLITS)
+    known = [(s, row) for s in SPLITS for row in pipeline.read_rows(pipeline.split_rows(folder, info, s))]
+    dialogues = [(split, row["dialogue_id"]) for split, row in known]
+    group = splits.groups(dialogues, splits.picture_hashes(rows))
+    held = splits.folds([int(row["label"]) for _, row in known], group, count, seed)
+    everyone = np.arange(len(known))
+    sides = [(np.setdiff1d(everyone, out).tolist(), out.tolist()) for out in held]
+    return tuple((splits.choose(rows, kept), splits.choose(rows, out)) for kept, out in sides)
+
+
+def _forget() -> None:
+    """Gives back what Keras keeps of a model."""
+    import keras
+
+    keras.backend.clear_session()
+    gc.collect()
