@@ -33,6 +33,10 @@ def tune(arguments: TuneArguments, command: str) -> None:
         prepare_demo()
     info = _read(Path(arguments.config.data))
     made = _plan(arguments, info, command)
+    if made.folds:
+        from emotion_tf.training.init import check_unseen
+
+        check_unseen(made.config, made.data_sha256)
     folder = plan.RESULTS / (arguments.name or cli.free_name(made.config, plan.RESULTS))
     searched = _searched(made, info)
     _begin(folder, made, arguments)

@@ -37,6 +37,23 @@ def start_towers(
         say(f"{name} starts from {init}: {copied:,} weights")
 
 
+def check_unseen(config: Config, data_sha256: str) -> None:
+    """Refuses to hold utterances out of data on which a tower that is started from was trained: it has seen them.
+
+    Raises:
+        UserError: `--text.init` or `--face.init` names a run on the same data set.
+    """
+    for name, init, used in (
+        ("text", config.text.init, config.uses_text),
+        ("face", config.face.init, config.uses_face),
+    ):
+        if init and used and RunFolder(Path(init)).spec.data_sha256 == data_sha256:
+            raise UserError(
+                f"Invalid `{name}.init`. {init} was trained on {config.data}: its {name} tower has seen what a fold holds "
+                "out. Expected a run on other data, or none."
+            )
+
+
 def start_words(model: keras.Model, embeddings: Embeddings) -> None:
     """Puts published vectors into the word embedding; words that they do not know keep the random start."""
     layer = model.get_layer("text_tower").get_layer("word_embedding")

@@ -67,6 +67,12 @@ def test_a_planted_leak_ends_it(dataset, monkeypatch):
         cross_validate.plan(dataset, info, 2, 1, 0)
 
 
+def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
+    said = fault(*words, "--name", "cv", "--text.init", untrained)
+    assert "Invalid `text.init`" in said and "has seen what a fold holds out" in said
+    assert not (cli.RUNS / "cv").exists()
+
+
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
     (cli.RUNS / "cv").mkdir(parents=True)
     assert "is of another cross-validation" in fault(*words, "--name", "cv")
