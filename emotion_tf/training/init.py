@@ -49,8 +49,8 @@ def check_unseen(config: Config, data_sha256: str) -> None:
     ):
         if init and used and RunFolder(Path(init)).spec.data_sha256 == data_sha256:
             raise UserError(
-                f"Invalid `{name}.init`. {init} was trained on {config.data}: its {name} tower has seen what a fold holds "
-                "out. Expected a run on other data, or none."
+                f"Invalid `{name}.init`. {init} was trained on {config.data}: its {name} tower has seen what a fold "
+                "holds out. Expected a run on other data, or none."
             )
 
 
