@@ -9,6 +9,7 @@ from collections.abc import Callable
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.verbs.crossval import crossval
+from emotion_tf.verbs.explain import explain
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
@@ -29,6 +30,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "crossval": crossval,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "compare": compare,
     "export": export,
     "features": features,
@@ -48,6 +50,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   crossval                           cross-validate a configuration by dialogue; predictions of every utterance
   evaluate RUN                       accuracy, F1, confusion matrix, predictions
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
+  explain RUN --text T --face F      what moved it: words, face, modality; or of a data set: --data DATA
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   export RUN                         one SavedModel for TF Serving
   features RUN DATA --out X.npz      the features of a tower or of any layer, with their ids
