@@ -141,7 +141,7 @@ def succeed(command):
     return run
 
 
-def _initialised(config, dataset, path, encoder=None):
+def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_files=None):
     """A run with a model as it was initialised: much quicker to get than a trained one."""
     from emotion_tf.data import records
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
@@ -149,10 +149,20 @@ def _initialised(config, dataset, path, encoder=None):
     from emotion_tf.training.run_folder import RunFolder
 
     run = RunFolder(path)
-    spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
-    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
-    build_model(config, spec, len(words), encoder).save(run.model_path)
+    spec, vocabulary = records.data_spec(records.read_info(dataset)), WordVocabulary(list(words))
+    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), vocabulary, "pytest", 0, False)
+    build_model(config, spec, len(vocabulary), encoder, face_files).save(run.model_path)
     return run
+
+
+@pytest.fixture(scope="session")
+def initialised(dataset, tmp_path_factory):
+    """Makes runs as they were initialised: configuration (encoder, words, face_files) -> run."""
+
+    def make(config, **options):
+        return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "made", **options)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,16 @@ class Scorer:
         }
         return tuple(name for name, does in reads.items() if does)
 
+    @cached_property
+    def embedded(self) -> tuple[str, ...]:
+        """Which input each call of the word embedding reads, in the order in which the tower makes them."""
+        tower = self.model.get_layer("text_tower")
+        widths = {name: 1 + (name != "word_ids") for name in tower.input}
+        calls: list[Any] = []
+        with recorded(tower.get_layer("word_embedding"), calls):
+            tower({name: tf.zeros((1, width), tf.int32) for name, width in widths.items()}, training=False)
+        return tuple("word_ids" if call.shape[1] == 1 else "context_word_ids" for call in calls)
+
     def keep(self, utterance: Utterance) -> Utterance:
         """What the run reads of an utterance: crops as JPEGs, the nearest lines of its context.
 

@@ -84,7 +84,7 @@ def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", w
 
 def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
     """Explanations of the utterances of a batch; see `explain`."""
-    strips, maps = text.strips(batch), face.maps(batch)
+    strips, maps = text.strips(batch), [face.distinct(found) for found in face.maps(batch)]
     if check:
         strips, maps = _checked(batch, strips, maps)
     shares, weights = modality.modality_shares(batch), face.crop_weights(batch)
@@ -132,11 +132,11 @@ def _checked(
     batch: Batch, strips: list[list[Strip]], maps: list[list[FaceMap]]
 ) -> tuple[list[list[Strip]], list[list[FaceMap]]]:
     """With the randomisation check of each, and curves of the headline strip and of the maps."""
-    others: list[tuple[list[list[Strip]], list[list[FaceMap]]]] = []
+    others: list[tuple[list[list[Strip]], list[dict[str, np.ndarray]]]] = []
     for seed in range(SHUFFLES):
         with checks.shuffled(batch.scorer.model, seed):
             same = Batch(batch.scorer, batch.utterances, batch.target, list(batch.watched))
-            others.append((text.strips(same, FEW_STEPS), face.maps(same, FEW_STEPS)))
+            others.append((text.strips(same, FEW_STEPS), [_by_key(found) for found in face.maps(same, FEW_STEPS)]))
     for n, found in enumerate(strips):
         for i, strip in enumerate(found):
             shuffled = [other[n][i].values for other, _ in others]
@@ -145,7 +145,11 @@ def _checked(
     for n, seen in enumerate(maps):
         curves_of_maps = checks.pixel_curves(batch, n, seen) if seen else []
         for i, one in enumerate(seen):
-            shuffled = [other[n][i].values for _, other in others]
+            shuffled = [other[n][one.key] for _, other in others]
             similar = checks.similarity(one.values, shuffled, False)
             maps[n][i] = replace(one, similarity=similar, curves=curves_of_maps[i])
     return strips, maps
+
+
+def _by_key(maps: Sequence[FaceMap]) -> dict[str, np.ndarray]:
+    return {one.key: one.values for one in maps}

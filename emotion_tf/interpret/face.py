@@ -16,6 +16,7 @@ from emotion_tf.interpret.kinds import Completeness, FaceMap
 from emotion_tf.models.reach import inner_layer
 
 PATH_ROWS = 32
+FINE = 8
 BLUR = 8
 """A baseline is blurred by the crop's side divided by this, in pixels: no expression is left, the light is."""
 
@@ -44,7 +45,8 @@ def maps(batch: Batch, most: int = MOST_STEPS) -> list[list[FaceMap]]:
     made: list[list[FaceMap]] = [[] for _ in batch.utterances]
     if batch.face_tower is None or not any(one.faces for one in batch.utterances):
         return made
-    found = [*(grad_cam(batch, name) for name in batch.watched), pixel_gradients(batch, most), *attention_maps(batch)]
+    cams = [cam(batch, name) for name in batch.watched for cam in (hires_cam, grad_cam)]
+    found = [*cams, pixel_gradients(batch, most), *attention_maps(batch)]
     return [[each[n] for each in found] if one.faces else [] for n, one in enumerate(batch.utterances)]
 
 
@@ -72,15 +74,15 @@ def layers_to_watch(scorer: Scorer, layer: str = "") -> list[str]:
 
 
 def cam_layers(tower: keras.Model) -> list[str]:
-    """The last layer of each branch that still has a map: before the small cnn's last pooling, and the last of a
-    network that is no pooling. A SavedModel has no layers to name."""
-    found = []
-    for layer in tower.layers:
-        if isinstance(layer, keras.Model):
-            inside = [one.name for one in layer.layers if _has_map(one) and "ooling" not in type(one).__name__]
-            found += [f"{layer.name}/{inside[-1]}"] if inside else []
-    own = [one.name for one in tower.layers if one.name.startswith("cnn_") and "_relu_" in one.name]
-    return own[-1:] + found
+    """The layer of each branch to look at: of the small cnn the last whose map is not too coarse to tell a mouth from a
+    nose, of a network the last that is no pooling. A SavedModel has no layers to name."""
+    own = [one for one in tower.layers if one.name.startswith("cnn_") and "_relu_" in one.name]
+    fine = [one for one in own if one.output.shape[1] >= FINE] or own[:1]
+    found = [one.name for one in fine[-1:]]
+    for network in (one for one in tower.layers if isinstance(one, keras.Model)):
+        inside = [one.name for one in network.layers if _has_map(one) and "ooling" not in type(one).__name__]
+        found += [f"{network.name}/{inside[-1]}"] if inside else []
+    return found
 
 
 def _has_map(layer: keras.layers.Layer) -> bool:
@@ -90,14 +92,37 @@ def _has_map(layer: keras.layers.Layer) -> bool:
 
 def grad_cam(batch: Batch, name: str) -> list[FaceMap]:
     """Grad-CAM (Selvaraju 2017, equations 1 and 2) at a watched layer of the face tower."""
-    feature, gradient = (np.asarray(tf.cast(x, tf.float32)) for x in batch.watched[name])
-    return _of_each(batch, f"grad_cam {name}", f"Grad-CAM at {name}", class_map(feature, gradient))
+    return _of_each(batch, f"grad_cam {name}", f"Grad-CAM at {name}", class_map(*_feature(batch, name)))
+
+
+def hires_cam(batch: Batch, name: str) -> list[FaceMap]:
+    """HiResCAM (Draelos 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations", equation 5) at the same.
+
+    Grad-CAM takes the mean of the gradient over the positions. That loses the place where what lies above the layer
+    does not do so too, as the small cnn, which keeps a grid of 2 x 2. Where it does, both are the same.
+    """
+    feature, gradient = _feature(batch, name)
+    cam = np.maximum((gradient * feature).sum(axis=-1), 0.0)
+    return _of_each(batch, f"hires_cam {name}", f"HiResCAM at {name}", cam)
+
+
+def _feature(batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
+    feature, gradient = batch.watched[name]
+    return tuple(np.asarray(tf.cast(x, tf.float32)) for x in (feature, gradient))  # type: ignore[return-value]
 
 
 def class_map(feature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Feature maps and the score's gradient there, both (M, h, w, C), to Grad-CAM's maps, not below 0, (M, h, w)."""
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     return np.maximum((weights * feature).sum(axis=-1), 0.0)
+
+
+def distinct(maps: Sequence[FaceMap]) -> list[FaceMap]:
+    """Without each HiResCAM that is, but for its scale, the same map as the Grad-CAM beside it."""
+    scaled = {one.key: one.values / max(float(one.values.max()), 1e-12) for one in maps}
+    twin = {key: key.replace("hires_cam", "grad_cam") for key in scaled if key.startswith("hires_cam")}
+    same = {key for key, other in twin.items() if np.allclose(scaled[key], scaled[other], atol=0.01)}
+    return [one for one in maps if one.key not in same]
 
 
 def pixel_gradients(batch: Batch, most: int = MOST_STEPS) -> list[FaceMap]:

@@ -40,7 +40,8 @@ class Summary:
     """What moves each class; a class stands for the utterances that the model gives it.
 
     Attributes:
-        words: a row for each class and word: emotion, word, utterances, mean and total attribution; largest first.
+        words: a row for each class and word: emotion, word, utterances, mean and total attribution; largest mean
+            first.
         shares: a row for each class and modality: emotion, modality, utterances that have it, mean Shapley value, and
             its share of the sum of all modalities' mean magnitudes.
         faces: the mean face map of each class.
@@ -95,7 +96,7 @@ def summarise(
             for n, strip in enumerate(text.headline(batch, text.texts(batch), MOST_STEPS)):
                 words += _words(names[n], i + n, strip)
                 titles["word"] = strip.title
-        for n, seen in enumerate(face.grad_cam(batch, watch[0]) if watch else ()):
+        for n, seen in enumerate(face.hires_cam(batch, watch[0]) if watch else ()):
             if batch.utterances[n].faces:
                 maps.setdefault(names[n], []).append(_scaled(batch, n, seen))
                 titles["face"] = seen.title
@@ -131,7 +132,7 @@ def _word_table(rows: Sequence[tuple[str, str, int, float]], labels: Sequence[st
     groups = table.groupby(["emotion", "word"], observed=True)
     found = groups.agg(utterances=("n", "nunique"), mean=("value", "mean"), total=("value", "sum")).reset_index()
     found = found[found["utterances"] >= FEWEST]
-    return found.sort_values(["emotion", "total"], ascending=[True, False]).reset_index(drop=True)
+    return found.sort_values(["emotion", "mean"], ascending=[True, False]).reset_index(drop=True)
 
 
 def _share_table(rows: Sequence[tuple[str, str, float]], labels: Sequence[str]) -> pd.DataFrame:

@@ -95,8 +95,8 @@ def word_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -
     for n, text in enumerate(read):
         values, seen, rest = np.zeros(len(text.spans)), np.zeros(len(text.spans), bool), 0.0
         positions = word_positions(text.spans, batch.scorer.run.config.text)
-        for call, where in zip(found.values, positions, strict=False):
-            own, other, has_read = where.sums(call[n].sum(axis=-1))
+        for call, name in zip(found.values, batch.scorer.embedded, strict=True):
+            own, other, has_read = positions[name].sums(call[n].sum(axis=-1))
             values, seen, rest = values + own, seen | has_read, rest + other
         made.append(_strip("gradients", text, values, seen, rest, completeness=_completeness(found, n)))
     return made

@@ -80,12 +80,13 @@ def without(line: str, words: Sequence[Span]) -> str:
     return " ".join(line.split())
 
 
-def word_positions(found: Sequence[Span], config: TextConfig) -> tuple[Positions, Positions]:
-    """Of `word_ids` and of `context_word_ids`: the first line is the utterance, the others what was said, nearest
-    first."""
+def word_positions(found: Sequence[Span], config: TextConfig) -> dict[str, Positions]:
+    """Of the inputs `word_ids` and `context_word_ids`: the first line is the utterance, the others were said before,
+    nearest first."""
     own = [i for i, span in enumerate(found) if span.line == 0][: config.max_words]
     around = [i for i, span in enumerate(found) if span.line > 0][: config.context_tokens]
-    return Positions(np.array(own, int), len(found)), Positions(np.array(around, int), len(found))
+    at = {"word_ids": own, "context_word_ids": around}
+    return {name: Positions(np.array(word, int), len(found)) for name, word in at.items()}
 
 
 def piece_positions(lines: Sequence[str], found: Sequence[Span], preprocess: Preprocessor) -> Positions:
