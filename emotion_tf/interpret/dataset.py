@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.context import line_of, lines
+from emotion_tf.data.pipeline import Rows
 from emotion_tf.interpret.batch import Scorer, Utterance
 
 NAMES = ("dialogue_id", "utterance_id", "speaker", "utterance", "face_jpeg", "label", "context", "context_speaker")
 MISTAKE, HIT, TORN = "confident mistake", "confident hit", "torn"
 
 
-def read_utterances(scorer: Scorer, paths: list[str]) -> list[Utterance]:
-    """Every utterance of a split, in its order, as `Scorer.keep` gives it; later utterances are not read, as they are
+def read_utterances(scorer: Scorer, rows: Rows) -> list[Utterance]:
+    """Utterances of a data set, in its order, as `Scorer.keep` gives it; later utterances are not read, as they are
     not by `predict`."""
     found = []
-    for records in tf.data.TFRecordDataset(paths).batch(256):
+    for _, records in rows.numbered().batch(256):
         parsed = schema.parse_examples(records, NAMES)
         said = lines(parsed["context"], parsed["context_speaker"]).to_list()
         utterance = parsed["utterance"]

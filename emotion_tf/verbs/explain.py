@@ -166,4 +166,4 @@ def _read(scorer: Scorer, data: Path, split: str) -> list[Utterance]:
     info = records.read_info(data)
     verify.verify_shards(data, info)
     check_data(scorer.run, data, records.data_spec(info))
-    return read_utterances(scorer, pipeline.split_files(data, info, split))
+    return read_utterances(scorer, pipeline.split_rows(data, info, split))

@@ -13,7 +13,7 @@ from emotion_tf.training.evaluate import evaluate
 def test_what_is_explained_is_what_is_evaluated(untrained_bert, dataset):
     info = records.read_info(dataset)
     scorer = Scorer(untrained_bert)
-    rows = read_utterances(scorer, pipeline.split_files(dataset, info, "dev"))
+    rows = read_utterances(scorer, pipeline.split_rows(dataset, info, "dev"))
     expected, known, _ = evaluate(untrained_bert, dataset, info, "dev")
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(scorer.logits(rows))), expected, atol=1e-5)
     assert [one.label for one in rows] == [row["label"] for row in known]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_tf.config import FaceConfig
+from emotion_tf.config import FaceConfig, TrainConfig
 from emotion_tf.data import demo_faces
 from emotion_tf.errors import UserError
 from emotion_tf.interpret import face
@@ -145,9 +145,14 @@ def smile(seed, side):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("branch", ["cnn", "mobilenetv2"])
-def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(branch, telling_faces):
-    scorer = Scorer(telling_faces(branch))
+@pytest.mark.parametrize("branch", ["cnn", "resnet50"])
+def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(branch, telling_run):
+    tower = {
+        "cnn": FaceConfig(cnn_filters=(16, 32, 64)),
+        "resnet50": FaceConfig(("resnet50",), weights="none", layer=("conv2_block3_out",)),
+    }[branch]
+    train = TrainConfig(epochs=10, patience=10, learning_rate=2e-3)
+    scorer = Scorer(telling_run(branch, towers="face", face=tower, train=train))
     side = scorer.run.spec.face_size
     pictures, mouths = zip(*(smile(seed, side) for seed in range(8)), strict=True)
     batch = Batch(
@@ -158,7 +163,7 @@ def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(branch, telling_fa
     )
     assert (batch.logits.argmax(axis=1) == batch.target).mean() >= 0.75
     found = list(zip(*face.maps(batch), strict=True))
-    for maps in (found[0], found[2]):  # HiResCAM, integrated gradients
+    for maps in (found[0], found[2]):  # HiResCAM (of the ResNet, whose map is averaged, also Grad-CAM), gradients
         share = [np.maximum(m.values[0], 0)[where].sum() / max(np.maximum(m.values, 0).sum(), 1e-9)
                  for m, where in zip(maps, mouths, strict=True)]  # fmt: skip
         area = np.mean([where.mean() for where in mouths])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from emotion_tf.config import TextConfig
+from emotion_tf.config import TextConfig, TrainConfig
 from emotion_tf.interpret import text
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.integrate import MOST_STEPS
@@ -139,9 +139,12 @@ def test_the_one_word_that_a_hand_made_network_knows_ranks_first(scorer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("branch", ["gru", "lstm", "cnn", "bert"])
-def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_runs):
+def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_run):
     """The demo's grammar says which word of a sentence tells the emotion."""
-    scorer = Scorer(telling_runs(branch))
+    tower = TextConfig((branch,), word_dim=32, gru_units=32, lstm_units=32, cnn_filters=32)
+    train = TrainConfig(epochs=12, patience=12, learning_rate=3e-3, pretrained_rate=1e-3)
+    width = 32 if branch == "bert" else 0
+    scorer = Scorer(telling_run(branch, width, towers="text", text=tower, train=train))
     known = [("joy", "I am so {} about the trip.", ("happy", "delighted", "thrilled")),
              ("anger", "The photo makes me very {}.", ("furious", "angry", "outraged")),
              ("sadness", "I am quite {} about the game.", ("sad", "lonely", "miserable"))]  # fmt: skip
