@@ -10,6 +10,7 @@ from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.verbs.crossval import crossval
 from emotion_tf.verbs.ensemble import ensemble
+from emotion_tf.verbs.explain import explain
 from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
@@ -33,6 +34,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "compare": compare,
     "ensemble": ensemble,
     "export": export,
@@ -54,6 +56,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   tune                               search hyperparameters; ends with best.json for train --config
   evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page with intervals
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
+  explain RUN --text T --face F      what moved it: words, face, modality; or of a data set: --data DATA
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   ensemble RUN RUN ... --name NAME   runs that vote, beside their members; an ensemble predicts and exports as a run
   export RUN                         one SavedModel for TF Serving

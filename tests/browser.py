@@ -72,3 +72,10 @@ def look(page_path: Path, widths: Sequence[int] = (400, 1200), shots: Path | Non
         seen.broken = tab.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
         browser.close()
     return seen
+
+
+def check_page(path: Path, width: int = 400) -> None:
+    """Fails when a page asks for anything but itself, writes an error to the console, lacks a picture, or is wider."""
+    seen = look(path, (width,))
+    assert seen.requests == [] and seen.errors == [] and seen.broken == 0
+    assert seen.widths[width] <= width

@@ -34,27 +34,35 @@ def manifest_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def dataset(manifest_path, tmp_path_factory):
     """The same as TFRecords with a learned word-piece vocabulary. Not to be changed: copy it."""
+    return _records(manifest_path, tmp_path_factory.mktemp("tfrecords") / "tiny", FACE_SIZE, 300)
+
+
+def _records(manifest_path, out, face_size, pieces):
+    """A demo manifest as TFRecords with so many learned word pieces."""
     from emotion_tf.data import manifest, records
     from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
     from emotion_tf.labels import MELD_EMOTIONS
 
     rows = manifest.read_manifest(manifest_path, MELD_EMOTIONS)
-    pieces = WordPieceTokenizer(learn_vocabulary([r.utterance for r in rows if r.split == "train"], 300), True)
-    out = tmp_path_factory.mktemp("tfrecords") / "tiny"
-    records.write_dataset(rows, out, records.PrepareOptions(MELD_EMOTIONS, FACE_SIZE, 3, "learned"), pieces)
+    learned = learn_vocabulary([r.utterance for r in rows if r.split == "train"], pieces)
+    options = records.PrepareOptions(MELD_EMOTIONS, face_size, 3, "learned")
+    records.write_dataset(rows, out, options, WordPieceTokenizer(learned, True))
     return out
 
 
 @pytest.fixture(scope="session")
 def tiny_bert(dataset, tmp_path_factory):
     """A real TF-Hub SavedModel: a BERT of two layers and 16 units with the data set's vocabulary."""
+    return _bert(dataset, tmp_path_factory.mktemp("hub") / "tiny_bert", 16, 1)
+
+
+def _bert(dataset, path, width, layers):
+    """A BERT with random weights and a data set's vocabulary, as a TF-Hub SavedModel."""
     from emotion_tf.data.tokenizer import read_vocabulary
     from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
 
-    config = BertConfig(
-        len(read_vocabulary(dataset / "vocab.txt")), 16, layers=1, heads=2, intermediate=16, positions=64
-    )
-    path = tmp_path_factory.mktemp("hub") / "tiny_bert"
+    entries = len(read_vocabulary(dataset / "vocab.txt"))
+    config = BertConfig(entries, width, layers=layers, heads=2, intermediate=width, positions=64)
     save_bert(BertModule(config, dataset / "vocab.txt", seed=1), path)
     return str(path)
 
@@ -146,7 +154,7 @@ def succeed(command):
     return run
 
 
-def _initialised(config, dataset, path, encoder=None):
+def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_files=None):
     """A run with a model as it was initialised: much quicker to get than a trained one."""
     from emotion_tf.data import records
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
@@ -154,10 +162,20 @@ def _initialised(config, dataset, path, encoder=None):
     from emotion_tf.training.run_folder import RunFolder
 
     run = RunFolder(path)
-    spec, words = records.data_spec(records.read_info(dataset)), WordVocabulary(["yes", "no"])
-    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), words, "pytest", 0, False)
-    build_model(config, spec, len(words), encoder).save(run.model_path)
+    spec, vocabulary = records.data_spec(records.read_info(dataset)), WordVocabulary(list(words))
+    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), vocabulary, "pytest", 0, False)
+    build_model(config, spec, len(vocabulary), encoder, face_files).save(run.model_path)
     return run
+
+
+@pytest.fixture(scope="session")
+def initialised(dataset, tmp_path_factory):
+    """Makes runs as they were initialised: configuration (encoder, words, face_files) -> run."""
+
+    def make(config, **options):
+        return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "made", **options)
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -178,3 +196,35 @@ def untrained_text(small_config, dataset, tmp_path_factory):
 def untrained_bert(bert_config, dataset, tiny_bert, tmp_path_factory):
     """A run with BERT + GRU and CNN as it was initialised."""
     return _initialised(bert_config, dataset, tmp_path_factory.mktemp("runs") / "untrained_bert", tiny_bert)
+
+
+@pytest.fixture(scope="session")
+def telling_data(tmp_path_factory):
+    """A demo data set of 2,000 utterances: each telling word comes often enough to be learned."""
+    from emotion_tf.data.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("telling")
+    write_demo(folder, 2000, seed=1, face_size=48)
+    return _records(folder / "manifest.csv", folder / "records", 48, 1500)
+
+
+@pytest.fixture(scope="session")
+def telling_run(telling_data, tmp_path_factory):
+    """Trains runs on it, each once: (name, configuration's parts) -> run."""
+    from helpers import train_run
+
+    from emotion_tf.training.run_folder import RunFolder
+
+    made = {}
+
+    def make(name, encoder_width=0, **parts):
+        if name not in made:
+            path = tmp_path_factory.mktemp("runs") / name
+            encoder = _bert(telling_data, path.parent / "encoder", encoder_width, 2) if encoder_width else None
+            if encoder:
+                parts["text"] = dataclasses.replace(parts["text"], encoder=encoder)
+            train_run(Config(data=str(telling_data), **parts), path, encoder)
+            made[name] = RunFolder(path)
+        return made[name]
+
+    return make

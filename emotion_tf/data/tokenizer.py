@@ -45,6 +45,11 @@ class WordPieceTokenizer(tf.Module):
         """Utterances, string (B,), to word pieces alone, int64 (B, None)."""
         return tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
 
+    def starts(self, utterance: tf.Tensor) -> tf.RaggedTensor:
+        """Where the pieces of `pieces` start in the utterances, in bytes of UTF-8, int64 (B, None)."""
+        _, starts, _ = self._tokenizer.tokenize_with_offsets(utterance)
+        return starts.merge_dims(1, -1)
+
     def __call__(self, utterance: tf.Tensor) -> tf.RaggedTensor:
         """Utterances, string (B,), to word pieces with [CLS] and [SEP], int64 (B, None)."""
         pieces = self.pieces(utterance)

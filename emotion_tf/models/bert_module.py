@@ -129,20 +129,27 @@ class BertModule(tf.Module):
 
         Returns:
             `pooled_output` float32 (B, H); `sequence_output` float32 (B, L, H); `encoder_outputs`, a list with the
-            output of every layer, the last of them being `sequence_output`.
+            output of every layer, the last of them being `sequence_output`; and beyond the interface `attention`
+            float32 (layers, B, L, L): how much each position looks at each other one, mean over the heads.
         """
         ids, mask, types = (inputs[name] for name in INPUT_NAMES)
         batch, length = tf.shape(ids)[0], tf.shape(ids)[1]
         drop = _Dropout(self, training)
         bias = (1.0 - tf.cast(mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * _MASKED
         x = self._embed(ids, types, drop)
-        outputs = []
+        outputs: list[tf.Tensor] = []
+        attention: list[tf.Tensor] = []
         for n in range(self.config.layers):
-            x = self._layer(f"layer_{n}", x, bias, (batch, length), drop)
+            x = self._layer(f"layer_{n}", x, bias, (batch, length), drop, attention)
             outputs.append(tf.reshape(x, (batch, length, self.config.hidden)))
         sequence = outputs[-1]
         pooled = tf.tanh(self._dense("pooler", sequence[:, 0, :]))
-        return {"pooled_output": pooled, "sequence_output": sequence, "encoder_outputs": outputs}
+        return {
+            "pooled_output": pooled,
+            "sequence_output": sequence,
+            "encoder_outputs": outputs,
+            "attention": tf.stack(attention),
+        }
 
     def _embed(self, ids: tf.Tensor, types: tf.Tensor, drop: _Dropout) -> tf.Tensor:
         """Word, position and segment vectors, summed and normalised; (B * L, H), so later products are plain 2-D."""
@@ -154,23 +161,33 @@ class BertModule(tf.Module):
         return drop(self._norm("embeddings/norm", x))
 
     def _layer(
-        self, name: str, x: tf.Tensor, bias: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], drop: _Dropout
+        self,
+        name: str,
+        x: tf.Tensor,
+        bias: tf.Tensor,
+        size: tuple[tf.Tensor, tf.Tensor],
+        drop: _Dropout,
+        attention: list[tf.Tensor],
     ) -> tf.Tensor:
-        attended = self._dense(f"{name}/attention/output", self._attend(name, x, bias, size, drop))
+        mixed, weights = self._attend(name, x, bias, size, drop)
+        attention.append(weights)
+        attended = self._dense(f"{name}/attention/output", mixed)
         x = self._norm(f"{name}/attention/norm", x + drop(attended))
         inner = tf.nn.gelu(self._dense(f"{name}/feed_forward/in", x), approximate=False)
         return self._norm(f"{name}/feed_forward/norm", x + drop(self._dense(f"{name}/feed_forward/out", inner)))
 
     def _attend(
         self, name: str, x: tf.Tensor, bias: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], drop: _Dropout
-    ) -> tf.Tensor:
-        """Scaled dot-product attention of all heads at once; (B * L, H) in and out."""
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scaled dot-product attention of all heads at once; (B * L, H) in and out, beside its weights (B, L, L)."""
         heads, depth = self.config.heads, self.config.hidden // self.config.heads
         qkv = tf.reshape(self._dense(f"{name}/attention/qkv", x), (*size, 3, heads, depth))
         query, key, value = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))
         scores = tf.matmul(query * depth**-0.5, key, transpose_b=True) + bias
-        mixed = tf.matmul(drop(tf.nn.softmax(scores)), value)
-        return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.config.hidden))
+        weights = tf.nn.softmax(scores)
+        mixed = tf.matmul(drop(weights), value)
+        joined = tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.config.hidden))
+        return joined, tf.reduce_mean(weights, axis=1)
 
     def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.bias_add(tf.matmul(x, self.weights[f"{name}/kernel"]), self.weights[f"{name}/bias"])

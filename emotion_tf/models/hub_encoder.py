@@ -172,6 +172,17 @@ class HubEncoder(keras.layers.Layer):
             return dict(zip(OUTPUT_NAMES, outputs, strict=True))
         return {name: outputs[name] for name in OUTPUT_NAMES}
 
+    def attention(self, inputs: Mapping[str, Any]) -> Any:
+        """Attention of each layer, mean over the heads, float32 (N, B, L, L); None from a module that gives none.
+
+        The modules that this project builds give it as `attention`; TF-Hub's BERT encoders do not.
+        """
+        if self._holder is None or self._interface.outputs != "dict":
+            return None
+        arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
+        found = self._run(list(arguments.values()) if self._interface.inputs == "list" else arguments, False)
+        return found.get("attention")
+
     def compute_output_spec(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Output shapes without running the module."""
         batch, length = inputs[INPUT_NAMES[0]].shape

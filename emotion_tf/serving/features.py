@@ -12,54 +12,11 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.data import pipeline
-from emotion_tf.errors import UserError, nearest
+from emotion_tf.models.reach import layer_model
 from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
-TOWERS = {"text": "text_tower", "face": "face_tower", "fusion": ""}
 IDS = ("dialogue_id", "utterance_id", "label")
-
-
-def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
-    """The part of a model that ends at a layer.
-
-    Args:
-        model: a run's model.
-        tower: text, face, or fusion (the layers that join the towers).
-        layer: a layer of it; LAYER/INNER for one inside a network that is a layer itself, or for one of a layer's
-            several outputs (bert/pooled_output). Empty: the tower's output.
-
-    Raises:
-        UserError: no such tower or layer, or a layer of several outputs without the name of one.
-    """
-    if tower not in TOWERS:
-        raise UserError(f"Invalid `--tower`. Expected one of: {', '.join(TOWERS)}. Received: {tower!r}.")
-    part = _layer(model, TOWERS[tower], "tower") if TOWERS[tower] else model
-    if not layer:
-        return part
-    outer, _, inner = layer.partition("/")
-    found = _layer(part, outer, "layer")
-    if inner and isinstance(found, keras.Model):
-        inside = keras.Model(found.input, _layer(found, inner, "layer").output)
-        # where the network is called in this model: its own input is another one
-        return keras.Model(part.input, inside(*found._inbound_nodes[0].input_tensors))
-    if getattr(found, "OUTPUTS", ()):
-        outputs = dict(zip(found.OUTPUTS, found.output, strict=True))
-        _check(inner, list(outputs), f"output of {outer}")
-        return keras.Model(part.input, outputs[inner])
-    if inner:
-        raise UserError(f"Invalid `--layer`. {outer} has no parts. Expected {outer!r}. Received: {layer!r}.")
-    return keras.Model(part.input, found.output)
-
-
-def _layer(model: keras.Model, name: str, what: str) -> keras.layers.Layer:
-    _check(name, [layer.name for layer in model.layers], what)
-    return model.get_layer(name)
-
-
-def _check(name: str, valid: list[str], what: str) -> None:
-    if name not in valid:
-        raise UserError(f"No {what} {name!r}. Expected one of: {', '.join(valid)}.{nearest(name, valid)}")
 
 
 def write_features(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
-from emotion_tf.data import images
+from emotion_tf.data import raw
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Temperatures
@@ -22,7 +21,6 @@ from emotion_tf.training.outputs import probabilities_of
 from emotion_tf.training.run_folder import RunFolder
 
 RawFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-Face = str | Path | bytes | np.ndarray
 BATCH = 64
 
 
@@ -89,7 +87,7 @@ class Predictor:
     def predict(
         self,
         utterances: Sequence[str],
-        faces: Sequence[Face | Sequence[Face] | None] | None = None,
+        faces: Sequence[raw.Face | Sequence[raw.Face] | None] | None = None,
         contexts: Sequence[Sequence[str]] | None = None,
     ) -> Prediction:
         """Predicts the emotion of each utterance.
@@ -108,7 +106,9 @@ class Predictor:
             raise UserError(
                 "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
             )
-        crops = [self._crops(face, i) for i, face in enumerate(self._each("faces", faces, utterances))]
+        crops = [
+            raw.crops(face, self.run.spec.face_size, i) for i, face in enumerate(self._each("faces", faces, utterances))
+        ]
         said = [list(lines or ()) for lines in self._each("contexts", contexts, utterances)]
         if any(said) and not self.reads_context:
             raise UserError(
@@ -117,8 +117,8 @@ class Predictor:
         batches = [
             self._function(
                 tf.constant(list(utterances[i : i + BATCH])),
-                _padded(said[i : i + BATCH], ""),
-                _padded(crops[i : i + BATCH], b""),
+                raw.padded(said[i : i + BATCH], ""),
+                raw.padded(crops[i : i + BATCH], b""),
             ).numpy()
             for i in range(0, len(utterances), BATCH)
         ]
@@ -139,20 +139,3 @@ class Predictor:
                 f"Received: {len(given)}."
             )
         return given
-
-    def _crops(self, face: Face | Sequence[Face] | None, row: int) -> list[bytes]:
-        if face is None:
-            return []
-        several = [face] if isinstance(face, (str, Path, bytes, np.ndarray)) else list(face)
-        size = self.run.spec.face_size
-        return [
-            images.read_crop(Path(one), size)
-            if isinstance(one, (str, Path))
-            else images.to_crop(one, size, f"face of row {row}")
-            for one in several
-        ]
-
-
-def _padded(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
-    width = max(1, max(len(row) for row in rows))
-    return tf.constant([[*row, *[filler] * (width - len(row))] for row in rows])

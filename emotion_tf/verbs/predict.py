@@ -15,6 +15,7 @@ from emotion_tf.verbs.prepare import CROPS
 from emotion_tf.verbs.pretrained import detector_model
 
 if TYPE_CHECKING:
+    from emotion_tf.schema import DataSpec
     from emotion_tf.serving.predict import Predictor
 
 
@@ -70,7 +71,7 @@ def predict(
     elif subtitles is not None and clip is not None and out is not None:
         _predict_film(predictor, clip, subtitles, out, faces, processes, abstain_below)
     else:
-        crops: list[Any] = list(face) if face_is_crop else _find_faces(predictor, face, clip, faces)
+        crops: list[Any] = list(face) if face_is_crop else find_faces(predictor.run.spec, face, clip, faces)
         if not text and not crops:
             raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
         prediction = predictor.predict([text], [crops or None], [context])
@@ -81,7 +82,7 @@ def predict(
             print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
 
 
-def _find_faces(predictor: Predictor, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
+def find_faces(spec: DataSpec, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
     """The aligned crops of photos or of a clip, found as in the run's data set."""
     if not photos and clip is None:
         return []
@@ -89,7 +90,6 @@ def _find_faces(predictor: Predictor, photos: tuple[Path, ...], clip: Path | Non
     from emotion_tf.faces.pool import Clip
     from emotion_tf.serving import film
 
-    spec = predictor.run.spec
     config = film.as_prepared(faces, spec.crops)
     model = detector_model(config)
     if clip is None:

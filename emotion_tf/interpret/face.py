@@ -1,0 +1,183 @@
+"""What the pixels of the face crops do for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf.errors import UserError
+from emotion_tf.interpret.batch import FACE, Batch, Scorer
+from emotion_tf.interpret.integrate import MOST_STEPS, Path, integrate
+from emotion_tf.interpret.kinds import Completeness, FaceMap
+from emotion_tf.models.reach import inner_layer
+
+PATH_ROWS = 32
+FINE = 8
+BLUR = 8
+"""A baseline is blurred by the crop's side divided by this, in pixels: no expression is left, the light is."""
+
+
+def crops_of(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """All real crops of a batch, uint8 (M, H, W, 3), and the utterance of each, int (M,)."""
+    mask = np.asarray(batch.inputs["face_mask"])
+    return np.asarray(batch.inputs["faces"])[mask], np.nonzero(mask)[0]
+
+
+def blurred(crops: np.ndarray) -> np.ndarray:
+    """Crops uint8 (M, H, W, 3) without what a face shows, float32: the baseline (Fong 2017, "Interpretable Explanations
+    of Black Boxes by Meaningful Perturbation", section 4.1; Sturmfels 2020 compares baselines)."""
+    sigma = crops.shape[1] / BLUR
+    made = [cv2.GaussianBlur(one.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for one in crops]
+    return np.stack(made) if made else crops.astype(np.float32)
+
+
+def maps(batch: Batch, most: int = MOST_STEPS) -> list[list[FaceMap]]:
+    """The maps of each utterance, the headline first; of one without a crop none.
+
+    Args:
+        batch: the utterances; its watched layers are those of Grad-CAM.
+        most: steps of integrated gradients.
+    """
+    made: list[list[FaceMap]] = [[] for _ in batch.utterances]
+    if batch.face_tower is None or not any(one.faces for one in batch.utterances):
+        return made
+    cams = [cam(batch, name) for name in batch.watched for cam in (hires_cam, grad_cam)]
+    found = [*cams, pixel_gradients(batch, most), *attention_maps(batch)]
+    return [[each[n] for each in found] if one.faces else [] for n, one in enumerate(batch.utterances)]
+
+
+def layers_to_watch(scorer: Scorer, layer: str = "") -> list[str]:
+    """The layers of a run's face tower for Grad-CAM: `layer`, or the last map of each branch.
+
+    Raises:
+        UserError: the run has no face tower, or no such layer in it, or the layer gives no map.
+    """
+    if FACE not in scorer.modalities:
+        if layer:
+            raise UserError(
+                f"Invalid `--layer`. Expected none: {scorer.run.path} has no face tower. Received: {layer!r}."
+            )
+        return []
+    tower = scorer.model.get_layer("face_tower")
+    if not layer:
+        return cam_layers(tower)
+    if not _has_map(inner_layer(tower, layer)):
+        raise UserError(
+            f"Invalid `--layer`. Expected a layer of the face tower that gives a map of each crop, as "
+            f"{', '.join(cam_layers(tower)) or 'none of this tower does'}. Received: {layer!r}."
+        )
+    return [layer]
+
+
+def cam_layers(tower: keras.Model) -> list[str]:
+    """The layer of each branch to look at: of the small cnn the last whose map is not too coarse to tell a mouth from a
+    nose, of a network the last that is no pooling. A SavedModel has no layers to name."""
+    own = [one for one in tower.layers if one.name.startswith("cnn_") and "_relu_" in one.name]
+    fine = [one for one in own if one.output.shape[1] >= FINE] or own[:1]
+    found = [one.name for one in fine[-1:]]
+    for network in (one for one in tower.layers if isinstance(one, keras.Model)):
+        inside = [one.name for one in network.layers if _has_map(one) and "ooling" not in type(one).__name__]
+        found += [f"{network.name}/{inside[-1]}"] if inside else []
+    return found
+
+
+def _has_map(layer: keras.layers.Layer) -> bool:
+    shape: tuple[int | None, ...] = getattr(getattr(layer, "output", None), "shape", ())
+    return len(shape) == 4 and not isinstance(layer, keras.layers.InputLayer) and shape[1:3] != (1, 1)
+
+
+def grad_cam(batch: Batch, name: str) -> list[FaceMap]:
+    """Grad-CAM (Selvaraju 2017, equations 1 and 2) at a watched layer of the face tower."""
+    return _of_each(batch, f"grad_cam {name}", f"Grad-CAM at {name}", class_map(*_feature(batch, name)))
+
+
+def hires_cam(batch: Batch, name: str) -> list[FaceMap]:
+    """HiResCAM (Draelos 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations", equation 5) at the same.
+
+    Grad-CAM takes the mean of the gradient over the positions. That loses the place where what lies above the layer
+    does not do so too, as the small cnn, which keeps a grid of 2 x 2. Where it does, both are the same.
+    """
+    feature, gradient = _feature(batch, name)
+    cam = np.maximum((gradient * feature).sum(axis=-1), 0.0)
+    return _of_each(batch, f"hires_cam {name}", f"HiResCAM at {name}", cam)
+
+
+def _feature(batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
+    feature, gradient = batch.watched[name]
+    return tuple(np.asarray(tf.cast(x, tf.float32)) for x in (feature, gradient))  # type: ignore[return-value]
+
+
+def class_map(feature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Feature maps and the score's gradient there, both (M, h, w, C), to Grad-CAM's maps, not below 0, (M, h, w)."""
+    weights = gradient.mean(axis=(1, 2), keepdims=True)
+    return np.maximum((weights * feature).sum(axis=-1), 0.0)
+
+
+def distinct(maps: Sequence[FaceMap]) -> list[FaceMap]:
+    """Without each HiResCAM that is, but for its scale, the same map as the Grad-CAM beside it."""
+    scaled = {one.key: one.values / max(float(one.values.max()), 1e-12) for one in maps}
+    twin = {key: key.replace("hires_cam", "grad_cam") for key in scaled if key.startswith("hires_cam")}
+    same = {key for key, other in twin.items() if np.allclose(scaled[key], scaled[other], atol=0.01)}
+    return [one for one in maps if one.key not in same]
+
+
+def pixel_gradients(batch: Batch, most: int = MOST_STEPS) -> list[FaceMap]:
+    """Integrated gradients at the pixels, from blurred crops: sums over the colours."""
+    crops, owner = crops_of(batch)
+    layer = batch.layers["fold_frames"]
+    path = Path(batch, layer, [crops.astype(np.float32)], [blurred(crops)], [owner], ("text_tower",), PATH_ROWS)
+    found = integrate(path, most=most)
+    made = _of_each(
+        batch,
+        "gradients",
+        "integrated gradients at the pixels, from a blurred face",
+        found.values[0].sum(axis=-1),
+        True,
+    )
+    told = [
+        Completeness(float(t), float(d), int(s), bool(c))
+        for t, d, s, c in zip(found.total, found.delta, found.steps, found.complete, strict=True)
+    ]
+    return [FaceMap(m.key, m.title, m.values, True, c) for m, c in zip(made, told, strict=True)]
+
+
+def attention_maps(batch: Batch) -> list[list[FaceMap]]:
+    """The weights that a network's attention pooling gave the positions of each crop, one list a layer."""
+    found = []
+    for name, calls in batch.seen.items():
+        weights = np.asarray(tf.cast(calls[0], tf.float32)) if name.endswith("_attention") else np.zeros(0)
+        side = round((weights.size / max(len(weights), 1)) ** 0.5)
+        of_crops = name not in ("bert_attention", "face_attention")
+        if of_crops and weights.size == len(weights) * side**2 > len(weights):
+            cam = weights.reshape(-1, side, side)
+            found.append(_of_each(batch, f"attention {name}", f"weights of the attention pooling {name}", cam))
+    return found
+
+
+def crop_weights(batch: Batch) -> list[np.ndarray | None]:
+    """The weights of attention over an utterance's crops, of each utterance (T,); None where the tower has none."""
+    if "face_attention" not in batch.seen:
+        return [None for _ in batch.utterances]
+    weights = np.asarray(tf.cast(batch.seen["face_attention"][0], tf.float32))
+    mask = np.asarray(batch.inputs["face_mask"])
+    return [weights[n][mask[n]] for n in range(len(mask))]
+
+
+def _of_each(batch: Batch, key: str, title: str, values: np.ndarray, signed: bool = False) -> list[FaceMap]:
+    """Maps (M, h, w) of all crops to those of each utterance, as large as the crops."""
+    _, owner = crops_of(batch)
+    side = batch.scorer.run.spec.face_size
+    return [
+        FaceMap(key, title, enlarged(values[: len(owner)][owner == n], side), signed)
+        for n in range(len(batch.utterances))
+    ]
+
+
+def enlarged(values: Sequence[np.ndarray] | np.ndarray, side: int) -> np.ndarray:
+    """Maps (T, h, w) at `side` pixels, bilinear, float32."""
+    made = [cv2.resize(np.asarray(v, np.float32), (side, side), interpolation=cv2.INTER_LINEAR) for v in values]
+    return np.stack(made) if made else np.zeros((0, side, side), np.float32)

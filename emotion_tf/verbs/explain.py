@@ -1,0 +1,169 @@
+"""`explain`: one utterance, or the most interesting ones of a data set and the data set as a whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tyro.conf import Positional
+
+from emotion_tf import files
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.prepare import CROPS
+
+if TYPE_CHECKING:
+    from emotion_tf.interpret.batch import Scorer, Utterance
+    from emotion_tf.interpret.kinds import Explanation
+    from emotion_tf.interpret.summary import Summary
+
+REPEATS = 5
+
+
+@needs_tensorflow
+def explain(
+    run: Positional[Path],
+    text: str = "",
+    context: tuple[str, ...] = (),
+    face: tuple[Path, ...] = (),
+    face_is_crop: bool = False,
+    clip: Path | None = None,
+    data: Path | None = None,
+    split: str = "dev",
+    k: int = 12,
+    limit: int = 500,
+    label: str = "",
+    layer: str = "",
+    out: Path | None = None,
+    overwrite: bool = False,
+    faces: CropConfig = CROPS,
+) -> None:
+    """Explain what moved a run: the words, the part of the face, the modality; as a page with its checks, and PNGs.
+
+    Args:
+        run: a folder in saved_models/.
+        text: the utterance, as for `predict`.
+        context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
+        face: photo of the face, or several of the same face; the largest face in it is found and aligned.
+        face_is_crop: the photos are aligned face crops already.
+        clip: video of the utterance, in place of --face.
+        data: in place of all these, a folder in tfrecords/: its k most interesting utterances, and what moves each
+            class over all of it, also as CSV.
+        split: train, dev or test of --data.
+        k: how many: a third each of the most confident mistakes, the most torn, and the most confident hits.
+        limit: most utterances that the whole is made of, drawn at random (seed 0); 0: all.
+        label: class to explain; empty: the most probable one of each utterance.
+        layer: layer of the face tower for Grad-CAM, LAYER/INNER inside a network; empty: the last map of each branch.
+        out: folder of the page; empty: the next number in the run's folder explanations/.
+        overwrite: replace the folder that is there.
+        faces: how faces are found; by default as in the run's data set.
+    """
+    from emotion_tf.interpret import render
+    from emotion_tf.interpret.batch import Scorer
+    from emotion_tf.training.run_folder import RunFolder
+
+    given = bool(text or face or clip)
+    if given == bool(data) or (clip and face) or (context and data):
+        raise UserError(
+            "Nothing to explain, or too much. Expected one of: --text and/or --face or --clip, with --context; --data."
+        )
+    for name, value in (("--k", k), ("--limit", limit)):
+        if value < 0:
+            raise UserError(f"Invalid `{name}`. Expected a number of at least 0. Received: {value}.")
+    folder = out or _next(run / "explanations")
+    if folder.exists() and not overwrite:
+        raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
+    scorer = Scorer(RunFolder(run))
+    facts = [("Command", shlex.join(["main.py", *sys.argv[1:]])), ("Run", str(run)), ("Seed", _seed(scorer))]
+    summary: Summary | None = None
+    if data is None:
+        found = _given(scorer, text, context, _crops(scorer, face, face_is_crop, clip, faces), label, layer)
+    else:
+        found, summary = _data(scorer, data, split, k, limit, label, layer)
+        facts += [("Data", f"{split} of {data}"), ("Utterances", f"{k} chosen; the whole from {summary.count}")]
+    with files.new_folder(folder, overwrite) as temporary:
+        title = f"What moved {run.name}"
+        render.write_page(temporary, found, summary, {"title": title, "about": facts, "repeats": REPEATS})
+    print(f"Explanations: {folder / 'index.html'}")
+
+
+def _seed(scorer: Scorer) -> str:
+    return f"{scorer.run.config.train.seed} (training), 0 (shufflings)"
+
+
+def _next(folder: Path) -> Path:
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return folder / str(max(numbers, default=0) + 1)
+
+
+def _crops(scorer: Scorer, face: tuple[Path, ...], is_crop: bool, clip: Path | None, faces: CropConfig) -> list[Any]:
+    from emotion_tf.verbs.predict import find_faces
+
+    return list(face) if is_crop else find_faces(scorer.run.spec, face, clip, faces)
+
+
+def _given(
+    scorer: Scorer, text: str, context: tuple[str, ...], crops: list[Any], label: str, layer: str
+) -> list[tuple[Explanation, str]]:
+    from emotion_tf.interpret.batch import CONTEXT, Utterance
+    from emotion_tf.interpret.explain import explain as explain_utterances
+
+    if context and CONTEXT not in scorer.modalities:
+        raise UserError(
+            f"{scorer.run.path} reads no context. Expected a run trained with --text.context, or no --context."
+        )
+    found = explain_utterances(scorer, [Utterance(text, crops, context)], label, layer)
+    one = found[0]
+    words = sorted(one.words, key=lambda word: -word[1])[:5]
+    print(f"{one.labels[one.target]}: {one.probabilities[one.target]:.4f}")
+    if words:
+        print("words: " + ", ".join(f"{word} {value:+.2f}" for word, value in words))
+    if len(one.shares) > 1:
+        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shares.items()))
+    return [(one, "") for one in found]
+
+
+def _data(
+    scorer: Scorer, data: Path, split: str, k: int, limit: int, label: str, layer: str
+) -> tuple[list[tuple[Explanation, str]], Summary]:
+    from emotion_tf.interpret import dataset
+    from emotion_tf.interpret.explain import explain as explain_utterances
+    from emotion_tf.interpret.modality import present
+    from emotion_tf.interpret.summary import summarise
+    from emotion_tf.progress import track
+
+    rows = [one for one in _read(scorer, data, split) if present(one)]
+    if not rows:
+        raise UserError(f"{split} of {data} has nothing that {scorer.run.path} reads.")
+    drawn: list[Utterance] = rows
+    if limit and limit < len(rows):
+        drawn = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])]
+    summary = summarise(
+        scorer, drawn, layer, REPEATS, through=lambda items, total: track(items, total, "all utterances", "batches")
+    )
+    logits = scorer.logits(rows).astype(np.float64)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chosen = dataset.interesting(odds / odds.sum(axis=1, keepdims=True), np.array([one.label for one in rows]), k)
+    found = explain_utterances(
+        scorer,
+        [rows[i] for i, _ in chosen],
+        label,
+        layer,
+        through=lambda items, total: track(items, total, "chosen utterances", "utterances"),
+    )
+    return [(one, why) for one, (_, why) in zip(found, chosen, strict=True)], summary
+
+
+def _read(scorer: Scorer, data: Path, split: str) -> list[Utterance]:
+    from emotion_tf.data import pipeline, records, verify
+    from emotion_tf.interpret.dataset import read_utterances
+    from emotion_tf.training.evaluate import check_data
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    check_data(scorer.run, data, records.data_spec(info))
+    return read_utterances(scorer, pipeline.split_rows(data, info, split))

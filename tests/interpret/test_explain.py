@@ -1,0 +1,167 @@
+"""Whole explanations: what is in them, what is called out, the page and the command line."""
+
+import csv
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from browser import check_page
+
+from emotion_tf.errors import UserError
+from emotion_tf.interpret import explain as explaining
+from emotion_tf.interpret import face, render
+from emotion_tf.interpret.batch import Scorer, Utterance
+from emotion_tf.interpret.explain import explain
+from emotion_tf.serving.predict import Predictor
+from emotion_tf.training.run_folder import RunFolder
+
+LINE = 'Ada said <b>"no" & ran'
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scorer(untrained):
+    return Scorer(RunFolder(untrained))
+
+
+@pytest.fixture(scope="module")
+def explained(scorer):
+    return explain(scorer, [Utterance(LINE, [PICTURE, PICTURE[::-1]], id="d/1", label=2)])[0]
+
+
+def test_an_explanation_has_words_overlays_and_shares(explained, untrained):
+    prediction = Predictor(RunFolder(untrained)).predict([LINE], [[PICTURE, PICTURE[::-1]]])
+    np.testing.assert_allclose(explained.probabilities, prediction.probabilities[0], atol=1e-5)
+    assert explained.labels[explained.target] == prediction.label[0]
+    assert [word for word, _ in explained.words] == ["Ada", "said", "<", "b", ">", '"', "no", '"', "&", "ran"]
+    assert [value for _, value in explained.words] == explained.strips[0].values.tolist()
+    assert list(explained.shares) == ["text", "face"]
+    assert sum(explained.shares.values()) == pytest.approx(explained.score - explained.empty, abs=1e-4)
+    titles = [title for title, _ in explained.overlays]
+    assert titles[0].startswith("HiResCAM at cnn_1_relu_1") and "integrated gradients" in titles[-1]
+    for _, overlays in explained.overlays:
+        pixels = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in overlays]
+        assert [one.shape for one in pixels] == [(192, 192, 3)] * 2
+    assert all(one.similarity and one.curves for one in (explained.strips[0], *explained.maps))
+
+
+def test_the_same_of_several_at_once_and_without_the_checks(scorer, explained):
+    quick = explain(scorer, [Utterance("Yes."), explained.utterance], check=False)
+    assert quick[0].maps == () and quick[0].shares["face"] == 0
+    np.testing.assert_allclose(quick[1].strips[0].values, explained.strips[0].values, atol=1e-5)
+    for one, other in zip(quick[1].maps, explained.maps, strict=True):
+        np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+        assert one.curves is None and one.similarity is None
+
+
+def test_another_class(scorer, explained):
+    labels = scorer.run.labels
+    other = labels[(explained.predicted + 1) % len(labels)]
+    (found,) = explain(scorer, [explained.utterance], label=other, check=False)
+    assert labels[found.target] == other and found.predicted == explained.predicted
+    assert found.score < explained.score
+    with pytest.raises(UserError, match="Invalid `--label`.*'joi'. Did you mean 'joy'"):
+        explain(scorer, [explained.utterance], label="joi")
+
+
+def test_a_map_that_does_not_change_with_the_weights_is_called_out_on_the_page(
+    scorer, explained, monkeypatch, tmp_path
+):
+    def edges(batch, most=0):
+        crops, _ = face.crops_of(batch)
+        found = np.stack([cv2.Laplacian(one.mean(axis=-1), cv2.CV_64F) for one in crops.astype(np.float64)])
+        return face._of_each(batch, "gradients", "edges", found, True)
+
+    monkeypatch.setattr(face, "pixel_gradients", edges)
+    (found,) = explain(scorer, [explained.utterance])
+    assert found.maps[-1].similarity.suspect and found.maps[-1].similarity.correlation > 0.99
+    render.write_page(tmp_path, [(found, "")], None, {"title": "x", "about": [], "repeats": 1})
+    assert "Not to be trusted:" in (tmp_path / "index.html").read_text()
+
+
+def test_nothing_that_the_run_reads(scorer):
+    with pytest.raises(UserError, match="Nothing to explain of a/7: .* reads text, face"):
+        explain(scorer, [Utterance("  ", (), ("Ada: Yes.",), "a/7")])
+
+
+def test_texts_are_shown_as_they_are_written(explained, tmp_path):
+    render.write_page(tmp_path, [(explained, "torn")], None, {"title": "<i>", "about": [("Run", "a&b")], "repeats": 1})
+    page = (tmp_path / "index.html").read_text()
+    assert "<i>" not in page.replace("<i class", "") and "a&amp;b" in page and "<b>&#34;" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "01_gradients_crop1.png", "01_gradients_crop2.png", "01_words_curves.png", "01_gradients_curves.png"
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "face.png"
+    cv2.imwrite(str(path), PICTURE)
+    return path
+
+
+def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(untrained, run)
+    words = ("explain", run, "--text", LINE, "--face", picture, "--face-is-crop")
+    said = succeed(*words)
+    assert str(run / "explanations" / "1" / "index.html") in said
+    assert "words: " in said and "modalities: text " in said
+    assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
+
+
+def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path):
+    out = tmp_path / "out"
+    said = succeed("explain", untrained, "--data", dataset, "--k", 2, "--limit", 20, "--out", out)
+    assert said.splitlines()[-1] == f"Explanations: {out / 'index.html'}"
+    page = (out / "index.html").read_text()
+    for part in ("The whole data set: 20 utterances", "confident mistake", "torn", "weighted F1".title()[:8], "Seed"):
+        assert part in page
+    with open(out / "modalities.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shares: dict = {}
+    for row in rows:
+        shares[row["emotion"]] = shares.get(row["emotion"], 0) + float(row["share"])
+    assert rows and list(shares.values()) == pytest.approx([1] * len(shares), abs=1e-4)
+    for name, columns in (
+        ("words", "emotion,word,utterances,mean,total"),
+        ("importance", "modality,weighted_f1_lost,deviation"),
+    ):
+        assert (out / f"{name}.csv").read_text().splitlines()[0] == columns
+    assert [p.name for p in out.glob("mean_face_*.png")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Nothing to explain, or too much"),
+        (("--text", "a", "--data", "b"), "Nothing to explain, or too much"),
+        (("--text", "a", "--context", "A: b"), "reads no context"),
+        (("--text", "a", "--label", "joi"), "Did you mean 'joy'"),
+        (("--text", "a", "--layer", "cnn_9"), "No layer 'cnn_9'"),
+        (("--face", "gone.png", "--face-is-crop"), "Cannot read the face picture gone.png"),
+        (("--data", "gone"), "No data set at gone"),
+        (("--data", "gone", "--k", "-1"), "Invalid `--k`"),
+        (("--text", "a", "--out", "."), ". exists. Expected a new name; --overwrite replaces it."),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_leaves_nothing(words, said, untrained, fault):
+    before = sorted(untrained.rglob("*"))
+    assert said in fault("explain", untrained, *words)
+    assert sorted(untrained.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(untrained_bert, dataset, succeed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(untrained_bert.path, run)
+    succeed("explain", run, "--data", dataset, "--k", 3, "--limit", 30)
+    for width in (400, 1200):
+        check_page(run / "explanations" / "1" / "index.html", width)
+
+
+def test_the_names_of_what_the_report_asks_for():
+    assert callable(explaining.explain) and {"utterances", "check"} <= set(explaining.explain.__annotations__)

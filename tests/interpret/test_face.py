@@ -1,0 +1,170 @@
+"""What the pixels do: maps by hand, completeness, and a mouth that must light up."""
+
+import dataclasses
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from emotion_tf.config import FaceConfig, TrainConfig
+from emotion_tf.data import demo_faces
+from emotion_tf.errors import UserError
+from emotion_tf.interpret import face
+from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
+
+RNG = np.random.default_rng(0)
+SIDE = 32
+
+
+def crops(count, side=SIDE):
+    return [RNG.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def linear(initialised, small_config, tmp_path_factory):
+    """A face tower whose network is one linear convolution, averaged over the positions, then logits."""
+    picture = keras.Input((SIDE, SIDE, 3))
+    maps = keras.layers.Conv2D(3, 8, strides=8, use_bias=False, name="maps")(picture)
+    path = tmp_path_factory.mktemp("network") / "linear.keras"
+    keras.Model(picture, maps).save(path)
+    config = dataclasses.replace(
+        small_config,
+        towers="face",
+        face=FaceConfig(("encoder",), encoder=str(path)),
+        fusion=dataclasses.replace(small_config.fusion, dense_units=()),
+    )
+    return Scorer(initialised(config, face_files={"encoder": str(path)}))
+
+
+def test_grad_cam_of_a_linear_model_by_hand(linear):
+    pictures = crops(3)
+    kept = [linear.keep(Utterance("", faces)) for faces in (pictures[:1], pictures[1:])]
+    batch = Batch(linear, kept, watch=face.layers_to_watch(linear))
+    assert list(batch.watched) == ["encoder/maps"]
+    network = linear.model.get_layer("face_tower").get_layer("encoder")
+    pixels, owner = face.crops_of(batch)
+    assert owner.tolist() == [0, 1, 1]
+    feature = np.asarray(network.get_layer("maps")(pixels / np.float32(255)))
+    kernel = np.asarray(linear.model.get_layer("logits").kernel)
+    weights = (kernel - kernel.mean(axis=1, keepdims=True))[:, batch.target].T  # of the score, not of the logit
+    expected = np.maximum((feature * weights[owner][:, None, None]).sum(axis=-1), 0)
+    for cam in (face.grad_cam, face.hires_cam):
+        found = cam(batch, "encoder/maps")
+        assert [one.values.shape for one in found] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
+        for n, one in enumerate(found):
+            large = face.enlarged(expected[owner == n], SIDE)
+            np.testing.assert_allclose(one.values / one.values.max(), large / large.max(), atol=1e-4)
+    kinds = [one.key.split()[0] for one in face.distinct(face.maps(batch)[0])]
+    assert kinds == ["grad_cam", "gradients"]  # averaged over the positions, both are the same map
+
+
+def test_pixels_of_a_linear_model_need_no_step_more(linear):
+    kept = [linear.keep(Utterance("", crops(2))), linear.keep(Utterance("", crops(1)))]
+    batch = Batch(linear, kept)
+    found = face.pixel_gradients(batch)
+    for one in found:
+        assert one.completeness.holds and one.completeness.steps == 8 and one.completeness.residual < 1e-3
+        assert one.values.sum() == pytest.approx(one.completeness.delta, rel=1e-3)
+    soft = [
+        [np.round(c).astype(np.uint8) for c in face.blurred(face.crops_of(batch)[0])[rows]] for rows in ([0, 1], [2])
+    ]
+    blurred = Batch(linear, [linear.keep(Utterance("", one)) for one in soft], batch.target)
+    change = np.asarray(scores(batch.logits, batch.target) - scores(blurred.logits, batch.target))
+    assert [one.completeness.delta for one in found] == pytest.approx(change.tolist(), abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def cnn(untrained):
+    from emotion_tf.training.run_folder import RunFolder
+
+    return Scorer(RunFolder(untrained))
+
+
+def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):
+    kept = [cnn.keep(Utterance("Yes!", crops(2))), cnn.keep(Utterance("No.")), cnn.keep(Utterance("", crops(1)))]
+    batch = Batch(cnn, kept, watch=face.layers_to_watch(cnn))
+    found = face.maps(batch)
+    assert [len(one) for one in found] == [3, 0, 3]
+    assert [one.key for one in found[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
+    for one in (found[0], found[2]):
+        assert all(np.isfinite(m.values).all() for m in one) and (one[0].values >= 0).all()
+        told = one[2].completeness
+        assert told.holds
+        assert one[2].values.sum() == pytest.approx(told.delta, abs=max(0.01 * abs(told.delta), 1e-3))
+    alone = face.maps(Batch(cnn, kept[:1], watch=list(batch.watched)))[0]
+    for one, other in zip(alone, found[0], strict=True):  # whoever else is in the batch
+        np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+
+
+def test_no_face_at_all(cnn):
+    batch = Batch(cnn, [cnn.keep(Utterance("Yes!"))], watch=face.layers_to_watch(cnn))
+    assert face.maps(batch) == [[]] and face.crop_weights(batch) == [None]
+
+
+def test_attention_over_positions_and_crops(initialised, small_config, linear):
+    path = linear.run.config.face.encoder
+    tower = FaceConfig(("encoder",), encoder=path, pooling="attention", frames="attention")
+    config = dataclasses.replace(small_config, towers="face", face=tower)
+    found = Scorer(initialised(config, face_files={"encoder": path}))
+    batch = Batch(found, [found.keep(Utterance("", crops(3))), found.keep(Utterance("", crops(1)))])
+    (maps,) = face.attention_maps(batch)
+    assert [one.values.shape for one in maps] == [(3, SIDE, SIDE), (1, SIDE, SIDE)]
+    assert maps[0].values.mean() == pytest.approx(1 / 16, rel=0.2)
+    weights = face.crop_weights(batch)
+    assert [one.sum() for one in weights] == pytest.approx([1, 1], abs=1e-5) and [len(w) for w in weights] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("cnn_1_reIu_1", "No layer 'cnn_1_reIu_1'.*Did you mean 'cnn_1_relu_1'"),
+        ("cnn", "gives a map of each crop, as cnn_1"),
+    ],
+)
+def test_a_layer_that_gives_no_map(cnn, layer, said):
+    with pytest.raises(UserError, match=said):
+        face.layers_to_watch(cnn, layer)
+    assert face.layers_to_watch(cnn, "cnn_0_relu_0") == ["cnn_0_relu_0"]
+
+
+def smile(seed, side):
+    """A face whose mouth alone tells joy, and where its mouth is: RGB uint8 and bool, both (side, side)."""
+    rng = np.random.default_rng(seed)
+    who, shot = demo_faces.draw_identity(rng), demo_faces.draw_shot(rng)
+    still = dict.fromkeys(("yaw", "roll", "shift_x", "shift_y", "blur", "gradient"), 0.0)
+    shot = dataclasses.replace(shot, **still, scale=1.0, occlusion=0)
+    neutral, joy = (np.array(demo_faces.EXPRESSIONS[name]) for name in ("neutral", "joy"))
+    mouth = np.arange(len(joy)) // 4 == 1  # curve, opening, width, teeth
+    shown = [
+        demo_faces.render_face(demo_faces.Face(who, demo_faces.Expression(*map(float, v), 0.0, 0.0, 0), shot), side)
+        for v in (np.where(mouth, joy, neutral), neutral)
+    ]
+    changed = np.abs(shown[0].astype(int) - shown[1]).sum(axis=-1) > 30
+    return shown[0][..., ::-1].copy(), cv2.dilate(changed.astype(np.uint8), np.ones((5, 5))).astype(bool)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branch", ["cnn", "resnet50"])
+def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(branch, telling_run):
+    tower = {
+        "cnn": FaceConfig(cnn_filters=(16, 32, 64)),
+        "resnet50": FaceConfig(("resnet50",), weights="none", layer=("conv2_block3_out",)),
+    }[branch]
+    train = TrainConfig(epochs=10, patience=10, learning_rate=2e-3)
+    scorer = Scorer(telling_run(branch, towers="face", face=tower, train=train))
+    side = scorer.run.spec.face_size
+    pictures, mouths = zip(*(smile(seed, side) for seed in range(8)), strict=True)
+    batch = Batch(
+        scorer,
+        [scorer.keep(Utterance("", [one])) for one in pictures],
+        np.full(8, scorer.run.labels.index("joy")),
+        face.layers_to_watch(scorer),
+    )
+    assert (batch.logits.argmax(axis=1) == batch.target).mean() >= 0.75
+    found = list(zip(*face.maps(batch), strict=True))
+    for maps in (found[0], found[2]):  # HiResCAM (of the ResNet, whose map is averaged, also Grad-CAM), gradients
+        share = [np.maximum(m.values[0], 0)[where].sum() / max(np.maximum(m.values, 0).sum(), 1e-9)
+                 for m, where in zip(maps, mouths, strict=True)]  # fmt: skip
+        area = np.mean([where.mean() for where in mouths])
+        assert np.mean(share) > 2 * area, (maps[0].key, share, area)
