@@ -199,32 +199,34 @@ def untrained_bert(bert_config, dataset, tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def make_records():
+    """A manifest's path, a folder, the side of the crops, how many word pieces -> the folder, as a data set."""
+    return _records
+
+
+@pytest.fixture(scope="session")
 def telling_data(tmp_path_factory):
     """A demo data set of 2,000 utterances: each telling word comes often enough to be learned."""
     from emotion_tf.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("telling")
-    write_demo(folder, 2000, seed=1, face_size=48)
-    return _records(folder / "manifest.csv", folder / "records", 48, 1500)
+    write_demo(folder, 2000, seed=1, face_size=FACE_SIZE)
+    return _records(folder / "manifest.csv", folder / "records", FACE_SIZE, 1500)
 
 
 @pytest.fixture(scope="session")
-def telling_run(telling_data, tmp_path_factory):
-    """Trains runs on it, each once: (name, configuration's parts) -> run."""
+def trained(tmp_path_factory):
+    """Trains a run: data set, width of a BERT with its vocabulary (0: none), the configuration's parts -> run."""
     from helpers import train_run
 
     from emotion_tf.training.run_folder import RunFolder
 
-    made = {}
-
-    def make(name, encoder_width=0, **parts):
-        if name not in made:
-            path = tmp_path_factory.mktemp("runs") / name
-            encoder = _bert(telling_data, path.parent / "encoder", encoder_width, 2) if encoder_width else None
-            if encoder:
-                parts["text"] = dataclasses.replace(parts["text"], encoder=encoder)
-            train_run(Config(data=str(telling_data), **parts), path, encoder)
-            made[name] = RunFolder(path)
-        return made[name]
+    def make(data, bert_width=0, **parts):
+        path = tmp_path_factory.mktemp("runs") / "trained"
+        encoder = _bert(data, path.parent / "encoder", bert_width, 2) if bert_width else None
+        if encoder:
+            parts["text"] = dataclasses.replace(parts["text"], encoder=encoder)
+        train_run(Config(data=str(data), **parts), path, encoder)
+        return RunFolder(path)
 
     return make

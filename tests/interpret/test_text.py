@@ -139,12 +139,11 @@ def test_the_one_word_that_a_hand_made_network_knows_ranks_first(scorer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("branch", ["gru", "lstm", "cnn", "bert"])
-def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_run):
+def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_data, trained):
     """The demo's grammar says which word of a sentence tells the emotion."""
     tower = TextConfig((branch,), word_dim=32, gru_units=32, lstm_units=32, cnn_filters=32)
-    train = TrainConfig(epochs=12, patience=12, learning_rate=3e-3, pretrained_rate=1e-3)
-    width = 32 if branch == "bert" else 0
-    scorer = Scorer(telling_run(branch, width, towers="text", text=tower, train=train))
+    train = TrainConfig(epochs=12, patience=12, learning_rate=3e-3, pretrained_rate=1.0)
+    scorer = Scorer(trained(telling_data, 32 if branch == "bert" else 0, towers="text", text=tower, train=train))
     known = [("joy", "I am so {} about the trip.", ("happy", "delighted", "thrilled")),
              ("anger", "The photo makes me very {}.", ("furious", "angry", "outraged")),
              ("sadness", "I am quite {} about the game.", ("sad", "lonely", "miserable"))]  # fmt: skip
