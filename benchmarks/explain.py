@@ -1,7 +1,7 @@
 """How long does it take to explain one utterance?
 
-Command: `python -m benchmarks.explain RUN`. Explains a drawn face with a sentence of the demo's grammar, with all checks,
-three times after the run is loaded; the first also warms TensorFlow up.
+Command: `python -m benchmarks.explain RUN`. Explains a drawn face with a sentence of the demo's grammar, with all
+checks, three times after the run is loaded; the first also warms TensorFlow up.
 """
 
 from __future__ import annotations

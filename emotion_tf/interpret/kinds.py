@@ -146,7 +146,7 @@ class Explanation:
     Attributes:
         utterance: as the run reads it.
         labels: the classes.
-        probabilities: float32 (C,), before any calibration.
+        probabilities: float32 (C,), as `predict` gives them.
         target: index of the explained class.
         strips: of the words, the headline first; none without a text.
         crops: the faces, uint8 (T, H, W, 3) RGB.

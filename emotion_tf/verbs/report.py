@@ -11,6 +11,10 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from emotion_tf.data.pipeline import Rows
+    from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Help
     from emotion_tf.training.evaluate import Evaluated
     from emotion_tf.training.run_folder import RunFolder
@@ -25,6 +29,7 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
     from emotion_tf.evaluation.report_page import Evidence, write_report
 
     rows = pipeline.split_rows(data, info, split)
+    mistakes = worst(found.outputs.label, found.probabilities)
     helps, missing = _helps(run, rows, found)
     evidence = Evidence(
         run=run.path.name,
@@ -41,7 +46,8 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
         helps=helps,
         helps_missing=missing,
         ceiling=info.get("demo", {}).get("best_accuracy", {}).get(split, {}),
-        crops=read_crops(rows, worst(found.outputs.label, found.probabilities)),
+        crops=read_crops(rows, mistakes),
+        explanations=_explanations(run, rows, mistakes),
     )
     path = run.path / ("report.html" if split == "test" else f"report_{split}.html")
     write_report(path, evidence)
@@ -58,6 +64,31 @@ def _seen(run: RunFolder, info: dict[str, Any], split: str) -> str:
         "train": "the model was trained on these utterances",
         "dev": "the epoch, the temperatures and the thresholds were chosen by these utterances",
     }.get(split, "")
+
+
+def _explanations(run: RunFolder, rows: Rows, chosen: Sequence[int]) -> dict[int, Explanation]:
+    """Why these utterances were predicted so, without the checks that `explain` makes: they take most of the time."""
+    from emotion_tf.data import splits
+    from emotion_tf.evaluation.mistakes import Explanation
+    from emotion_tf.interpret import modality
+    from emotion_tf.interpret.batch import Scorer
+    from emotion_tf.interpret.dataset import read_utterances
+    from emotion_tf.interpret.explain import explain
+
+    if not chosen:
+        return {}
+    scorer, order = Scorer(run), sorted(chosen)
+    read = zip(order, read_utterances(scorer, splits.choose(rows, order)), strict=True)
+    kept = {row: utterance for row, utterance in read if modality.present(utterance)}
+    made = explain(scorer, list(kept.values()), check=False) if kept else []
+    return {
+        row: Explanation(
+            one.words,
+            [(title, pictures[0]) for title, pictures in one.overlays if pictures],
+            "Shapley values: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shares.items()) + " nats",
+        )
+        for row, one in zip(kept, made, strict=True)
+    }
 
 
 def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
