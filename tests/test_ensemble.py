@@ -108,6 +108,9 @@ def test_members_and_methods_side_by_side(members, predicted, tmp_path, succeed)
     assert numbers["test"]["seed"] == [0, 0] and "ensemble" in numbers["test"]["command"]
     # on dev, what it is fitted on, each is answered by a vote that did not see its dialogue
     assert numbers["dev"]["weighted_f1"] == pytest.approx(scores[found["vote"]["method"]])
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "Member run1, seed 0" in card and "cross-validated there" in card
+    assert f"{numbers['test']['accuracy']:.3f} | [" in card
     assert "vote of run0, run1" in succeed("runs")
     assert "ensemble.method" in succeed("compare", out, *members)
 
@@ -269,5 +272,6 @@ def test_the_export_in_a_process_of_its_own_is_the_vote(
     with np.load(tmp_path / "out.npz") as got:
         np.testing.assert_allclose(got["said"], said, atol=1e-5)
         np.testing.assert_allclose(got["silent"], silent, atol=1e-5)
+    assert "Member run1" in (exported / "assets.extra" / "MODEL_CARD.md").read_text()
     model = json.loads((exported / "assets.extra" / "model.json").read_text())
     assert model["context"] == 2 and model["labels"] == list(LABELS)

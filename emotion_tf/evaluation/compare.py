@@ -169,6 +169,12 @@ def _pair(better: Compared, other: Compared) -> tuple[Compared, Compared, Differ
     return better, other, paired_bootstrap(label, first, second, group), mcnemar(label, first, second)
 
 
+def with_intervals(run: Compared) -> Compared:
+    """The same with the 95 % intervals of its metrics among them, as `evaluate` writes them."""
+    label, predicted, group = _codes(run)
+    return dataclasses.replace(run, metrics={**run.metrics, "intervals": intervals(label, predicted, group)})
+
+
 def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The options in which the runs differ, each with its value in every run; `-`: an ensemble has no such option."""
     names = dict.fromkeys(name for run in runs for name in run.options)

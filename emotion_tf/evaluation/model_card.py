@@ -9,13 +9,17 @@ from typing import Any
 
 from emotion_tf import files
 from emotion_tf.evaluation import before_use, choice, pages
+from emotion_tf.evaluation.votes import METHODS
+from emotion_tf.run_list import ENSEMBLE
 
 NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")
 
 
 def text(run: Path) -> str:
-    """The card, from what lies in a run's folder: its configuration and, once it was evaluated, its numbers."""
+    """The card, from what lies in the folder of a run or an ensemble: what it is and, once evaluated, its numbers."""
+    if (run / ENSEMBLE).is_file():
+        return _of_ensemble(run)
     about, config, metrics = (_read(run / name) for name in ("run.json", "config.json", "metrics.json"))
     towers = [tower for tower in ("text", "face") if config.get("towers") in (tower, "both")]
     return pages.render(
@@ -24,10 +28,26 @@ def text(run: Path) -> str:
         about=about,
         config=config,
         branches={tower: config[tower]["branches"] for tower in towers},
-        splits={split: metrics[split] for split in SPLITS if split in metrics},
+        splits=_splits(metrics),
         calibrated=(run / choice.NAME).exists(),
         before_use=before_use,
     )
+
+
+def _of_ensemble(path: Path) -> str:
+    about, metrics = _read(path / ENSEMBLE), _read(path / "metrics.json")
+    return pages.render(
+        "ensemble_card.md",
+        name=path.name,
+        about=about,
+        method=METHODS[about["vote"]["method"]],
+        splits=_splits(metrics),
+        before_use=before_use,
+    )
+
+
+def _splits(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {split: metrics[split] for split in SPLITS if split in metrics}
 
 
 def write(run: Path) -> Path:

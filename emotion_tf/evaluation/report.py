@@ -48,7 +48,7 @@ def write_predictions(
 def with_predictions(
     table: pd.DataFrame, labels: Sequence[str], probabilities: np.ndarray, abstain_below: float = 0.0
 ) -> pd.DataFrame:
-    """A table with the prediction and one `p_LABEL` column a class of each row; probabilities (N, C)."""
+    """A table with the prediction (or "abstained") and one `p_LABEL` column a class; probabilities (N, C)."""
     # six digits and not six places: `ensemble` takes logarithms
     columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
     return table.assign(predicted=with_abstentions(labels, probabilities, abstain_below), **columns)

@@ -52,7 +52,7 @@ def export(run: RunFolder | EnsembleFolder) -> Path:
         about = {"labels": list(run.labels), "face_size": run.spec.face_size, "max_faces": run.spec.max_faces}
         about["context"] = predictor.context
         (extra / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        cards = [one.path for one in run.members] if isinstance(run, EnsembleFolder) else [run.path]
+        cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
         (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     return out
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation import report
+from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import Compared
 from emotion_tf.evaluation.votes import Vote
 from emotion_tf.run_list import ENSEMBLE
@@ -129,7 +129,7 @@ def write_ensemble(
     about: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Writes an ensemble's folder: `ensemble.json`, and of each split metrics, predictions and confusion matrix.
+    """Writes an ensemble's folder: `ensemble.json`, model card, and of each split metrics, predictions and confusion.
 
     Args:
         out: the folder.
@@ -158,3 +158,4 @@ def write_ensemble(
             run.table.to_csv(folder / f"predictions_{split}.csv", index=False)
             title = f"{out.name}: {split}, weighted F1 {run.metrics['weighted_f1']:.3f}"
             report.plot_confusion(folder / f"confusion_{split}.png", run.metrics["confusion"], members[0].labels, title)
+    model_card.write(out)

@@ -42,7 +42,7 @@ def ensemble(
         overwrite: replace the ensemble of that name.
     """
     from emotion_tf.evaluation import ensemble as results
-    from emotion_tf.evaluation.compare import read_run
+    from emotion_tf.evaluation.compare import read_run, with_intervals
     from emotion_tf.evaluation.votes import METHODS, best, fit_all
     from emotion_tf.training import ensemble as folder
 
@@ -71,7 +71,7 @@ def ensemble(
         "chosen_by": "--method" if method else "weighted F1 in cross-validation on what was fitted on",
         "cross_validated": {m: {"weighted_f1": f.weighted_f1, "log_loss": f.log_loss} for m, f in fitted.items()},
     }
-    kept = {split: methods[chosen] for split, methods in voted.items()}
+    kept = {split: with_intervals(methods[chosen]) for split, methods in voted.items()}
     folder.write_ensemble(out, members, fitted[chosen].vote, kept, about, overwrite)
     _show_results(splits, voted, chosen)
     print(f"Ensemble: {out}")
