@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from emotion_tf.data import raw
 from emotion_tf.models.reach import has_layer, inner_layer, tapped
+from emotion_tf.training.outputs import pattern_of
 from emotion_tf.training.run_folder import RunFolder
 
 ROWS = 64
@@ -51,6 +52,7 @@ class Scorer:
     def __init__(self, run: RunFolder) -> None:
         self.run, self.model = run, run.model
         self.preprocess = run.preprocessor(self.model)
+        self._pattern = pattern_of(self.model)
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
@@ -97,12 +99,21 @@ class Scorer:
 
     def logits(self, utterances: Sequence[Utterance]) -> np.ndarray:
         """Logits float32 (N, C) of any number of utterances."""
-        # without a tf.function: to trace a large network takes longer than to explain one utterance
-        found = [
-            np.asarray(self.model(self.inputs(utterances[i : i + ROWS]), training=False))
-            for i in range(0, len(utterances), ROWS)
-        ]
-        return np.concatenate(found)
+        return np.concatenate([logits for logits, _ in self._passes(utterances)])
+
+    def probabilities(self, utterances: Sequence[Utterance]) -> np.ndarray:
+        """Probabilities float32 (N, C) of any number of utterances, as `predict` gives them."""
+        return np.concatenate([self.calibrated(*found) for found in self._passes(utterances)])
+
+    def calibrated(self, logits: np.ndarray, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+        """Logits (B, C) of inputs to probabilities float32 (B, C)."""
+        return self.run.choice.temperatures.probabilities(logits, self._pattern(inputs).numpy())
+
+    def _passes(self, utterances: Sequence[Utterance]) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
+        for i in range(0, len(utterances), ROWS):
+            inputs = self.inputs(utterances[i : i + ROWS])
+            # without a tf.function: to trace a large network takes longer than to explain one utterance
+            yield np.asarray(self.model(inputs, training=False)), inputs
 
 
 def scores(logits: Any, target: Any) -> tf.Tensor:

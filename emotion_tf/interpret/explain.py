@@ -12,7 +12,6 @@ from emotion_tf.errors import UserError, nearest
 from emotion_tf.interpret import checks, face, modality, text
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.kinds import Explanation, FaceMap, Strip
-from emotion_tf.training.outputs import pattern_of
 from emotion_tf.training.run_folder import RunFolder
 
 SHUFFLES = 2
@@ -88,8 +87,7 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
     if check:
         strips, maps = _checked(batch, strips, maps)
     shares, weights = modality.modality_shares(batch), face.crop_weights(batch)
-    model, temperatures = batch.scorer.model, batch.scorer.run.choice.temperatures
-    probabilities = temperatures.probabilities(batch.logits, pattern_of(model)(batch.inputs).numpy())
+    probabilities = batch.scorer.calibrated(batch.logits, batch.inputs)
     score = np.asarray(scores(batch.logits, batch.target))
     side = batch.scorer.run.spec.face_size
     crops, owner = (

@@ -84,7 +84,10 @@ def explain(
         found = _given(scorer, text, context, _crops(scorer, face, face_is_crop, clip, faces), label, layer)
     else:
         found, summary = _data(scorer, data, split, k, limit, label, layer)
-        facts += [("Data", f"{split} of {data}"), ("Utterances", f"{k} chosen; the whole from {summary.count}")]
+        facts += [
+            ("Data", f"{split} of {data}"),
+            ("Utterances", f"{len(found)} chosen; the whole from {summary.count}"),
+        ]
     with files.new_folder(folder, overwrite) as temporary:
         title = f"What moved {run.name}"
         render.write_page(temporary, found, summary, {"title": title, "about": facts, "repeats": REPEATS})
@@ -145,9 +148,8 @@ def _data(
     summary = summarise(
         scorer, drawn, layer, REPEATS, through=lambda items, total: track(items, total, "all utterances", "batches")
     )
-    logits = scorer.logits(rows).astype(np.float64)
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chosen = dataset.interesting(odds / odds.sum(axis=1, keepdims=True), np.array([one.label for one in rows]), k)
+    label_of = np.array([one.label for one in rows])
+    chosen = dataset.interesting(scorer.probabilities(rows), label_of, k) if k else []
     found = explain_utterances(
         scorer,
         [rows[i] for i, _ in chosen],

@@ -15,6 +15,7 @@ def test_what_is_explained_is_what_is_evaluated(untrained_bert, dataset):
     rows = read_utterances(scorer, pipeline.split_rows(dataset, info, "dev"))
     found = evaluate(untrained_bert, dataset, info, "dev")
     np.testing.assert_allclose(scorer.logits(rows), found.outputs.logits, atol=1e-5)
+    np.testing.assert_allclose(scorer.probabilities(rows), found.probabilities, atol=1e-5)
     known = found.rows
     assert [one.label for one in rows] == [row["label"] for row in known]
     assert [one.id for one in rows] == [f"{row['dialogue_id']}/{row['utterance_id']}" for row in known]
