@@ -18,7 +18,7 @@ from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
 from emotion_tf.verbs.pretrained import encoder, face_files
 from tuning import choice, plan, space
-from tuning.arguments import TuneArguments, saved_plan
+from tuning.arguments import SHORT, TuneArguments, saved_plan
 from tuning.plan import Plan
 
 
@@ -60,7 +60,8 @@ def _plan(arguments: TuneArguments, info: dict[str, Any], command: str) -> Plan:
         threads = saved_plan(plan.RESULTS / arguments.name).config.train.threads
     # what a run repeats of a trial depends on it, so it is in best.json
     threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, arguments.workers))
-    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs))
+    short = train.epochs if arguments.tuner.algorithm == "hyperband" else SHORT
+    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs or short))
     return Plan(
         config=dataclasses.replace(arguments.config, train=train),
         search=arguments.search,
