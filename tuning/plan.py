@@ -54,8 +54,9 @@ class Plan:
             raise UserError(f"Invalid `--folds`. Expected 0 (dev alone) or at least 2. Received: {self.folds}.")
         if self.algorithm == "hyperband" and self.config.train.epochs < HALVES:
             raise UserError(
-                f"Invalid `--tuner.epochs`. Expected, with --tuner.algorithm hyperband, at least {HALVES} of both it and "
-                f"--train.epochs: the best trials train {HALVES} times as long. Received: {self.config.train.epochs}."
+                "Invalid `--tuner.epochs`. Expected, with --tuner.algorithm hyperband, at least "
+                f"{HALVES} of it and of --train.epochs: the best trials train {HALVES} times as long. "
+                f"Received: {self.config.train.epochs}."
             )
         if self.folds and self.algorithm == "hyperband":
             raise UserError(
