@@ -21,14 +21,17 @@ class Fake:
         breaks: every trial raises this.
         dies: optimizer whose trials take their process with them; "": none.
         seconds: that a trial takes.
+        starts: whether a process gets as far as a trial.
     """
 
     breaks: str = ""
     dies: str = ""
     seconds: float = 0.0
+    starts: bool = True
 
     def start(self) -> None:
-        pass
+        if not self.starts:
+            raise ImportError("no such module")
 
     def run(self, task) -> Outcome:
         time.sleep(self.seconds)

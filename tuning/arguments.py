@@ -16,6 +16,8 @@ from emotion_tf.errors import UserError
 from tuning import plan
 from tuning.plan import Plan
 
+SHORT = 2
+"""Epochs of a trial by default: enough to tell many configurations apart, few enough to try many."""
 ROLES = {
     "alone": "the whole search on this machine",
     "chief": "the same, and workers on other machines may take trials; with --workers 0 they take all",
@@ -29,8 +31,9 @@ class TunerOptions:
 
     algorithm: str = "random"
     """random, bayesian (a Gaussian process), or hyperband (short trials, of which the better are trained on)."""
-    epochs: int = 3
-    """Epochs of a trial, if --train.epochs is not less (hyperband: of the longest)."""
+    epochs: int = 0
+    """Epochs of a trial, if --train.epochs is not less; 0: 2, or with hyperband (whose longest they are)
+    --train.epochs."""
     role: str = "alone"
     """alone, chief (workers elsewhere may join), or worker (of a chief, whose options hold)."""
     address: str = ""
@@ -39,7 +42,7 @@ class TunerOptions:
     def __post_init__(self) -> None:
         """Refuses what makes no sense."""
         rules.one_of("tuner.role", self.role, ROLES)
-        rules.number("tuner.epochs", self.epochs, 1)
+        rules.number("tuner.epochs", self.epochs, 0)
         if bool(self.address) != (self.role != "alone"):
             raise UserError(
                 "Invalid `tuner.address`. Expected HOST:PORT with --tuner.role chief or worker, and none without. "

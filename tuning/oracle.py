@@ -15,6 +15,7 @@ from keras_tuner.src.engine.trial import Trial
 from sklearn.exceptions import ConvergenceWarning
 
 from emotion_tf import files
+from tuning.plan import HALVES
 
 OBJECTIVE = "dev_weighted_f1"
 REPORT = "tuner/report"
@@ -185,7 +186,9 @@ def build(
         # KerasTuner's default, three draws a hyperparameter, would leave a short search without a model
         oracle = Bayesian(max_trials=trials, num_initial_points=max(3, trials // 3), **common)
     else:
-        oracle = Hyperband(max_epochs=epochs, hyperband_iterations=0, **common)  # 0: until the trials are used up
+        oracle = Hyperband(
+            max_epochs=epochs, factor=HALVES, hyperband_iterations=0, **common
+        )  # 0: until the trials are used up
         oracle.max_trials = trials
     oracle.prepare(file, plan)
     return oracle

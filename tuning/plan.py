@@ -16,6 +16,8 @@ ALGORITHMS = {
     "bayesian": "where a Gaussian process of the trials so far is promising or unsure (Snoek 2012)",
     "hyperband": "many short trials, of which the better are trained on (Li 2018)",
 }
+HALVES = 3
+"""By what Hyperband cuts the number of trials, and lengthens them, in each round (eta of Li 2018)."""
 FREE = ("trials", "command")
 """What may differ when a search goes on."""
 
@@ -50,6 +52,12 @@ class Plan:
         rules.number("--trials", self.trials, 1)
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"Invalid `--folds`. Expected 0 (dev alone) or at least 2. Received: {self.folds}.")
+        if self.algorithm == "hyperband" and self.config.train.epochs < HALVES:
+            raise UserError(
+                "Invalid `--tuner.epochs`. Expected, with --tuner.algorithm hyperband, at least "
+                f"{HALVES} of it and of --train.epochs: the best trials train {HALVES} times as long. "
+                f"Received: {self.config.train.epochs}."
+            )
         if self.folds and self.algorithm == "hyperband":
             raise UserError(
                 "Invalid `--folds`. Expected 0 with --tuner.algorithm hyperband: its trials go on from the weights of "

@@ -73,7 +73,7 @@ class Show:
 
     def _values(self, trial: Any) -> str:
         values = trial.hyperparameters.values
-        named = ((one.option.split(".")[1], values.get(one.option)) for one in self.searched)
+        named = ((one.option.removeprefix("train."), values.get(one.option)) for one in self.searched)
         return " ".join(f"{n}={v:.3g}" if isinstance(v, float) else f"{n}={v}" for n, v in named if v is not None)
 
     def _table(self, ended: Sequence[Any], running: Mapping[str, Any]) -> Group:

@@ -104,7 +104,7 @@ def _text(base: Config, facts: Facts) -> Iterator[Parameter]:
         yield Parameter("text.cnn_filters", (32, 64, 128), ("text.branches", _holds("cnn")))
         if base.uses_bert:
             yield Parameter("text.pooling", tuple(CHOICES["text.pooling"]))
-        kept = tuple(n for n in (0, 1, 3, 5) if n <= facts.context)
+        kept = tuple(n for n in (0, 1, 3) if n <= facts.context)
         if len(kept) > 1:
             yield Parameter("text.context", kept)
     yield Parameter("text.dropout", Range(0.0, 0.5))
@@ -140,7 +140,7 @@ def _face(base: Config, facts: Facts) -> Iterator[Parameter]:
             fully = {layer for row in BACKBONES.values() for layer in row.fully_connected}
             if set(face.networks) <= set(BACKBONES) and not fully & set(face.layer):
                 yield Parameter("face.pooling", ("avg", "max", "avgmax", "attention"))
-        sizes = tuple(tuple(max(1, int(n * by)) for n in face.cnn_filters) for by in (0.5, 1, 2))
+        sizes = tuple(tuple(max(1, int(n * by)) for n in face.cnn_filters) for by in (0.5, 1, 1.5))
         yield Parameter("face.cnn_filters", sizes, ("face.branches", _holds("cnn")))
         if facts.crops > 1:
             yield Parameter("face.frames", tuple(CHOICES["face.frames"]))

@@ -29,7 +29,7 @@ class Task:
         config: what is trained.
         folder: of its files.
         command: that the search was started with.
-        until: epochs after which it stops, to go on from another day; 0: to its end.
+        until: epochs after which it stops, for a later trial to go on from; 0: to its end.
         earlier: folder of a trial of the same configuration that stopped earlier; what is not there is trained again,
             which gives the same.
     """
@@ -50,14 +50,12 @@ class Training:
         encoder: path of the bert branch's SavedModel.
         face_files: paths of the networks of the face branches fer and encoder.
         folds: the objective is the mean over so many folds of train and dev; 0: it is dev's.
-        keep: leave the checkpoints of a trial for a later one.
     """
 
     threads: int
     encoder: str | None
     face_files: Mapping[str, str]
     folds: int = 0
-    keep: bool = False
 
     def start(self) -> None:
         """Imports TensorFlow, once in each process."""
@@ -68,12 +66,15 @@ class Training:
         """Trains; the objective is the weighted F1 of the best epoch."""
         began = time.monotonic()
         shutil.rmtree(task.folder, ignore_errors=True)  # of a trial that was killed
+        goes_on = 0 < task.until < task.config.train.epochs
         try:
             states = [self._train(task, rows, f"fold{i}") for i, rows in enumerate(self._rows(task.config))]
         finally:
-            if not self.keep:
+            if not goes_on:
                 shutil.rmtree(task.folder, ignore_errors=True)
             _forget()
+        if task.earlier:  # which only this trial goes on from
+            shutil.rmtree(task.earlier, ignore_errors=True)
         scores = tuple(state.best for state in states)
         return Outcome(
             score=float(np.mean(scores)),
@@ -117,10 +118,13 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
     rows = pipeline.split_rows(folder, info, *SPLITS)
     known = [(s, row) for s in SPLITS for row in pipeline.read_rows(pipeline.split_rows(folder, info, s))]
     dialogues = [(split, row["dialogue_id"]) for split, row in known]
-    group = splits.groups(dialogues, splits.picture_hashes(rows))
+    pictures = splits.picture_hashes(rows)
+    group = splits.groups(dialogues, pictures)
     held = splits.folds([int(row["label"]) for _, row in known], group, count, seed)
     everyone = np.arange(len(known))
     sides = [(np.setdiff1d(everyone, out).tolist(), out.tolist()) for out in held]
+    for kept, out in sides:
+        splits.check_leaks(dialogues, pictures, kept, out)
     return tuple((splits.choose(rows, kept), splits.choose(rows, out)) for kept, out in sides)
 
 

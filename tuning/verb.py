@@ -18,7 +18,7 @@ from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
 from emotion_tf.verbs.pretrained import encoder, face_files
 from tuning import choice, plan, space
-from tuning.arguments import TuneArguments, saved_plan
+from tuning.arguments import SHORT, TuneArguments, saved_plan
 from tuning.plan import Plan
 
 
@@ -38,9 +38,9 @@ def tune(arguments: TuneArguments, command: str) -> None:
 
         check_unseen(made.config, made.data_sha256)
     folder = plan.RESULTS / (arguments.name or cli.free_name(made.config, plan.RESULTS))
-    searched = _searched(made, info)
+    searched, job = _searched(made, info), _job(made)
     _begin(folder, made, arguments)
-    _lead(folder, made, searched, info, arguments)
+    _lead(folder, made, searched, job, arguments)
 
 
 def _read(data: Path) -> dict[str, Any]:
@@ -54,13 +54,14 @@ def _read(data: Path) -> dict[str, Any]:
 def _plan(arguments: TuneArguments, info: dict[str, Any], command: str) -> Plan:
     from emotion_tf.data import records
 
-    train = arguments.config.train
-    threads = train.threads
-    if not threads and arguments.resume and arguments.name:
-        threads = saved_plan(plan.RESULTS / arguments.name).config.train.threads
+    train, threads = arguments.config.train, arguments.config.train.threads
+    if arguments.resume and arguments.name:
+        saved = saved_plan(plan.RESULTS / arguments.name)
+        threads, command = threads or saved.config.train.threads, saved.command
     # what a run repeats of a trial depends on it, so it is in best.json
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, arguments.workers))
-    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs))
+    threads = threads or max(1, (os.cpu_count() or 1) // max(1, arguments.workers))
+    short = train.epochs if arguments.tuner.algorithm == "hyperband" else SHORT
+    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs or short))
     return Plan(
         config=dataclasses.replace(arguments.config, train=train),
         search=arguments.search,
@@ -102,7 +103,6 @@ def _job(made: Plan) -> Any:
         encoder=encoder(config.text.encoder) if config.uses_bert else None,
         face_files=face_files(config),
         folds=made.folds,
-        keep=made.algorithm == "hyperband",
     )
 
 
@@ -124,9 +124,7 @@ def _task(made: Plan, searched: list[space.Parameter], folder: Path) -> Callable
     return task
 
 
-def _lead(
-    folder: Path, made: Plan, searched: list[space.Parameter], info: dict[str, Any], arguments: TuneArguments
-) -> None:
+def _lead(folder: Path, made: Plan, searched: list[space.Parameter], job: Any, arguments: TuneArguments) -> None:
     from tuning import oracle as oracles
     from tuning import results
     from tuning.machines import serving
@@ -157,7 +155,7 @@ def _lead(
         show.update(running)
 
     task, names = _task(made, searched, folder / "trials"), [f"worker{i}" for i in range(arguments.workers)]
-    with workers(_job(made), max(1, len(names)), folder / "workers.log") as submit:
+    with workers(job, max(1, len(names)), folder / "workers.log") as submit:
         open_to_others = serving(oracle, arguments.tuner.address) if chief else contextlib.nullcontext()
         with Show(oracle, searched, made.trials) as show, open_to_others:
             lead(oracle, submit, task, names, tick)

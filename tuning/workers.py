@@ -64,8 +64,15 @@ def workers(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Future[
     """
     context = multiprocessing.get_context("spawn")  # not forked: TensorFlow's threads would leave locks behind
     pool = ProcessPool(count, max_tasks=TRIALS_A_PROCESS, initializer=_start, initargs=(job, log), context=context)
+
+    def submit(task: Any) -> Future[Outcome]:
+        try:
+            return pool.schedule(_run, (task,))
+        except RuntimeError:  # of a pool whose processes failed before any task
+            raise UserError(f"The worker processes cannot start. What they said is at the end of {log}.") from None
+
     try:
-        yield lambda task: pool.schedule(_run, (task,))
+        yield submit
         pool.close()
     except BaseException:
         pool.stop()

@@ -81,6 +81,21 @@ def test_every_draw_is_a_configuration_that_differs_only_in_what_is_searched(bas
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+def test_so_is_every_draw_of_a_part_of_the_space(base):
+    names = options(base)
+    for seed in range(100):
+        chance = random.Random(seed)
+        words = chance.sample(names, chance.randint(1, len(names)))
+        try:
+            found = searched(base, *words)
+        except UserError as error:  # nothing of what was picked acts beside what was not
+            assert "act beside the fixed ones" in str(error)
+            continue
+        made = draw(Draw(seed), found, base)
+        assert {one.option for one in found} <= set(words) and isinstance(made, Config)
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_the_space_holds_its_base(base):
     class Defaults(Draw):
         def Choice(self, name, values, default):

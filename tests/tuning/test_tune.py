@@ -1,0 +1,163 @@
+"""`tune` as a user runs it, with real trainings: minutes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import ROOT
+
+pytestmark = pytest.mark.slow
+SEARCH = ("--search", "learning_rate", "optimizer=adamw,adam", "fusion.kind=concat,gated", "fusion.dropout")
+SMALL = ("--train.steps-per-epoch", "8", "--text.gru-units", "8", "--face.cnn-filters", "4", "8")
+SHORT = ("--train.epochs", "2", *SMALL)
+MINUTE = 60
+
+
+class Program:
+    """The command line in a process of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path, *words):
+        self.log = folder / f"{time.monotonic_ns()}.log"
+        command = [sys.executable, str(ROOT / "main.py"), *map(str, words)]
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+
+    def end(self, code: int = 0, within: float = 10 * MINUTE) -> str:
+        ended = self.process.wait(within)
+        said = self.log.read_text()
+        assert ended == code, said
+        return said
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def children(self) -> list[int]:
+        """Processes that it started and that run Python code of ours: multiprocessing's, without its tracker."""
+        found = []
+        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            for pid in path.read_text().split():
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+        return found
+
+
+@pytest.fixture
+def run(tmp_path, dataset):
+    started = []
+
+    def start(*words, data=True):
+        started.append(Program(tmp_path, *words, *(("--data", dataset) if data else ())))
+        return started[-1]
+
+    yield start
+    for program in started:
+        if program.process.poll() is None:
+            program.process.kill()
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "tuning" / "results"
+
+
+def trials(folder: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(folder / "trials.csv", dtype={"trial": str})
+    except (OSError, pd.errors.EmptyDataError):
+        return pd.DataFrame({"trial": []})
+
+
+def wait_for(program: Program, folder: Path, count: int) -> None:
+    end = time.monotonic() + 5 * MINUTE
+    while len(trials(folder)) < count:
+        assert time.monotonic() < end and program.process.poll() is None
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_the_best_trial_trained_again_has_its_number_to_the_last_digit(run, results, tmp_path):
+    run("tune", "--name", "x", "--trials", 5, *SEARCH, *SHORT).end()
+    found = json.loads((results / "x" / "summary.json").read_text())
+    assert found["trials"] == 5 and found["broken"] == 0
+    assert set(trials(results / "x")["worker"]) == {"worker0", "worker1"}
+    run("train", "--config", results / "x" / "best.json", "--name", "again", data=False).end()
+    again = json.loads((tmp_path / "saved_models" / "again" / "metrics.json").read_text())
+    assert again["dev"]["weighted_f1"] == found["best"]["dev_weighted_f1"]
+    assert again["dev"]["majority_floor"]["weighted_f1"] == found["majority_floor"]["weighted_f1"]
+
+
+def test_killed_and_resumed(run, results):
+    first = run("tune", "--name", "x", "--trials", 6, *SEARCH, *SHORT)
+    wait_for(first, results / "x", 2)
+    children = first.children
+    first.kill()
+    before = trials(results / "x")
+    end = time.monotonic() + 20
+    while any(map(alive, children)):  # they must not go on writing beside those of the resumed search
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    run("tune", "--resume", data=False).end()
+    after = trials(results / "x")
+    assert len(after) == 6 and after["trial"].is_unique and len(children) == 2
+    pd.testing.assert_frame_equal(after[: len(before)], before)
+
+
+def test_killed_workers_end_the_search(run, results):
+    program = run("tune", "--name", "x", "--trials", 30, *SEARCH, *SHORT)
+    wait_for(program, results / "x", 2)
+    for pid in program.children:
+        os.kill(pid, signal.SIGKILL)
+    assert "The worker processes die" in program.end(2, within=MINUTE)
+    assert len(trials(results / "x")) < 30
+
+
+def test_a_chief_and_workers_elsewhere_and_then_none(run, results):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    chief = run("tune", "--name", "x", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
+                "--tuner.role", "chief", "--tuner.address", address)  # fmt: skip
+    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
+    wait_for(chief, results / "x", 2)
+    worker.kill()
+    assert "All workers are gone" in chief.end(2, within=MINUTE)
+    done = len(trials(results / "x"))
+    chief = run("tune", "--resume", "--trials", done + 2, "--workers", 0, data=False)
+    assert "Invalid `--workers`" in chief.end(2)
+    role = ("--tuner.role", "chief", "--tuner.address", address)
+    chief = run("tune", "--resume", "--trials", done + 2, "--workers", 0, *role, data=False)
+    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
+    assert f"{done + 2} trials" in chief.end() and "no more trials" in worker.end()
+    assert trials(results / "x")["trial"].is_unique
+
+
+def test_hyperband_goes_on_where_it_stopped_and_trains_its_winner_again(run, results):
+    words = ("--tuner.algorithm", "hyperband", "--tuner.epochs", 4, "--trials", 10, *SEARCH, *SMALL)
+    said = run("tune", "--name", "x", *words, "--train.epochs", 4).end()
+    found, table = json.loads((results / "x" / "summary.json").read_text()), trials(results / "x")
+    best = table[table["trial"] == found["best"]["trial"]].iloc[0]
+    assert {2, 4} == set(table["until_epoch"]) and "trained again from scratch" in said
+    if best["until_epoch"] == 4:  # what stopped and went on is what did not stop
+        assert found["trained_again"] == found["best"]["dev_weighted_f1"]
+
+
+def test_folds(run, results):
+    run("tune", "--name", "x", "--trials", 2, "--folds", 2, *SEARCH, *SHORT).end()
+    table = trials(results / "x")
+    assert table["dev_weighted_f1"].tolist() == pytest.approx(((table["fold0"] + table["fold1"]) / 2).tolist())
+    assert (table["fold0"] != table["fold1"]).any() and (table["epochs"] == 4).all()
