@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,9 +79,19 @@ def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
     check_context(run.config, data, spec.context)
 
 
-def calibrate(folder: Path, model: keras.Model, preprocess: Preprocessor, dev: Rows) -> Choice:
-    """Chooses temperatures and thresholds by validation utterances, and keeps them in the run's folder."""
-    choice = choose(outputs(model, inference(model), pipeline.eval_batches(dev, preprocess, BATCH)))
+def calibrate(
+    folder: Path, model: keras.Model, preprocess: Preprocessor, dev: Rows, infer: Callable[[Any], Any] | None = None
+) -> Choice:
+    """Chooses temperatures and thresholds by validation utterances, and keeps them in the run's folder.
+
+    Args:
+        folder: of the run.
+        model: inputs to logits.
+        preprocess: that makes its inputs.
+        dev: the utterances.
+        infer: the same function as `model`, where it was traced already.
+    """
+    choice = choose(outputs(model, infer or inference(model), pipeline.eval_batches(dev, preprocess, BATCH)))
     write_choice(folder, choice)
     return choice
 

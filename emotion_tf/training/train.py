@@ -414,7 +414,8 @@ class Trainer:
         load_state(self.run.checkpoints / "best.npz", self._variables, None)
         for layer in self.pretrained:
             set_trained(layer, True, self.config)
-        calibrate(self.run.path, self.model, self.preprocess, self.dev_rows)
+        traced = self.phase.infer if self.phase.train is None else None  # else it reads kept features
+        calibrate(self.run.path, self.model, self.preprocess, self.dev_rows, traced)
         with files.new_file(self.run.model_path) as temporary:
             self.model.save(temporary)
         shutil.rmtree(self.run.checkpoints)

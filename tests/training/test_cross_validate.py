@@ -38,6 +38,7 @@ def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(w
     assert numbers["deviation"]["weighted_f1"] >= 0 and "always neutral" in said
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed, command, monkeypatch, eager):
     succeed(*words, "--name", "whole")
     real = Trainer._record
