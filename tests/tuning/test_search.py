@@ -13,8 +13,6 @@ from emotion_tf.config import read_config
 from emotion_tf.errors import UserError
 from tuning import arguments, machines, oracle, plan, search, verb, workers
 from tuning.search import check_broken, lead, run_trials
-from tuning.trial import Task
-
 
 POOL = workers.workers  # the tests put another in its place
 
@@ -327,4 +325,3 @@ def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end
     assert again["error"].fillna("").str.contains("exit code").sum() == 0
     said = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
     assert "The worker processes die: 2 in a row" in said
-    assert Task  # what the fakes read
