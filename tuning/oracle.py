@@ -72,12 +72,17 @@ class Kept:
             raise
 
     def reload(self) -> None:
-        """Takes up what `save` wrote. Trials that were running then are run again, before new ones."""
+        """Takes up what `save` wrote.
+
+        Trials that were running then are run again, before new ones; so are those whose worker process ended with
+        them, for that may have been no fault of theirs.
+        """
         state = json.loads(self.file.read_text(encoding="utf-8"))
         self.trials = {one["trial_id"]: Trial.from_state(one) for one in state["trials"]}
-        self.reports = state["reports"]
+        self.reports = {name: one for name, one in state["reports"].items() if not one["died"]}
         self.set_state(state)  # type: ignore[attr-defined]
-        ended = set(self.end_order)  # type: ignore[attr-defined]
+        self.end_order = [name for name in state["end_order"] if name in self.reports]
+        ended = set(self.end_order)
         self._retry_queue = [name for name, one in self.trials.items() if name not in ended]
         self.ongoing_trials: dict[str, Trial] = {}
 

@@ -140,10 +140,10 @@ def _face(base: Config, facts: Facts) -> Iterator[Parameter]:
             fully = {layer for row in BACKBONES.values() for layer in row.fully_connected}
             if set(face.networks) <= set(BACKBONES) and not fully & set(face.layer):
                 yield Parameter("face.pooling", ("avg", "max", "avgmax", "attention"))
-        sizes = tuple(tuple(max(1, int(n * by)) for n in face.cnn_filters) for by in (0.5, 1, 1.5))
+        sizes = tuple(tuple(max(1, int(n * by)) for n in face.cnn_filters) for by in (0.5, 1))
         yield Parameter("face.cnn_filters", sizes, ("face.branches", _holds("cnn")))
         if facts.crops > 1:
-            yield Parameter("face.frames", tuple(CHOICES["face.frames"]))
+            yield Parameter("face.frames", ("mean", "max", "attention"))
     yield Parameter("face.dropout", Range(0.0, 0.5))
     if face.networks and face.train_backbone and face.train_tower:
         yield Parameter("face.train_backbone", (True, False))

@@ -61,6 +61,7 @@ class Training:
         """Imports TensorFlow, once in each process."""
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the processes share it
         start_tensorflow(self.threads)
+        gc.freeze()  # what TensorFlow keeps for good is not looked through after each trial
 
     def run(self, task: Task) -> Outcome:
         """Trains; the objective is the weighted F1 of the best epoch."""

@@ -13,7 +13,8 @@ from emotion_tf.config import read_config
 from emotion_tf.errors import UserError
 from tuning import arguments, machines, oracle, plan, search, verb, workers
 from tuning.search import check_broken, lead, run_trials
-from tuning.trial import Task
+
+POOL = workers.workers  # the tests put another in its place
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def tune(monkeypatch, succeed, dataset, tmp_path):
         if not plots:  # they take longer than all else
             monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
         monkeypatch.setattr(verb, "_job", lambda made: job)
-        pool = workers.workers if getattr(job, "dies", "") else lambda job, count, log: _inline(job)
+        pool = POOL if job.dies else lambda job, count, log: _inline(job)
         monkeypatch.setattr("tuning.workers.workers", pool)
         return through("tune", "--data", dataset, "--towers", "both", "--name", "x", *words)
 
@@ -316,6 +317,11 @@ def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end
     assert len(table) == 8
     died = table[table["train.optimizer"] == "sgd"]
     assert len(died) and (died["error"] == "the worker process ended with exit code -9").all()
+    tune("--resume", "--trials", "9")  # in processes that live
+    again = pd.read_csv(folder / "trials.csv")
+    assert (
+        len(again) == 9 and again["trial"].is_unique and not (set(died["trial"]) & set(again[: 8 - len(died)]["trial"]))
+    )
+    assert again["error"].fillna("").str.contains("exit code").sum() == 0
     said = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
     assert "The worker processes die: 2 in a row" in said
-    assert Task  # what the fakes read
