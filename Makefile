@@ -1,5 +1,6 @@
 # make train   set-up and the main job: a two-tower model on the built-in demo data
 # make test    set-up and the tests
+# make demo    set-up, a run on the demo data if there is none yet, and a page on 127.0.0.1 to try it on
 SHELL := /bin/sh
 VENV := .venv
 # What is installed follows from these files: their checksum names the stamp, so a changed file means a new set-up.
@@ -8,9 +9,13 @@ STAMP := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksu
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: train test test-slow lint bench
+.PHONY: train demo test test-slow lint bench
 train: $(STAMP)
 	$(VENV)/bin/python main.py train
+
+demo: $(STAMP)
+	@ls saved_models/*/model.keras >/dev/null 2>&1 || $(VENV)/bin/python main.py train
+	$(VENV)/bin/python main.py demo
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -q

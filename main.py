@@ -9,6 +9,7 @@ from collections.abc import Callable
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.verbs.crossval import crossval
+from emotion_tf.verbs.demo import demo
 from emotion_tf.verbs.ensemble import ensemble
 from emotion_tf.verbs.explain import explain
 from emotion_tf.verbs.predict import predict
@@ -35,6 +36,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "demo": demo,
     "compare": compare,
     "ensemble": ensemble,
     "export": export,
@@ -57,6 +59,7 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   evaluate RUN                       accuracy, F1, confusion matrix, predictions; --report: a page with intervals
   predict RUN --text T --face F      emotion of one utterance (or --clip), of a --table, of a film with --subtitles
   explain RUN --text T --face F      what moved it: words, face, modality; or of a data set: --data DATA
+  demo [RUN]                         a page on 127.0.0.1 to try runs on: words, pictures, clips, films
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   ensemble RUN RUN ... --name NAME   runs that vote, beside their members; an ensemble predicts and exports as a run
   export RUN                         one SavedModel for TF Serving

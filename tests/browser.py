@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -36,11 +38,21 @@ class Seen:
 
 
 def executable() -> str:
-    """Path of a Chromium; skips the test where there is none."""
+    """Path of a Chromium."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed (Debian: apt-get install chromium)")
-    return found
+    return found or _absent(f"no browser: none of {', '.join(NAMES)} is installed (Debian: apt-get install chromium)")
+
+
+def axe_source() -> str:
+    """The script of axe-core, which finds what keeps people from reading or using a page."""
+    found = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+    return found.read_text(encoding="utf-8") if found.is_file() else _absent(f"no {found} (npm install --prefix tests)")
+
+
+def _absent(why: str) -> NoReturn:
+    """In CI all is installed, and its absence is a fault; elsewhere the test is skipped."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    raise AssertionError
 
 
 def look(page_path: Path, widths: Sequence[int] = (400, 1200), shots: Path | None = None) -> Seen:

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "training": BELOW_TRAINING,
     "interpret": BELOW_TRAINING | {"training"},
     "serving": BELOW_TRAINING | {"training", "faces"},
-    "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
+    "page": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
+    "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
 }
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
 NO_TENSORFLOW = {

@@ -101,6 +101,18 @@ def crop_tracks(
     return _keep(choice, select(choice.track, config.crops), found, size)
 
 
+def crop_each(found: Tracks, config: CropConfig = DEFAULTS, size: int = CROP_SIZE) -> list[FaceCrops]:
+    """The crops of every face, for somebody to choose from: the one that `crop_tracks` would keep first, then the
+    larger before the smaller."""
+    choice = choose(found, config.policy)
+    if choice is None:
+        return []
+    others = [track for track in found.tracks if track is not choice.track]
+    others.sort(key=lambda track: -float(np.mean([face.box[3] for face in track.faces])))
+    choices = [choice, *(Choice(track, "by hand", 0.0, 0.0) for track in others)]
+    return [_keep(one, select(one.track, config.crops), found, size) for one in choices]
+
+
 def crop_photo(pixels: np.ndarray, detect: Detector, size: int = CROP_SIZE) -> FaceCrops:
     """The aligned crop of the largest face in a photo uint8 (H, W, 3) BGR."""
     return crop_tracks(find_tracks([Frame(0.0, pixels)], detect), PHOTO, size)

@@ -1,4 +1,4 @@
-"""Many clips at once: a pool of processes that a clip which hangs or crashes the decoder cannot stop."""
+"""Clips in processes of their own, which a clip that hangs or crashes the decoder cannot stop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces.candidates import Candidates, in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Piece
@@ -71,15 +73,44 @@ def crop_all(
         pool.join()
 
 
+class CandidatesProcess:
+    """One process, kept for many clips one after the other, that finds all faces of each.
+
+    Args:
+        load: makes a detector; must be picklable.
+    """
+
+    def __init__(self, load: Callable[[], Detector]) -> None:
+        self._pool = ProcessPool(1, initializer=_start, initargs=(load,), context=multiprocessing.get_context("spawn"))
+
+    def find(self, path: Path, config: CropConfig, size: int) -> Candidates:
+        """The faces of a clip; without any, why. A clip that takes longer than `config.seconds` is given up."""
+        try:
+            return self._pool.schedule(_candidates, (path, config, size), timeout=config.seconds).result()
+        except (TimeoutError, ProcessExpired) as failure:
+            problem, detail = _failure(failure, config)
+            return Candidates(problem=problem, detail=detail)
+
+    def close(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._pool.stop()
+        self._pool.join()
+
+
+def _failure(failure: TimeoutError | ProcessExpired, config: CropConfig) -> tuple[str, str]:
+    if isinstance(failure, TimeoutError):
+        return "time limit", f"given up after {config.seconds:g} s"
+    return "decoder crashed", f"exit code {failure.exitcode}"
+
+
 def _result(done: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:
     if isinstance(done, FaceCrops):
         return done
     try:
         return done.result()
-    except TimeoutError:
-        return FaceCrops(problem="time limit", detail=f"given up after {config.seconds:g} s")
-    except ProcessExpired as death:
-        return FaceCrops(problem="decoder crashed", detail=f"exit code {death.exitcode}")
+    except (TimeoutError, ProcessExpired) as failure:
+        problem, detail = _failure(failure, config)
+        return FaceCrops(problem=problem, detail=detail)
 
 
 _detector: Detector | None = None
@@ -105,3 +136,12 @@ def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
         return crop_clip(clip.pieces, _detector, replace(config, policy=policy), size, clip.boxes)
     except UserError as error:
         return FaceCrops(problem="cannot be decoded", detail=" ".join(str(error).split()))
+
+
+def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
+    if _detector is None:
+        raise RuntimeError("_start has not run in this process")
+    try:
+        return in_clip(path, _detector, config, size)
+    except UserError as error:
+        return Candidates(problem="cannot be decoded", detail=" ".join(str(error).split()))

@@ -102,24 +102,65 @@ def read_subtitles(path: Path) -> list[Line]:
     return sorted(lines, key=lambda line: line.start)
 
 
+@dataclass(frozen=True)
+class FilmPrediction:
+    """What a model says of a film with subtitles; all lists have one entry a subtitle.
+
+    Attributes:
+        lines: the subtitles.
+        faces: the crops of the face that speaks.
+        labels: C class names.
+        probabilities: float32 (N, C).
+    """
+
+    lines: tuple[Line, ...]
+    faces: tuple[FaceCrops, ...]
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+
+    @property
+    def with_face(self) -> int:
+        """How many utterances had a face."""
+        return sum(bool(one.jpegs) for one in self.faces)
+
+    def write(self, out: Path, title: str, abstain_below: float = 0.0) -> Path:
+        """Writes the table `out` (CSV) and a timeline beside it (PNG); returns the timeline's path.
+
+        Nothing is predicted where no class has a probability of at least `abstain_below`.
+
+        Raises:
+            UserError: the table cannot be written.
+        """
+        rows = [
+            {
+                "start": round(line.start, 3),
+                "end": round(line.end, 3),
+                "utterance": line.text,
+                "faces": len(one.jpegs),
+                "face_policy": one.policy,
+                "face_score": one.score,
+                "face_margin": one.margin if np.isfinite(one.margin) else "",
+                "face_problem": one.problem,
+            }
+            for line, one in zip(self.lines, self.faces, strict=True)
+        ]
+        write_predictions(out, rows, self.labels, self.probabilities, abstain_below)
+        picture = out.with_suffix(".png")
+        spans = np.array([(line.start, line.end) for line in self.lines])
+        plot_timeline(picture, spans, self.labels, self.probabilities, title, abstain_below)
+        return picture
+
+
 def predict_film(
     predictor: Predictor,
-    film: Path,
     lines: Sequence[Line],
     crops: Iterable[FaceCrops],
-    out: Path,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
-    abstain_below: float = 0.0,
-) -> tuple[int, Path]:
-    """Predicts each subtitle and writes the table `out` (CSV) and a timeline beside it (PNG).
-
-    Nothing is predicted where no class has a probability of at least `abstain_below`.
-
-    Returns:
-        How many utterances had a face, and the timeline's path.
+) -> FilmPrediction:
+    """Predicts each subtitle of a film from its text and the crops of who speaks.
 
     Raises:
-        UserError: not one frame of the film could be read, or the table cannot be written.
+        UserError: not one frame of the film could be read.
     """
     found = list(progress(crops, len(lines)))
     problems = [one for one in found if one.problem == "cannot be decoded"]
@@ -130,24 +171,7 @@ def predict_film(
         contexts = context.before([("", "", line.text) for line in lines], predictor.context)
     faces = [list(one.jpegs) or None for one in found]
     prediction = predictor.predict([line.text for line in lines], faces, contexts)
-    rows = [
-        {
-            "start": round(line.start, 3),
-            "end": round(line.end, 3),
-            "utterance": line.text,
-            "faces": len(one.jpegs),
-            "face_policy": one.policy,
-            "face_score": one.score,
-            "face_margin": one.margin if np.isfinite(one.margin) else "",
-            "face_problem": one.problem,
-        }
-        for line, one in zip(lines, found, strict=True)
-    ]
-    write_predictions(out, rows, predictor.labels, prediction.probabilities, abstain_below)
-    picture = out.with_suffix(".png")
-    spans = np.array([(line.start, line.end) for line in lines])
-    plot_timeline(picture, spans, predictor.labels, prediction.probabilities, film.name, abstain_below)
-    return sum(bool(one.jpegs) for one in found), picture
+    return FilmPrediction(tuple(lines), tuple(found), predictor.labels, prediction.probabilities)
 
 
 def clips_of(film: Path, lines: Sequence[Line]) -> list[Clip]:

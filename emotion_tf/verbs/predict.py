@@ -121,14 +121,7 @@ def _predict_film(
     config = film.as_prepared(faces, spec.crops)
     processes = processes or os.cpu_count() or 1
     crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
-    with_face, picture = film.predict_film(
-        predictor,
-        clip,
-        lines,
-        crops,
-        out,
-        lambda items, total: track(items, total, "faces", "utterances"),
-        abstain_below,
-    )
-    print(f"{len(lines)} utterances, {with_face} with a face: {out}")
+    found = film.predict_film(predictor, lines, crops, lambda items, total: track(items, total, "faces", "utterances"))
+    picture = found.write(out, clip.name, abstain_below)
+    print(f"{len(lines)} utterances, {found.with_face} with a face: {out}")
     print(f"Timeline: {picture}")

@@ -1,0 +1,134 @@
+"""The page on 127.0.0.1: what may come in, and how it starts and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.faces.detect import Detector
+
+HOST = "127.0.0.1"
+MEGABYTE = 2**20
+FORM = 2 * MEGABYTE
+"""Bytes of a request that uploads nothing, at most."""
+WAITING = 64
+
+
+class Limits:
+    """ASGI middleware: refuses a request whose body is too large, before and while it is read.
+
+    Args:
+        app: what is behind it.
+        upload: bytes of an uploaded file, at most.
+    """
+
+    def __init__(self, app: Any, upload: int) -> None:
+        self._app, self._upload = app, upload
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = self._upload + FORM if scope["path"].endswith("/upload") else FORM
+        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        if not claimed.isdigit() or int(claimed) > most:
+            await _refuse(send)
+            return
+        got = 0
+
+        async def counted() -> Any:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            # a body without a length: what is behind sees its end as it sees a visitor who went away
+            return {"type": "http.disconnect"} if got > most else message
+
+        await self._app(scope, counted, send)
+
+
+async def _refuse(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"That is too large."})
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, names: list[str], first: str, port: int, config: CropConfig, load: Callable[[], Detector], upload: int
+) -> Iterator[str]:
+    """The page while the block runs; gives its address.
+
+    Args:
+        folder: of the runs.
+        names: of the runs to choose from.
+        first: the one that is chosen at first; it is loaded at once.
+        port: where; 0: any that is free.
+        config: how faces are found.
+        load: makes a detector; must be picklable.
+        upload: bytes of an uploaded file, at most.
+
+    Raises:
+        UserError: the port is taken, or the first run cannot be loaded.
+    """
+    own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-"))
+    os.environ |= {"GRADIO_TEMP_DIR": str(own / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    from emotion_tf.page.answer import answer
+    from emotion_tf.page.app import Handlers, build
+    from emotion_tf.page.html import answers_html
+    from emotion_tf.page.inputs import FaceFinder, Given
+    from emotion_tf.page.runs import Runs
+
+    runs = Runs(folder, names)
+    finder = None
+    try:
+        run = runs.open(first)
+        with contextlib.suppress(UserError):  # of a run that reads no text
+            # the first answer takes much longer than any later one
+            answers_html([answer(run, Given("Hello!"), 0.0)])
+        finder = FaceFinder(config, load)
+        (own / "examples").mkdir()
+        page = build(Handlers(runs, finder, load), first, own / "examples")
+        yield _launch(page, port, upload)
+        page.close(verbose=False)
+    finally:
+        if finder is not None:
+            finder.close()
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _launch(page: Any, port: int, upload: int) -> str:
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from emotion_tf.page.theme import HEAD, STYLE, theme
+
+    # a page of another address that the browser has open must not reach this one under a name of its own
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+        Middleware(Limits, upload=upload),
+    ]
+    page.queue(max_size=WAITING, default_concurrency_limit=4)
+    try:
+        _, address, _ = page.launch(
+            server_name=HOST, server_port=port or _free_port(), prevent_thread_lock=True, quiet=True, share=False,
+            max_file_size=upload, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
+            mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD, app_kwargs={"middleware": middleware},
+        )  # fmt: skip
+    except OSError:
+        raise UserError(f"Port {port} of {HOST} is taken. Name another: --port {port + 1}.") from None
+    return str(address)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])

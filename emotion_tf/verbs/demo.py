@@ -1,0 +1,68 @@
+"""`demo`: a page to try runs on."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from emotion_tf import cli
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.verbs.prepare import CROPS
+from emotion_tf.verbs.pretrained import detector_model
+
+PORT = 7860
+
+
+@needs_tensorflow
+def demo(
+    run: Positional[Path | None] = None,
+    port: int = PORT,
+    upload: int = 100,
+    faces: CropConfig = CROPS,
+) -> None:
+    """A page on 127.0.0.1 to try runs on: words, pictures, clips, films; answers with what moved them. Ctrl-C ends it.
+
+    Args:
+        run: a folder in saved_models/, chosen at first; the others there can be chosen on the page. None: the newest.
+        port: of 127.0.0.1; 0: any that is free.
+        upload: megabytes of an uploaded file, at most.
+        faces: how faces are found; by default as in the run's data set.
+    """
+    from emotion_tf.faces.detect import load_detector
+    from emotion_tf.page.runs import finished_runs
+    from emotion_tf.page.server import MEGABYTE, serving
+    from emotion_tf.serving.film import as_prepared
+    from emotion_tf.training.ensemble import open_folder
+
+    if not 0 <= port < 65536:
+        raise UserError(f"Invalid `--port`. Expected a number from 0 to 65535. Received: {port}.")
+    if upload < 1:
+        raise UserError(f"Invalid `--upload`. Expected at least 1 megabyte. Received: {upload}.")
+    folder = run.resolve().parent if run else cli.RUNS
+    names = finished_runs(folder)
+    if run is None and not names:
+        raise UserError(
+            f"Nothing is trained yet: no run in {folder}/. Begin with `make demo`, or with `python main.py train`."
+        )
+    first = run.resolve().name if run else names[0]
+    config = as_prepared(faces, open_folder(folder / first).spec.crops)
+    load = functools.partial(load_detector, config.detector, detector_model(config))
+    # a run that was named and cannot be used is told as such when it is opened
+    known = names if first in names else [first, *names]
+    with serving(folder, known, first, port, config, load, upload * MEGABYTE) as address:
+        print(f"Page: {address} (Ctrl-C ends it)", flush=True)
+        _wait()
+
+
+def _wait() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(1.0):
+        pass

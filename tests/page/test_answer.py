@@ -1,0 +1,115 @@
+"""What the page says, without a browser."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import made_faces
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.faces.candidates import Candidates, in_clip, in_photo
+from emotion_tf.faces.crops import crop_clip, crop_photo
+from emotion_tf.faces.frames import Piece
+from emotion_tf.page.answer import NEVER, Answer, threshold_for
+from emotion_tf.page.chart import draw
+from emotion_tf.page.html import answers_html, faces_html, notice
+from emotion_tf.page.inputs import FaceFinder, read_texts
+
+STRICT = (Threshold(0.8, 0.55, 0.7, 0.81), Threshold(0.9, 0.75, 0.4, 0.9))
+
+
+@pytest.mark.parametrize(
+    "wanted, threshold",
+    [(0.0, 0.0), (0.7, 0.0), (0.8, 0.55), (0.9, 0.75), (0.95, NEVER)],
+    ids=["always", "all together reach it", "its own", "its own, stricter", "out of reach"],
+)
+def test_the_threshold_of_a_wanted_precision(wanted, threshold):
+    assert threshold_for(STRICT, wanted)[0] == threshold
+
+
+def test_a_run_without_thresholds_answers():
+    assert threshold_for((), 0.9) == (0.0, "It has no threshold, so it always answers.")
+
+
+def test_texts_are_trimmed_and_of_bearable_length():
+    assert read_texts("  You did it! ", "Ada: a\n\n  Ben: b \n") == ("You did it!", ("Ada: a", "Ben: b"))
+    assert read_texts(None, None) == ("", ())
+    for text, past in (("x" * 2001, ""), ("", "y" * 2001), ("", "z\n" * 51)):
+        with pytest.raises(UserError, match="At most"):
+            read_texts(text, past)
+
+
+def test_all_faces_of_a_photo_the_largest_first():
+    small = cv2.resize(made_faces.made_face(2), (80, 80), interpolation=cv2.INTER_NEAREST)
+    pixels = made_faces.scene([(small, (20, 40)), (made_faces.made_face(1), (300, 60))])
+    found = in_photo(pixels, made_faces.find_made_faces, 48)
+    assert [round(face.boxes[0][2]) for face in found.faces] == [120, 80]
+    assert found.faces[0].jpegs == crop_photo(pixels, made_faces.find_made_faces, 48).jpegs  # what `predict` takes
+    (scene,) = found.scenes
+    assert scene.numbers == (1, 2)
+    shown = cv2.imdecode(np.frombuffer(scene.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == pixels.shape and np.abs(shown.astype(int) - pixels).mean() > 1  # with boxes
+
+
+def test_all_faces_of_a_clip_the_speaker_first(tmp_path):
+    def pictures(n):
+        still, speaking = made_faces.made_face(1, 0.3), made_faces.made_face(2, 0.5 + 0.5 * np.sin(n))
+        return made_faces.scene([(still, (20, 40)), (speaking, (300, 60))])
+
+    clip = made_faces.write_clip(tmp_path / "a.mp4", [pictures(n) for n in range(36)])
+    found = in_clip(clip, made_faces.find_made_faces, CropConfig(), 48)
+    assert len(found.faces) == 2 and found.faces[0].boxes[0][0] > 200 > found.faces[1].boxes[0][0]
+    assert found.faces[0] == crop_clip([Piece(clip)], made_faces.find_made_faces, CropConfig(), 48)
+    assert sorted(n for scene in found.scenes for n in scene.numbers) == [1, 2]
+
+
+def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
+    finder = FaceFinder(CropConfig(seconds=5), made_faces.load_made)
+    try:
+        made_faces.write_empty(tmp_path / "crash.mp4", made_faces.CRASH)
+        made_faces.write_empty(tmp_path / "none.mp4")
+        (tmp_path / "broken.mp4").write_bytes(b"no film")
+        for name in ("crash.mp4", "broken.mp4"):
+            with pytest.raises(UserError, match=f"^{name} cannot be decoded"):
+                finder.of_clip(tmp_path / name, 48)
+        assert finder.of_clip(tmp_path / "none.mp4", 48).problem == "no face found"  # the process was replaced
+        with pytest.raises(UserError, match="^Cannot decode the picture broken.mp4"):
+            finder.of_picture(tmp_path / "broken.mp4", 48, False)
+        with pytest.raises(UserError, match="Take one of them away"):
+            finder.find(tmp_path / "a.png", tmp_path / "none.mp4", 48, False)
+    finally:
+        finder.close()
+
+
+def plain_answer(threshold=0.0):
+    probabilities = np.array([0.123456, 0.876544], np.float32)
+    return Answer("<run>", ("joy", "<fear>"), probabilities, threshold, "Why.", None, ("A note.",), 0.1)
+
+
+def test_an_answer_is_escaped_and_complete():
+    said = answers_html([plain_answer(), "A sentence & more."])
+    assert "<h2>&lt;fear&gt;</h2>" in said and "12.3456 %" in said and "87.6544 %" in said
+    assert "A sentence &amp; more." in said and "A note." in said and "<run>" not in said
+    assert "I am not sure" in answers_html([plain_answer(0.9)])
+    table = pd.read_csv(io.StringIO(plain_answer().table().to_csv(index=False)))
+    assert table.values.tolist() == [
+        ["probability", "joy", pytest.approx(0.123456), "<run>"],
+        ["probability", "<fear>", pytest.approx(0.876544), "<run>"],
+    ]
+
+
+def test_an_answer_as_a_picture():
+    sure, unsure = (cv2.imdecode(np.frombuffer(draw(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9))
+    assert sure.shape == unsure.shape and (sure != unsure).any()  # the title tells
+
+
+def test_notices_are_escaped():
+    assert notice("<b>") == '<p class="notice">&lt;b&gt;</p>'
+    assert "&lt;b&gt;.png" in faces_html(Candidates(problem="no face found"), "<b>.png")
+    assert faces_html(Candidates(), "").strip() == ""

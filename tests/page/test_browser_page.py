@@ -1,0 +1,289 @@
+"""The page as a visitor sees it: a real browser that reaches 127.0.0.1 alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import made_faces
+import numpy as np
+import pandas as pd
+import pytest
+from browser import ARGUMENTS, axe_source, executable
+
+from emotion_tf.config import CropConfig
+from emotion_tf.evaluation.choice import read_choice, write_choice
+from emotion_tf.evaluation.selective import Threshold
+
+pytestmark = pytest.mark.slow
+
+SRT = """1
+00:00:00,000 --> 00:00:00,700
+You did it!
+
+2
+00:00:00,800 --> 00:00:01,400
+2 < 3 & "yes".
+"""
+TEXT = """You did <img src="x" onerror="document.title='taken'"> it & "that"!"""
+WAIT = 60_000
+
+
+@pytest.fixture(scope="module")
+def folder(untrained, untrained_text, tmp_path_factory):
+    """Two runs; the first is sure of nothing below 99.9 %."""
+    import dataclasses
+
+    made = tmp_path_factory.mktemp("saved_models")
+    shutil.copytree(untrained, made / "both")
+    shutil.copytree(untrained_text, made / "text")
+    choice = read_choice(made / "both")
+    write_choice(made / "both", dataclasses.replace(choice, thresholds=(Threshold(0.7, 0.999, 0.5, 0.7),)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Pictures, a clip, a film with subtitles, and what is none."""
+    made = tmp_path_factory.mktemp("files")
+    pair = made_faces.scene([(made_faces.made_face(1), (20, 40)), (made_faces.made_face(2), (300, 60))])
+    cv2.imwrite(str(made / "pair.png"), pair)
+    made_faces.write_speaker(made / "clip.mp4")
+    (made / "film.srt").write_text(SRT, encoding="utf-8")
+    (made / "broken.png").write_bytes(b"no picture at all")
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    from emotion_tf.page.server import serving
+
+    load = made_faces.load_made
+    with serving(folder, ["both", "text"], "both", 0, CropConfig(), load, 20 * 2**20) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=[*ARGUMENTS, *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium, address):
+    """The open page; fails when it asked for anything outside, or wrote an error to the console."""
+    outside, errors = [], []
+    context = chromium.new_context(viewport={"width": 1200, "height": 900}, permissions=["camera"])
+    context.route(lambda url: not url.startswith(("http://127.0.0.1:", "data:", "blob:")), lambda route: route.abort())
+    tab = context.new_page()
+    tab.set_default_timeout(WAIT)
+    own = ("http://127.0.0.1:", "data:", "blob:")
+    tab.on("request", lambda request: None if request.url.startswith(own) else outside.append(request.url))
+    tab.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(address)
+    tab.wait_for_selector("#text textarea")
+    yield tab
+    context.close()
+    assert outside == [] and errors == []
+
+
+def say(tab, text, past=""):
+    tab.fill("#text textarea", text)
+    tab.fill("#past textarea", past)
+
+
+def give(tab, where, path):
+    tab.set_input_files(f"#{where} input[type=file]", str(path))
+
+
+def press(tab, button="Predict"):
+    """Presses a button and waits for its answer: what is written there, and the shown probabilities of each run."""
+    tab.wait_for_selector("#answer .answers, #answer .answer, #answer .notice")
+    tab.evaluate("document.querySelector('#answer .answers, #answer .answer, #answer .notice').id = 'old'")
+    tab.click(f"button:text-is('{button}')")
+    tab.wait_for_selector("#old", state="detached")
+    return tab.inner_text("#answer")
+
+
+def first_table(tab, n=0):
+    answer = tab.query_selector_all("#answer .answer")[n]
+    cells = answer.query_selector(".bars").query_selector_all(".number")
+    return np.array([float(cell.inner_text().removesuffix(" %")) / 100 for cell in cells])
+
+
+def predictor(folder, name):
+    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.training.run_folder import RunFolder
+
+    return Predictor(RunFolder(folder / name))
+
+
+def crops_of(path, size):
+    from emotion_tf.data import images
+    from emotion_tf.faces.candidates import in_photo
+
+    return [face.jpegs[0] for face in in_photo(images.read_pixels(path), made_faces.load_made(), size).faces]
+
+
+def test_words_a_picture_and_the_other_face(tab, folder, files):
+    say(tab, TEXT, "Ada: hello")
+    give(tab, "picture", files / "pair.png")
+    tab.wait_for_selector("#faces .scene")
+    assert "2 faces were found" in tab.inner_text("#faces")
+    one = predictor(folder, "both")
+    crops = crops_of(files / "pair.png", one.run.spec.face_size)
+    for number, crop in enumerate(crops, 1):
+        tab.check(f"#chooser input[value='{number}']")
+        said = press(tab)
+        wanted = one.predict([TEXT], [crop]).probabilities[0]
+        np.testing.assert_allclose(first_table(tab), wanted, atol=2e-6)
+        assert "I am not sure" in said and "From 99.90% up" in said  # the run's threshold
+        assert "It does not read what was said before." in said
+        assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}
+    assert not np.allclose(*one.predict([TEXT] * 2, crops).probabilities, atol=1e-5)
+    assert tab.title() == "emotion_tf"
+    pictures = tab.query_selector_all("#answer .faces img, #faces img")
+    assert len(pictures) == 3 and all(p.evaluate("i => i.naturalWidth > 0 && i.alt.length > 0") for p in pictures)
+
+
+def test_what_is_shown_can_be_taken_away(tab):
+    say(tab, "Fine; really, $5.")
+    press(tab)
+    links = {a.get_attribute("download"): a.get_attribute("href") for a in tab.query_selector_all("#answer a.download")}
+    assert set(links) == {"both.csv", "both.png"}
+    table = pd.read_csv(io.BytesIO(base64.b64decode(links["both.csv"].split(",")[1])))
+    shares = table[table.what == "probability"].value
+    np.testing.assert_allclose(shares, first_table(tab), atol=1e-4)
+    assert {"word", "modality"} <= set(table.what)
+    png = cv2.imdecode(np.frombuffer(base64.b64decode(links["both.png"].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
+    assert png.shape[1] > 800 and png.std() > 5
+
+
+def test_two_runs_side_by_side(tab, folder):
+    tab.click("label:has-text('Compare with') input, [aria-label='Compare with']")
+    tab.click("[role=option]:has-text('text')")
+    say(tab, "No!", "Ada: hello\nBen: come here")
+    said = press(tab)
+    names = [e.inner_text() for e in tab.query_selector_all("#answer .run")]
+    assert names == ["both", "text"], said
+    wanted = predictor(folder, "text").predict(["No!"], contexts=[["Ada: hello", "Ben: come here"]]).probabilities[0]
+    np.testing.assert_allclose(first_table(tab, 1), wanted, atol=1e-4)
+    assert "Said before" in tab.query_selector_all("#answer .answer")[1].inner_text()
+
+
+def test_a_clip_and_a_webcam_shot(tab, folder, files):
+    from emotion_tf.faces.crops import crop_clip
+    from emotion_tf.faces.frames import Piece
+
+    tab.click("button[role=tab]:has-text('Clip')")
+    give(tab, "clip", files / "clip.mp4")
+    tab.wait_for_selector("#faces .scene")
+    press(tab)
+    one = predictor(folder, "both")
+    found = crop_clip([Piece(files / "clip.mp4")], made_faces.load_made(), CropConfig(), one.run.spec.face_size)
+    wanted = one.predict([""], [list(found.jpegs)]).probabilities[0]
+    np.testing.assert_allclose(first_table(tab), wanted, atol=1e-4)
+    tab.click("button:text-is('Clear')")
+    tab.click("button[role=tab]:has-text('Picture')")
+    tab.click("#picture [aria-label='Capture from camera']")
+    tab.click("#picture button:has-text('Click to Access Webcam')")
+    tab.wait_for_function("document.querySelector('#picture video')?.videoWidth > 0")
+    tab.click("#picture [aria-label='capture photo']")
+    tab.wait_for_selector("#faces p:has-text('No face was found')")  # what the made camera films is none
+
+
+def test_a_film_moment_by_moment(tab, files):
+    tab.click("button[role=tab]:has-text('A film')")
+    give(tab, "film", files / "clip.mp4")
+    give(tab, "subtitles", files / "film.srt")
+    tab.wait_for_selector("#subtitles :text('film.srt')")
+    said = press(tab, "Predict the film")
+    assert "2 utterances, 2 with a face" in said and "You did it!" in said and "2 < 3" not in said
+    moments = tab.query_selector_all("#answer [data-moment]")
+    moments[1].click()
+    shown = tab.inner_text("#answer .said:not([hidden])")
+    assert '2 < 3 & "yes".' in shown
+    assert tab.query_selector("#answer .said:not([hidden]) img").evaluate("i => i.naturalWidth") == 32
+    moments[1].press("ArrowLeft")
+    assert "You did it!" in tab.inner_text("#answer .said:not([hidden])")
+    assert moments[0].get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize(
+    "what, part",
+    [
+        ("nothing", "Write an utterance"),
+        ("broken", "Cannot decode the picture broken.png"),
+        ("endless", "At most 2,000"),
+    ],
+)
+def test_a_sentence_in_place_of_a_trace(tab, files, what, part):
+    if what == "broken":
+        give(tab, "picture", files / "broken.png")
+        tab.wait_for_selector("#faces .notice")
+    if what == "nothing":
+        say(tab, "Something.")
+        assert "Write an utterance" not in press(tab)
+    say(tab, {"endless": "word " * 500, "nothing": "  "}.get(what, ""))
+    said = press(tab)
+    assert part in said and "Traceback" not in said and "/" not in said.replace("JPEG or PNG", "")
+
+
+def test_by_keyboard_alone(tab):
+    tab.focus("#text textarea")
+    tab.keyboard.type("You did it!")
+    for _ in range(30):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.innerText") == "Predict":
+            break
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#answer h2")
+
+
+def test_examples_are_there_to_click(tab):
+    tab.click("#examples button >> nth=0")
+    tab.wait_for_function("document.querySelector('#text textarea').value.length > 0")
+    tab.wait_for_selector("#picture img")
+    assert tab.is_checked("#is_crop input")
+    press(tab)
+    assert len(tab.query_selector_all("#answer .faces img")) == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_fault_for_who_sees_or_hears_it(tab, files, scheme):
+    tab.emulate_media(color_scheme=scheme)
+    tab.reload()
+    tab.wait_for_selector("#text textarea")
+    say(tab, "You did it!")
+    give(tab, "picture", files / "pair.png")
+    tab.wait_for_selector("#chooser input")
+    press(tab)
+    tab.add_script_tag(content=axe_source())
+    for name in ("An utterance", "A film with subtitles"):
+        tab.click(f"button[role=tab]:has-text('{name}')")
+        tab.wait_for_timeout(500)  # colours change slowly
+        found = tab.evaluate("axe.run()")["violations"]
+        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == []
+
+
+def test_on_a_telephone(tab, files):
+    tab.set_viewport_size({"width": 400, "height": 800})
+    say(tab, "You did it! " + "w" * 300)
+    give(tab, "picture", files / "pair.png")
+    tab.wait_for_selector("#faces .scene")
+    press(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+    tab.wait_for_function("document.getElementById('answer').getBoundingClientRect().top < window.innerHeight")
+    if shots := os.environ.get("SHOTS"):
+        tab.screenshot(path=str(Path(shots) / "telephone.png"), full_page=True)

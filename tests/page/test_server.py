@@ -1,0 +1,188 @@
+"""The page's server from outside: the command itself, and strangers' requests."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import psutil
+import pytest
+from gradio_client import Client, handle_file
+from helpers import ROOT
+
+SECRET = "nobody may read this"
+ALWAYS = "always"
+
+
+@pytest.fixture(scope="module")
+def folder(untrained, tmp_path_factory):
+    made = tmp_path_factory.mktemp("saved_models")
+    shutil.copytree(untrained, made / "both")
+    (made / "both" / "secret.txt").write_text(SECRET)
+    return made
+
+
+@pytest.fixture(scope="module")
+def process(folder, tmp_path_factory):
+    """`main.py demo` as its user starts it, with its uploads in a folder of the test; ended by Ctrl-C."""
+    temporary = tmp_path_factory.mktemp("tmp")
+    words = [sys.executable, "main.py", "demo", str(folder / "both"), "--port", "0", "--upload", "20"]
+    words += ["--faces.detector", "mtcnn"]
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    with (temporary / "said").open("w") as said:
+        started = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=said, text=True)
+        line = started.stdout.readline()
+        assert line.startswith("Page: http://127.0.0.1:"), (temporary / "said").read_text()
+        yield line.split()[1].rstrip("/"), started, temporary
+        started.send_signal(signal.SIGINT)
+        assert started.wait(60) == 0
+    assert (temporary / "said").read_text() == "" and started.stdout.read() == ""  # nothing is logged
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("emotion_tf")] == []  # nothing is kept
+
+
+def ask(client, text, picture=None):
+    return client.predict("both", "", ALWAYS, text, "", picture, None, True, None, api_name="/predict")
+
+
+def memory(process):
+    return psutil.Process(process.pid).memory_info().rss / 2**20
+
+
+@pytest.mark.slow
+def test_files_of_this_computer_are_not_given_away(process, folder):
+    address, _, temporary = process
+    secret = folder / "both" / "secret.txt"
+    link = temporary / "link.png"
+    link.symlink_to(secret)
+    own = next(temporary.glob("emotion_tf-page-*"))
+    (own / "uploads").mkdir(exist_ok=True)
+    up = "../" * 30
+    names = [
+        str(secret), f"{up}{secret}"[:-1], f"{own}/uploads/{up}{secret}", f"{own}/examples/{up}{secret}", str(link),
+        "..%2f" * 30 + str(secret).replace("/", "%2f"), "%2e%2e/" * 30 + str(secret), f"{own}/examples/..\\..\\x",
+        str(ROOT / "README.md"), "main.py", "requirements.txt", "/etc/passwd", "//etc/passwd", "file:///etc/passwd",
+        "/proc/self/environ", str(folder / "both" / "model.keras"),
+    ]  # fmt: skip
+    with httpx.Client(base_url=address) as web:
+        for route in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/", "/custom_component/"):
+            for name in names:
+                found = web.get(route + name)
+                assert found.status_code in (403, 404, 405, 422), (route, name, found.status_code)
+                assert SECRET not in found.text and "root:" not in found.text
+        assert web.get("/", headers={"host": "elsewhere.example"}).status_code == 400
+
+
+@pytest.mark.slow
+def test_a_path_in_place_of_an_upload_is_refused(process, folder):
+    address, _, temporary = process
+
+    def predict(path):
+        """As the browser asks, but with a path of its own choosing."""
+        picture = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        with httpx.Client(base_url=f"{address}/gradio_api", timeout=60) as web:
+            data = ["both", "", ALWAYS, "You did it!", "", picture, None, True, None]
+            event = web.post("/call/predict", json={"data": data})
+            return web.get(f"/call/predict/{event.json()['event_id']}").text if event.status_code == 200 else event.text
+
+    example = next(temporary.glob("emotion_tf-page-*/examples/face_0.png"))
+    for path in (
+        folder / "both" / "secret.txt",
+        "/etc/passwd",
+        ROOT / "docs" / "demo_report.png",
+        f"{example}/../../x",
+    ):
+        said = predict(path)
+        assert "error" in said and "Probabilities" not in said and SECRET not in said and "root:" not in said
+    with open(example, "rb") as file:
+        (uploaded,) = httpx.post(f"{address}/gradio_api/upload", files={"files": file}).json()
+    assert "Probabilities" in predict(uploaded)
+
+
+@pytest.mark.slow
+def test_a_large_upload_is_refused_and_memory_stays_flat(process, tmp_path):
+    address, started, temporary = process
+    before, most = memory(started), [0.0]
+
+    def chunks(megabytes):
+        yield b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n'
+        yield b"content-type: image/png\r\n\r\n"
+        for _ in range(megabytes):
+            most[0] = max(most[0], memory(started))
+            yield b"\0" * 2**20
+        yield b"\r\n--x--\r\n"
+
+    header = {"content-type": "multipart/form-data; boundary=x"}
+    with httpx.Client(base_url=address, timeout=60) as web:
+        large = tmp_path / "large.png"
+        with large.open("wb") as file:
+            file.truncate(200 * 2**20)  # 200 MB with a length
+        # it may be refused while it is still being sent
+        with contextlib.suppress(httpx.WriteError), large.open("rb") as file:
+            assert web.post("/gradio_api/upload", files={"files": file}).status_code == 413
+        with contextlib.suppress(httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):
+            assert web.post("/gradio_api/upload", content=chunks(200), headers=header).status_code >= 400  # without one
+        fits = web.post("/gradio_api/upload", content=chunks(1), headers=header)
+        assert fits.status_code == 200
+        assert web.post("/gradio_api/queue/join", content=b"[" * 2**23).status_code == 413
+    assert max(most[0], memory(started)) - before < 60
+    kept = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+    assert kept < 10 * 2**20
+
+
+@pytest.mark.slow
+def test_two_hundred_requests_of_four_visitors(process):
+    address, started, temporary = process
+    example = next(temporary.glob("emotion_tf-page-*/examples/face_0.png"))
+    picture = temporary / "mine.png"
+    shutil.copy(example, picture)
+    texts = ["You did it!", "No.", "What was that?", "Go away!"]
+    levels = []
+
+    def visit(n):
+        client = Client(address, verbose=False)
+        found = []
+        for i in range(50):
+            found.append(ask(client, texts[(n + i) % 4], handle_file(picture) if i % 2 else None))
+            if n == 0:
+                levels.append(memory(started))
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(visit, range(4)))
+    assert sum(map(len, answers)) == 200 and all("Probabilities" in one for each in answers for one in each)
+
+    def numbers(said):
+        return [part.split("<")[0] for part in said.split('class="number">')[1:8]]
+
+    # whoever asks, and whenever: the same answer to the same question
+    for text, has in {(t, h) for t in range(4) for h in range(2)}:
+        same = [numbers(answers[n][i]) for n in range(4) for i in range(50) if (n + i) % 4 == text and i % 2 == has]
+        assert all(one == same[0] for one in same)
+    assert max(levels[40:]) - max(levels[15:25]) < 40
+
+
+def test_a_taken_port_is_told(fault, folder, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert f"Port {port} of 127.0.0.1 is taken" in fault(
+            "demo", folder / "both", "--port", port, "--faces.detector", "mtcnn"
+        )
+
+
+def test_nothing_trained_yet(fault):
+    assert "Nothing is trained yet" in fault("demo") and "make demo" in fault("demo")
+
+
+def test_wrong_arguments(fault, folder):
+    assert "No run at" in fault("demo", folder / "absent")
+    assert "`--port`" in fault("demo", folder / "both", "--port", 99999)
+    assert "`--upload`" in fault("demo", folder / "both", "--upload", 0)
