@@ -16,9 +16,16 @@ FACE_SIZE = 32
 
 
 def pytest_collection_modifyitems(items):
-    """Files that train or export come first: what runs last is short, and both processes end at the same time."""
-    long = {item.path for item in items if {"bert_run", "small_config"} & set(item.fixturenames)}
-    items.sort(key=lambda item: item.path not in long)
+    """What goes to which process, and in which order.
+
+    A file's tests stay together for their fixtures, and all files that need the trained run stay together for it. Files
+    that train or export come first: what runs last is short, and both processes end at the same time.
+    """
+    trained = {item.path for item in items if "bert_run" in item.fixturenames}
+    long = trained | {item.path for item in items if "small_config" in item.fixturenames}
+    items.sort(key=lambda item: (item.path not in trained) + (item.path not in long))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("trained" if item.path in trained else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ def test_spread_by_hand():
     assert (found.low, found.high) == pytest.approx((0.6 - 4.303 * 0.1 / 3**0.5, 0.6 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dataset, tmp_path, eager):
     words = ("train", "--data", dataset, "--towers", "text", "--text.branches", "cnn", "--smoke", "--name", "x")
     printed = succeed(*words, "--seeds", "2", "--train.seed", "3")

@@ -197,6 +197,7 @@ assert np.array_equal(ends[0], ends[1]) and not np.array_equal(ends[0], ends[2])
 """
 
 
+@pytest.mark.slow
 def test_run_carries_its_encoder_into_a_process_without_the_handle(bert, tmp_path):
     """.keras -> fresh process -> .keras -> export, all bit-identical, with the handle deleted."""
     handle = tmp_path / "handle"

@@ -19,6 +19,7 @@ def words(dataset):
     return ("crossval", "--data", dataset, *OPTIONS, *ONE_EPOCH)
 
 
+@pytest.mark.slow
 def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(words, succeed, dataset, eager):
     said = succeed(*words, "--name", "cv", "--repeats", 2)
     path = cli.RUNS / "cv"

@@ -38,6 +38,7 @@ def without(config):
     return dataclasses.replace(config, train=dataclasses.replace(config.train, cache_features=False))
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_numbers_with_and_without(config, tiny_bert, tmp_path, cache, eager):
     config = dataclasses.replace(config, towers="text")
     plain = train_run(without(config), tmp_path / "plain", tiny_bert)

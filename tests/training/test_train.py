@@ -131,6 +131,7 @@ def test_the_kept_model_is_the_best_epoch_by_validation(text_config, tmp_path, m
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_config, tiny_bert, tmp_path, eager):
     said, moved = {}, {}
     for train_encoder in (True, False):
