@@ -15,6 +15,7 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 FACE_SIZE = 32
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """What goes to which process, and in which order.
 
