@@ -71,18 +71,37 @@ def face_inputs(face_size: int) -> tuple[Feature, ...]:
     )
 
 
-SERVING_INPUTS = (
-    Feature("utterance", "string", (), "UTF-8 text; empty: no text"),
-    Feature("face_jpeg", "string", (), "JPEG of an aligned face crop; empty: no face"),
-)
+_UTTERANCE = Feature("utterance", "string", (), "UTF-8 text; empty: no text")
+_FACE = "JPEG or PNG of an aligned face crop; empty: no face"
+
+SERVING_INPUTS = (_UTTERANCE, Feature("face_jpeg", "string", (), _FACE))
 """`serving_default`. This signature never changes."""
 
+SERVING_BYTES_INPUTS = (_UTTERANCE, Feature("face_jpeg_bytes", "string", (), _FACE))
+"""`serve_bytes`: the same, by the name that TF Serving's REST gives to binary tensors."""
+
 SERVING_FULL_INPUTS = (
-    Feature("utterance", "string", (), "UTF-8 text; empty: no text"),
+    _UTTERANCE,
     Feature("context", "string", (None,), "lines said before, `Speaker: utterance`, oldest first; empty: none"),
-    Feature("face_jpeg", "string", (None,), "JPEGs of aligned face crops; empty: none"),
+    Feature("face_jpeg", "string", (None,), "JPEGs or PNGs of aligned face crops; empty: none"),
 )
-"""`serve_full`."""
+"""`serve_full`, and `explain`."""
+
+SERVING_OUTPUTS = (
+    Feature("probabilities", "float32", (None,), "calibrated, by class; each row sums to 1"),
+    Feature("logits", "float32", (None,), "what they are made of, by class; of an ensemble their logarithms"),
+    Feature("label", "string", (), "the most probable class"),
+    Feature("text_present", "bool", (), "whether a text was read: the utterance, or lines said before it"),
+    Feature("face_present", "bool", (), "whether a face was read; false where no picture could be decoded"),
+)
+"""What each of them gives."""
+
+EXPLAIN_OUTPUTS = (
+    Feature("words", "string", (None,), "the words of the utterance, as they are written; padded with empty ones"),
+    Feature("word_attributions", "float32", (None,), "how much each speaks for the label, in nats"),
+    Feature("face_attributions", "float32", (None, None, None), "Grad-CAM of each crop, as large as the crop"),
+)
+"""What `explain` gives besides."""
 
 
 @dataclass(frozen=True)

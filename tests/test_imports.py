@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "models": BASE | {"schema"},
     "training": BELOW_TRAINING,
     "interpret": BELOW_TRAINING | {"training"},
-    "serving": BELOW_TRAINING | {"training", "faces"},
+    "serving": BELOW_TRAINING | {"training", "faces", "interpret"},
     "page": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
     "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
 }

@@ -85,7 +85,7 @@ class Preprocessor(tf.Module):
     def __call__(
         self,
         utterance: tf.Tensor,
-        face_jpeg: tf.Tensor,
+        face_jpeg: tf.Tensor | dict[str, tf.Tensor],
         tokens: tf.RaggedTensor | None = None,
         context: tf.Tensor | tf.RaggedTensor | None = None,
         future: tf.Tensor | tf.RaggedTensor | None = None,
@@ -94,7 +94,7 @@ class Preprocessor(tf.Module):
 
         Args:
             utterance: string (B,); empty: no text.
-            face_jpeg: string (B, T); empty: no face.
+            face_jpeg: string (B, T); empty: no face. Or faces that are decoded already, as `decode_faces` gives them.
             tokens: word pieces (B, None) where a record has them already.
             context: lines said before, `Speaker: utterance`, string (B, N), oldest first; an empty one is absent.
             future: lines said after, string (B, N), in order of speaking.
@@ -113,7 +113,7 @@ class Preprocessor(tf.Module):
         if self.wants_words:
             made |= self._words(utterance, around)
         if self.wants_faces:
-            made |= decode_faces(face_jpeg, self.face_size)
+            made |= face_jpeg if isinstance(face_jpeg, dict) else decode_faces(face_jpeg, self.face_size)
         return {name: made[name] for name in self.inputs}
 
     def _tokens(

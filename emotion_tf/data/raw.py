@@ -34,5 +34,10 @@ def crops(face: Face | Sequence[Face] | None, size: int, row: int = 0) -> list[b
 
 def padded(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
     """Rows of several strings as one tensor (B, N); N is at least 1, `filler` stands where there is none."""
-    width = max(1, max(len(row) for row in rows))
-    return tf.constant([[*row, *[filler] * (width - len(row))] for row in rows])
+    return tf.constant(filled(rows, filler))
+
+
+def filled(rows: Sequence[Sequence[Any]], filler: Any, least: int = 1) -> list[list[Any]]:
+    """Rows of several things, each as long as the longest and at least `least`, filled up at their end."""
+    width = max(least, max(len(row) for row in rows))
+    return [[*row, *[filler] * (width - len(row))] for row in rows]

@@ -91,11 +91,21 @@ def pack_tokens(
     return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": types}
 
 
+# what `split_words` sets apart: no letter, no digit, no kind of apostrophe, no space
+_ALONE = r"[^\p{L}\p{M}\p{N}'\s\x0b\x{2018}\x{2019}\x{0092}`]"
+
+
 def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
     """Splits utterances, string (B,) -> (B, None): lower case, one apostrophe, punctuation stands alone."""
     text = tf.strings.regex_replace(utterance, r"[\x{2018}\x{2019}\x{0092}`]", "'")
     text = tf.strings.regex_replace(tf.strings.lower(text, encoding="utf-8"), r"([^\p{L}\p{M}\p{N}'\s])", r" \1 ")
     return tf.strings.split(text)
+
+
+def words_in_place(utterance: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """The words of `split_words` as they are written, string (B, None), and where each starts in bytes, int64."""
+    words, start, _ = tf_text.regex_split_with_offsets(utterance, rf"[\s\x0b]|{_ALONE}", _ALONE)
+    return words, start
 
 
 class WordVocabulary(tf.Module):

@@ -67,12 +67,7 @@ class Scorer:
     @cached_property
     def embedded(self) -> tuple[str, ...]:
         """Which input each call of the word embedding reads, in the order in which the tower makes them."""
-        tower = self.model.get_layer("text_tower")
-        widths = {name: 1 + (name != "word_ids") for name in tower.input}
-        calls: list[Any] = []
-        with recorded(tower.get_layer("word_embedding"), calls):
-            tower({name: tf.zeros((1, width), tf.int32) for name, width in widths.items()}, training=False)
-        return tuple("word_ids" if call.shape[1] == 1 else "context_word_ids" for call in calls)
+        return embedded_inputs(self.model.get_layer("text_tower"))
 
     def keep(self, utterance: Utterance) -> Utterance:
         """What the run reads of an utterance: crops as JPEGs, the nearest lines of its context.
@@ -114,6 +109,15 @@ class Scorer:
             inputs = self.inputs(utterances[i : i + ROWS])
             # without a tf.function: to trace a large network takes longer than to explain one utterance
             yield np.asarray(self.model(inputs, training=False)), inputs
+
+
+def embedded_inputs(tower: keras.Model) -> tuple[str, ...]:
+    """Which input each call of a text tower's word embedding reads, in the order in which the tower makes them."""
+    widths = {name: 1 + (name != "word_ids") for name in tower.input}
+    calls: list[Any] = []
+    with tf.init_scope(), recorded(tower.get_layer("word_embedding"), calls):
+        tower({name: tf.zeros((1, width), tf.int32) for name, width in widths.items()}, training=False)
+    return tuple("word_ids" if call.shape[1] == 1 else "context_word_ids" for call in calls)
 
 
 def scores(logits: Any, target: Any) -> tf.Tensor:

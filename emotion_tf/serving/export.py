@@ -1,62 +1,111 @@
-"""One SavedModel that takes raw strings and JPEG bytes, for TF Serving."""
+"""One SavedModel that takes raw strings and pictures, for TF Serving."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from emotion_tf import files, schema
+from emotion_tf import __version__, files
+from emotion_tf.data.images import MOST_PIXELS
+from emotion_tf.data.tokenizer import write_vocabulary
+from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
-from emotion_tf.serving.ensemble import predictor_of
+from emotion_tf.serving import about, contents, warmup
+from emotion_tf.serving.graph import MOST_BYTES
+from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.verify import verify
 from emotion_tf.training.ensemble import EnsembleFolder
 from emotion_tf.training.run_folder import RunFolder
 
 
-def export(run: RunFolder | EnsembleFolder) -> Path:
-    """Writes `serving/<next version>/` of a run, or of an ensemble with all its members, and returns its path.
+def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: int = 0) -> Path:
+    """Writes `serving/<version>/` of a run, or of an ensemble with all its members, and returns its path.
 
-    The signature `serving_default` takes utterance string (B,) and face_jpeg string (B,); `serve_full` takes utterance
-    (B,), context (B, N) and face_jpeg (B, K): the lines said before, `Speaker: utterance`, oldest first, and several
-    crops. Both give calibrated probabilities float32 (B, C) and label string (B,). An empty string is an absent
-    modality. `assets.extra/model.json` holds the labels in order, the size of the face crops, and how many lines of
-    context the model reads; beside it lies the model card.
+    What it holds, and that it does, is the contract of docs/serving.md, which `verify` checks before the folder gets
+    its name.
+
+    Args:
+        run: the run.
+        version: its number; None: the next free one.
+        keep: how many versions stay, the newest; 0: all.
 
     Raises:
-        UserError: the run has no model, a member of the ensemble is gone or has changed, or there is no room.
+        UserError: the run has no model, a member of the ensemble is gone or has changed, the version exists, there is
+            no room, or the contract is broken.
     """
-    predictor = predictor_of(run)
-    labels = tf.constant(predictor.labels)
-
-    def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predictor.raw(utterance, context, face_jpeg)
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
-
-    def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
-        return serve_full(utterance, tf.zeros_like(utterance)[:, tf.newaxis], face_jpeg[:, tf.newaxis])
-
-    # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
-    archive = keras.export.ExportArchive()
-    # the models' variables come in with the endpoints; tracked too, they would be stored twice
-    for resource in predictor.resources:
-        archive.track(resource)
-    for serve, inputs in ((serving_default, schema.SERVING_INPUTS), (serve_full, schema.SERVING_FULL_INPUTS)):
-        archive.add_endpoint(serve.__name__, serve, [schema.tensor_spec(f) for f in inputs])
-    out = run.path / "serving" / str(_next_version(run.path / "serving"))
-    with files.new_folder(out) as folder:
-        archive.write_out(str(folder), verbose=False)
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        about = {"labels": list(run.labels), "face_size": run.spec.face_size, "max_faces": run.spec.max_faces}
-        about["context"] = predictor.context
-        (extra / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
-        (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
+    serving = run.path / "serving"
+    if (version is not None and version < 1) or keep < 0:
+        raise UserError(f"Expected a `--version` of at least 1 and a `--keep` of at least 0. Received: {version}, {keep}.")
+    out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
+    if out.exists():
+        raise UserError(f"{out} exists. Expected a new version: a server may be reading this one. Leave --version away.")
+    predictor = Predictor(run)
+    with files.new_folder(out, hint="leave --version away") as folder:
+        try:
+            _write(predictor, folder)
+        except tf.errors.OpError as error:  # a full disk reaches us as one of several kinds
+            raise UserError(
+                f"Cannot write {out}: {' '.join(str(error.message).split())[:200]}. Nothing was left behind; make room or "
+                "choose another folder."
+            ) from None
+        verify(folder)
+    for old in sorted(versions(serving))[:-keep] if keep else ():
+        shutil.rmtree(serving / str(old))
     return out
 
 
-def _next_version(serving: Path) -> int:
-    versions = [int(p.name) for p in serving.glob("*") if p.name.isdigit()]
-    return max(versions, default=0) + 1
+def versions(serving: Path) -> list[int]:
+    """Numbers of the versions that there are."""
+    return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
+
+
+def _write(predictor: Predictor, folder: Path) -> None:
+    graph, run = predictor.graph, predictor.run
+    # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
+    archive = keras.export.ExportArchive()
+    # the models' variables come in with the endpoints; tracked too, they would be stored twice
+    for part in graph.parts:
+        archive.track(part.preprocess)
+    served = {name: archive.add_endpoint(name, serve, given) for name, (serve, given) in graph.signatures.items()}
+    archive.write_out(str(folder), verbose=False)
+    _write_assets(predictor, folder / "assets")
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    found = []
+    for signature, inputs in warmup.requests(graph):
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        outputs = served[signature](tensors) if signature == "serve_tensors" else served[signature](**tensors)
+        found.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
+    warmup.write(folder / warmup.FILE, predictor.about.name, found)
+    facts = about.to_json(predictor.about) | {
+        "most_text_bytes": MOST_BYTES,
+        "most_pixels": MOST_PIXELS,
+        "weights_bytes": sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
+        "versions": {"emotion_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+    (folder / about.FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
+    (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
+    contents.write(folder)
+
+
+def _weights(predictor: Predictor) -> list[tf.Variable]:
+    return [weight.value for part in predictor.graph.parts for weight in part.model.weights]
+
+
+def _write_assets(predictor: Predictor, assets: Path) -> None:
+    """Labels and vocabularies, one a line, for those who prepare what `serve_tensors` takes."""
+    assets.mkdir(exist_ok=True)
+    write_vocabulary(assets / "labels.txt", predictor.labels)
+    for part in predictor.graph.parts:
+        folder = assets / part.name if len(predictor.graph.parts) > 1 else assets
+        folder.mkdir(exist_ok=True)
+        pieces, words = part.preprocess.pieces, part.preprocess.words
+        if part.preprocess.wants_tokens and pieces is not None:
+            write_vocabulary(folder / "vocab.txt", pieces.vocabulary)
+        if part.preprocess.wants_words and words is not None:
+            write_vocabulary(folder / "words.txt", words.words)

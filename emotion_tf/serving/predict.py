@@ -1,27 +1,26 @@
-"""From raw strings and pictures to probabilities, by the same graph that is exported."""
+"""From raw strings and pictures to probabilities: what a run, an export and a server are asked alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data import raw
-from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.calibration import Temperatures
 from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.serving.about import About, about
+from emotion_tf.serving.graph import Graph
 from emotion_tf.training.ensemble import EnsembleFolder
-from emotion_tf.training.outputs import probabilities_of
 from emotion_tf.training.run_folder import RunFolder
 
-RawFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 BATCH = 64
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,14 @@ class Prediction:
     Attributes:
         labels: the C class names.
         probabilities: float32 (N, C), each row sums to 1.
+        text_present: bool (N,), whether it read a text.
+        face_present: bool (N,), whether it read a face.
     """
 
     labels: tuple[str, ...]
     probabilities: np.ndarray
+    text_present: np.ndarray
+    face_present: np.ndarray
 
     @property
     def label(self) -> list[str]:
@@ -46,43 +49,40 @@ class Prediction:
         return with_abstentions(self.labels, self.probabilities, below)
 
 
-def raw_function(model: keras.Model, preprocess: Preprocessor, temperatures: Temperatures) -> RawFunction:
-    """Raw inputs to calibrated probabilities.
-
-    Returns:
-        A function of utterance (B,), context (B, N) and face_jpeg (B, T), all string, to float32 (B, C).
-    """
-    calibrated = probabilities_of(model, temperatures)
-
-    def probabilities(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> tf.Tensor:
-        return calibrated(preprocess(utterance, face_jpeg, context=context))
-
-    return probabilities
-
-
-class Predictor:
-    """A trained run, ready for raw inputs.
+class Asked(ABC):
+    """A model that can be asked, wherever it runs.
 
     Attributes:
-        labels: the C class names.
-        raw: the function of raw inputs that is served, as `raw_function` makes it.
-        resources: what holds the vocabularies of `raw`; an export tracks them.
-        context: how many of the lines said before an utterance are read.
-        speaker: whether the utterance is read with its speaker, `Speaker: utterance`.
+        about: what has to be known of it.
+        where: what names it to the user.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run: RunFolder | EnsembleFolder = run
-        self.model = run.model
-        self.preprocess = run.preprocessor(self.model)
-        self.context = run.config.text.context if self.preprocess.around else 0
-        self.speaker = run.config.uses_text and run.config.text.speaker
-        self._serve(raw_function(self.model, self.preprocess, run.choice.temperatures), [self.preprocess])
+    about: About
+    where: str
 
-    def _serve(self, raw: RawFunction, resources: list[Preprocessor]) -> None:
-        self.labels, self.raw, self.resources = self.run.labels, raw, resources
-        string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-        self._function = tf.function(raw, input_signature=string)
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The C class names."""
+        return self.about.labels
+
+    @property
+    def context(self) -> int:
+        """How many of the lines said before an utterance are read."""
+        return self.about.context
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the lines said before an utterance matter to this model."""
+        return self.context > 0
+
+    @property
+    def speaker(self) -> bool:
+        """Whether the utterance is read with its speaker, `Speaker: utterance`."""
+        return self.about.speaker
+
+    @abstractmethod
+    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        """What the model says of at most `BATCH` utterances: `probabilities`, `text_present`, `face_present`."""
 
     def predict(
         self,
@@ -99,43 +99,77 @@ class Predictor:
             contexts: of each, the lines said before it (`Speaker: utterance`), oldest first. None: none.
 
         Raises:
-            UserError: the numbers of utterances, faces and contexts differ, a context for a run that reads none, or a
-                picture cannot be read.
+            UserError: the numbers of utterances, faces and contexts differ, a context for a model that reads none, a
+                picture cannot be read, or a server does not answer as it should.
         """
         if isinstance(utterances, str):
             raise UserError(
                 "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
             )
-        crops = [
-            raw.crops(face, self.run.spec.face_size, i) for i, face in enumerate(self._each("faces", faces, utterances))
-        ]
-        said = [list(lines or ()) for lines in self._each("contexts", contexts, utterances)]
+        each = enumerate(_each("faces", faces, utterances))
+        crops = [raw.crops(face, self.about.face_size, i) for i, face in each]
+        said = [list(lines or ()) for lines in _each("contexts", contexts, utterances)]
         if any(said) and not self.reads_context:
             raise UserError(
-                f"{self.run.path} reads no context. Expected a run trained with --text.context, or no context given."
+                f"{self.where} reads no context. Expected a run trained with --text.context, or no context given."
             )
         batches = [
-            self._function(
-                tf.constant(list(utterances[i : i + BATCH])),
-                raw.padded(said[i : i + BATCH], ""),
-                raw.padded(crops[i : i + BATCH], b""),
-            ).numpy()
+            self._ask(list(utterances[i : i + BATCH]), said[i : i + BATCH], crops[i : i + BATCH])
             for i in range(0, len(utterances), BATCH)
         ]
-        empty = np.zeros((0, len(self.labels)), np.float32)
-        return Prediction(self.labels, np.concatenate([empty, *batches]))
+        none = {
+            "probabilities": np.zeros((0, len(self.labels)), np.float32),
+            "text_present": np.zeros(0, bool),
+            "face_present": np.zeros(0, bool),
+        }
+        found = {name: np.concatenate([empty, *(batch[name] for batch in batches)]) for name, empty in none.items()}
+        return Prediction(self.labels, **found)
 
-    @property
-    def reads_context(self) -> bool:
-        """Whether the lines said before an utterance matter to this run."""
-        return self.context > 0
 
-    def _each(self, name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
-        if given is None:
-            return [None] * len(utterances)
-        if len(given) != len(utterances):
-            raise UserError(
-                f"Invalid `{name}`. Expected one entry (or None) for each of {len(utterances)} utterances. "
-                f"Received: {len(given)}."
-            )
-        return given
+class Predictor(Asked):
+    """A trained run, or an ensemble, ready for raw inputs.
+
+    Attributes:
+        run: its folder.
+        graph: its functions of raw inputs, which are exported too.
+    """
+
+    def __init__(self, run: RunFolder | EnsembleFolder) -> None:
+        self.run, self.about, self.where = run, about(run), str(run.path)
+        runs, vote = (run.members, run.vote) if isinstance(run, EnsembleFolder) else ([run], None)
+        self.graph = Graph(runs, run.labels, run.spec.face_size, vote)
+        # of a run; of an ensemble those of its first member
+        self.model, self.preprocess = self.graph.parts[0].model, self.graph.parts[0].preprocess
+        string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
+        self._function = tf.function(self.graph.full, input_signature=string)
+
+    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        given = map(tf.constant, full_inputs(utterances, contexts, crops).values())
+        return {name: value.numpy() for name, value in self._function(*given).items()}
+
+
+def full_inputs(
+    utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]], lines: int = 1, faces: int = 1
+) -> Arrays:
+    """Inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), N >= `lines` and K >= `faces`."""
+    return {
+        "utterance": strings([text.encode("utf-8", "ignore") for text in utterances]),
+        "context": strings(raw.filled([[line.encode("utf-8", "ignore") for line in said] for said in contexts], b"", lines)),
+        "face_jpeg": strings(raw.filled(crops, b"", faces)),
+    }
+
+
+def strings(values: Any) -> np.ndarray:
+    """Bytes as an array of objects: NumPy's own dtype of bytes loses zeros at their end."""
+    return np.array(values, object)
+
+
+def _each(name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
+    if given is None:
+        return [None] * len(utterances)
+    if len(given) != len(utterances):
+        raise UserError(
+            f"Invalid `{name}`. Expected one entry (or None) for each of {len(utterances)} utterances. "
+            f"Received: {len(given)}."
+        )
+    return given

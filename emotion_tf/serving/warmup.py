@@ -1,0 +1,94 @@
+"""`assets.extra/tf_serving_warmup_requests`: what a server runs before it says that it is ready, so that the first user
+does not wait for it. Each request carries the answer that Keras gave, which `export --verify` expects again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from emotion_tf.data import images
+from emotion_tf.errors import UserError
+from emotion_tf.serving.graph import Graph
+from emotion_tf.serving.predict import Arrays, full_inputs, strings
+
+FILE = Path("assets.extra", "tf_serving_warmup_requests")
+TEXTS = ("Yes, no!", "", "I did not expect that, and I am glad that you came all this way to tell me.", "Well?")
+LINES = ("Ada: You did it!", "Ben: Did I?")
+BATCHES = (1, 4)
+
+
+def requests(graph: Graph) -> Iterator[tuple[str, Arrays]]:
+    """Signature and inputs of each request: every signature, for batches of one and of several."""
+    crop = _crop(graph.face_size)
+    png = tf.io.encode_png(tf.io.decode_jpeg(crop)).numpy()
+    pictures = [crop, crop, b"", png[: len(png) // 2]]
+    for size in BATCHES:
+        texts, faces = list(TEXTS[:size]), pictures[:size]
+        default = {"utterance": strings([text.encode() for text in texts]), "face_jpeg": strings(faces)}
+        full = full_inputs(texts, [list(LINES)] * size, [[face, crop] for face in faces])
+        read = graph.read(*(tf.constant(value) for value in full.values()))
+        yield "serving_default", default
+        yield "serve_bytes", {"utterance": default["utterance"], "face_jpeg_bytes": default["face_jpeg"]}
+        yield "serve_full", full
+        yield "explain", full
+        yield "serve_tensors", {
+            key: inputs[name].numpy()
+            for inputs, keys in zip(graph.inputs(*read), graph.tensor_names, strict=True)
+            for name, key in keys.items()
+        }
+
+
+def _crop(side: int) -> bytes:
+    """A picture of no face: a light that falls from above."""
+    rows = np.linspace(200, 60, side).astype(np.uint8)
+    return images.to_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
+
+
+def write(path: Path, name: str, found: list[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
+    """Writes requests with their answers.
+
+    Args:
+        path: the file.
+        name: of the model.
+        found: signature, inputs and outputs of each.
+    """
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs, outputs in found:
+            log = PredictionLog()
+            fill(log.predict_log.request, name, signature, inputs)
+            log.predict_log.response.model_spec.CopyFrom(log.predict_log.request.model_spec)
+            for key, value in outputs.items():
+                log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString(deterministic=True))
+
+
+def fill(request: PredictRequest, name: str, signature: str, inputs: Mapping[str, Any]) -> PredictRequest:
+    """A request for the signature of a model."""
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def read(path: Path) -> list[tuple[str, Arrays, Arrays]]:
+    """Signature, inputs and outputs of each request. Raises UserError when there is none."""
+    try:
+        logs = [PredictionLog.FromString(record) for record in tf.compat.v1.io.tf_record_iterator(str(path))]
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(f"Cannot read the warm-up requests {path}: {str(error)[:200]}. Export the run again.") from None
+    if not logs:
+        raise UserError(f"{path}: No warm-up request. Export the run again.")
+    return [
+        (
+            one.request.model_spec.signature_name,
+            {key: tf.make_ndarray(value) for key, value in one.request.inputs.items()},
+            {key: tf.make_ndarray(value) for key, value in one.response.outputs.items()},
+        )
+        for one in (log.predict_log for log in logs)
+    ]
