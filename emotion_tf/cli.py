@@ -106,7 +106,7 @@ def _booleans(args: Sequence[str]) -> list[str]:
     return made
 
 
-_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop", "--markdown", "--report"}
+_FLAGS = {"--resume", "--overwrite", "--smoke", "--text-only", "--face-is-crop", "--markdown", "--report", "--verify"}
 
 
 def _switches(kind: Any, prefix: str = "--") -> set[str]:

@@ -70,6 +70,11 @@ def read_pixels(path: Path) -> np.ndarray:
     return _decode(_read(path, ""), f"picture {path}", "")
 
 
+def decode_photo(data: bytes) -> np.ndarray:
+    """The same of a picture's bytes. Raises UserError when they are none."""
+    return _decode(data, "picture", "")
+
+
 def _read(path: Path, where: str) -> bytes:
     try:
         return path.read_bytes()

@@ -29,20 +29,21 @@ class Explained:
 
     def __init__(self, model: keras.Model, preprocess: Preprocessor, inputs: Tensors) -> None:
         self.preprocess, self.inputs = preprocess, inputs
-        self.towers = [model.get_layer(name) for name in ("text_tower", "face_tower") if has_layer(model, name)]
-        self.seen: dict[keras.layers.Layer, list[Any]] = {tower: [] for tower in self.towers}
         self.text, self.face = (
-            next((tower for tower in self.towers if tower.name == name), None) for name in ("text_tower", "face_tower")
+            model.get_layer(name) if has_layer(model, name) else None for name in ("text_tower", "face_tower")
         )
-        names = [one.name for one in self.text.layers] if self.text is not None else []
-        self.entries = [self.text.get_layer(name) for name in ("word_embedding", "bert") if name in names]
-        self.seen |= {entry: [] for entry in self.entries}
+        self.entries: list[keras.layers.Layer] = []
+        if self.text is not None:
+            own = [name for name in ("word_embedding", "bert") if has_layer(self.text, name)]
+            self.entries = [self.text.get_layer(name) for name in own]
         self.cam, self.grey = None, False
         if self.face is not None:
             found = cam_layers(self.face)
             # a network that is a SavedModel has no layers to look at: gradient times input there
             self.cam = inner_layer(self.face, found[0]) if found else self.face.get_layer("fold_frames")
             self.grey = not found
+        kept = [*self.entries, *([] if self.face is None else [self.face])]
+        self.seen: dict[keras.layers.Layer, list[Any]] = {layer: [] for layer in kept}
         self.map: list[tf.Tensor] = []
 
     def watch(self, stack: contextlib.ExitStack, tape: tf.GradientTape) -> None:
@@ -50,7 +51,9 @@ class Explained:
         for layer, into in self.seen.items():
             stack.enter_context(recorded(layer, into))
         if self.cam is not None:
-            stack.enter_context(tapped(self.cam, lambda call, *args, **options: self._watched(call(*args, **options), tape)))
+            stack.enter_context(
+                tapped(self.cam, lambda call, *args, **options: self._watched(call(*args, **options), tape))
+            )
 
     def _watched(self, value: Any, tape: tf.GradientTape) -> Any:
         value = tf.cast(value, tf.float32) if self.grey else value
@@ -173,7 +176,7 @@ def _by_word(values: tf.Tensor, starts: tf.RaggedTensor) -> tf.Tensor:
 
 
 def _by_piece(values: tf.Tensor, preprocess: Preprocessor, utterance: tf.Tensor, starts: tf.RaggedTensor) -> tf.Tensor:
-    """Of positions that are [CLS], the utterance's word pieces, and more (B, L): each word has those that start in it."""
+    """Of positions that are [CLS], the utterance's pieces, and more (B, L): each word has those that start in it."""
     if preprocess.pieces is None:
         raise ValueError("Word pieces need the run's tokenizer.")
     pieces = preprocess.pieces.starts(utterance)[:, : preprocess.text.max_tokens - 2]

@@ -64,9 +64,10 @@ def read(export: Path) -> About:
     """Facts of an export. Raises UserError when it is none."""
     try:
         found = json.loads((export / FILE).read_text(encoding="utf-8"))
-        return About(**{one.name: found[one.name] for one in dataclasses.fields(About)} | {"labels": tuple(found["labels"])})
+        given = {one.name: found[one.name] for one in dataclasses.fields(About)}
+        return About(**given | {"labels": tuple(found["labels"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that `export` "
-            "made, as saved_models/RUN/serving/1."
+            f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that "
+            "`export` made, as saved_models/RUN/serving/1."
         ) from None

@@ -1,4 +1,4 @@
-"""The files of an export, by their SHA-256: in the format of `sha256sum -c`, so that it is checked without Python, too."""
+"""The files of an export, by their SHA-256, as `sha256sum -c` reads them: so they are checked without Python, too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(folder: Path) -> None:
         found = files.sha256(folder / name) if name in there else "no file"
         if found != digest:
             raise UserError(
-                f"{folder / name} is not what `export` wrote. Expected SHA-256 {digest[:16]}... Received: {found[:16]}. "
+                f"{folder / name} is not what `export` wrote. Expected SHA-256 {digest[:12]}... Received: {found[:12]}. "
                 "Copy the export anew, or export the run again."
             )
     more = sorted(there - set(listed))

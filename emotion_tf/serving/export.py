@@ -39,18 +39,22 @@ def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: in
     """
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
-        raise UserError(f"Expected a `--version` of at least 1 and a `--keep` of at least 0. Received: {version}, {keep}.")
+        raise UserError(
+            f"Expected a `--version` of at least 1 and a `--keep` of at least 0. Received: {version}, {keep}."
+        )
     out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
     if out.exists():
-        raise UserError(f"{out} exists. Expected a new version: a server may be reading this one. Leave --version away.")
+        raise UserError(
+            f"{out} exists. Expected a new version: a server may be reading this one. Leave --version away."
+        )
     predictor = Predictor(run)
     with files.new_folder(out, hint="leave --version away") as folder:
         try:
             _write(predictor, folder)
         except tf.errors.OpError as error:  # a full disk reaches us as one of several kinds
             raise UserError(
-                f"Cannot write {out}: {' '.join(str(error.message).split())[:200]}. Nothing was left behind; make room or "
-                "choose another folder."
+                f"Cannot write {out}: {' '.join(str(error.message).split())[:200]}. Nothing was left behind; make room "
+                "or choose another folder."
             ) from None
         verify(folder)
     for old in sorted(versions(serving))[:-keep] if keep else ():

@@ -1,6 +1,6 @@
 """An export, run as TF Serving runs it: the graph and its restore op, by a session, without its Python objects.
 
-`tf.saved_model.load` also takes what a C++ loader cannot run, such as a plain `tf.saved_model.save` of a Keras 3 model."""
+`tf.saved_model.load` also takes what a C++ loader cannot run, such as a plain `tf.saved_model.save` of Keras 3."""
 
 from __future__ import annotations
 

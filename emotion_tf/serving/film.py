@@ -21,7 +21,7 @@ from emotion_tf.faces.crops import FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Piece
 from emotion_tf.faces.pool import Clip, crop_all
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import Asked
 
 DEFAULTS = CropConfig()
 
@@ -152,7 +152,7 @@ class FilmPrediction:
 
 
 def predict_film(
-    predictor: Predictor,
+    predictor: Asked,
     lines: Sequence[Line],
     crops: Iterable[FaceCrops],
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from emotion_tf.training.outputs import pattern_of
 from emotion_tf.training.run_folder import RunFolder
 
 Tensors = dict[str, tf.Tensor]
+FULL = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
 MOST_BYTES = 4096
 """Of a text; what is behind them is not read. A model reads some hundred at most."""
 
@@ -43,7 +45,7 @@ class Part:
 
 
 class Graph:
-    """The functions behind the signatures.
+    """The functions behind the signatures: `full`, `explain` and `tensors`.
 
     Args:
         runs: one, or the members of an ensemble.
@@ -57,16 +59,36 @@ class Graph:
         self.labels, self.face_size, self.vote = tuple(labels), face_size, vote
         self.reads_faces = any(part.preprocess.wants_faces for part in self.parts)
 
-    def full(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
+    # Concrete functions: traced once each, however many signatures call them and however often these are traced.
+
+    @cached_property
+    def full(self) -> Callable[..., Tensors]:
         """`serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), all string, to `schema.SERVING_OUTPUTS`."""
+        return tf.function(self._full, autograph=False).get_concrete_function(*FULL)
+
+    @cached_property
+    def explain(self) -> Callable[..., Tensors]:
+        """The same with `schema.EXPLAIN_OUTPUTS`, of the most probable class of each utterance."""
+        return tf.function(self._explain, autograph=False).get_concrete_function(*FULL)
+
+    @cached_property
+    def tensors(self) -> Callable[..., Tensors]:
+        """The models' inputs, as `tensor_names` calls them, to `schema.SERVING_OUTPUTS`."""
+        return tf.function(self._tensors, autograph=False).get_concrete_function(self._tensor_specs())
+
+    def _full(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
         return self.answer(self.inputs(*self.read(utterance, context, face_jpeg)))
 
-    def explain(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-        """The same with `schema.EXPLAIN_OUTPUTS`, of the most probable class of each utterance."""
+    def _explain(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
         utterance, context, faces = self.read(utterance, context, face_jpeg)
         given = self.inputs(utterance, context, faces)
-        models = [Explained(part.model, part.preprocess, inputs) for part, inputs in zip(self.parts, given, strict=True)]
+        models = [
+            Explained(part.model, part.preprocess, inputs) for part, inputs in zip(self.parts, given, strict=True)
+        ]
         return attributions(models, self.answer, utterance, tf.shape(face_jpeg), self.face_size)
+
+    def _tensors(self, tensors: Tensors) -> Tensors:
+        return self.answer([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
 
     def read(
         self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor
@@ -104,17 +126,22 @@ class Graph:
         def serve_bytes(utterance: tf.Tensor, face_jpeg_bytes: tf.Tensor) -> Tensors:
             return serving_default(utterance, face_jpeg_bytes)
 
-        def serve_tensors(tensors: Tensors) -> Tensors:
-            return self.answer([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
+        def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
+            return self.full(utterance, context, face_jpeg)
+
+        def explain(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
+            return self.explain(utterance, context, face_jpeg)
 
         strings = {
             "serving_default": (serving_default, schema.SERVING_INPUTS),
-            "serve_full": (self.full, schema.SERVING_FULL_INPUTS),
+            "serve_full": (serve_full, schema.SERVING_FULL_INPUTS),
             "serve_bytes": (serve_bytes, schema.SERVING_BYTES_INPUTS),
-            "explain": (self.explain, schema.SERVING_FULL_INPUTS),
+            "explain": (explain, schema.SERVING_FULL_INPUTS),
         }
-        found = {name: (serve, [schema.tensor_spec(one) for one in inputs]) for name, (serve, inputs) in strings.items()}
-        return found | {"serve_tensors": (serve_tensors, [self._tensor_specs()])}
+        found = {
+            name: (serve, [schema.tensor_spec(one) for one in inputs]) for name, (serve, inputs) in strings.items()
+        }
+        return found | {"serve_tensors": (lambda tensors: self.tensors(tensors), [self._tensor_specs()])}
 
     @property
     def tensor_names(self) -> list[dict[str, str]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import schema
 from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import with_abstentions
@@ -140,21 +139,20 @@ class Predictor(Asked):
         self.graph = Graph(runs, run.labels, run.spec.face_size, vote)
         # of a run; of an ensemble those of its first member
         self.model, self.preprocess = self.graph.parts[0].model, self.graph.parts[0].preprocess
-        string = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-        self._function = tf.function(self.graph.full, input_signature=string)
 
     def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         given = map(tf.constant, full_inputs(utterances, contexts, crops).values())
-        return {name: value.numpy() for name, value in self._function(*given).items()}
+        return {name: value.numpy() for name, value in self.graph.full(*given).items()}
 
 
 def full_inputs(
     utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]], lines: int = 1, faces: int = 1
 ) -> Arrays:
     """Inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), N >= `lines` and K >= `faces`."""
+    said = [[line.encode("utf-8", "ignore") for line in of_one] for of_one in contexts]
     return {
         "utterance": strings([text.encode("utf-8", "ignore") for text in utterances]),
-        "context": strings(raw.filled([[line.encode("utf-8", "ignore") for line in said] for said in contexts], b"", lines)),
+        "context": strings(raw.filled(said, b"", lines)),
         "face_jpeg": strings(raw.filled(crops, b"", faces)),
     }
 

@@ -10,7 +10,7 @@ import pandas as pd
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import Asked
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_below: float = 0.0) -> int:
+def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below: float = 0.0) -> int:
     """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows.
 
     `predicted` is "abstained" where no class has a probability of at least `abstain_below`.
@@ -43,7 +43,7 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
     blank = [""] * len(table)
     texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
     source = Path(table.attrs["path"])
-    size = predictor.run.spec.face_size
+    size = predictor.about.face_size
     faces: list[Any] = [
         [
             images.read_crop(source.parent / one.strip(), size, f"{source}: row {row}: ")

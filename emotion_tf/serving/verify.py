@@ -49,8 +49,8 @@ def verify(path: Path) -> str:
     finally:
         saved.close()
     return (
-        f"{len(SIGNATURES)} signatures, {len(facts.labels)} labels, {ops} kinds of op, {share:.3f} of the weights' size, "
-        f"answers within {worst:.1e} of Keras"
+        f"{len(SIGNATURES)} signatures, {len(facts.labels)} labels, {ops} kinds of op, {share:.3f} of the size "
+        f"of its weights, answers within {worst:.1e} of Keras"
     )
 
 
@@ -71,8 +71,8 @@ def check_ops(path: Path) -> int:
     wrong = sorted(set(where) - allowed_ops())
     if wrong:
         raise UserError(
-            f"{path}: The graph has the op {wrong[0]} (node {where[wrong[0]]}), which TensorFlow Serving 2.18 cannot run "
-            f"without Python or does not link. Expected ops of {OPS.name} alone. All of this kind: {', '.join(wrong)}."
+            f"{path}: The graph has the op {wrong[0]} (node {where[wrong[0]]}), which TensorFlow Serving 2.18 does "
+            f"not have, or not without Python. Expected ops of {OPS.name} alone. All of this kind: {', '.join(wrong)}."
         )
     return len(where)
 
@@ -114,7 +114,8 @@ def check_signatures(saved: SavedModel) -> None:
             }
             if expected != received:
                 raise UserError(
-                    f"{saved.path}: Signature {name}: Expected the {what}s {_told(expected)}. Received: {_told(received)}."
+                    f"{saved.path}: Signature {name}: Expected the {what}s {_told(expected)}. "
+                    f"Received: {_told(received)}."
                 )
 
 

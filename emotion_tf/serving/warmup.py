@@ -3,7 +3,7 @@ does not wait for it. Each request carries the answer that Keras gave, which `ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,14 @@ def requests(graph: Graph) -> Iterator[tuple[str, Arrays]]:
         yield "serve_bytes", {"utterance": default["utterance"], "face_jpeg_bytes": default["face_jpeg"]}
         yield "serve_full", full
         yield "explain", full
-        yield "serve_tensors", {
-            key: inputs[name].numpy()
-            for inputs, keys in zip(graph.inputs(*read), graph.tensor_names, strict=True)
-            for name, key in keys.items()
-        }
+        yield (
+            "serve_tensors",
+            {
+                key: inputs[name].numpy()
+                for inputs, keys in zip(graph.inputs(*read), graph.tensor_names, strict=True)
+                for name, key in keys.items()
+            },
+        )
 
 
 def _crop(side: int) -> bytes:
@@ -50,7 +53,7 @@ def _crop(side: int) -> bytes:
     return images.to_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
 
 
-def write(path: Path, name: str, found: list[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
+def write(path: Path, name: str, found: Sequence[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
     """Writes requests with their answers.
 
     Args:

@@ -16,12 +16,13 @@ from emotion_tf.verbs.pretrained import detector_model
 
 if TYPE_CHECKING:
     from emotion_tf.schema import DataSpec
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.about import About
+    from emotion_tf.serving.predict import Asked
 
 
 @needs_tensorflow
 def predict(
-    run: Positional[Path],
+    run: Positional[Path | None] = None,
     text: str = "",
     context: tuple[str, ...] = (),
     face: tuple[Path, ...] = (),
@@ -31,13 +32,18 @@ def predict(
     table: Path | None = None,
     out: Path | None = None,
     abstain_below: float = 0.0,
+    export: Path | None = None,
+    server: str = "",
+    model: str = "",
+    timeout: float = 10.0,
     faces: CropConfig = CROPS,
     processes: int = 0,
 ) -> None:
     """Predict the emotion of one utterance, of each row of a table, or of each subtitle of a film.
 
     Args:
-        run: a folder in saved_models/, of a run or an ensemble.
+        run: a folder in saved_models/, of a run or an ensemble; with --server, that of the model that is served, or
+            an export of it.
         text: the utterance; "Speaker: utterance" for runs with --text.speaker.
         context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
         face: photo of the face, or several of the same face; the largest face in it is found and aligned.
@@ -48,12 +54,14 @@ def predict(
             dialogue_id and speaker, earlier rows of a dialogue are the context of later ones.
         out: where the table with the predictions goes; with --subtitles, a timeline (PNG) lies beside it.
         abstain_below: say "abstained" where no class has at least this probability; a run's report has thresholds.
+        export: in place of RUN, an export of it, RUN/serving/<version>, whose files are checked first.
+        server: ask TensorFlow Serving there: HOST:PORT for gRPC, http://HOST:PORT for REST.
+        model: what the server calls the model; by default as its run.
+        timeout: seconds that the server has for an answer.
         faces: how faces are found; by default as in the run's data set.
         processes: subtitles at once; 0: one a processor.
     """
     from emotion_tf.serving import tables
-    from emotion_tf.serving.ensemble import predictor_of
-    from emotion_tf.training.ensemble import open_folder
 
     modes = [bool(table), bool(subtitles), bool(text or face or (clip and not subtitles))]
     if sum(modes) != 1 or (clip and face) or (subtitles and not clip) or bool(out) != (modes[0] or modes[1]):
@@ -65,13 +73,13 @@ def predict(
         raise UserError(f"Invalid `--abstain-below`. Expected a probability, from 0 to 1. Received: {abstain_below}.")
     if context and not modes[2]:
         raise UserError("--context goes with --text, --face or --clip; a table and a film have their own.")
-    predictor = predictor_of(open_folder(run))
+    predictor = _asked(run, export, server, model, timeout)
     if table is not None and out is not None:
         print(f"{tables.write_table(out, tables.read_table(table), predictor, abstain_below)} predictions: {out}")
     elif subtitles is not None and clip is not None and out is not None:
         _predict_film(predictor, clip, subtitles, out, faces, processes, abstain_below)
     else:
-        crops: list[Any] = list(face) if face_is_crop else find_faces(predictor.run.spec, face, clip, faces)
+        crops: list[Any] = list(face) if face_is_crop else find_faces(predictor.about, face, clip, faces)
         if not text and not crops:
             raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
         prediction = predictor.predict([text], [crops or None], [context])
@@ -82,7 +90,28 @@ def predict(
             print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
 
 
-def find_faces(spec: DataSpec, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
+def _asked(run: Path | None, export: Path | None, server: str, model: str, timeout: float) -> Asked:
+    """Who answers: a run, an export, or a server."""
+    if (run is None) == (export is None) or (server and export) or (model and not server):
+        raise UserError(
+            "Expected one of: RUN; --export RUN/serving/VERSION; RUN (or an export) with --server, which --model goes with."
+        )
+    if export is not None:
+        from emotion_tf.serving.exported import ExportPredictor
+
+        return ExportPredictor(export)
+    folder = Path(str(run))
+    if server:
+        from emotion_tf.serving.client import Client, read_about
+
+        return Client(server, read_about(folder), model, timeout)
+    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.training.ensemble import open_folder
+
+    return Predictor(open_folder(folder))
+
+
+def find_faces(spec: DataSpec | About, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
     """The aligned crops of photos or of a clip, found as in the run's data set."""
     if not photos and clip is None:
         return []
@@ -105,7 +134,7 @@ def find_faces(spec: DataSpec, photos: tuple[Path, ...], clip: Path | None, face
 
 
 def _predict_film(
-    predictor: Predictor,
+    predictor: Asked,
     clip: Path,
     subtitles: Path,
     out: Path,
@@ -117,7 +146,7 @@ def _predict_film(
     from emotion_tf.serving import film
 
     lines = film.read_subtitles(subtitles)
-    spec = predictor.run.spec
+    spec = predictor.about
     config = film.as_prepared(faces, spec.crops)
     processes = processes or os.cpu_count() or 1
     crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)

@@ -61,16 +61,25 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
 
 
 @needs_tensorflow
-def export(run: Positional[Path]) -> None:
+def export(run: Positional[Path], version: int | None = None, keep: int = 0, verify: bool = False) -> None:
     """Export a run or an ensemble as a SavedModel for TF Serving: serving/<next version>/ in its folder.
 
     Args:
-        run: a folder in saved_models/.
+        run: a folder in saved_models/; with --verify an export, RUN/serving/<version>.
+        version: its number; by default the next free one.
+        keep: how many versions stay, the newest; 0: all.
+        verify: export nothing: check that an export still keeps to the contract (docs/serving.md).
     """
     from emotion_tf.serving.export import export as export_run
+    from emotion_tf.serving.verify import verify as verify_export
     from emotion_tf.training.ensemble import open_folder
 
-    print(f"Exported: {export_run(open_folder(run))}")
+    if verify:
+        if version is not None or keep:
+            raise UserError("--verify checks an export that is there. Expected no --version and no --keep beside it.")
+        print(f"{run}: {verify_export(run)}")
+    else:
+        print(f"Exported: {export_run(open_folder(run), version, keep)}")
 
 
 @needs_tensorflow
