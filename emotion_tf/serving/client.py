@@ -10,9 +10,10 @@ import base64
 import json
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,7 +21,6 @@ import requests
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
-from urllib3.util.retry import Retry
 
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
@@ -36,6 +36,7 @@ BATCH = 32
 """Utterances of one request."""
 MOST_BYTES = 64 << 20
 """Of one message."""
+CONNECTIONS = 64
 TRIES = 4
 FIRST_PAUSE = 0.1
 SIGNATURE = "serve_full"
@@ -148,55 +149,88 @@ class Client(Asked):
         return {"probabilities": p, **present}
 
 
-class Transport(Protocol):
+class Unavailable(UserError):
+    """The server cannot be reached, or says that it cannot answer yet."""
+
+
+class Transport(ABC):
     """How a server is reached."""
-
-    def ask(self, signature: str, inputs: Arrays) -> Arrays:
-        """Outputs of a signature. Raises UserError."""
-
-    def ready(self) -> bool:
-        """Whether the server has the model and would answer."""
-
-    def close(self) -> None:
-        """Closes the connection."""
-
-
-class Grpc:
-    """TensorFlow Serving's gRPC."""
 
     def __init__(self, address: str, model: str, timeout: float) -> None:
         self.address, self.model, self.timeout = address, model, timeout
-        limits = [(f"grpc.max_{way}_message_length", MOST_BYTES) for way in ("send", "receive")]
-        # tried again by us, so that what is tried again, and how long, is in one place
-        self._channel = grpc.insecure_channel(address, [*limits, ("grpc.enable_retries", 0)])
-        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
-        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus
 
     def ask(self, signature: str, inputs: Arrays) -> Arrays:
-        """By `PredictionService.Predict`."""
-        request = warmup.fill(PredictRequest(), self.model, signature, inputs)
+        """Outputs of a signature. Raises UserError."""
         end, pause = time.monotonic() + self.timeout, FIRST_PAUSE
-        for last in (*[False] * (TRIES - 1), True):
+        for left in reversed(range(TRIES)):
             try:
-                answer = self._predict(request, timeout=max(0.001, end - time.monotonic()))
-                return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
-            except grpc.RpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE or last or time.monotonic() + pause > end:
-                    raise UserError(self._told(error)) from None
+                return self._once(signature, inputs, max(0.001, end - time.monotonic()))
+            except Unavailable:
+                if not left or time.monotonic() + pause > end:
+                    raise
             time.sleep(pause * random.uniform(0.8, 1.2))  # clients that failed together shall not come back together
             pause *= 2
         raise AssertionError("unreachable")
 
-    def _told(self, error: Any) -> str:
-        detail = " ".join((error.details() or "").split())[:300]
-        code = error.code()
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return down(self.address, detail)
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return slow(self.address, self.timeout)
-        if code == grpc.StatusCode.NOT_FOUND:
-            return unknown(self.address, self.model, detail)
-        return refused(self.address, code.name, detail)
+    @abstractmethod
+    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        """The same, tried once."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the server has the model and would answer."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the connection."""
+
+    def _down(self, detail: str) -> Unavailable:
+        return Unavailable(
+            f"No server answers at {self.address} ({_line(detail)}). Expected TensorFlow Serving: python main.py serve RUN."
+        )
+
+    def _slow(self) -> UserError:
+        return UserError(
+            f"{self.address} gave no answer within {self.timeout:g} s. Give it more (--timeout), or fewer utterances at "
+            "once."
+        )
+
+    def _unknown(self, detail: str) -> UserError:
+        return UserError(
+            f"{self.address} has no model {self.model!r} ({_line(detail)}). Expected its name there: --model NAME."
+        )
+
+    def _refused(self, code: str, detail: str) -> UserError:
+        return UserError(
+            f"{self.address} did not take the request ({code}: {_line(detail)}). Expected an export of this version."
+        )
+
+
+class Grpc(Transport):
+    """TensorFlow Serving's gRPC."""
+
+    def __init__(self, address: str, model: str, timeout: float) -> None:
+        super().__init__(address, model, timeout)
+        limits = [(f"grpc.max_{way}_message_length", MOST_BYTES) for way in ("send", "receive")]
+        # what is tried again, and how long, is in one place: `Transport.ask`
+        self._channel = grpc.insecure_channel(address, [*limits, ("grpc.enable_retries", 0)])
+        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
+        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus
+
+    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        """By `PredictionService.Predict`."""
+        try:
+            answer = self._predict(warmup.fill(PredictRequest(), self.model, signature, inputs), timeout=seconds)
+        except grpc.RpcError as error:
+            code, detail = error.code(), error.details() or ""
+            if code == grpc.StatusCode.UNAVAILABLE:
+                raise self._down(detail) from None
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self._slow() from None
+            raise (
+                self._unknown(detail) if code == grpc.StatusCode.NOT_FOUND else self._refused(code.name, detail)
+            ) from None
+        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
 
     def ready(self) -> bool:
         """By `ModelService.GetModelStatus`."""
@@ -213,44 +247,37 @@ class Grpc:
         self._channel.close()
 
 
-class Rest:
+class Rest(Transport):
     """TensorFlow Serving's REST."""
 
     def __init__(self, address: str, model: str, timeout: float) -> None:
-        self.address, self.model, self.timeout = address.rstrip("/"), model, timeout
+        super().__init__(address.rstrip("/"), model, timeout)
         self._url = f"{self.address}/v1/models/{model}"
-        again = Retry(
-            TRIES - 1, read=0, redirect=0, status_forcelist=(503,), allowed_methods=None, backoff_factor=FIRST_PAUSE,
-            raise_on_status=False, backoff_jitter=FIRST_PAUSE,
-        )  # fmt: skip
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=again, pool_maxsize=64))
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
 
-    def ask(self, signature: str, inputs: Arrays) -> Arrays:
+    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
         """By `:predict` in columns; bytes travel as `{"b64": ...}`."""
-        body = {
-            "signature_name": signature,
-            "inputs": {name: _json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()},
-        }
+        columns = {name: _json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()}
+        body = json.dumps({"signature_name": signature, "inputs": columns})
         try:
-            answer = self._session.post(f"{self._url}:predict", data=json.dumps(body), timeout=self.timeout)
+            answer = self._session.post(f"{self._url}:predict", data=body, timeout=seconds)
         except requests.ReadTimeout:
-            raise UserError(slow(self.address, self.timeout)) from None
+            raise self._slow() from None
         except requests.RequestException as error:
-            raise UserError(down(self.address, str(error)[:200])) from None
+            raise self._down(str(error)) from None
         try:
             found = answer.json()
         except ValueError:
-            found = {"error": answer.text[:200]}
-        if answer.status_code == 200 and isinstance(found, dict) and isinstance(found.get("outputs"), dict):
+            found = None
+        found = found if isinstance(found, dict) else {"error": answer.text}
+        if answer.status_code == 200 and isinstance(found.get("outputs"), dict):
             return {name: np.array(value) for name, value in found["outputs"].items()}
-        detail = " ".join(str(found.get("error", found) if isinstance(found, dict) else found).split())[:300]
+        detail = str(found.get("error", found))
         if answer.status_code == 503:
-            raise UserError(down(self.address, detail))
-        if answer.status_code == 404:
-            raise UserError(unknown(self.address, self.model, detail))
-        raise UserError(refused(self.address, str(answer.status_code), detail))
+            raise self._down(detail)
+        raise self._unknown(detail) if answer.status_code == 404 else self._refused(str(answer.status_code), detail)
 
     def ready(self) -> bool:
         """By the model status API."""
@@ -272,21 +299,5 @@ def _json(value: Any, binary: bool) -> Any:
     return {"b64": base64.b64encode(value).decode()} if binary else value.decode()
 
 
-def down(address: str, detail: str) -> str:
-    """No server."""
-    return f"No server answers at {address} ({detail}). Expected TensorFlow Serving: python main.py serve RUN."
-
-
-def slow(address: str, timeout: float) -> str:
-    """No answer in time."""
-    return f"{address} gave no answer within {timeout:g} s. Give it more (--timeout), or fewer utterances at once."
-
-
-def unknown(address: str, model: str, detail: str) -> str:
-    """The server has no such model."""
-    return f"{address} has no model {model!r} with the signature {SIGNATURE} ({detail}). --model names the one it has."
-
-
-def refused(address: str, code: str, detail: str) -> str:
-    """The server did not take the request."""
-    return f"{address} did not take the request ({code}: {detail}). Is it an export of another version?"
+def _line(detail: str) -> str:
+    return " ".join(detail.split())[:200]

@@ -28,7 +28,7 @@ def check(folder: Path) -> None:
         found = files.sha256(folder / name) if name in there else "no file"
         if found != digest:
             raise UserError(
-                f"{folder / name} is not what `export` wrote. Expected SHA-256 {digest[:12]}... Received: {found[:12]}. "
+                f"{folder / name} is not as it was written. Expected SHA-256 {digest[:12]}... Received: {found[:12]}. "
                 "Copy the export anew, or export the run again."
             )
     more = sorted(there - set(listed))

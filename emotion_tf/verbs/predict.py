@@ -94,7 +94,7 @@ def _asked(run: Path | None, export: Path | None, server: str, model: str, timeo
     """Who answers: a run, an export, or a server."""
     if (run is None) == (export is None) or (server and export) or (model and not server):
         raise UserError(
-            "Expected one of: RUN; --export RUN/serving/VERSION; RUN (or an export) with --server, which --model goes with."
+            "Expected one of: RUN; --export RUN/serving/VERSION; RUN or an export with --server, and --model with it."
         )
     if export is not None:
         from emotion_tf.serving.exported import ExportPredictor

@@ -1,0 +1,196 @@
+"""A small server of the tests' own that speaks TensorFlow Serving's gRPC and REST, by the genuine protos.
+
+Run as a program it stands in for `tensorflow_model_server`: it takes the flags that `serve` gives."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+
+class Fault(Exception):
+    """What a server answers in place of a prediction."""
+
+    def __init__(self, code, detail):
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+HTTP = {"NOT_FOUND": 404, "UNAVAILABLE": 503, "INVALID_ARGUMENT": 400}
+
+
+class ModelServer:
+    """Models by name, each a function of signature and inputs; `port` speaks gRPC, `rest_port` HTTP.
+
+    Args:
+        models: what is served.
+        delay: seconds before each answer.
+        unavailable: so many requests are refused as UNAVAILABLE before the first is answered.
+    """
+
+    def __init__(self, models, delay=0.0, unavailable=0, port=0, rest_port=0, threads=8):
+        self.models, self.delay, self.unavailable, self.requests = models, delay, unavailable, []
+        self._lock = threading.Lock()
+        self._grpc = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.max_receive_message_length", 64 << 20)])
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(self), self._grpc)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Status(self), self._grpc)
+        self.port = self._grpc.add_insecure_port(f"127.0.0.1:{port}")
+        handler = type("Handler", (_Rest,), {"server_of_models": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", rest_port), handler)
+        self.rest_port = self._http.server_address[1]
+
+    @property
+    def addresses(self):
+        return f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.rest_port}"
+
+    def __enter__(self):
+        self._grpc.start()
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._grpc.stop(None)
+        self._http.shutdown()
+        self._http.server_close()
+
+    def answer(self, name, signature, inputs):
+        with self._lock:
+            self.requests.append((signature, {key: value.shape for key, value in inputs.items()}))
+            refused, self.unavailable = self.unavailable > 0, self.unavailable - 1
+        time.sleep(self.delay)
+        if refused:
+            raise Fault("UNAVAILABLE", "the model is being loaded")
+        if name not in self.models:
+            raise Fault("NOT_FOUND", f"Servable not found for request: Latest({name})")
+        try:
+            return self.models[name](signature, inputs)
+        except KeyError as error:
+            raise Fault("INVALID_ARGUMENT", f"Serving signature key or input {error} not found.") from None
+        except tf.errors.OpError as error:
+            raise Fault("INVALID_ARGUMENT", error.message) from None
+
+
+class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, server):
+        self.server = server
+
+    def Predict(self, request, context):
+        spec = request.model_spec
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        try:
+            found = self.server.answer(spec.name, spec.signature_name or "serving_default", inputs)
+        except Fault as fault:
+            context.abort(getattr(grpc.StatusCode, fault.code), fault.detail)
+        response = predict_pb2.PredictResponse(model_spec=spec)
+        for name, value in found.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return response
+
+
+class _Status(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, server):
+        self.server = server
+
+    def GetModelStatus(self, request, context):
+        if request.model_spec.name not in self.server.models:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model")
+        available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        status = get_model_status_pb2.ModelVersionStatus(version=1, state=available)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=[status])
+
+
+class _Rest(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        name = self.path.removeprefix("/v1/models/")
+        if name not in self.server_of_models.models:
+            return self._send(404, {"error": f"Could not find any versions of model {name}"})
+        self._send(200, {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = re.fullmatch(r"/v1/models/([^/:]+):predict", self.path).group(1)
+        inputs = {key: _array(value) for key, value in body["inputs"].items()}
+        try:
+            found = self.server_of_models.answer(name, body.get("signature_name", "serving_default"), inputs)
+        except Fault as fault:
+            return self._send(HTTP[fault.code], {"error": fault.detail})
+        self._send(200, {"outputs": {key: _plain(value.tolist()) for key, value in found.items()}})
+
+    def _send(self, code, value):
+        data = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        with contextlib.suppress(BrokenPipeError):  # a client that did not wait
+            self.end_headers()
+            self.wfile.write(data)
+
+
+def _array(value):
+    """JSON to a tensor by TensorFlow Serving's rule: {"b64": ...} is bytes, other strings are UTF-8."""
+
+    def decoded(one):
+        if isinstance(one, list):
+            return [decoded(item) for item in one]
+        if isinstance(one, dict):
+            (text,) = one.values()
+            return base64.b64decode(text, validate=True)
+        return one.encode() if isinstance(one, str) else one
+
+    found = decoded(value)
+    flat = found
+    while isinstance(flat, list) and flat:
+        flat = flat[0]
+    return np.array(found, object if isinstance(flat, bytes) else None)
+
+
+def _plain(value):
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def main():
+    """Serves the newest version below --model_base_path until it is ended, as the real one does."""
+    from emotion_tf.serving.exported import SavedModel
+
+    parser = argparse.ArgumentParser()
+    for flag in ("port", "rest_api_port"):
+        parser.add_argument(f"--{flag}", type=int)
+    for flag in ("model_name", "model_base_path", "batching_parameters_file", "enable_batching"):
+        parser.add_argument(f"--{flag}")
+    given = parser.parse_args()
+    if not Path(given.batching_parameters_file).is_file():
+        sys.exit("no batching parameters")
+    newest = max((p for p in Path(given.model_base_path).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    saved = SavedModel(newest)
+    with ModelServer({given.model_name: saved.run}, port=given.port, rest_port=given.rest_api_port):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The client against a server that speaks TensorFlow Serving's protos: what it sends, what it makes of the answers, and
+of servers that are down, slow, or of another model. With TF_SERVING_ADDRESS, also against a real one."""
+
+import os
+import socket
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import ROOT
+from made_faces import find_made_faces, made_face, scene
+from model_server import ModelServer
+
+from emotion_tf.errors import UserError
+from emotion_tf.serving.client import Client, read_about
+from emotion_tf.serving.predict import Predictor
+from emotion_tf.training.run_folder import RunFolder
+
+TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
+
+
+@pytest.fixture(scope="module")
+def predictor(untrained):
+    return Predictor(RunFolder(untrained))
+
+
+@pytest.fixture(scope="module")
+def faces(manifest_path):
+    found = sorted((manifest_path.parent / "faces").rglob("*.jpg"))
+    return [found[0], None, found[1], [found[0], found[2]], None]
+
+
+def graph(predictor):
+    """The run's own graph as a served model."""
+
+    def answer(signature, inputs):
+        assert signature == "serve_full"
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in predictor.graph.full(**tensors).items()}
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def served(predictor):
+    with ModelServer({"untrained": graph(predictor)}) as server:
+        yield server
+
+
+@pytest.fixture(params=[0, 1], ids=["grpc", "rest"])
+def transport(request):
+    return request.param
+
+
+def test_a_server_answers_as_the_run_does(served, predictor, untrained, faces, transport):
+    client = Client(served.addresses[transport], read_about(untrained), timeout=60, batch=2)
+    assert client.wait_until_ready(10) and not Client(
+        served.addresses[transport], read_about(untrained), "other"
+    ).wait_until_ready(0.3)
+    served.requests.clear()
+    found, expected = client.predict(TEXTS, faces), predictor.predict(TEXTS, faces)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    assert found.label == expected.label and found.labels == expected.labels
+    np.testing.assert_array_equal(found.face_present, [True, False, True, True, False])
+    np.testing.assert_array_equal(found.text_present, [True, False, True, True, True])
+    assert len(np.unique(found.probabilities.round(6), axis=0)) == len(TEXTS)
+    # batches of two, and the same shapes whatever is in them: a server may join them with others'
+    most = predictor.about.max_faces
+    assert [shapes["face_jpeg"] for _, shapes in served.requests] == [(2, most), (2, most), (1, most)]
+    assert client.predict([]).probabilities.shape == (0, 7)
+    client.close()
+
+
+def test_the_command_line_asks_a_server(served, untrained, succeed, fault, transport):
+    address = served.addresses[transport]
+    words = ("predict", untrained, "--server", address, "--text", "Yes, no!")
+    assert succeed(*words) == succeed("predict", untrained, "--text", "Yes, no!")
+    assert "has no model 'other'" in fault(*words, "--model", "other")
+    for wrong in (["--model", "x"], ["--export", untrained], ["--server", address, "--export", untrained]):
+        assert "Expected one of: RUN; --export" in fault("predict", untrained, "--text", "Hi", *wrong)
+    assert "Expected one of: RUN; --export" in fault("predict", "--text", "Hi")
+
+
+def test_a_server_that_is_down_or_slow(predictor, untrained, transport):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    about = read_about(untrained)
+    with pytest.raises(UserError, match="No server answers at .*serve RUN"):
+        Client(("127.0.0.1:{}", "http://127.0.0.1:{}")[transport].format(port), about).predict(["a"])
+    with ModelServer({"untrained": graph(predictor)}, delay=1.0) as server:
+        with pytest.raises(UserError, match=r"gave no answer within 0\.2 s"):
+            Client(server.addresses[transport], about, timeout=0.2).predict(["a"])
+        assert len(server.requests) == 1  # it may have been worked on: it is not sent again
+
+
+def test_what_is_unavailable_is_tried_again_and_nothing_else(predictor, untrained, transport):
+    about = read_about(untrained)
+    with ModelServer({"untrained": graph(predictor)}, unavailable=2) as server:
+        client = Client(server.addresses[transport], about, timeout=30)
+        assert client.predict(["a"]).probabilities.shape == (1, 7) and len(server.requests) == 3
+        server.unavailable = 99
+        with pytest.raises(UserError, match="No server answers .*being loaded"):
+            client.predict(["a"])
+        assert len(server.requests) == 7
+
+    def refuses(signature, inputs):
+        raise tf.errors.InvalidArgumentError(None, None, "input must be\nsomething else")
+
+    with ModelServer({"untrained": refuses}) as server:
+        with pytest.raises(UserError, match="did not take the request .*input must be something else"):
+            Client(server.addresses[transport], about).predict(["a"])
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["classes", "labels", "rows", "nothing", "no numbers"])
+def test_a_server_of_another_model(predictor, untrained, transport, fault):
+    def answer(signature, inputs):
+        found = graph(predictor)(signature, inputs)
+        if fault == "classes":
+            found["probabilities"] = found["probabilities"][:, :5]
+        elif fault == "labels":
+            found["label"] = np.array([b"hope"] * len(found["label"]), object)
+        elif fault == "rows":
+            found = {name: value[:1] for name, value in found.items()}
+        elif fault == "no numbers":
+            found["probabilities"] = np.full_like(found["probabilities"], np.nan)
+        return {} if fault == "nothing" else found
+
+    with (
+        ModelServer({"untrained": answer}) as server,
+        pytest.raises(UserError, match="The model untrained of .* is another one than untrained"),
+    ):
+        Client(server.addresses[transport], read_about(untrained)).predict(["a", "b"])
+
+
+def test_several_threads_share_a_client(served, predictor, untrained, transport):
+    client = Client(served.addresses[transport], read_about(untrained), timeout=60)
+    expected = predictor.predict(TEXTS).probabilities
+    wrong = []
+
+    def ask(i):
+        found = client.predict([TEXTS[i]]).probabilities[0]
+        if np.abs(found - expected[i]).max() > 1e-6:
+            wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(i % len(TEXTS),)) for i in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_photos_become_crops_at_the_client(served, predictor, untrained, tmp_path):
+    pixels = scene([(made_face(3), (100, 60))])
+    client = Client(served.addresses[0], read_about(untrained), timeout=60, detect=find_made_faces)
+    cv2.imwrite(str(tmp_path / "photo.png"), pixels)
+    black = cv2.imencode(".png", np.zeros_like(pixels))[1].tobytes()
+    found = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])
+    assert found.face_present.tolist() == [True, False, False]
+    with pytest.raises(UserError, match="Cannot decode the picture"):
+        client.predict_photos(["a"], [b"no picture"])
+    with pytest.raises(UserError, match="a face detector"):
+        Client(served.addresses[0], read_about(untrained)).predict_photos(["a"], [black])
+
+
+def test_wrong_options_of_a_client(untrained):
+    about = read_about(untrained)
+    for options in ({"timeout": 0}, {"batch": 0}):
+        with pytest.raises(UserError, match="Expected a timeout above 0"):
+            Client("127.0.0.1:1", about, **options)
+    with pytest.raises(UserError, match="No run at"):
+        read_about(ROOT)
+
+
+@pytest.mark.skipif("TF_SERVING_ADDRESS" not in os.environ, reason="no TensorFlow Serving: TF_SERVING_ADDRESS")
+def test_a_real_server():
+    """TF_SERVING_ADDRESS=localhost:8500 TF_SERVING_RUN=saved_models/mine: a server of that run's export."""
+    from pathlib import Path
+
+    run = Path(os.environ["TF_SERVING_RUN"])
+    client = Client(os.environ["TF_SERVING_ADDRESS"], read_about(run), os.environ.get("TF_SERVING_MODEL", ""))
+    expected = Predictor(RunFolder(run)).predict(TEXTS)
+    np.testing.assert_allclose(client.predict(TEXTS).probabilities, expected.probabilities, atol=1e-5)
