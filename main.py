@@ -16,6 +16,7 @@ from emotion_tf.verbs.predict import predict
 from emotion_tf.verbs.prepare import audit, prepare_clips, prepare_demo, prepare_faces, prepare_meld, prepare_table
 from emotion_tf.verbs.pretrained import fetch, weights_list
 from emotion_tf.verbs.run import compare, evaluate, export, features, options, runs
+from emotion_tf.verbs.serve import serve
 from emotion_tf.verbs.train import train
 from tuning.arguments import tune_arguments
 from tuning.verb import tune
@@ -40,6 +41,7 @@ VERBS: dict[str, dict[str, Callable[..., None]] | Callable[..., None]] = {
     "compare": compare,
     "ensemble": ensemble,
     "export": export,
+    "serve": serve,
     "features": features,
     "runs": runs,
     "options": options,
@@ -62,7 +64,8 @@ HELP = """usage: python main.py VERB [options]      (VERB --help tells more)
   demo [RUN]                         a page on 127.0.0.1 to try runs on: words, pictures, clips, films
   compare RUN RUN ...                runs side by side, with intervals and tests of their differences
   ensemble RUN RUN ... --name NAME   runs that vote, beside their members; an ensemble predicts and exports as a run
-  export RUN                         one SavedModel for TF Serving
+  export RUN                         one SavedModel for TF Serving; --verify: whether one still keeps to its contract
+  serve RUN                          TF Serving, where it is installed, with the newest export of a run
   features RUN DATA --out X.npz      the features of a tower or of any layer, with their ids
   runs                               the runs in saved_models/
   options                            every option of the configuration and the names that it takes

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from emotion_tf import files
+from emotion_tf import files, weights
 from emotion_tf.evaluation import before_use, choice, pages
 from emotion_tf.evaluation.votes import METHODS
 from emotion_tf.run_list import ENSEMBLE
@@ -28,10 +28,33 @@ def text(run: Path) -> str:
         about=about,
         config=config,
         branches={tower: config[tower]["branches"] for tower in towers},
+        licences=_licences(config, towers),
         splits=_splits(metrics),
         calibrated=(run / choice.NAME).exists(),
         before_use=before_use,
     )
+
+
+def _licences(config: dict[str, Any], towers: list[str]) -> list[str]:
+    """What of the model was trained by others, and on which terms they gave it away."""
+    text, face = config.get("text", {}), config.get("face", {})
+    found = []
+    if "text" in towers and "bert" in text["branches"]:
+        found.append(("The encoder", text["encoder"]))
+    if "text" in towers and text.get("embeddings"):
+        found.append(("The word embeddings", text["embeddings"]))
+    if "face" in towers:
+        for name in face["branches"]:
+            if name in ("fer", "encoder"):
+                found.append(("A face network", "fer" if name == "fer" else face["encoder"]))
+            elif name != "cnn" and face["weights"] == "imagenet":
+                found.append((f"The face network {name}", "its ImageNet weights in keras.applications"))
+    return [f"{what} began as {name}: {_terms(name)}." for what, name in found]
+
+
+def _terms(name: str) -> str:
+    row = weights.TABLE.get(name)
+    return f"{row.source}; {row.licence}" if row else "on the terms of who published it"
 
 
 def _of_ensemble(path: Path) -> str:

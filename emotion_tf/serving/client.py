@@ -186,13 +186,13 @@ class Transport(ABC):
 
     def _down(self, detail: str) -> Unavailable:
         return Unavailable(
-            f"No server answers at {self.address} ({_line(detail)}). Expected TensorFlow Serving: python main.py serve RUN."
+            f"No server answers at {self.address} ({_line(detail)}). Expected TensorFlow Serving; one is started by: "
+            "python main.py serve RUN"
         )
 
     def _slow(self) -> UserError:
         return UserError(
-            f"{self.address} gave no answer within {self.timeout:g} s. Give it more (--timeout), or fewer utterances at "
-            "once."
+            f"{self.address} gave no answer within {self.timeout:g} s. Give it more (--timeout), or fewer utterances."
         )
 
     def _unknown(self, detail: str) -> UserError:

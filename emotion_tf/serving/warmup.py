@@ -82,7 +82,7 @@ def fill(request: PredictRequest, name: str, signature: str, inputs: Mapping[str
 def read(path: Path) -> list[tuple[str, Arrays, Arrays]]:
     """Signature, inputs and outputs of each request. Raises UserError when there is none."""
     try:
-        logs = [PredictionLog.FromString(record) for record in tf.compat.v1.io.tf_record_iterator(str(path))]
+        logs = [PredictionLog.FromString(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"Cannot read the warm-up requests {path}: {str(error)[:200]}. Export the run again.") from None
     if not logs:

@@ -1,0 +1,308 @@
+"""The export contract: what lies in an export, what its signatures give, and what `export --verify` refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from strangers import PICTURES, TEXTS, requests
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+import emotion_tf
+from emotion_tf.data import manifest
+from emotion_tf.errors import UserError
+from emotion_tf.labels import MELD_EMOTIONS
+from emotion_tf.serving import contents, verify, warmup
+from emotion_tf.serving.export import export
+from emotion_tf.serving.exported import ExportPredictor, SavedModel
+
+# What a Python client without this project does.
+CLIENT = """
+import sys, numpy as np, tensorflow as tf, tensorflow_text
+given = np.load(sys.argv[2], allow_pickle=False)
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+texts = [bytes(t).rstrip(b"\\0") for t in given["texts"]]
+faces, ends = given["faces"].tobytes(), given["ends"]
+crops = [faces[a:b] for a, b in zip([0, *ends[:-1]], ends)]
+out = signatures["serving_default"](utterance=tf.constant(texts), face_jpeg=tf.constant(crops))
+assert "emotion_tf" not in sys.modules
+np.savez(sys.argv[3], whole=out["probabilities"], label=out["label"].numpy().astype("U"))
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(manifest_path):
+    """Ten utterances with different texts and faces, one without text, one without a face."""
+    found = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if len(row.faces) >= 1][:10]
+    texts = [row.utterance for row in found]
+    faces = [row.faces[0].read_bytes() for row in found]
+    texts[3], faces[5] = "", None
+    return texts, faces
+
+
+@pytest.fixture(scope="module")
+def predictor(bert_run):
+    return emotion_tf.load(str(bert_run.path))
+
+
+@pytest.fixture(scope="module")
+def exported(bert_run):
+    """Not to be changed: copy it."""
+    return export(bert_run)
+
+
+@pytest.fixture(scope="module")
+def asked(exported):
+    return ExportPredictor(exported)
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "1")
+
+
+def test_what_lies_in_an_export(exported, bert_run):
+    assert exported.name == "1" and contents.check(exported) is None
+    subprocess.run(["sha256sum", "--quiet", "-c", str(contents.SUMS)], cwd=exported, check=True)
+    about = json.loads((exported / "assets.extra" / "model.json").read_text())
+    assert about["labels"] == list(MELD_EMOTIONS) and about["name"] == bert_run.path.name
+    assert (about["face_size"], about["max_faces"], about["context"]) == (32, bert_run.spec.max_faces, 2)
+    assert (exported / "assets" / "labels.txt").read_text().split() == list(MELD_EMOTIONS)
+    for name in ("vocab.txt", "words.txt"):
+        assert (exported / "assets" / name).read_bytes() == (bert_run.path / name).read_bytes()
+    card = (exported / "assets.extra" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for part in ("# Model card: ", "What it is not for", "Licence"):
+        assert part in card
+
+
+def test_the_warm_up_requests_are_those_of_a_server(exported, bert_run):
+    records = tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests"))
+    logs = [PredictionLog.FromString(record).predict_log for record in records.as_numpy_iterator()]
+    found = {
+        (
+            log.request.model_spec.signature_name,
+            log.request.inputs[next(iter(log.request.inputs))].tensor_shape.dim[0].size,
+        )
+        for log in logs
+    }
+    assert found == {(name, size) for name in verify.SIGNATURES for size in warmup.BATCHES}
+    assert {log.request.model_spec.name for log in logs} == {bert_run.path.name}
+    for log in logs:
+        expected = {one.name for one in verify.SIGNATURES[log.request.model_spec.signature_name][1]}
+        assert set(log.response.outputs) == expected
+
+
+def test_the_export_in_a_process_of_its_own_equals_predict(exported, predictor, rows, tmp_path):
+    texts, faces = rows
+    crops = [face or b"" for face in faces]
+    np.savez(
+        tmp_path / "in.npz",
+        texts=np.array([t.encode() for t in texts]),
+        faces=np.frombuffer(b"".join(crops), np.uint8),
+        ends=np.cumsum([len(c) for c in crops]),
+    )
+    (tmp_path / "client.py").write_text(CLIENT)
+    words = [sys.executable, "client.py", str(exported), "in.npz", "out.npz"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    expected = predictor.predict(texts, faces)
+    with np.load(tmp_path / "out.npz") as got:
+        np.testing.assert_allclose(got["whole"], expected.probabilities, atol=1e-5)
+        assert list(got["label"]) == expected.label
+    assert len(np.unique(expected.probabilities.round(6), axis=0)) == 10
+
+
+def test_the_export_predicts_as_the_run_does(asked, predictor, rows):
+    texts, faces = rows
+    contexts = [
+        ["Ilka: Oh!"],
+        ["You did it!"],
+        ["Tavo: No.", "Ilka: Why not?"],
+        [],
+        ["a"],
+        *[["x", "y"]] * 5,
+    ]
+    several = [face and [face, face] for face in faces]
+    expected, silent = predictor.predict(texts, several, contexts), predictor.predict(texts, faces)
+    found = asked.predict(texts, several, contexts)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    assert found.label == expected.label
+    single = np.concatenate(
+        [asked.predict([t], [f], [c]).probabilities for t, f, c in zip(texts, several, contexts, strict=True)]
+    )
+    np.testing.assert_allclose(single, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(asked.predict(texts, faces).probabilities, silent.probabilities, atol=1e-5)
+    differs = np.abs(expected.probabilities - silent.probabilities).max(axis=1) > 1e-6
+    assert differs.tolist() == [any(lines) for lines in contexts]
+
+
+def test_strangers_input_in_one_batch(asked, predictor):
+    """Each answer is the one that the utterance has by itself, and is told which pictures could not be read."""
+    saved = asked._saved
+    inputs = requests(predictor.about.face_size)["serving_default"]
+    together = saved.run("serving_default", inputs)
+    good = [name in ("crop", "other", "large", "png", "grey") for name in PICTURES]
+    assert together["face_present"].tolist() == [good[i % len(good)] for i in range(len(TEXTS))]
+    assert together["text_present"].tolist() == [bool(text.strip()) for text in TEXTS]
+    for i in range(0, len(TEXTS), 5):
+        alone = saved.run("serving_default", {name: value[i : i + 1] for name, value in inputs.items()})
+        np.testing.assert_allclose(alone["probabilities"][0], together["probabilities"][i], atol=1e-5)
+    without = inputs | {
+        "face_jpeg": np.array([p if good[i % len(good)] else b"" for i, p in enumerate(inputs["face_jpeg"])], object)
+    }
+    np.testing.assert_allclose(saved.run("serving_default", without)["logits"], together["logits"], atol=1e-5)
+
+
+def test_a_long_text_is_cut_between_two_characters(asked):
+    from emotion_tf.serving.graph import MOST_BYTES, cut
+
+    long = "é" * MOST_BYTES
+    given = tf.constant([long, "a" + long, "ab\udcff".encode("utf-8", "surrogateescape"), "", "é😀"])
+    found = [text.decode() for text in cut(given).numpy()]
+    assert found == ["é" * (MOST_BYTES // 2), "a" + "é" * (MOST_BYTES // 2 - 1), "ab", "", "é😀"]
+
+
+def test_the_command_line_verifies_and_predicts(exported, predictor, succeed, fault):
+    printed = succeed("export", exported, "--verify")
+    assert "5 signatures, 7 labels" in printed and "Keras" in printed
+    assert succeed("predict", "--export", exported, "--text", "Yes!") == succeed(
+        "predict", predictor.run.path, "--text", "Yes!"
+    )
+    assert "--verify checks an export that is there" in fault("export", exported, "--verify", "--keep", "2")
+
+
+def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
+    for name in ("variables/variables.data-00000-of-00001", "saved_model.pb", "assets/labels.txt"):
+        data = bytearray((copy / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (copy / name).write_bytes(data)
+        for words in (("predict", "--export", copy, "--text", "Hi"), ("export", copy, "--verify")):
+            message = fault(*words)
+            assert name in message and "is not as it was written" in message
+        data[len(data) // 2] ^= 1
+        (copy / name).write_bytes(data)
+    (copy / "assets" / "more.txt").write_text("")
+    assert "more.txt is not of this export" in fault("predict", "--export", copy, "--text", "Hi")
+    (copy / "assets" / "more.txt").unlink()
+    (copy / "assets" / "labels.txt").unlink()
+    assert "Received: no file" in fault("predict", "--export", copy, "--text", "Hi")
+    (copy / "assets.extra" / "SHA256SUMS").unlink()
+    assert "No export at" in fault("predict", "--export", copy, "--text", "Hi")
+    assert "No export at" in fault("predict", "--export", copy / "variables", "--text", "Hi")
+
+
+def test_answers_that_are_not_those_of_keras(copy, exported):
+    requests = warmup.read(exported / warmup.FILE)
+    requests[3][2]["probabilities"][0, 0] += 1e-3
+    warmup.write(copy / warmup.FILE, "x", requests)
+    contents.write(copy)
+    with pytest.raises(UserError, match="explain does not give the probabilities"):
+        verify.verify(copy)
+    warmup.write(copy / warmup.FILE, "x", [])
+    contents.write(copy)
+    with pytest.raises(UserError, match="No warm-up request"):
+        verify.verify(copy)
+
+
+def test_an_op_that_a_server_does_not_have_is_named(tmp_path):
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+        def serve(self, utterance):
+            return tf.strings.length(tf.py_function(lambda text: text, [utterance], tf.string))
+
+    tf.saved_model.save(Module(), str(tmp_path))
+    with pytest.raises(UserError, match=r"has the op EagerPyFunc \(node .*TensorFlow Serving 2\.18"):
+        verify.check_ops(tmp_path)
+    # the op for which TensorFlow Serving has failed others (tensorflow/serving, issue 2267)
+    assert not {"TFText>RoundRobinTrim", "PyFunc"} & verify.allowed_ops()
+    assert {"NoOp", "FastBertNormalize", "DecodeJpeg"} <= verify.allowed_ops()
+
+
+def test_a_plain_saved_model_is_refused(predictor, tmp_path):
+    """It reloads in Python, and no server can run it."""
+    model = predictor.model
+    wrong = tf.Module()
+    wrong.model = model
+    wrong.serve = tf.function(
+        lambda ids, mask: model({**{n: ids for n in model.input if "face" not in n}, "face_mask": mask,
+                                 "faces": tf.zeros((1, 1, 32, 32, 3), tf.uint8)}),
+        input_signature=[tf.TensorSpec((1, 4), tf.int32), tf.TensorSpec((1, 1), tf.bool)], autograph=False,
+    )  # fmt: skip
+    tf.saved_model.save(wrong, str(tmp_path), signatures={"serving_default": wrong.serve})
+    given = {"ids": np.ones((1, 4), np.int32), "mask": np.ones((1, 1), bool)}
+    loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    assert loaded(**{name: tf.constant(value) for name, value in given.items()})["output_0"].shape == (1, 7)
+    with pytest.raises((UserError, tf.errors.OpError)):
+        SavedModel(tmp_path).run("serving_default", given)
+
+
+def test_a_signature_that_is_not_the_contracts(exported):
+    saved = SavedModel(exported)
+    saved.signatures["serve_full"].inputs["more"].CopyFrom(saved.signatures["serve_full"].inputs["context"])
+    with pytest.raises(UserError, match="serve_full: Expected the inputs context .string, rank 2.*more"):
+        verify.check_signatures(saved)
+    del saved.signatures["explain"]
+    with pytest.raises(UserError, match="No signature explain|serve_full"):
+        verify.check_signatures(saved)
+    saved.close()
+
+
+def test_versions(bert_run, exported, fault, command):
+    """Those that are there are found before anything is loaded."""
+    run = bert_run.path
+    assert "serving/1 exists. Expected a new version" in fault("export", run, "--version", "1")
+    for wrong in (("--version", "0"), ("--keep", "-1")):
+        assert "Expected `--version` of at least 1" in fault("export", run, *wrong)
+    assert [path.name for path in (run / "serving").iterdir()] == ["1"]
+
+
+def test_run_and_export_hold_each_weight_once(bert_run, exported, tmp_path):
+    """No optimizer in model.keras, no second copy of a weight in the export."""
+    size = sum(int(np.prod(v.shape)) for v in bert_run.model.weights)
+    stored = sum(
+        int(np.prod(shape))
+        for name, shape in tf.train.list_variables(str(exported / "variables" / "variables"))
+        if "VARIABLE_VALUE" in name
+    )
+    assert stored <= 1.02 * size
+    with zipfile.ZipFile(bert_run.model_path) as archive:
+        names = "".join(archive.namelist())
+        archive.extract("model.weights.h5", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5") as weights:
+        assert "optimizer" not in weights
+    assert "optimizer" not in names
+
+
+@pytest.mark.slow
+def test_versions_are_numbered_and_kept(untrained_text, succeed, tmp_path):
+    run = shutil.copytree(untrained_text, tmp_path / "run")
+    (run / "serving" / "7").mkdir(parents=True)
+    assert "serving/8" in succeed("export", run)
+    assert "serving/12" in succeed("export", run, "--version", "12", "--keep", "2")
+    assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_half_way(untrained, tmp_path):
+    """Nothing of a version is left behind, whichever file it was that found no room."""
+    run = shutil.copytree(untrained, tmp_path / "run")
+    code = (
+        "import resource, sys, pathlib, emotion_tf.serving.export as e\n"
+        "from emotion_tf.training.run_folder import RunFolder\n"
+        "from emotion_tf.errors import UserError\n"
+        "run = RunFolder(pathlib.Path(sys.argv[1]))\n"
+        "for most in (100, 20_000, 400_000):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))\n"
+        "    try: print('exported', e.export(run))\n"
+        "    except UserError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr[-2000:]
+    for line in lines:
+        assert "Cannot write" in line and "Nothing was left behind" in line
+    assert list((run / "serving").iterdir()) == []
