@@ -39,9 +39,7 @@ def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: in
     """
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
-        raise UserError(
-            f"Expected a `--version` of at least 1 and a `--keep` of at least 0. Received: {version}, {keep}."
-        )
+        raise UserError(f"Expected `--version` of at least 1 and `--keep` of at least 0. Received: {version}, {keep}.")
     out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
     if out.exists():
         raise UserError(

@@ -176,5 +176,9 @@ def combine(vote: Vote, probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def cut(text: tf.Tensor) -> tf.Tensor:
-    """Texts at most `MOST_BYTES` long, cut between two characters, without bytes that are no UTF-8."""
-    return tf.strings.unicode_transcode(tf.strings.substr(text, 0, MOST_BYTES), "UTF-8", "UTF-8", errors="ignore")
+    """Texts at most `MOST_BYTES` long, cut between two characters, without bytes that are no UTF-8.
+
+    A zero byte becomes a space: TensorFlow's own string ops take it for the end.
+    """
+    whole = tf.strings.unicode_transcode(tf.strings.substr(text, 0, MOST_BYTES), "UTF-8", "UTF-8", errors="ignore")
+    return tf.strings.regex_replace(whole, r"\x00", " ")
