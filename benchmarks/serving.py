@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=500, help="calls of one utterance")
     parser.add_argument("--calls-32", type=int, default=40, help="calls of 32 utterances")
     given = parser.parse_args()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run = open_folder(given.export.parent.parent)
     if isinstance(run, EnsembleFolder):
         raise SystemExit("Expected the export of a single run.")

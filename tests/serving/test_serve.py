@@ -1,0 +1,188 @@
+"""`serve`, with a program on the path that stands in for TensorFlow Serving; and four clients that do not let up."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from helpers import ROOT
+from strangers import TEXTS, requests
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from emotion_tf.errors import UserError
+from emotion_tf.serving import launch
+from emotion_tf.serving.client import Client, read_about
+from emotion_tf.serving.export import export
+from emotion_tf.serving.predict import Predictor
+from emotion_tf.training.run_folder import RunFolder
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "15"))
+
+
+def free_ports():
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Puts a program of that text on the path as tensorflow_model_server, and no other way to serve."""
+
+    def make(text):
+        path = tmp_path / "bin" / launch.PROGRAM
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(launch, "CONTAINERS", ())
+        monkeypatch.setenv("PATH", str(path.parent), prepend=os.pathsep)
+
+    return make
+
+
+@pytest.fixture
+def with_export(untrained, tmp_path):
+    """A run with something at the place of an export, whose checksums hold."""
+    from emotion_tf.serving import contents
+
+    run = shutil.copytree(untrained, tmp_path / "run")
+    (run / "serving" / "3" / "assets.extra").mkdir(parents=True)
+    contents.write(run / "serving" / "3")
+    return run
+
+
+def test_without_a_server_it_says_what_to_install(with_export, untrained, fault, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    message = fault("serve", with_export)
+    assert "No TensorFlow Serving here" in message and f"docker pull {launch.IMAGE}" in message
+    assert "has no export. Make one first: python main.py export" in fault("serve", untrained)
+    (with_export / "serving" / "3" / "more").write_text("")
+    assert "is not of this export" in fault("serve", with_export)
+
+
+def test_a_container_where_there_is_no_program(with_export, monkeypatch, tmp_path):
+    """The command line that it would have; `docker image inspect` says whether there is the image."""
+    tool = tmp_path / "docker"
+    tool.write_text('#!/bin/sh\n[ "$1 $2 $3" = "image inspect there" ]\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.setattr(launch, "PROGRAM", "no-such-program")
+    words = launch.command(launch.Options(with_export, 8500, 8501, "mine", "there", 1))
+    assert words[:3] == [str(tool), "run", "--rm"] and "127.0.0.1:8500:8500" in words
+    assert f"{(with_export / 'serving').resolve()}:/models/mine:ro" in words and "MODEL_NAME=mine" in words
+    assert words.index("there") < words.index("--enable_batching=true")
+    with pytest.raises(UserError, match="No TensorFlow Serving here"):
+        launch.command(launch.Options(with_export, 8500, 8501, "mine", "not there", 1))
+
+
+def test_a_server_that_ends_or_never_gets_ready(with_export, program):
+    for text, what in (
+        ("echo no room; exit 3", "ended with code 3.*no room"),
+        ("exec sleep 60", "was not ready after"),
+    ):
+        program(text)
+        port, rest = free_ports()
+        options = launch.Options(with_export, port, rest, "mine", "", 1.0)
+        with pytest.raises(UserError, match=what), launch.served(options):
+            pass
+
+
+def test_the_configuration_is_read_by_the_genuine_proto():
+    config = text_format.Parse((launch.DEPLOY / "models.config").read_text(), ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("mine", "/models/mine")
+    batching = (launch.DEPLOY / launch.BATCHING).read_text()
+    assert "pad_variable_length_inputs: false" in batching and "max_batch_size { value: 32 }" in batching
+    compose = (launch.DEPLOY / "compose.yaml").read_text()
+    assert launch.IMAGE in compose and "models.config" in compose and launch.BATCHING in compose
+
+
+def memory(pid):
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_path):
+    """SOAK_SECONDS=600: for ten minutes. Every answer is right, no error but the expected, and memory does not grow."""
+    run = shutil.copytree(untrained, tmp_path / "run")
+    export(RunFolder(run))
+    program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
+    port, rest = free_ports()
+    predictor = Predictor(RunFolder(run))
+    crops = [path.read_bytes() for path in sorted((manifest_path.parent / "faces").rglob("*.jpg"))[:8]]
+    good = [crops[i % len(crops)] if i % 3 else None for i in range(len(TEXTS))]
+    expected = predictor.predict(TEXTS, good).probabilities
+    strange = requests(predictor.about.face_size)["serving_default"]["face_jpeg"].tolist()
+    told = predictor._ask(list(TEXTS), [[]] * len(TEXTS), [[face] for face in strange])
+    counts, wrong, sizes = [0] * 4, [], []
+
+    def ask(i, address, end):
+        client = Client(address, read_about(run), "run", timeout=60)
+        other = Client(address, read_about(run), "other", timeout=60)
+        rng = np.random.default_rng(i)
+        while time.monotonic() < end:
+            rows = rng.choice(len(TEXTS), rng.integers(1, 9), replace=False)
+            texts = [TEXTS[n] for n in rows]
+            try:
+                found = client.predict(texts, [good[n] for n in rows]).probabilities
+                one = client._ask(texts, [[]] * len(rows), [[strange[n]] for n in rows])
+                right = np.abs(found - expected[rows]).max() < 1e-5
+                right &= np.abs(one["probabilities"] - told["probabilities"][rows]).max() < 1e-5
+                if not right or (one["face_present"] != told["face_present"][rows]).any():
+                    wrong.append(f"{address}: rows {rows}")
+                for bad, what in (
+                    (lambda: client.predict(texts[:1], [b"no picture"]), "Cannot decode"),
+                    (lambda: other.predict(texts[:1]), "has no model 'other'"),
+                ):
+                    with pytest.raises(UserError, match=what):
+                        bad()
+            except BaseException as error:
+                wrong.append(f"{address}: {error!r}")
+                return
+            counts[i] += 4
+
+    with launch.served(launch.Options(run, port, rest, "run", "", 120.0)) as process:
+        end = time.monotonic() + SECONDS
+        addresses = [f"127.0.0.1:{port}", f"http://127.0.0.1:{rest}"] * 2
+        threads = [threading.Thread(target=ask, args=(i, address, end)) for i, address in enumerate(addresses)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < end:
+            time.sleep(min(5, SECONDS / 10))
+            sizes.append((memory(process.pid) >> 20, memory(os.getpid()) >> 20))
+        for thread in threads:
+            thread.join()
+    print(
+        f"\n{sum(counts)} requests in {SECONDS:g} s by client {counts}; server and clients MB: {sizes[:: len(sizes) // 10 or 1]}"
+    )
+    assert wrong == [] and min(counts) > 0
+    # from a third on, when each kind of request has come, to the end
+    before, after = sizes[len(sizes) // 3], sizes[-1]
+    assert all(late - early < max(20, 0.05 * early) for early, late in zip(before, after, strict=True)), sizes
+
+
+@pytest.mark.slow
+def test_the_verb_says_when_it_is_ready_and_ends_with_ctrl_c(untrained, program, tmp_path):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    export(RunFolder(run))
+    program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
+    port, rest = free_ports()
+    words = ["serve", str(run), "--port", str(port), "--rest-port", str(rest)]
+    process = subprocess.Popen([sys.executable, str(ROOT / "main.py"), *words], stdout=subprocess.PIPE, text=True)
+    said = process.stdout.readline()
+    assert f"Ready: run at localhost:{port}" in said
+    asked = ["predict", str(run), "--server", f"localhost:{port}", "--text", "Yes!"]
+    done = subprocess.run([sys.executable, str(ROOT / "main.py"), *asked], capture_output=True, text=True)
+    assert done.returncode == 0 and "joy" in done.stdout and done.stderr == ""
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
