@@ -12,7 +12,6 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import Choice
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
 from emotion_tf.run_list import ENSEMBLE
-from emotion_tf.serving.ensemble import predictor_of
 from emotion_tf.serving.predict import Predictor
 from emotion_tf.training.ensemble import open_folder
 from emotion_tf.training.run_folder import RunFolder
@@ -83,7 +82,7 @@ class Runs:
 
 def _load(path: Path) -> OpenRun:
     run = open_folder(path)
-    predictor = predictor_of(run)
+    predictor = Predictor(run)
     if isinstance(run, RunFolder):
         return OpenRun(path.name, predictor, Scorer(run), run.choice)
     return OpenRun(path.name, predictor, None, Choice())
