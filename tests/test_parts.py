@@ -15,6 +15,7 @@ from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_v
 from emotion_tf.models.backbones import convert_fer
 from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_layers
 from emotion_tf.serving.export import export
+from emotion_tf.serving.exported import SavedModel
 from emotion_tf.training.fitting import Average, FitModel, with_heads
 from emotion_tf.training.losses import build_loss
 from emotion_tf.training.optimizers import build_optimizer
@@ -180,11 +181,13 @@ def test_a_model(name, data, dataset, tiny_bert, tmp_path, monkeypatch):
     inputs = preprocess(raw[0], raw[2], context=raw[1])
     expected = np.asarray(model(inputs, training=False))
     np.testing.assert_array_equal(run.model(inputs, training=False), expected)
-    served = tf.saved_model.load(str(export(run))).signatures["serve_full"]
+    served = SavedModel(export(run))
     wanted = np.asarray(tf.nn.softmax(expected))
     for rows in (slice(None), slice(0, 1), slice(ROWS, ROWS + 1), slice(ROWS + 1, None)):  # all, one, no face, no text
-        answer = served(utterance=raw[0][rows], context=raw[1][rows], face_jpeg=raw[2][rows])["probabilities"]
-        np.testing.assert_allclose(answer, wanted[rows], atol=1e-4)
+        names = ("utterance", "context", "face_jpeg")
+        given = {name: value[rows].numpy() for name, value in zip(names, raw, strict=True)}
+        np.testing.assert_allclose(served.run("serve_full", given)["probabilities"], wanted[rows], atol=1e-4)
+    served.close()
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -162,9 +162,8 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
             sizes.append((memory(process.pid) >> 20, memory(os.getpid()) >> 20))
         for thread in threads:
             thread.join()
-    print(
-        f"\n{sum(counts)} requests in {SECONDS:g} s by client {counts}; server and clients MB: {sizes[:: len(sizes) // 10 or 1]}"
-    )
+    some = sizes[:: len(sizes) // 10 or 1]
+    print(f"\n{sum(counts)} requests in {SECONDS:g} s by client {counts}; MB of server and clients: {some}")
     assert wrong == [] and min(counts) > 0
     # from a third on, when each kind of request has come, to the end
     before, after = sizes[len(sizes) // 3], sizes[-1]
