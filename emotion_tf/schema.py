@@ -78,7 +78,7 @@ SERVING_INPUTS = (_UTTERANCE, Feature("face_jpeg", "string", (), _FACE))
 """`serving_default`. This signature never changes."""
 
 SERVING_BYTES_INPUTS = (_UTTERANCE, Feature("face_jpeg_bytes", "string", (), _FACE))
-"""`serve_bytes`: the same, by the name that TF Serving's REST gives to binary tensors."""
+"""`serve_bytes`: the same, named by TF Serving's rule for binary tensors."""
 
 SERVING_FULL_INPUTS = (
     _UTTERANCE,

@@ -127,7 +127,8 @@ class Client(Asked):
         # always as many lines and crops as the model reads: a server joins requests of several clients into one batch
         # only where their shapes are the same
         count = self.about.context
-        nearest = [lines[max(0, len(lines) - count) :] for lines in contexts]
+        said = [[line for line in lines if line] for lines in contexts]
+        nearest = [lines[max(0, len(lines) - count) :] for lines in said]
         return full_inputs(utterances, nearest, crops, max(1, count), max(1, self.about.max_faces))
 
     def _checked(self, found: Arrays, rows: int) -> Arrays:
