@@ -36,12 +36,12 @@ class Explained:
         if self.text is not None:
             own = [name for name in ("word_embedding", "bert") if has_layer(self.text, name)]
             self.entries = [self.text.get_layer(name) for name in own]
-        self.cam, self.grey = None, False
+        self.cam, self.at_pixels = None, False
         if self.face is not None:
             found = cam_layers(self.face)
             # a network that is a SavedModel has no layers to look at: gradient times input there
             self.cam = inner_layer(self.face, found[0]) if found else self.face.get_layer("fold_frames")
-            self.grey = not found
+            self.at_pixels = not found
         kept = [*self.entries, *([] if self.face is None else [self.face])]
         self.seen: dict[keras.layers.Layer, list[Any]] = {layer: [] for layer in kept}
         self.map: list[tf.Tensor] = []
@@ -56,7 +56,7 @@ class Explained:
             )
 
     def _watched(self, value: Any, tape: tf.GradientTape) -> Any:
-        value = tf.cast(value, tf.float32) if self.grey else value
+        value = tf.cast(value, tf.float32) if self.at_pixels else value
         tape.watch(value)
         self.map.append(value)
         return value
@@ -100,7 +100,7 @@ def attributions(
 def _cam(model: Explained, gradient: tf.Tensor, crops: tf.Tensor, side: int) -> tf.Tensor:
     """Maps of the crops (B, K, side, side); zero where there is no face. See `face.grad_cam`."""
     feature, gradient = tf.cast(model.map[0], tf.float32), tf.cast(gradient, tf.float32)
-    weights = gradient if model.grey else tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+    weights = gradient if model.at_pixels else tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
     cam = tf.nn.relu(tf.reduce_sum(weights * feature, axis=-1, keepdims=True))
     cam = tf.image.resize(cam, (side, side))[..., 0]
     where = tf.where(model.inputs["face_mask"])

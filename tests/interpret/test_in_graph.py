@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.interpret import face, in_graph, integrate, text
-from emotion_tf.interpret.batch import Batch, Scorer, Utterance
+from emotion_tf.interpret.batch import Batch, Scorer, Utterance, given, scores
 from emotion_tf.serving.graph import Graph
 from emotion_tf.training.run_folder import RunFolder
 
@@ -35,8 +35,8 @@ def both(run, crops):
     graph = Graph([run], run.labels, run.spec.face_size, None)
     width = max(1, *map(len, crops))
     jpegs = [[*faces, *[b""] * (width - len(faces))] for faces in crops]
-    given = tf.constant(LINES), tf.constant([[""]] * len(LINES)), tf.constant(jpegs)
-    return {name: value.numpy() for name, value in graph.explain(*given).items()}, batch
+    strings = tf.constant(LINES), tf.constant([[""]] * len(LINES)), tf.constant(jpegs)
+    return {name: value.numpy() for name, value in graph.explain(*strings).items()}, batch
 
 
 def check_words(found, strips):
@@ -62,6 +62,7 @@ def test_gru_and_cnn(untrained):
     np.testing.assert_array_equal(found["face_present"], [True, False, True, True])
 
 
+@pytest.mark.slow
 def test_nothing_at_all_is_explained_by_nothing(untrained_text):
     run = RunFolder(untrained_text)
     graph = Graph([run], run.labels, 32, None)
@@ -76,3 +77,19 @@ def test_bert_alone_is_its_contextual_strip(bert_config, initialised, tiny_bert)
     found, batch = both(initialised(config, encoder=tiny_bert), [[crop(1)], [], [], [crop(2)]])
     check_words(found, text.contextual_gradients(batch, text.texts(batch), STEPS))
     assert np.abs(found["word_attributions"]).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_a_face_network_without_layers_has_gradient_times_input(untrained, monkeypatch):
+    """As of a SavedModel; by hand: the score's gradient at the pixels times the pixels, where it is above 0."""
+    monkeypatch.setattr(in_graph, "cam_layers", lambda tower: [])
+    found, batch = both(RunFolder(untrained), [[crop(1)], [], [crop(3), crop(2)], []])
+    fold, where = batch.face_tower.get_layer("fold_frames"), np.argwhere(batch.inputs["face_mask"].numpy())
+    real = tf.cast(fold([batch.inputs["faces"], batch.inputs["face_mask"]]), tf.float32)
+    with tf.GradientTape() as tape, given(fold, [real]):
+        tape.watch(real)
+        score = scores(batch.scorer.model(batch.inputs, training=False), batch.target)
+    by_hand = np.maximum((tape.gradient(score, real) * real).numpy().sum(axis=-1), 0)
+    assert by_hand.max() > 0 and np.count_nonzero(found["face_attributions"].any(axis=(2, 3))) == 3
+    for (b, k), expected in zip(where, by_hand, strict=True):
+        np.testing.assert_allclose(found["face_attributions"][b, k], expected, atol=1e-4 * by_hand.max())

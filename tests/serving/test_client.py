@@ -14,11 +14,17 @@ from made_faces import find_made_faces, made_face, scene
 from model_server import ModelServer
 
 from emotion_tf.errors import UserError
+from emotion_tf.serving import client as client_module
 from emotion_tf.serving.client import Client, read_about
 from emotion_tf.serving.predict import Predictor
 from emotion_tf.training.run_folder import RunFolder
 
 TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
+
+
+@pytest.fixture(autouse=True)
+def no_long_pause(monkeypatch):
+    monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_a_server_that_is_down_or_slow(predictor, untrained, transport):
     about = read_about(untrained)
     with pytest.raises(UserError, match="No server answers at .*serve RUN"):
         Client(("127.0.0.1:{}", "http://127.0.0.1:{}")[transport].format(port), about).predict(["a"])
-    with ModelServer({"untrained": graph(predictor)}, delay=1.0) as server:
+    with ModelServer({"untrained": graph(predictor)}, delay=0.5) as server:
         with pytest.raises(UserError, match=r"gave no answer within 0\.2 s"):
             Client(server.addresses[transport], about, timeout=0.2).predict(["a"])
         assert len(server.requests) == 1  # it may have been worked on: it is not sent again
