@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from emotion_tf import __version__, files
+from emotion_tf import files
 from emotion_tf.data.images import MOST_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
@@ -87,7 +87,7 @@ def _write(predictor: Predictor, folder: Path) -> None:
         "most_text_bytes": MOST_BYTES,
         "most_pixels": MOST_PIXELS,
         "weights_bytes": sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
-        "versions": {"emotion_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     (folder / about.FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
