@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,7 +49,8 @@ class ModelServer:
     """
 
     def __init__(self, models, delay=0.0, unavailable=0, port=0, rest_port=0, threads=8):
-        self.models, self.delay, self.unavailable, self.requests = models, delay, unavailable, []
+        self.models, self.delay, self.unavailable = models, delay, unavailable
+        self.requests = deque(maxlen=100)  # the last ones: a server that runs for long keeps no more
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.max_receive_message_length", 64 << 20)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(self), self._grpc)

@@ -296,12 +296,24 @@ def test_run_and_export_hold_each_weight_once(run, exported, tmp_path):
     assert "optimizer" not in names
 
 
-@pytest.mark.slow
-def test_versions_are_numbered_and_kept(untrained_text, succeed, tmp_path):
+def test_versions_are_numbered_and_kept(untrained_text, succeed, fault, tmp_path, monkeypatch):
+    """Whatever is in them."""
+    from emotion_tf.serving import export as module
+
     run = shutil.copytree(untrained_text, tmp_path / "run")
     (run / "serving" / "7").mkdir(parents=True)
+    monkeypatch.setattr(module, "_write", lambda predictor, folder: (folder / "new").write_text(""))
+    monkeypatch.setattr(module, "verify", lambda folder: None)
     assert "serving/8" in succeed("export", run)
     assert "serving/12" in succeed("export", run, "--version", "12", "--keep", "2")
+    assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
+    assert (run / "serving" / "12" / "new").exists()
+
+    def refuse(folder):
+        raise UserError("not so")
+
+    monkeypatch.setattr(module, "verify", refuse)  # what breaks the contract does not get a number
+    assert fault("export", run, "--keep", "1") == "not so"
     assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
 
 
