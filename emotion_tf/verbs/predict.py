@@ -92,23 +92,22 @@ def predict(
 
 def _asked(run: Path | None, export: Path | None, server: str, model: str, timeout: float) -> Asked:
     """Who answers: a run, an export, or a server."""
-    if (run is None) == (export is None) or (server and export) or (model and not server):
-        raise UserError(
-            "Expected one of: RUN; --export RUN/serving/VERSION; RUN or an export with --server, and --model with it."
-        )
-    if export is not None:
+    if export is not None and not (run or server or model):
         from emotion_tf.serving.exported import ExportPredictor
 
         return ExportPredictor(export)
-    folder = Path(str(run))
+    if run is None or export is not None or (model and not server):
+        raise UserError(
+            "Expected one of: RUN; --export RUN/serving/VERSION; RUN or an export with --server, and --model with it."
+        )
     if server:
         from emotion_tf.serving.client import Client, read_about
 
-        return Client(server, read_about(folder), model, timeout)
+        return Client(server, read_about(run), model, timeout)
     from emotion_tf.serving.predict import Predictor
     from emotion_tf.training.ensemble import open_folder
 
-    return Predictor(open_folder(folder))
+    return Predictor(open_folder(run))
 
 
 def find_faces(spec: DataSpec | About, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
