@@ -24,7 +24,7 @@ from emotion_tf.serving.export import export
 from emotion_tf.serving.predict import Predictor
 from emotion_tf.training.run_folder import RunFolder
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
 
 
 def free_ports():
