@@ -22,6 +22,13 @@ def as_many_steps(monkeypatch):
     monkeypatch.setattr(in_graph, "STEPS", STEPS)
 
 
+@pytest.fixture(scope="module")
+def run(small_config, initialised):
+    """GRU + CNN without hidden units: a dead one would leave nothing to explain."""
+    fusion = dataclasses.replace(small_config.fusion, dense_units=())
+    return initialised(dataclasses.replace(small_config, fusion=fusion))
+
+
 def crop(seed):
     pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3)).astype(np.uint8)
     return cv2.imencode(".jpg", cv2.resize(pixels, (32, 32)))[1].tobytes()
@@ -47,18 +54,17 @@ def check_words(found, strips):
         assert not found["word_attributions"][n][len(words) :].any()
 
 
-def test_gru_and_cnn(untrained):
+def test_gru_and_cnn(run):
     crops = [[crop(1), crop(2)], [], [crop(3)], [crop(4)]]
-    found, batch = both(RunFolder(untrained), crops)
+    found, batch = both(run, crops)
     check_words(found, text.word_gradients(batch, text.texts(batch), STEPS))
     for n, maps in enumerate(face.maps(batch, STEPS)):
         own = found["face_attributions"][n]
         if crops[n]:
             (cam,) = [one for one in maps if one.key.startswith("grad_cam")]
             np.testing.assert_allclose(own[: len(crops[n])], cam.values, atol=1e-5)
-            assert cam.values.max() > 0
         assert not own[len(crops[n]) :].any()
-    assert np.abs(found["word_attributions"]).max() > 1e-6
+    assert np.abs(found["word_attributions"]).max() > 1e-6 and found["face_attributions"].max() > 1e-6
     np.testing.assert_array_equal(found["face_present"], [True, False, True, True])
 
 
@@ -80,10 +86,10 @@ def test_bert_alone_is_its_contextual_strip(bert_config, initialised, tiny_bert)
 
 
 @pytest.mark.slow
-def test_a_face_network_without_layers_has_gradient_times_input(untrained, monkeypatch):
+def test_a_face_network_without_layers_has_gradient_times_input(run, monkeypatch):
     """As of a SavedModel; by hand: the score's gradient at the pixels times the pixels, where it is above 0."""
     monkeypatch.setattr(in_graph, "cam_layers", lambda tower: [])
-    found, batch = both(RunFolder(untrained), [[crop(1)], [], [crop(3), crop(2)], []])
+    found, batch = both(run, [[crop(1)], [], [crop(3), crop(2)], []])
     fold, where = batch.face_tower.get_layer("fold_frames"), np.argwhere(batch.inputs["face_mask"].numpy())
     real = tf.cast(fold([batch.inputs["faces"], batch.inputs["face_mask"]]), tf.float32)
     with tf.GradientTape() as tape, given(fold, [real]):

@@ -1,6 +1,7 @@
 """The client against a server that speaks TensorFlow Serving's protos: what it sends, what it makes of the answers, and
 of servers that are down, slow, or of another model. With TF_SERVING_ADDRESS, also against a real one."""
 
+import dataclasses
 import os
 import socket
 import threading
@@ -25,6 +26,14 @@ TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
 @pytest.fixture(autouse=True)
 def no_long_pause(monkeypatch):
     monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.02)
+
+
+@pytest.fixture(scope="module")
+def untrained(small_config, initialised):
+    """As the fixture of that name, but without hidden units: a dead one would give different utterances one answer."""
+    config = dataclasses.replace(small_config, fusion=dataclasses.replace(small_config.fusion, dense_units=()))
+    path = initialised(config).path
+    return path.rename(path.with_name("untrained"))
 
 
 @pytest.fixture(scope="module")

@@ -51,9 +51,12 @@ def rows(manifest_path):
 
 @pytest.fixture(scope="module")
 def run(small_config, initialised):
-    """GRU + CNN that read two past utterances, with temperatures that differ."""
+    """GRU + CNN that read two past utterances, with temperatures that differ.
+
+    Without hidden units: a dead one would give different utterances one answer."""
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
-    found = initialised(dataclasses.replace(small_config, text=text))
+    fusion = dataclasses.replace(small_config.fusion, dense_units=())
+    found = initialised(dataclasses.replace(small_config, text=text, fusion=fusion))
     write_choice(found.path, Choice(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
     return found
 
@@ -240,6 +243,7 @@ def test_an_op_that_a_server_does_not_have_is_named(tmp_path):
     assert {"NoOp", "FastBertNormalize", "DecodeJpeg"} <= verify.allowed_ops()
 
 
+@pytest.mark.slow
 def test_a_plain_saved_model_is_refused(predictor, tmp_path):
     """It reloads in Python, and no server can run it."""
     model = predictor.model
