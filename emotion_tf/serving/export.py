@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -47,13 +49,7 @@ def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: in
         )
     predictor = Predictor(run)
     with files.new_folder(out, hint="leave --version away") as folder:
-        try:
-            _write(predictor, folder)
-        except tf.errors.OpError as error:  # a full disk reaches us as one of several kinds
-            raise UserError(
-                f"Cannot write {out}: {' '.join(str(error.message).split())[:200]}. Nothing was left behind; make room "
-                "or choose another folder."
-            ) from None
+        _write(predictor, folder)
         verify(folder)
     for old in sorted(versions(serving))[:-keep] if keep else ():
         shutil.rmtree(serving / str(old))
@@ -73,7 +69,8 @@ def _write(predictor: Predictor, folder: Path) -> None:
     for part in graph.parts:
         archive.track(part.preprocess)
     served = {name: archive.add_endpoint(name, serve, given) for name, (serve, given) in graph.signatures.items()}
-    archive.write_out(str(folder), verbose=False)
+    with _on_disk(run):
+        archive.write_out(str(folder), verbose=False)
     _write_assets(predictor, folder / "assets")
     extra = folder / "assets.extra"
     extra.mkdir()
@@ -82,7 +79,8 @@ def _write(predictor: Predictor, folder: Path) -> None:
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         outputs = served[signature](tensors) if signature == "serve_tensors" else served[signature](**tensors)
         found.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
-    warmup.write(folder / warmup.FILE, predictor.about.name, found)
+    with _on_disk(run):
+        warmup.write(folder / warmup.FILE, predictor.about.name, found)
     facts = about.to_json(predictor.about) | {
         "most_text_bytes": MOST_BYTES,
         "most_pixels": MOST_PIXELS,
@@ -93,6 +91,18 @@ def _write(predictor: Predictor, folder: Path) -> None:
     cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     contents.write(folder)
+
+
+@contextlib.contextmanager
+def _on_disk(run: RunFolder | EnsembleFolder) -> Iterator[None]:
+    """What TensorFlow says of a disk that is full or not writable, as one line: it has several kinds of error for it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"Cannot write into {run.path / 'serving'}: {' '.join(str(error.message).split())[:200]}. Nothing was left "
+            "behind; make room or choose another folder."
+        ) from None
 
 
 def _weights(predictor: Predictor) -> list[tf.Variable]:

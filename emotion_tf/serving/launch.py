@@ -85,8 +85,14 @@ def served(options: Options) -> Iterator[subprocess.Popen[bytes]]:
         raise UserError(f"{options.run} has no export. Make one first: python main.py export {options.run}")
     contents.check(options.run / "serving" / str(max(found)))
     log = options.run / LOG
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command(options), stdout=output, stderr=subprocess.STDOUT)
+    words = command(options)
+    try:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    except OSError as error:
+        raise UserError(
+            f"Cannot start {words[0]} with its log at {log}: {error}. Expected both to be usable."
+        ) from None
     client = Client(f"127.0.0.1:{options.port}", about, options.model)
     try:
         if not client.wait_until_ready(options.wait, lambda: process.poll() is None):
