@@ -95,7 +95,7 @@ def _write(predictor: Predictor, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _on_disk(run: RunFolder | EnsembleFolder) -> Iterator[None]:
-    """What TensorFlow says of a disk that is full or not writable, as one line: it has several kinds of error for it."""
+    """What TensorFlow says of a disk that is full or not writable, as one line: it has several kinds of error."""
     try:
         yield
     except tf.errors.OpError as error:
