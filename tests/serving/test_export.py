@@ -113,7 +113,9 @@ def test_the_warm_up_requests_are_those_of_a_server(exported, run):
 
 
 @pytest.mark.slow
-def test_the_export_with_bert_in_a_process_of_its_own_equals_predict(bert_run, rows, tmp_path):
+def test_the_export_with_bert_in_a_process_of_its_own_equals_predict(request, rows, tmp_path):
+    # not by its name: the quick tests of this file would wait for the files that share the trained run
+    bert_run = request.getfixturevalue("bert_run")
     exported, predictor = export(bert_run), Predictor(bert_run)
     assert (exported / "assets" / "vocab.txt").read_bytes() == (bert_run.path / "vocab.txt").read_bytes()
     texts, faces = rows
