@@ -1,7 +1,9 @@
 """One small data set, one tiny real hub encoder and two small trained runs, shared by the whole session."""
 
+import contextlib
 import dataclasses
 import os
+import shutil
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,18 +17,10 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 FACE_SIZE = 32
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What goes to which process, and in which order.
-
-    A file's tests stay together for their fixtures, and all files that need the trained run stay together for it. Files
-    that train or export come first: what runs last is short, and both processes end at the same time.
-    """
-    trained = {item.path for item in items if "bert_run" in item.fixturenames}
-    long = trained | {item.path for item in items if "small_config" in item.fixturenames}
-    items.sort(key=lambda item: (item.path not in trained) + (item.path not in long))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("trained" if item.path in trained else str(item.path)))
+    """Files that train or export come first: what runs last is short, and both processes end at the same time."""
+    long = {item.path for item in items if {"bert_run", "small_config"} & set(item.fixturenames)}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
@@ -101,26 +95,39 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     """A finished run with BERT + GRU and CNN, whose temperatures differ."""
     from helpers import train_run
 
-    from emotion_tf.evaluation.calibration import Temperatures
-    from emotion_tf.evaluation.choice import Choice, read_choice, write_choice
+    from emotion_tf.evaluation.choice import read_choice
     from emotion_tf.training.run_folder import RunFolder
 
     path = tmp_path_factory.mktemp("runs") / "bert"
-    train_run(bert_config, path, tiny_bert)
+    train = dataclasses.replace(bert_config.train, epochs=1, steps_per_epoch=3)
+    with _eagerly():
+        train_run(dataclasses.replace(bert_config, train=train), path, tiny_bert)
     assert read_choice(path).utterances  # training has chosen; of so few utterances temperatures that are all 1
-    own = {"text only": 2.0, "text and face": 0.5}
-    write_choice(path, Choice(Temperatures(3.0, own, {})))
+    _set_temperatures(path)
     return RunFolder(path)
 
 
-@pytest.fixture
-def eager():
-    """A few eager steps take less time than making the graph of one."""
+def _set_temperatures(path):
+    from emotion_tf.evaluation.calibration import Temperatures
+    from emotion_tf.evaluation.choice import Choice, write_choice
+
+    write_choice(path, Choice(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+
+
+@contextlib.contextmanager
+def _eagerly():
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eager():
+    """A few eager steps take less time than making the graph of one."""
+    with _eagerly():
+        yield
 
 
 @pytest.fixture
@@ -238,3 +245,14 @@ def trained(tmp_path_factory):
         return RunFolder(path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served_bert(untrained_bert, tmp_path_factory):
+    """The same with temperatures that differ."""
+    from emotion_tf.training.run_folder import RunFolder
+
+    path = tmp_path_factory.mktemp("runs") / "served_bert"
+    shutil.copytree(untrained_bert.path, path)
+    _set_temperatures(path)
+    return RunFolder(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,7 @@ def serving(
     Raises:
         UserError: the port is taken, or the first run cannot be loaded.
     """
+    port = _free(port)
     own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-"))
     os.environ |= {"GRADIO_TEMP_DIR": str(own / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
     from emotion_tf.page.answer import answer
@@ -115,20 +117,20 @@ def _launch(page: Any, port: int, upload: int) -> str:
         Middleware(Limits, upload=upload),
     ]
     page.queue(max_size=WAITING, default_concurrency_limit=4)
-    try:
-        _, address, _ = page.launch(
-            server_name=HOST, server_port=port or _free_port(), prevent_thread_lock=True, quiet=True, share=False,
-            max_file_size=upload, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
-            mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD, app_kwargs={"middleware": middleware},
-        )  # fmt: skip
-    except OSError:
-        raise UserError(f"Port {port} of {HOST} is taken. Name another: --port {port + 1}.") from None
+    _, address, _ = page.launch(
+        server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, max_file_size=upload,
+        footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False,
+        theme=theme(), css=STYLE, head=HEAD, app_kwargs={"middleware": middleware},
+    )  # fmt: skip
     return str(address)
 
 
-def _free_port() -> int:
-    import socket
-
+def _free(port: int) -> int:
+    """The port, or for 0 one that is free. Raises UserError when it is taken, before anything is loaded."""
     with socket.socket() as one:
-        one.bind((HOST, 0))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((HOST, port))
+        except OSError:
+            raise UserError(f"Port {port} of {HOST} is taken. Name another: --port {port + 1}.") from None
         return int(one.getsockname()[1])

@@ -109,6 +109,7 @@ def test_no_file(tmp_path):
         read_embeddings(tmp_path / "none.txt", WORDS)
 
 
+@pytest.mark.slow
 def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config, tmp_path):
     """In a run of frozen embeddings, so that training leaves them."""
     path = write(tmp_path / "v.txt", "glove", {"the": [1.5, 2.5], "you": [-1, 0.125], "no_word_here": [9, 9]})

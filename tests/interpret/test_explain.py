@@ -140,6 +140,7 @@ def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
     assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
 
 
+@pytest.mark.slow
 def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(verb, "REPEATS", 1)

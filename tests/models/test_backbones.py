@@ -173,6 +173,7 @@ def test_ranges_of_pixels(pixels, expected):
     assert set(CHOICES["face.encoder_range"]) == {"unit", "signed", "bytes", "standardized"}
 
 
+@pytest.mark.slow
 def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config, tmp_path, monkeypatch):
     """Trained, saved, loaded with the file gone, exported."""
     path, model = face_net
@@ -184,6 +185,7 @@ def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config,
     carried(config, {"encoder": str(mine)}, small_config, tmp_path, mine.unlink)
 
 
+@pytest.mark.slow
 def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_config, tmp_path):
     path, kernel = image_module
     mine = shutil.copytree(path, tmp_path / "module")

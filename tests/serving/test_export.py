@@ -215,6 +215,7 @@ def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
     assert "No export at" in fault("predict", "--export", copy / "variables", "--text", "Hi")
 
 
+@pytest.mark.slow
 def test_answers_that_are_not_those_of_keras(asked, copy, exported, monkeypatch):
     monkeypatch.setattr(asked._saved, "path", copy)
     assert verify.check_answers(asked._saved) < 1e-6

@@ -44,6 +44,7 @@ def test_logits_in_the_order_of_the_split(ask, run, dataset):
     np.testing.assert_array_equal(ask("fusion")[0]["features"], found["features"])
 
 
+@pytest.mark.slow
 def test_an_embedding_gives_the_logits_when_the_head_is_applied(ask, run):
     text, face, logits = ask("text")[0], ask("face")[0], ask("fusion", "logits")[0]
     x = np.concatenate([text["features"], face["features"]], axis=1)

@@ -52,6 +52,7 @@ def shown(printed):
     return [line for line in printed.splitlines() if line.split()[0] in ("neutral", "joy", "fear")]
 
 
+@pytest.mark.slow
 def test_a_clip_and_its_crops_give_the_same(untrained, media, succeed):
     """What `--clip` predicts is what `prepare`'s crops of it give."""
     options = ("--text", "yes", "--faces.detector", "mtcnn")
@@ -77,6 +78,7 @@ def test_a_photo_is_aligned_first_unless_it_is_a_crop(untrained, media, succeed,
     assert "No face found in" in said and "--face-is-crop" in said
 
 
+@pytest.mark.slow
 def test_a_clip_without_a_face_leaves_the_text(untrained, media, succeed, fault):
     words = ("predict", untrained, "--clip", media / "nobody.mp4", "--faces.detector", "mtcnn")
     printed = succeed(*words, "--text", "yes")

@@ -29,12 +29,12 @@ def rows(manifest_path):
 
 
 @pytest.fixture(scope="module")
-def predictor(bert_run):
-    return emotion_tf.load(str(bert_run.path))
+def predictor(served_bert):
+    return emotion_tf.load(str(served_bert.path))
 
 
-def test_predict_from_raw_input_equals_evaluate_from_records(bert_run, predictor, dataset, manifest_path):
-    probabilities, rows, _, _ = evaluate(bert_run, dataset, records.read_info(dataset), "test")
+def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predictor, dataset, manifest_path):
+    probabilities, rows, _, _ = evaluate(served_bert, dataset, records.read_info(dataset), "test")
     known = {
         (r.dialogue_id, r.utterance_id): r
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
@@ -90,10 +90,13 @@ def test_wrong_calls_are_one_line(predictor):
         predictor.predict(["a"], [b"not a picture"])
 
 
-def test_a_moved_run_predicts_the_same_without_cache_encoder_and_data(bert_run, predictor, rows, tiny_bert, tmp_path):
+@pytest.mark.slow
+def test_a_moved_run_predicts_the_same_without_cache_encoder_and_data(
+    served_bert, predictor, rows, tiny_bert, tmp_path
+):
     texts, _ = rows
     moved = tmp_path / "elsewhere"
-    shutil.copytree(bert_run.path, moved)
+    shutil.copytree(served_bert.path, moved)
     hidden = f"{tiny_bert}.hidden"
     shutil.move(tiny_bert, hidden)
     try:
@@ -117,8 +120,8 @@ def test_a_moved_run_predicts_the_same_without_cache_encoder_and_data(bert_run, 
     np.testing.assert_allclose(got, predictor.predict(texts).probabilities, atol=1e-6)
 
 
-def test_a_damaged_model_file_is_one_line(bert_run, tmp_path):
-    shutil.copytree(bert_run.path, tmp_path / "run")
+def test_a_damaged_model_file_is_one_line(served_bert, tmp_path):
+    shutil.copytree(served_bert.path, tmp_path / "run")
     (tmp_path / "run" / "model.keras").write_bytes(b"not a zip")
     with pytest.raises(UserError, match=r"Cannot load .*model\.keras"):
         emotion_tf.load(str(tmp_path / "run"))

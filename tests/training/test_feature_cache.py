@@ -91,6 +91,7 @@ def test_what_does_not_matter_to_the_features_leaves_them(config, tiny_bert, tmp
     assert keys(same, tiny_bert, tmp_path / "b") == first
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_made_anew(config, tiny_bert, tmp_path, cache):
     trainer = trainer_of(config, tmp_path / "a", tiny_bert)
     shards = trainer._shards(trainer.dev_rows)

@@ -19,7 +19,7 @@ from emotion_tf.training.outputs import inference, outputs, pattern_of, probabil
 pytestmark = pytest.mark.usefixtures("eager")
 
 
-@pytest.fixture(scope="module", params=["concat", "cross_attention"])
+@pytest.fixture(scope="module", params=["concat", pytest.param("cross_attention", marks=pytest.mark.slow)])
 def parts(request, small_config, dataset):
     """A model as it was initialised, its preprocessor, and a split of raw inputs."""
     info = records.read_info(dataset)

@@ -29,21 +29,29 @@ def text_config(small_config):
     return dataclasses.replace(small_config, towers="text")
 
 
+@pytest.fixture(scope="module")
+def small_run(small_config, tmp_path_factory):
+    """A finished run of GRU + CNN."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    train_run(small_config, path)
+    return RunFolder(path)
+
+
 def weights(trainer):
     return [np.asarray(v) for v in trainer.model.variables if "seed" not in v.path]
 
 
-def test_a_run_folder_holds_what_predict_needs(bert_run, dataset):
-    names = {path.name for path in bert_run.path.iterdir()}
+def test_a_run_folder_holds_what_predict_needs(small_run, dataset):
+    names = {path.name for path in small_run.path.iterdir()}
     assert names >= {"config.json", "run.json", "vocab.txt", "words.txt", "model.keras", "history.csv", "logs"}
     assert "checkpoint" not in names
-    assert list(pd.read_csv(bert_run.history)["epoch"]) == [1, 2]
-    assert bert_run.labels == tuple(json.loads((dataset / "dataset_info.json").read_text())["labels"])
+    assert list(pd.read_csv(small_run.history)["epoch"]) == [1, 2]
+    assert small_run.labels == tuple(json.loads((dataset / "dataset_info.json").read_text())["labels"])
 
 
-def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dataset):
+def test_the_word_vocabulary_is_made_from_the_training_split_alone(small_run, dataset):
     info = records.read_info(dataset)
-    words = set((bert_run.path / "words.txt").read_text().split("\n"))
+    words = set((small_run.path / "words.txt").read_text().split("\n"))
     texts = {
         s: " ".join(r["utterance"].lower() for r in pipeline.read_rows(pipeline.split_rows(dataset, info, s)))
         for s in info["splits"]
@@ -54,25 +62,25 @@ def test_the_word_vocabulary_is_made_from_the_training_split_alone(bert_run, dat
     assert not words & set(foreign)
 
 
-def test_training_moved_the_vector_of_what_its_data_lacked(bert_run):
+def test_training_moved_the_vector_of_what_its_data_lacked(small_run):
     """Some demo utterances have no face; each has a text."""
     text, face = (
-        np.asarray(bert_run.model.get_layer(f"{name}_tower").get_layer(f"no_{name}").absent)
+        np.asarray(small_run.model.get_layer(f"{name}_tower").get_layer(f"no_{name}").absent)
         for name in ("text", "face")
     )
     assert face.any() and not text.any()
 
 
-def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset):
+def test_evaluate_reports_the_floor_and_refuses_other_data(small_run, dataset):
     info = records.read_info(dataset)
-    probabilities, rows, numbers, _ = evaluate(bert_run, dataset, info, "test")
+    probabilities, rows, numbers, _ = evaluate(small_run, dataset, info, "test")
     assert len(probabilities) == len(rows) == numbers["utterances"] == info["splits"]["test"]["records"]
     share = info["splits"]["test"]["per_class"]["neutral"] / len(rows)
     assert numbers["majority_floor"]["accuracy"] == pytest.approx(share)
     with pytest.raises(UserError, match="face_size is 99. Expected 32"):
-        evaluate(bert_run, dataset, {**info, "face_size": 99}, "test")
+        evaluate(small_run, dataset, {**info, "face_size": 99}, "test")
     with pytest.raises(UserError, match="No split 'dev2'"):
-        evaluate(bert_run, dataset, info, "dev2")
+        evaluate(small_run, dataset, info, "dev2")
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(small_config, tmp_path, monkeypatch, eager):
@@ -153,6 +161,7 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
     assert "(BERT: 0 in" not in said[True]
 
 
+@pytest.mark.slow
 def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
     text = dataclasses.replace(bert_config.text, branches=("bert",))
     config = change(
@@ -189,11 +198,11 @@ def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
         check_tokenizer(bert_config, dataclasses.replace(spec, tokenizer_sha256="0"), tiny_bert)
 
 
-def test_collect_keeps_the_order_of_the_records(bert_run, dataset):
+def test_collect_keeps_the_order_of_the_records(small_run, dataset):
     from emotion_tf.training.outputs import collect, inference
 
     info = records.read_info(dataset)
     paths = pipeline.split_rows(dataset, info, "dev")
-    model = bert_run.model
-    _, label, _ = collect(inference(model), pipeline.eval_batches(paths, bert_run.preprocessor(model), 7))
+    model = small_run.model
+    _, label, _ = collect(inference(model), pipeline.eval_batches(paths, small_run.preprocessor(model), 7))
     assert list(label) == [row["label"] for row in pipeline.read_rows(paths)]
