@@ -31,7 +31,7 @@ class Answer:
         probabilities: float32 (C,), calibrated.
         threshold: least probability of a class that is said to be sure.
         sure: sentence on the threshold.
-        explanation: why; None for an ensemble.
+        explanation: why; None: see the notes.
         notes: sentences on what was not used or not possible.
         seconds: that prediction and explanation took.
     """
@@ -105,7 +105,7 @@ def answer(run: OpenRun, given: Given, wanted: float) -> Answer:
     prediction = run.predictor.predict([given.text], [list(given.faces) or None], [past])
     found = None
     if run.scorer is None:
-        notes.append("What moves an ensemble is not explained: ask its members.")
+        notes.append(run.unexplained)
     else:
         (found,) = explain(run.scorer, [Utterance(given.text, given.faces, past)], check=False)
     threshold, sure = threshold_for(run.choice.thresholds, wanted)

@@ -93,7 +93,7 @@ class Handlers:
         return html.faces_html(seen.found, Path(picture or clip or "").name), _chooser(len(seen.found.faces)), seen
 
     def _seen(self, seen: Seen, run: OpenRun, picture: str | None, clip: str | None, is_crop: bool) -> Seen:
-        key = (f"{picture or ''}|{clip or ''}", run.predictor.run.spec.face_size, bool(is_crop))
+        key = (f"{picture or ''}|{clip or ''}", run.predictor.about.face_size, bool(is_crop))
         if key == seen.key or not (picture or clip):
             return seen if key == seen.key else Seen()
         paths = [Path(one) if one else None for one in (picture, clip)]

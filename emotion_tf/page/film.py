@@ -78,7 +78,7 @@ def answer_film(
     """
     lines = read_lines(subtitles)
     config = replace(config, seconds=min(config.seconds, SECONDS))
-    size = run.predictor.run.spec.face_size
+    size = run.predictor.about.face_size
     crops = list(progress(crop_all(film.clips_of(clip, lines), config, load, size, 1), len(lines)))
     try:
         with runs.lock:  # only now: others get their answers while faces are looked for

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.choice import Choice
+from emotion_tf.evaluation.choice import Choice, read_choice
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
 from emotion_tf.run_list import ENSEMBLE
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import Asked, Predictor
 from emotion_tf.training.ensemble import open_folder
 from emotion_tf.training.run_folder import RunFolder
 
@@ -32,34 +32,66 @@ class OpenRun:
     Attributes:
         name: of its folder.
         predictor: what says how probable each class is.
-        scorer: what explains it; None for an ensemble.
+        reads: which of text, face and context matter to it.
+        scorer: what explains it; None: nothing does, and `unexplained` says why.
+        unexplained: a sentence.
         choice: the thresholds that its validation split gave it.
     """
 
     name: str
-    predictor: Predictor
+    predictor: Asked
+    reads: tuple[str, ...]
     scorer: Scorer | None
+    unexplained: str
     choice: Choice
 
-    @cached_property
-    def reads(self) -> tuple[str, ...]:
-        """Which of text, face and context matter to it."""
-        if self.scorer is not None:
-            return self.scorer.modalities
-        members = [Scorer(member).modalities for member in self.predictor.run.members]  # type: ignore[union-attr]
-        return tuple(name for name in (TEXT, FACE, CONTEXT) if any(name in member for member in members))
+
+def open_local(path: Path) -> OpenRun:
+    """A run or an ensemble, loaded. Raises UserError when it cannot be."""
+    run = open_folder(path)
+    predictor = Predictor(run)
+    if isinstance(run, RunFolder):
+        scorer = Scorer(run)
+        return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.choice)
+    of_members = {name for member in run.members for name in Scorer(member).modalities}
+    reads = tuple(name for name in (TEXT, FACE, CONTEXT) if name in of_members)
+    return OpenRun(
+        path.name, predictor, reads, None, "What moves an ensemble is not explained: ask its members.", Choice()
+    )
+
+
+def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun:
+    """A run that TensorFlow Serving answers for; see `serving.client.Client`.
+
+    Args:
+        path: the run or an export of it, which tells the labels.
+        address: HOST:PORT for gRPC, http://HOST:PORT for REST.
+        model: what the server calls it; empty: as its run.
+        timeout: seconds for an answer.
+    """
+    from emotion_tf.serving.client import Client, read_about
+
+    about = read_about(path)
+    reads = (TEXT, FACE, CONTEXT) if about.context else (TEXT, FACE)
+    said = f"Answered by {address}; what moved it is shown where the run itself is asked."
+    return OpenRun(path.name, Client(address, about, model, timeout), reads, None, said, read_choice(path))
 
 
 class Runs:
     """The runs of a folder; at most three are loaded at a time. One thread at a time asks a model: see `lock`.
+
+    Args:
+        folder: of the runs.
+        names: of those that may be asked.
+        load: opens one of them.
 
     Attributes:
         names: of the runs, the newest first.
         lock: to be held by who asks a model, which an explanation takes apart for a while.
     """
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self._folder, self.names = folder, names
+    def __init__(self, folder: Path, names: list[str], load: Callable[[Path], OpenRun] = open_local) -> None:
+        self._folder, self.names, self._load = folder, names, load
         self._loaded: OrderedDict[str, OpenRun] = OrderedDict()
         self.lock = threading.RLock()
 
@@ -73,16 +105,8 @@ class Runs:
             raise UserError(f"There is no run {name!r} here. Choose one of the list.")
         with self.lock:
             if name not in self._loaded:
-                self._loaded[name] = _load(self._folder / name)
+                self._loaded[name] = self._load(self._folder / name)
                 while len(self._loaded) > MOST_LOADED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(name)
             return self._loaded[name]
-
-
-def _load(path: Path) -> OpenRun:
-    run = open_folder(path)
-    predictor = Predictor(run)
-    if isinstance(run, RunFolder):
-        return OpenRun(path.name, predictor, Scorer(run), run.choice)
-    return OpenRun(path.name, predictor, None, Choice())

@@ -14,6 +14,8 @@ from typing import Any
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
+from emotion_tf.interpret.batch import TEXT
+from emotion_tf.page.runs import Runs
 
 HOST = "127.0.0.1"
 MEGABYTE = 2**20
@@ -62,13 +64,12 @@ async def _refuse(send: Any) -> None:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, names: list[str], first: str, port: int, config: CropConfig, load: Callable[[], Detector], upload: int
+    runs: Runs, first: str, port: int, config: CropConfig, load: Callable[[], Detector], upload: int
 ) -> Iterator[str]:
     """The page while the block runs; gives its address.
 
     Args:
-        folder: of the runs.
-        names: of the runs to choose from.
+        runs: to choose from.
         first: the one that is chosen at first; it is loaded at once.
         port: where; 0: any that is free.
         config: how faces are found.
@@ -85,14 +86,11 @@ def serving(
     from emotion_tf.page.app import Handlers, build
     from emotion_tf.page.html import answers_html
     from emotion_tf.page.inputs import FaceFinder, Given
-    from emotion_tf.page.runs import Runs
 
-    runs = Runs(folder, names)
     finder = None
     try:
         run = runs.open(first)
-        with contextlib.suppress(UserError):  # of a run that reads no text
-            # the first answer takes much longer than any later one
+        if TEXT in run.reads:  # the first answer takes much longer than any later one; and a server must be there
             answers_html([answer(run, Given("Hello!"), 0.0)])
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()

@@ -60,10 +60,11 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
+    from emotion_tf.page.runs import Runs
     from emotion_tf.page.server import serving
 
     load = made_faces.load_made
-    with serving(folder, ["both", "text"], "both", 0, CropConfig(), load, 20 * 2**20) as found:
+    with serving(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as found:
         yield found
 
 
@@ -135,7 +136,16 @@ def crops_of(path, size):
     return [face.jpegs[0] for face in in_photo(images.read_pixels(path), made_faces.load_made(), size).faces]
 
 
-def test_words_a_picture_and_the_other_face(tab, folder, files):
+@pytest.fixture(scope="module")
+def exported(folder):
+    from emotion_tf.serving.export import export
+    from emotion_tf.serving.exported import ExportPredictor
+    from emotion_tf.training.run_folder import RunFolder
+
+    return ExportPredictor(export(RunFolder(folder / "both")))
+
+
+def test_words_a_picture_and_the_other_face(tab, folder, files, exported):
     say(tab, TEXT, "Ada: hello")
     give(tab, "picture", files / "pair.png")
     tab.wait_for_selector("#faces .scene")
@@ -147,6 +157,7 @@ def test_words_a_picture_and_the_other_face(tab, folder, files):
         said = press(tab)
         wanted = one.predict([TEXT], [crop]).probabilities[0]
         np.testing.assert_allclose(first_table(tab), wanted, atol=2e-6)
+        np.testing.assert_allclose(first_table(tab), exported.predict([TEXT], [crop]).probabilities[0], atol=1e-5)
         assert "I am not sure" in said and "From 99.90% up" in said  # the run's threshold
         assert "It does not read what was said before." in said
         assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from gradio_client import Client, handle_file
@@ -186,3 +187,29 @@ def test_wrong_arguments(fault, folder):
     assert "No run at" in fault("demo", folder / "absent")
     assert "`--port`" in fault("demo", folder / "both", "--port", 99999)
     assert "`--upload`" in fault("demo", folder / "both", "--upload", 0)
+    assert "--server needs RUN" in fault("demo", "--server", "localhost:1")
+    words = ("demo", folder / "both", "--server", "localhost:1", "--timeout", 1, "--port", 0)
+    assert "No server answers at localhost:1" in fault(*words, "--faces.detector", "mtcnn")
+
+
+def test_a_server_answers_for_the_run(folder):
+    from model_server import ModelServer
+
+    from emotion_tf.page.answer import answer
+    from emotion_tf.page.inputs import Given
+    from emotion_tf.page.runs import open_local, open_served
+
+    local = open_local(folder / "both")
+
+    def served(signature, inputs):
+        assert signature == "serve_full"
+        return {
+            name: value.numpy() for name, value in local.predictor.graph.full(*map(np.asarray, inputs.values())).items()
+        }
+
+    with ModelServer({"both": served}) as server:
+        for address in server.addresses:
+            run = open_served(folder / "both", address, "", 10.0)
+            asked, known = (answer(one, Given("You did it!"), 0.0) for one in (run, local))
+            np.testing.assert_allclose(asked.probabilities, known.probabilities, atol=1e-6)
+            assert asked.explanation is None and f"Answered by {address}" in asked.notes[0]
