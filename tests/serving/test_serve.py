@@ -177,7 +177,13 @@ def test_the_verb_says_when_it_is_ready_and_ends_with_ctrl_c(untrained, program,
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
     words = ["serve", str(run), "--port", str(port), "--rest-port", str(rest)]
-    process = subprocess.Popen([sys.executable, str(ROOT / "main.py"), *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        # as in a terminal: what a shell starts in the background ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     said = process.stdout.readline()
     assert f"Ready: run at localhost:{port}" in said
     asked = ["predict", str(run), "--server", f"localhost:{port}", "--text", "Yes!"]
