@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 import threading
@@ -65,7 +66,16 @@ def demo(
         # a run that was named and cannot be used is told as such when it is opened
         runs = Runs(folder, names if first in names else [first, *names])
     config = as_prepared(faces, read_about(folder / first).crops)
-    load = functools.partial(load_detector, config.detector, detector_model(config))
+    try:
+        detector = detector_model(config)
+    except UserError:
+        if faces.detector_model:
+            raise
+        print(
+            "YuNet cannot be fetched: faces are found by MTCNN, whose weights are here; slower, and a little otherwise."
+        )
+        config, detector = dataclasses.replace(config, detector="mtcnn"), None
+    load = functools.partial(load_detector, config.detector, detector)
     with serving(runs, first, port, config, load, upload * MEGABYTE) as address:
         print(f"Page: {address} (Ctrl-C ends it)", flush=True)
         _wait()

@@ -216,3 +216,23 @@ def test_a_server_answers_for_the_run(folder):
             asked, known = (answer(one, Given("You did it!"), 0.0) for one in (run, local))
             np.testing.assert_allclose(asked.probabilities, known.probabilities, atol=1e-6)
             assert asked.explanation is None and f"Answered by {address}" in asked.notes[0]
+
+
+def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, monkeypatch):
+    from emotion_tf.errors import UserError
+    from emotion_tf.page import server
+    from emotion_tf.verbs import demo
+
+    def unfetched(config):
+        raise UserError("Cannot download weights 'yunet'")
+
+    @contextlib.contextmanager
+    def serving(runs, first, port, config, load, upload):
+        assert (first, config.detector, load.args) == ("both", "mtcnn", ("mtcnn", None))
+        yield "http://127.0.0.1:1/"
+
+    monkeypatch.setattr(demo, "detector_model", unfetched)
+    monkeypatch.setattr(demo, "_wait", lambda: None)
+    monkeypatch.setattr(server, "serving", serving)
+    said = succeed("demo", folder / "both")
+    assert "found by MTCNN" in said and "Page: http://127.0.0.1:1/" in said
