@@ -256,3 +256,16 @@ def served_bert(untrained_bert, tmp_path_factory):
     shutil.copytree(untrained_bert.path, path)
     _set_temperatures(path)
     return RunFolder(path)
+
+
+@pytest.fixture(scope="session")
+def rows(manifest_path):
+    """Ten utterances with different texts and faces, one without text, one without a face."""
+    from emotion_tf.data import manifest
+    from emotion_tf.labels import MELD_EMOTIONS
+
+    found = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if len(row.faces) >= 1][:10]
+    texts = [row.utterance for row in found]
+    faces = [row.faces[0].read_bytes() for row in found]
+    texts[3], faces[5] = "", None
+    return texts, faces

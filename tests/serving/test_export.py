@@ -15,7 +15,6 @@ from strangers import PICTURES, TEXTS, requests
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 import emotion_tf
-from emotion_tf.data import manifest
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Temperatures
 from emotion_tf.evaluation.choice import Choice, write_choice
@@ -37,16 +36,6 @@ out = signatures["serving_default"](utterance=tf.constant(texts), face_jpeg=tf.c
 assert "emotion_tf" not in sys.modules
 np.savez(sys.argv[3], whole=out["probabilities"], label=out["label"].numpy().astype("U"))
 """
-
-
-@pytest.fixture(scope="module")
-def rows(manifest_path):
-    """Ten utterances with different texts and faces, one without text, one without a face."""
-    found = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if len(row.faces) >= 1][:10]
-    texts = [row.utterance for row in found]
-    faces = [row.faces[0].read_bytes() for row in found]
-    texts[3], faces[5] = "", None
-    return texts, faces
 
 
 @pytest.fixture(scope="module")

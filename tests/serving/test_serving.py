@@ -19,16 +19,6 @@ from emotion_tf.training.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
-def rows(manifest_path):
-    """Ten utterances with different texts and faces, one without text, one without a face."""
-    found = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if len(row.faces) >= 1][:10]
-    texts = [row.utterance for row in found]
-    faces = [row.faces[0].read_bytes() for row in found]
-    texts[3], faces[5] = "", None
-    return texts, faces
-
-
-@pytest.fixture(scope="module")
 def predictor(served_bert):
     return emotion_tf.load(str(served_bert.path))
 
