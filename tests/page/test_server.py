@@ -196,6 +196,7 @@ def test_wrong_arguments(fault, folder):
 
 
 def test_a_server_answers_for_the_run(folder):
+    import tensorflow as tf
     from model_server import ModelServer
 
     from emotion_tf.page.answer import answer
@@ -206,9 +207,8 @@ def test_a_server_answers_for_the_run(folder):
 
     def served(signature, inputs):
         assert signature == "serve_full"
-        return {
-            name: value.numpy() for name, value in local.predictor.graph.full(*map(np.asarray, inputs.values())).items()
-        }
+        found = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in found.items()}
 
     with ModelServer({"both": served}) as server:
         for address in server.addresses:
