@@ -147,6 +147,7 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
         ({"branches": ("bert",), "embeddings": "glove.txt"}, "Expected only with a branch gru, lstm or cnn"),
         ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
         ({"embeddings": "glove.txt", "init": "saved_models/x"}, "Expected only without --text.init"),
+        ({"train_encoder": False}, "`text.train_encoder`. Expected only false with a bert branch"),
         ({"pooling": "attention"}, "`text.pooling`. Expected only with a bert branch"),
         ({"cnn_widths": ()}, "Expected one or more different numbers. Received: []"),
         ({"cnn_widths": (3, 3)}, "Expected one or more different numbers. Received: [3, 3]"),
@@ -220,8 +221,9 @@ def test_config_file_and_overrides(tmp_path):
 
 @pytest.mark.parametrize("said", [("false",), ("False",), ("FALSE",)])
 def test_true_and_false(said):
-    assert arguments("--text.train-encoder", *said).config.text.train_encoder is False
-    assert arguments(f"--text.train-encoder={said[0]}").config.text.train_encoder is False
+    bert = ("--text.branches", "bert")
+    assert arguments(*bert, "--text.train-encoder", *said).config.text.train_encoder is False
+    assert arguments(*bert, f"--text.train-encoder={said[0]}").config.text.train_encoder is False
     assert arguments("--train.deterministic", "true", "--face.augment", *said).config.face.augment is False
     assert arguments("--overwrite", *said).overwrite is False
 

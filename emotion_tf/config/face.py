@@ -124,6 +124,7 @@ class FaceConfig:
             ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
             ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone true", self.train_backbone),
             ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
+            ("train_backbone", not self.train_backbone, "false with a network among --face.branches", self.networks),
             ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),
             ("encoder", self.encoder, "with --face.branches encoder", encoder),
             ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),

@@ -97,6 +97,7 @@ class TextConfig:
         """Refuses options that another one leaves without an effect."""
         reads_words, trains_bert = bool(set(self.branches) - {"bert"}), "bert" in self.branches and self.train_encoder
         for name, told, rule, holds in (
+            ("train_encoder", not self.train_encoder, "false with a bert branch", "bert" in self.branches),
             ("pooling", self.pooling != "mean", "with a bert branch, whose tokens are pooled", "bert" in self.branches),
             ("layer_decay", self.layer_decay != 1, "with a bert branch that is trained", trains_bert),
             ("freeze_embeddings", self.freeze_embeddings, "with a bert branch that is trained", trains_bert),

@@ -54,9 +54,9 @@ class TrainConfig:
     optimizer: str = "adamw"
     """adamw, adam (no decay), rmsprop (no decay), sgd (with momentum)."""
     learning_rate: float = 1e-3
-    """Peak learning rate of everything that starts from scratch."""
+    """Peak learning rate of everything but pretrained branches."""
     pretrained_rate: float = 0.05
-    """Pretrained branches learn at this multiple of the learning rate."""
+    """Pretrained branches (bert, networks, towers of another run) learn at this multiple of the learning rate."""
     schedule: str = "linear"
     """After the warm-up: linear or cosine (both to 0), or constant."""
     warmup: float = 0.1
@@ -86,11 +86,11 @@ class TrainConfig:
     cache_features: bool = True
     """Compute the outputs of frozen networks once, keep them in the cache, and read them in place of the networks."""
     freeze_epochs: int = 0
-    """First epochs in which pretrained branches stay frozen."""
+    """First epochs in which those pretrained branches stay frozen."""
     patience: int = 4
     """Stop after so many epochs without a better validation weighted F1."""
     steps_per_epoch: int = 0
-    """End an epoch after so many batches; 0: the whole split."""
+    """End an epoch after so many updates; 0: the whole split."""
     seed: int = 0
     """Seed of weights, dropout, order and augmentation."""
     deterministic: bool = False

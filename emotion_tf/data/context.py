@@ -26,13 +26,17 @@ def lines(utterance: tf.RaggedTensor, speaker: tf.RaggedTensor) -> tf.RaggedTens
 
 
 def before(rows: Sequence[tuple[str, str, str]], count: int) -> list[list[str]]:
-    """The at most `count` lines before each of (dialogue, speaker, utterance), oldest first, of the same dialogue."""
+    """The at most `count` lines before each of (dialogue, speaker, utterance), oldest first, of the same dialogue.
+
+    An empty utterance is no line: as `nearest` has it.
+    """
     past: dict[str, list[str]] = {}
     found = []
     for dialogue, speaker, utterance in rows:
         said = past.setdefault(dialogue, [])
         found.append(said[max(0, len(said) - count) :])
-        said.append(line(speaker, utterance))
+        if utterance:
+            said.append(line(speaker, utterance))
     return found
 
 

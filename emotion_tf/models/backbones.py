@@ -140,18 +140,21 @@ class SkippingConv2D(layers.Conv2D):
 
 
 def _no_layers(config: FaceConfig) -> None:
-    for name, told in (("layer", config.layer), ("unfreeze_from", config.unfreeze_from)):
+    for name, told, rule in (
+        ("layer", config.layer, "none: a SavedModel has no layers to name; a .keras file has"),
+        ("unfreeze_from", config.unfreeze_from, "none: a SavedModel has no layers to name; a .keras file has"),
+        ("pooling", config.pooling if config.pooling != "avg" else "", "avg: a SavedModel gives a vector"),
+    ):
         if told:
-            raise UserError(
-                f"Invalid `face.{name}`. Expected none: a SavedModel has no layers to name; a .keras file has. "
-                f"Received: {told}."
-            )
+            raise UserError(f"Invalid `face.{name}`. Expected {rule}. Received: {told}.")
 
 
 def _features(
     x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
 ) -> keras.KerasTensor:
     """The features of the named layers, side by side."""
+    if not config.train_backbone:
+        network = _without_dropout(network)
     if names:
         _check_layers((*names, *filter(None, [config.unfreeze_from])), network, branch)
         network = keras.Model(network.input, [network.get_layer(name).output for name in names], name=branch)
@@ -160,10 +163,29 @@ def _features(
     _check_layers(filter(None, [config.unfreeze_from]), network, branch)
     train_network(network, config.train_backbone, config.unfreeze_from)
     maps = network(x)
+    if config.pooling != "avg" and all(len(values.shape) == 2 for values in maps):
+        raise UserError(
+            f"Invalid `face.pooling`. Expected avg: {branch} gives a vector, without positions to choose from. "
+            f"Received: {config.pooling!r}."
+        )
     vectors = [
         _pool(values, config.pooling, f"{branch}_{i}" if len(maps) > 1 else branch) for i, values in enumerate(maps)
     ]
     return layers.Concatenate(name=f"{branch}_concat")(vectors) if len(vectors) > 1 else vectors[0]
+
+
+def _without_dropout(network: keras.Model) -> keras.Model:
+    """The same network without dropout, which in Keras also falls on frozen layers (EfficientNetV2 has it inside)."""
+    if not any(isinstance(layer, layers.Dropout) for layer in network.layers):
+        return network
+
+    def same(layer: keras.layers.Layer) -> keras.layers.Layer:
+        rate = {"rate": 0.0} if isinstance(layer, layers.Dropout) else {}
+        return type(layer).from_config({**layer.get_config(), **rate})
+
+    clone = keras.models.clone_model(network, clone_function=same)
+    clone.set_weights(network.get_weights())
+    return clone
 
 
 def _check_layers(names: Any, network: keras.Model, branch: str) -> None:

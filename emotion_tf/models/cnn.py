@@ -18,7 +18,7 @@ def build_cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> 
             x = layers.BatchNormalization(momentum=0.9, name=f"cnn_{i}_norm_{j}")(x)
             x = layers.Activation("relu", name=f"cnn_{i}_relu_{j}")(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"cnn_{i}_pool")(x)
-    # a grid of 2 x 2 keeps where on the face something is: brows above, mouth below
+    # a grid of 2 x 2 (3 x 3 of three cells) keeps where on the face something is: brows above, mouth below
     cell = -(-face_size // 2 ** len(config.cnn_filters))
     if cell >= 2:
         x = layers.AveragePooling2D(cell // 2, name="cnn_grid")(x)

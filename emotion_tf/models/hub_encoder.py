@@ -66,6 +66,7 @@ class HubEncoder(keras.layers.Layer):
 
     OUTPUTS: tuple[str, ...] = OUTPUT_NAMES
     INTERFACE: type = Interface
+    FREEZE = "--text.train-encoder false"
 
     def _inspect(self, module: Any, handle: str) -> Any:
         return inspect_module(module, handle)
@@ -96,7 +97,7 @@ class HubEncoder(keras.layers.Layer):
         variables = module_variables(holder.module)
         trained = trainable_ids(holder.module, variables)
         if self.trainable and not trained:
-            raise UserError(f"Encoder {handle!r} has no trainable variables. Freeze it: --text.train-encoder false")
+            raise UserError(f"Encoder {handle!r} has no trainable variables. Freeze it: {self.FREEZE}")
         if "embeddings" in self.frozen and "embeddings" not in map(part_of, variables):
             raise UserError(
                 f"--text.freeze-embeddings: no variable of the encoder {handle!r} bears the name of an embedding. "
@@ -246,6 +247,7 @@ class HubImage(HubEncoder):
 
     OUTPUTS = ()
     INTERFACE = ImageInterface
+    FREEZE = "--face.train-backbone false"
 
     def _inspect(self, module: Any, handle: str) -> ImageInterface:
         return inspect_image_module(module, handle)

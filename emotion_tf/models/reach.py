@@ -60,7 +60,8 @@ def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
     """
     part = part_of_model(model, tower)
     if not layer:
-        return part
+        # a fusion that attends to the towers' sequences is given them beside the embedding
+        return keras.Model(part.input, part.output["embedding"]) if isinstance(part.output, dict) else part
     outer, _, inner = layer.partition("/")
     found = get_layer(part, outer)
     if inner and isinstance(found, keras.Model):
@@ -71,7 +72,12 @@ def layer_model(model: keras.Model, tower: str, layer: str) -> keras.Model:
         outputs = dict(zip(found.OUTPUTS, found.output, strict=True))
         check_name(inner, list(outputs), f"output of {outer}")
         return keras.Model(part.input, outputs[inner])
-    return keras.Model(part.input, inner_layer(part, layer).output)
+    reached = inner_layer(part, layer)
+    if isinstance(reached, keras.Model):
+        # where the network is called in this model: its own output is that of its own input
+        output = reached._inbound_nodes[0].output_tensors
+        return keras.Model(part.input, output[0] if len(output) == 1 else output)
+    return keras.Model(part.input, reached.output)
 
 
 def check_name(name: str, valid: list[str], what: str) -> None:

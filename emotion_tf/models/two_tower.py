@@ -60,7 +60,7 @@ def build_model(
 
 def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:
     """The trained layers that start from published weights or from another run's tower: they learn at a lower rate, or
-    wait frozen."""
+    wait frozen. Word vectors from a file are none of them: they learn at the full rate."""
     for tower, init in (("text_tower", config.text.init), ("face_tower", config.face.init)):
         if tower not in [layer.name for layer in model.layers] or not model.get_layer(tower).trainable:
             continue

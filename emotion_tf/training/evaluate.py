@@ -70,7 +70,8 @@ def check_context(config: Config, data: Path, kept: int) -> None:
 
 def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
     """Refuses data that a run cannot read. Raises UserError."""
-    for name in ("labels", "tokenizer_sha256", "face_size"):
+    read = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
+    for name in (name for name, matters in read.items() if matters):
         if getattr(spec, name) != getattr(run.spec, name):
             raise UserError(
                 f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected "

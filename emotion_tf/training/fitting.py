@@ -108,7 +108,10 @@ class FitModel(keras.Model):
         return tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def _auxiliary(self, outputs: Mapping[str, Any], label: Any) -> Any:
-        """The mean over the towers of their own losses; what an utterance lacks teaches its tower nothing."""
+        """The mean over the towers of their own losses; what an utterance lacks teaches its tower nothing.
+
+        What modality dropout took away counts as there: the head then learns how frequent the classes are.
+        """
         names = [name for name in TOWERS if name in outputs]
         if not names:
             return 0.0

@@ -32,8 +32,8 @@ def start_towers(
             continue
         run = RunFolder(Path(init))
         if name == "text_tower":
-            _check_vocabularies(run, spec, words)
-        copied = _copy(run, name, model.get_layer(name))
+            _check_vocabularies(run, config, spec, words)
+        copied = _copy(run, name, model.get_layer(name), spec)
         say(f"{name} starts from {init}: {copied:,} weights")
 
 
@@ -68,7 +68,7 @@ def start_words(model: keras.Model, embeddings: Embeddings) -> None:
     layer.embeddings.assign(table)
 
 
-def _copy(run: RunFolder, name: str, tower: keras.Model) -> int:
+def _copy(run: RunFolder, name: str, tower: keras.Model, spec: DataSpec) -> int:
     part = name.removesuffix("_tower")
     found = [layer for layer in run.model.layers if layer.name == name]
     if not found:
@@ -77,6 +77,11 @@ def _copy(run: RunFolder, name: str, tower: keras.Model) -> int:
     differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
     if differing or len(theirs) != len(ours):
         what = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
+        if part == "face" and run.spec.face_size != spec.face_size:
+            raise UserError(
+                f"The face tower of {run.path} was trained on crops of {run.spec.face_size} px. Received crops of "
+                f"{spec.face_size} px ({what}). Prepare both with one --face-size."
+            )
         raise UserError(
             f"The {part} tower of {run.path} is another one ({what}). Expected the same --{part}.* options: see "
             f"{run.path / 'config.json'}."
@@ -86,9 +91,11 @@ def _copy(run: RunFolder, name: str, tower: keras.Model) -> int:
     return sum(v.value.shape.num_elements() for v in tower.weights)
 
 
-def _check_vocabularies(run: RunFolder, spec: DataSpec, words: WordVocabulary) -> None:
-    known = read_vocabulary(run.path / "words.txt")
-    if run.spec.tokenizer_sha256 != spec.tokenizer_sha256 or known != list(words.words):
+def _check_vocabularies(run: RunFolder, config: Config, spec: DataSpec, words: WordVocabulary) -> None:
+    """Word pieces and words are numbers to a tower: those of the branches that read them have to be the same."""
+    other_pieces = config.uses_bert and run.spec.tokenizer_sha256 != spec.tokenizer_sha256
+    reads_words = set(config.text.branches) != {"bert"}
+    if other_pieces or (reads_words and read_vocabulary(run.path / "words.txt") != list(words.words)):
         raise UserError(
             f"{run.path} knows other words: its vocabulary was made from other data. Expected a text tower trained on "
             "the same data set."

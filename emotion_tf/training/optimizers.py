@@ -82,7 +82,8 @@ def build_optimizer(
         schedule: the rate of each update.
     """
     optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule, global_clipnorm=train.clip_norm)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    # a GRU's bias, and those of an encoder's attention, have two axes
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2 or v.name.endswith("bias")])
     for variable, share in slower:
         optimizer.scale_rate([variable], share)
     optimizer.build(variables)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.config import Config
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import context, pipeline, records
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.pipeline import Rows
@@ -123,6 +123,10 @@ class Trainer:
         )
         known = list(pipeline.read_rows(self.train_rows))
         self.texts = [row["utterance"] for row in known]
+        text = config.text
+        names = text.context or text.future or text.speaker
+        # what the word branches read: with speakers, where the model is given them
+        self.said = [context.line(row["speaker"], row["utterance"]) for row in known] if names else self.texts
         self.counts = np.bincount([row["label"] for row in known], minlength=len(self.spec.labels))
         self.state = State()
 
@@ -131,14 +135,14 @@ class Trainer:
         keras.utils.set_random_seed(self.config.train.seed)
         pieces = read_vocabulary(Path(self.config.data) / records.VOCABULARY)
         self._check_texts()
-        self.words = WordVocabulary.from_utterances(self.texts, self.config.text.vocabulary_size)
+        self.words = WordVocabulary.from_utterances(self.said, self.config.text.vocabulary_size)
         check_tokenizer(self.config, self.spec, self.encoder)
         check_context(self.config, data=Path(self.config.data), kept=self.spec.context)
         vectors = self._embeddings()
         self._build()
         if vectors is not None:
             start_words(self.model, vectors)
-        start_towers(self.model, self.config, self.spec, self.words, self.say)
+        self._start_towers()
         self.run.create(
             self.config,
             self.spec,
@@ -160,7 +164,7 @@ class Trainer:
         if not (text.embeddings and self.config.uses_text):
             return None
         found = read_embeddings(Path(text.embeddings), self.words.words)
-        self.say(f"Word embeddings of {text.embeddings}: {coverage(found.known, self.words.counts(self.texts))}")
+        self.say(f"Word embeddings of {text.embeddings}: {coverage(found.known, self.words.counts(self.said))}")
         self.config = dataclasses.replace(self.config, text=dataclasses.replace(text, word_dim=found.vectors.shape[1]))
         return found
 
@@ -180,7 +184,15 @@ class Trainer:
             return
         if self.config.text.embeddings and self.config.uses_text:
             start_words(self.model, read_embeddings(Path(self.config.text.embeddings), self.words.words))
+        self._start_towers()
+
+    def _start_towers(self) -> None:
         start_towers(self.model, self.config, self.spec, self.words, self.say)
+        self._reseed()  # among an encoder's weights is the state of its dropout
+
+    def _reseed(self) -> None:
+        if self.config.uses_bert:
+            self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
 
     def _build(self) -> None:
         if self.config.train.deterministic:
@@ -193,8 +205,7 @@ class Trainer:
         self.pretrained = list(pretrained_layers(self.model, self.config))
         for layer in self.pretrained:
             list(learning_rates(layer, self.config))  # what cannot be had is told before hours of frozen epochs
-        if self.config.uses_bert:
-            self.model.get_layer("text_tower").get_layer("bert").reseed(self.config.train.seed)
+        self._reseed()
         pieces = WordPieceTokenizer(read_vocabulary(Path(self.config.data) / records.VOCABULARY), self.spec.lower_case)
         self.preprocess = Preprocessor(self.model.input, self.spec.face_size, self.config.text, pieces, self.words)
         self.row_loss = build_loss(self.config.train, self.counts)

@@ -77,7 +77,10 @@ def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
 
 
 def _check_same(path: Path, config: Config) -> None:
-    if configuration.read_config(path / "config.json") != config:
+    there = configuration.read_config(path / "config.json")
+    if config.text.embeddings:  # a run takes over the width of the file
+        config = dataclasses.replace(config, text=dataclasses.replace(config.text, word_dim=there.text.word_dim))
+    if there != config:
         raise UserError(
             f"{path} has other options. Expected those of this command: take another --name, or --overwrite the runs."
         )

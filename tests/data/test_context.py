@@ -37,6 +37,7 @@ def test_lines_with_their_speakers():
 def test_lines_before_each_in_its_own_dialogue():
     rows = [("1", "x", "a"), ("2", "y", "b"), ("1", "", "c"), ("1", "x", "d"), ("2", "y", "e")]
     assert context.before(rows, 2) == [[], [], ["x: a"], ["x: a", "c"], ["y: b"]]
+    assert context.before([*rows[:3], ("1", "y", ""), rows[3]], 2)[3:] == [["x: a", "c"]] * 2  # silence is no line
     assert context.before(rows, 1)[3] == ["c"] and context.before(rows, 0) == [[]] * 5
 
 

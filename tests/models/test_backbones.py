@@ -197,6 +197,8 @@ def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_con
     )
     with pytest.raises(UserError, match="`face.layer`. Expected none: a SavedModel has no layers"):
         network(dataclasses.replace(config, layer=("x",)), "encoder", path=str(mine))
+    with pytest.raises(UserError, match="`face.pooling`. Expected avg: a SavedModel gives a vector"):
+        network(dataclasses.replace(config, pooling="max"), "encoder", path=str(mine))
     carried(config, {"encoder": str(mine)}, small_config, tmp_path, lambda: shutil.rmtree(mine))
 
 
@@ -270,6 +272,7 @@ def test_trained_from_a_layer_on_frozen_and_trained_again(face_net):
         ({"branches": ("vgg16", "resnet50"), "layer": ("x",)}, "`face.layer`. Expected only with one network"),
         ({"branches": ("vgg16",), "unfreeze_from": "x", "train_backbone": False}, "--face.train-backbone true"),
         ({"pooling": "max"}, "`face.pooling`. Expected only with a network"),
+        ({"train_backbone": False}, "`face.train_backbone`. Expected only false with a network"),
         ({"encoder": "x"}, "`face.encoder`. Expected only with --face.branches encoder"),
         ({"encoder_range": "bytes"}, "`face.encoder_range`. Expected only with --face.branches encoder"),
         ({"branches": ("encoder",)}, "`face.encoder`. Expected a TF-Hub handle"),

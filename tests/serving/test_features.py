@@ -82,6 +82,17 @@ def test_a_layer_inside_a_network():
     np.testing.assert_allclose(
         np.asarray(features.layer_model(model, "face", "net/a")({"x": given})), expected, rtol=1e-5
     )
+    whole = np.asarray(features.layer_model(model, "face", "net")({"x": given}))
+    np.testing.assert_allclose(whole, np.maximum(expected, 0), rtol=1e-5)
+
+
+def test_a_tower_that_gives_its_sequences_too():
+    inputs = {"x": keras.Input((4,), name="x")}
+    outputs = {"embedding": keras.layers.Rescaling(2.0)(inputs["x"]), "sequence_0": inputs["x"]}
+    tower = keras.Model(inputs, outputs, name="text_tower")
+    model = keras.Model(inputs, keras.layers.Dense(2)(tower(inputs)["embedding"]))
+    found = features.layer_model(model, "text", "")({"x": np.ones((3, 4), np.float32)})
+    np.testing.assert_array_equal(np.asarray(found), np.full((3, 4), 2.0))
 
 
 @pytest.mark.parametrize(

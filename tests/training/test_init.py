@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from emotion_tf.data import records
+from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
-from emotion_tf.models.two_tower import pretrained_layers
+from emotion_tf.models.two_tower import build_model, pretrained_layers
+from emotion_tf.training.init import start_towers
 from emotion_tf.training.run_folder import RunFolder
 from emotion_tf.training.train import Trainer
 
@@ -28,7 +30,8 @@ def init(config, **runs):
 
 
 def values(model, tower):
-    return [np.asarray(v) for v in model.get_layer(tower).weights]
+    """Weights, without the state of an encoder's dropout, which is of the run's own seed."""
+    return [np.asarray(v) for v in model.get_layer(tower).weights if "dropout" not in v.name]
 
 
 def test_both_towers_start_from_the_named_run_and_the_fusion_does_not(bert_run, bert_config, tiny_bert, tmp_path):
@@ -42,14 +45,14 @@ def test_both_towers_start_from_the_named_run_and_the_fusion_does_not(bert_run, 
         assert any(
             (a != b).any() for a, b in zip(values(fresh.model, tower), values(bert_run.model, tower), strict=True)
         )
+    states = {v.name: int(v.value) for v in trainer.model.get_layer("text_tower").weights if "dropout_seed" in v.name}
+    assert set(states.values()) == {5}, states
     assert (
         np.asarray(trainer.model.get_layer("logits").kernel) == np.asarray(fresh.model.get_layer("logits").kernel)
     ).all()
 
 
 def test_a_tower_that_was_taken_over_learns_as_pretrained_branches_do(bert_run, small_config):
-    from emotion_tf.models.two_tower import build_model
-
     spec = records.data_spec(records.read_info(Path(small_config.data)))
     model = build_model(small_config, spec, 50)
     assert list(pretrained_layers(model, small_config)) == []
@@ -72,6 +75,21 @@ def test_another_tower_or_vocabulary_is_refused(bert_run, bert_config, tiny_bert
     with pytest.raises(UserError, match=words):
         started(config, tmp_path / "run", tiny_bert)
     assert not (tmp_path / "run").exists()
+
+
+def test_crops_of_another_size_are_named(bert_run, small_config):
+    config = init(dataclasses.replace(small_config, towers="face"), face=bert_run.path)
+    spec = dataclasses.replace(bert_run.spec, face_size=12)
+    with pytest.raises(UserError, match=r"crops of \d+ px. Received crops of 12 px .*one --face-size"):
+        start_towers(build_model(config, spec, 2), config, spec, WordVocabulary(()), print)
+
+
+def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tiny_bert):
+    text = dataclasses.replace(bert_config.text, branches=("bert",), init=str(bert_run.path))
+    config = dataclasses.replace(bert_config, towers="text", text=text)
+    model = build_model(config, bert_run.spec, 2, tiny_bert)
+    with pytest.raises(UserError, match="The text tower of .* is another one"):  # the run has a GRU, too
+        start_towers(model, config, bert_run.spec, WordVocabulary(("other",)), print)
 
 
 def test_no_run_and_a_run_without_that_tower_are_refused(small_config, tmp_path):

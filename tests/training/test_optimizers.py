@@ -57,6 +57,17 @@ def test_vectors_do_not_decay_and_pretrained_layers_learn_slower(name):
     assert moved[1] / moved[3] == pytest.approx(0.05, rel=1e-3)  # biases: no decay
 
 
+def test_no_bias_decays_whatever_its_shape():
+    layer = keras.layers.GRU(3)
+    layer.build((None, None, 2))
+    optimizer = build_optimizer(TrainConfig(), layer.trainable_variables, [], WarmupSchedule("linear", 1e-2, 0, 10))
+    assert {v.name: optimizer._use_weight_decay(v) for v in layer.trainable_variables} == {
+        "kernel": True,
+        "recurrent_kernel": True,
+        "bias": False,
+    }
+
+
 @pytest.mark.parametrize(("name", "decays"), [("adamw", True), ("adam", False), ("rmsprop", False), ("sgd", True)])
 def test_which_optimizers_decay(name, decays):
     """Without a gradient, decay alone moves: by the rate times the decay."""

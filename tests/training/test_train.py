@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from helpers import train_run
 
 from emotion_tf.data import pipeline, records
 from emotion_tf.errors import UserError
-from emotion_tf.training.evaluate import check_tokenizer, evaluate
+from emotion_tf.training.evaluate import check_data, check_tokenizer, evaluate
 from emotion_tf.training.run_folder import RunFolder
 from emotion_tf.training.train import Trainer
 
@@ -60,6 +61,23 @@ def test_the_word_vocabulary_is_made_from_the_training_split_alone(small_run, da
         w for w in texts["test"].replace(".", "").replace(",", "").split() if w.isalpha() and w not in texts["train"]
     ]
     assert not words & set(foreign)
+
+
+def test_with_context_the_speakers_are_words_too(small_run, bert_run, dataset):
+    rows = pipeline.read_rows(pipeline.split_rows(dataset, records.read_info(dataset), "train"))
+    names = {word for row in rows for word in row["speaker"].lower().split()} | {":"}
+    alone, with_context = (set((run.path / "words.txt").read_text().split("\n")) for run in (small_run, bert_run))
+    assert names <= with_context and ":" not in alone
+
+
+def test_data_has_to_fit_what_the_towers_read_and_no_more(bert_run):
+    spec = dataclasses.replace(bert_run.spec, tokenizer_sha256="another")
+    face = SimpleNamespace(path="x", spec=bert_run.spec, config=dataclasses.replace(bert_run.config, towers="face"))
+    check_data(face, Path("d"), spec)
+    with pytest.raises(UserError, match="tokenizer_sha256"):
+        check_data(bert_run, Path("d"), spec)
+    with pytest.raises(UserError, match="face_size"):
+        check_data(face, Path("d"), dataclasses.replace(spec, face_size=7))
 
 
 def test_training_moved_the_vector_of_what_its_data_lacked(small_run):
