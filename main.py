@@ -99,7 +99,7 @@ def dispatch(args: list[str]) -> None:
     elif verb is tune:
         tune(tune_arguments(rest), shlex.join(["main.py", *args]))
     else:
-        cli.parse(verb, rest, prog)
+        cli.parse(verb, rest, prog)()
 
 
 def main() -> int:

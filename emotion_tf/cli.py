@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -67,7 +68,12 @@ class CrossvalArguments:
 
 
 def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
-    """`tyro.cli`, whose boxes of several lines become one `UserError`."""
+    """`tyro.cli`, whose boxes of several lines become one `UserError`.
+
+    Of a function it gives a call with the arguments, still to be made: what the function says on stderr is its own.
+    """
+    if not isinstance(command, type):
+        command = _later(command)
     said = io.StringIO()
     extra = {} if default is None else {"default": default}
     try:
@@ -77,6 +83,14 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
         if end.code in (0, None) or not said.getvalue():  # no fault of tyro: such as a reader that went away
             raise
         raise UserError(one_line(said.getvalue())) from None
+
+
+def _later(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    @functools.wraps(verb)  # of its signature and docstring tyro makes the options
+    def later(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(verb, *args, **options)
+
+    return later
 
 
 def one_line(box: str) -> str:

@@ -42,6 +42,8 @@ def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite rep
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         yield temporary
         temporary.chmod(0o777 & ~_umask())
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} was made by somebody else meanwhile. Expected a new name; {hint}.")
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)

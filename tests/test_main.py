@@ -103,6 +103,19 @@ def test_a_wrong_command_is_one_line(words, said, fault):
     assert all(part in message for part in said), message
 
 
+def test_what_a_verb_says_on_stderr_is_seen(command, monkeypatch):
+    """Progress is."""
+
+    def verb(times: int = 2) -> None:
+        """Says something."""
+        print("working\n" * times, end="", file=sys.stderr)
+
+    monkeypatch.setitem(main.VERBS, "runs", verb)
+    assert command("runs", "--times", "3")[1].err == "working\n" * 3
+    code, said = command("runs", "--times", "x")
+    assert code == 2 and said.err.startswith("error: Error parsing --times") and said.err.count("\n") == 1
+
+
 def test_runs_of_an_empty_folder(succeed):
     assert "Train one with: python main.py train" in succeed("runs")
 
@@ -365,6 +378,7 @@ def test_predict_needs_something(untrained, tmp_path, fault):
     assert "Expected one of" in fault(*words, "--text", "Hi")
     assert "Expected one of" in fault("predict", untrained, "--text", "Hi", "--out", tmp_path / "o.csv")
     assert str(tmp_path / "t.csv") in fault(*words)
+    assert "--face-is-crop goes with --face" in fault("predict", untrained, "--clip", "a.mp4", "--face-is-crop")
 
 
 def test_predict_needs_a_picture(untrained, tmp_path, fault):

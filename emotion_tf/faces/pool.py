@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnContext
 from pathlib import Path
+from typing import Any
 
 import cv2
 from pebble import ProcessExpired, ProcessPool
@@ -51,9 +53,7 @@ def crop_all(
         UserError: the detector cannot be loaded.
     """
     load()  # its fault is told once, before any process starts
-    # not forked: TensorFlow's threads in this process would leave locks behind
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=context)
+    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=_Context())
     try:
         waiting: deque[Future[FaceCrops] | FaceCrops] = deque()
         for clip in clips:
@@ -73,6 +73,22 @@ def crop_all(
         pool.join()
 
 
+class _Context(SpawnContext):
+    """Not forked: TensorFlow's threads in this process would leave locks behind.
+
+    It holds on to the locks that it gives: pebble drops its own before it ends its processes, and one that is still
+    starting then does not find them, and says so in a traceback.
+    """
+
+    def __init__(self) -> None:
+        self.locks: list[Any] = []
+
+    def RLock(self) -> Any:
+        """As it is, and kept."""
+        self.locks.append(super().RLock())
+        return self.locks[-1]
+
+
 class CandidatesProcess:
     """One process, kept for many clips one after the other, that finds all faces of each.
 
@@ -81,13 +97,20 @@ class CandidatesProcess:
     """
 
     def __init__(self, load: Callable[[], Detector]) -> None:
-        self._pool = ProcessPool(1, initializer=_start, initargs=(load,), context=multiprocessing.get_context("spawn"))
+        self._load = load
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pool = ProcessPool(1, initializer=_start, initargs=(self._load,), context=_Context())
 
     def find(self, path: Path, config: CropConfig, size: int) -> Candidates:
         """The faces of a clip; without any, why. A clip that takes longer than `config.seconds` is given up."""
+        if not self._pool.active:  # it died with nothing to do: such as when memory was short
+            self.close()
+            self._begin()
         try:
             return self._pool.schedule(_candidates, (path, config, size), timeout=config.seconds).result()
-        except (TimeoutError, ProcessExpired) as failure:
+        except (TimeoutError, ProcessExpired, BrokenProcessPool) as failure:
             problem, detail = _failure(failure, config)
             return Candidates(problem=problem, detail=detail)
 
@@ -97,10 +120,10 @@ class CandidatesProcess:
         self._pool.join()
 
 
-def _failure(failure: TimeoutError | ProcessExpired, config: CropConfig) -> tuple[str, str]:
+def _failure(failure: TimeoutError | ProcessExpired | BrokenProcessPool, config: CropConfig) -> tuple[str, str]:
     if isinstance(failure, TimeoutError):
         return "time limit", f"given up after {config.seconds:g} s"
-    return "decoder crashed", f"exit code {failure.exitcode}"
+    return "decoder crashed", f"exit code {failure.exitcode}" if isinstance(failure, ProcessExpired) else str(failure)
 
 
 def _result(done: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:

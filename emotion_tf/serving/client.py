@@ -59,8 +59,8 @@ class Client(Asked):
         address: HOST:PORT for gRPC; http://HOST:PORT or https://HOST:PORT for REST.
         about: of the model that is served there; see `read_about`.
         model: what the server calls it; empty: as its run.
-        timeout: seconds for one answer, all tries together. It is tried again only when the server is UNAVAILABLE:
-            nothing else is known not to have been worked on.
+        timeout: seconds for one answer, all tries together. It is tried again only when the server is UNAVAILABLE
+            or the connection fails: whatever else it says, it has worked on it.
         batch: utterances of one request.
         detect: finds faces in photos; without it `predict_photos` cannot be asked.
     """

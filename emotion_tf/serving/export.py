@@ -33,7 +33,7 @@ def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: in
     Args:
         run: the run.
         version: its number; None: the next free one.
-        keep: how many versions stay, the newest; 0: all.
+        keep: how many versions stay, the newest and this one; 0: all.
 
     Raises:
         UserError: the run has no model, a member of the ensemble is gone or has changed, the version exists, there is
@@ -51,7 +51,8 @@ def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: in
     with files.new_folder(out, hint="leave --version away") as folder:
         _write(predictor, folder)
         verify(folder)
-    for old in sorted(versions(serving))[:-keep] if keep else ():
+    others = sorted(version for version in versions(serving) if str(version) != out.name)
+    for old in others[: max(0, len(others) + 1 - keep)] if keep else ():
         shutil.rmtree(serving / str(old))
     return out
 

@@ -24,6 +24,7 @@ from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.serving.predict import Asked
 
 DEFAULTS = CropConfig()
+FORMATS = ("srt", "vtt", "ass", "ssa")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def crop_clips(
 
 
 def read_subtitles(path: Path) -> list[Line]:
-    """Subtitles in any format that pysubs2 knows (SRT, WebVTT, ASS), in order of time.
+    """Subtitles (SRT, WebVTT, ASS, SSA), in order of time.
 
     Raises:
         UserError: not readable, no subtitles, or one that ends before it starts.
@@ -86,7 +87,10 @@ def read_subtitles(path: Path) -> list[Line]:
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")  # as most old SRT files are
     try:
-        events = [event for event in pysubs2.SSAFile.from_string(text) if not event.is_comment]
+        kind = pysubs2.formats.autodetect_format(text[:10_000])
+        if kind not in FORMATS:  # what else pysubs2 reads, it reads in part, and fails in its own ways
+            raise ValueError(f"the format {kind} is not read")
+        events = [event for event in pysubs2.SSAFile.from_string(text, format_=kind) if not event.is_comment]
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path}: No subtitles: {reason}. Expected SRT, WebVTT or ASS.") from None

@@ -69,6 +69,8 @@ def predict(
             "Nothing to predict, or too much. Expected one of: --text and/or --face or --clip; --clip with --subtitles "
             "and --out; --table with --out."
         )
+    if face_is_crop and not face:
+        raise UserError("--face-is-crop goes with --face: it says that the picture is an aligned face crop already.")
     if not 0 <= abstain_below <= 1:
         raise UserError(f"Invalid `--abstain-below`. Expected a probability, from 0 to 1. Received: {abstain_below}.")
     if context and not modes[2]:

@@ -67,7 +67,7 @@ def export(run: Positional[Path], version: int | None = None, keep: int = 0, ver
     Args:
         run: a folder in saved_models/; with --verify an export, RUN/serving/<version>.
         version: its number; by default the next free one.
-        keep: how many versions stay, the newest; 0: all.
+        keep: how many versions stay, the newest and this one; 0: all.
         verify: export nothing: check that an export still keeps to the contract (docs/serving.md).
     """
     from emotion_tf.serving.export import export as export_run

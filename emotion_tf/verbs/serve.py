@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -32,6 +33,7 @@ def serve(
     from emotion_tf.serving import launch
 
     options = launch.Options(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with this program, however it is ended
     with launch.served(options) as process:
         print(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); end: Ctrl-C")
         print(f"python main.py predict {run} --server localhost:{port} --text ...", flush=True)

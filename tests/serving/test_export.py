@@ -305,12 +305,16 @@ def test_versions_are_numbered_and_kept(untrained_text, succeed, fault, tmp_path
     assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
     assert (run / "serving" / "12" / "new").exists()
 
+    succeed("export", run, "--version", "3", "--keep", "2")  # what was just made stays, though it is not the newest
+    assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "3"]
+    succeed("export", run, "--keep", "9")
+
     def refuse(folder):
         raise UserError("not so")
 
     monkeypatch.setattr(module, "verify", refuse)  # what breaks the contract does not get a number
     assert fault("export", run, "--keep", "1") == "not so"
-    assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
+    assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "13", "3"]
 
 
 @pytest.mark.slow

@@ -171,7 +171,8 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
 
 
 @pytest.mark.slow
-def test_the_verb_says_when_it_is_ready_and_ends_with_ctrl_c(untrained, program, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_verb_says_when_it_is_ready_and_ends_with_its_server(untrained, program, tmp_path, end):
     run = shutil.copytree(untrained, tmp_path / "run")
     export(RunFolder(run))
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
@@ -189,5 +190,7 @@ def test_the_verb_says_when_it_is_ready_and_ends_with_ctrl_c(untrained, program,
     asked = ["predict", str(run), "--server", f"localhost:{port}", "--text", "Yes!"]
     done = subprocess.run([sys.executable, str(ROOT / "main.py"), *asked], capture_output=True, text=True)
     assert done.returncode == 0 and "joy" in done.stdout and done.stderr == ""
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     assert process.wait(30) == 0
+    with socket.socket() as asked, pytest.raises(ConnectionRefusedError):
+        asked.connect(("127.0.0.1", port))
