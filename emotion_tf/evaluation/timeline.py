@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from emotion_tf import files
 
@@ -33,12 +31,13 @@ def plot_timeline(
         abstain_below: where the most probable class has less, nothing wins.
     """
     height = 1.4 + 0.36 * len(labels)
-    figure, axes = plt.subplots(figsize=(12, height), layout="constrained")
+    figure = Figure(figsize=(12, height), layout="constrained")  # without pyplot: the page draws in several threads
+    axes = figure.subplots()
     minutes = float(spans[:, 1].max()) >= 120
     at = spans / 60 if minutes else spans
     widths = at[:, 1] - at[:, 0]
     for lane in range(len(labels)):
-        colour = plt.get_cmap("tab10")(lane % 10)
+        colour = matplotlib.colormaps["tab10"](lane % 10)
         shades = np.tile(colour, (len(at), 1))
         shades[:, 3] = probabilities[:, lane]
         axes.bar(at[:, 0], 0.9, widths, lane - 0.45, align="edge", color=shades)
@@ -51,4 +50,3 @@ def plot_timeline(
     axes.set_facecolor("0.97")
     with files.new_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)

@@ -6,11 +6,8 @@ import io
 from typing import Any
 
 import cv2
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from emotion_tf.page.answer import Answer
 
@@ -22,8 +19,9 @@ LONGEST = 90
 def draw(answer: Answer) -> bytes:
     """PNG of an answer: probabilities, the words that moved it most, the face with its map, and the modalities."""
     panels = [_probabilities, *(draw for draw, has in _explained(answer) if has)]
-    figure, grid = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), layout="constrained", squeeze=False)
-    for panel, axes in zip(panels, grid[0], strict=True):
+    # without pyplot, whose list of figures is one for all threads
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         panel(axes, answer)
     best = f"{answer.labels[answer.best]} {answer.probabilities[answer.best]:.1%}"
     said = answer.explanation.utterance.text if answer.explanation else ""
@@ -33,7 +31,6 @@ def draw(answer: Answer) -> bytes:
     figure.suptitle(f"{title}\n{shown}" if shown else title, fontsize=11)
     made = io.BytesIO()
     figure.savefig(made, dpi=110, format="png")
-    plt.close(figure)
     return made.getvalue()
 
 

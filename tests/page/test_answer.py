@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import dataclasses
 import io
 
 import cv2
 import made_faces
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.candidates import Candidates, in_clip, in_photo
 from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.frames import Piece
@@ -107,6 +111,23 @@ def test_an_answer_is_escaped_and_complete():
 def test_an_answer_as_a_picture():
     sure, unsure = (cv2.imdecode(np.frombuffer(draw(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9))
     assert sure.shape == unsure.shape and (sure != unsure).any()  # the title tells
+
+
+def test_pictures_drawn_at_once_are_as_drawn_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(plt, "figure", None)  # its numbers are one list for all threads
+
+    def timeline(n, name):
+        spans = np.array([(i, i + 1 + n) for i in range(3)], float)
+        plot_timeline(tmp_path / name, spans, ("a", "b"), np.full((3, 2), 0.1 * n), f"film {n}")
+        return (tmp_path / name).read_bytes()
+
+    def made(n, name):
+        return draw(dataclasses.replace(plain_answer(), run=f"run {n}")), timeline(n, name)
+
+    alone = [made(n, "alone.png") for n in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda i: made(i % 4, f"{i}.png"), range(12)))
+    assert len(set(alone)) == 4 and all(one == alone[i % 4] for i, one in enumerate(together))
 
 
 def test_notices_are_escaped():
