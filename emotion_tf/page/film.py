@@ -13,13 +13,12 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.pool import crop_all
 from emotion_tf.page.answer import threshold_for
+from emotion_tf.page.inputs import SECONDS
 from emotion_tf.page.runs import OpenRun, Runs
 from emotion_tf.serving import film
 from emotion_tf.serving.film import FilmPrediction
 
 MOST_SUBTITLES = 500
-SECONDS = 30.0
-"""For the faces of one subtitle, at most."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion_tf.config import CropConfig
@@ -17,7 +17,8 @@ from emotion_tf.faces.pool import CandidatesProcess
 
 LONGEST_TEXT = 2000
 MOST_LINES = 50
-LONGEST_CLIP = 120.0
+SECONDS = 30.0
+"""For the faces of one clip, at most."""
 PROBLEMS = {
     "no face found": "No face was found in {name}, so only the text counts.",
     "time limit": "{name} takes too long to look through: {detail}. Give a shorter clip.",
@@ -67,7 +68,8 @@ class FaceFinder:
     def __init__(self, config: CropConfig, load: Callable[[], Detector]) -> None:
         self.config, self._detect = config, load()
         self._clips = CandidatesProcess(load)
-        self._lock = threading.Lock()
+        # one each: who gives a picture does not wait for anybody's clip
+        self._lock, self._clip_lock = threading.Lock(), threading.Lock()
 
     def of_picture(self, path: Path, size: int, is_crop: bool) -> Candidates:
         """The faces of a picture, the largest first; with `is_crop` the picture is one.
@@ -90,8 +92,8 @@ class FaceFinder:
         Raises:
             UserError: it cannot be decoded, or takes too long.
         """
-        with self._lock:
-            found = self._clips.find(path, self.config, size)
+        with self._clip_lock:
+            found = self._clips.find(path, replace(self.config, seconds=min(self.config.seconds, SECONDS)), size)
         if found.problem and found.problem != "no face found":
             raise UserError(PROBLEMS[found.problem].format(name=path.name, detail=found.detail))
         return found

@@ -20,6 +20,7 @@ from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.candidates import Candidates, in_clip, in_photo
 from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.frames import Piece
+from emotion_tf.page import inputs
 from emotion_tf.page.answer import NEVER, Answer, threshold_for
 from emotion_tf.page.chart import draw
 from emotion_tf.page.html import answers_html, faces_html, notice
@@ -87,6 +88,22 @@ def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
             finder.of_picture(tmp_path / "broken.mp4", 48, False)
         with pytest.raises(UserError, match="Take one of them away"):
             finder.find(tmp_path / "a.png", tmp_path / "none.mp4", 48, False)
+    finally:
+        finder.close()
+
+
+def test_a_clip_ends_in_time_and_keeps_no_picture_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "SECONDS", 3.0)
+    made_faces.write_empty(tmp_path / "hang.mp4", made_faces.HANG)
+    cv2.imwrite(str(tmp_path / "a.png"), made_faces.scene([(made_faces.made_face(1), (20, 40))]))
+    finder = FaceFinder(CropConfig(), made_faces.load_made)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            clip = pool.submit(finder.of_clip, tmp_path / "hang.mp4", 48)
+            assert len(finder.of_picture(tmp_path / "a.png", 48, False).faces) == 1
+            assert not clip.done()
+            with pytest.raises(UserError, match="^hang.mp4 takes too long to look through: given up after 3 s"):
+                clip.result()
     finally:
         finder.close()
 
