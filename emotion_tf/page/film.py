@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from emotion_tf.serving import film
 from emotion_tf.serving.film import FilmPrediction
 
 MOST_SUBTITLES = 500
+MOST_BYTES = 2 * 2**20
+"""Of a file of subtitles, at most: it is read as a whole before its subtitles are counted."""
+LONGEST = 600.0
+"""Seconds for the faces of a film, at most."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ def read_lines(path: Path) -> list[film.Line]:
     Raises:
         UserError: none can be read, or too many.
     """
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise UserError(
+            f"{path.name} has {path.stat().st_size / 2**20:.1f} MB. At most {MOST_BYTES // 2**20} MB of subtitles are "
+            "taken here."
+        )
     try:
         lines = film.read_subtitles(path)
     except UserError as error:
@@ -58,6 +68,22 @@ def read_lines(path: Path) -> list[film.Line]:
             "`python main.py predict --subtitles` takes any number."
         )
     return lines
+
+
+def within(items: Iterable[Any], seconds: float) -> Iterator[Any]:
+    """The items, while there is time.
+
+    Raises:
+        UserError: there is no more.
+    """
+    end = time.monotonic() + seconds
+    for item in items:
+        if time.monotonic() > end:
+            raise UserError(
+                f"This film takes longer than {seconds / 60:g} minutes, so it was given up. Give a shorter part of it; "
+                "`python main.py predict --subtitles` takes any."
+            )
+        yield item
 
 
 def answer_film(
@@ -73,12 +99,13 @@ def answer_film(
     """Asks a run for each subtitle of a film.
 
     Raises:
-        UserError: the film or the subtitles cannot be read, or there are too many.
+        UserError: the film or the subtitles cannot be read, there are too many, or it takes too long.
     """
     lines = read_lines(subtitles)
     config = replace(config, seconds=min(config.seconds, SECONDS))
     size = run.predictor.about.face_size
-    crops = list(progress(crop_all(film.clips_of(clip, lines), config, load, size, 1), len(lines)))
+    found_faces = within(crop_all(film.clips_of(clip, lines), config, load, size, 1), LONGEST)
+    crops = list(progress(found_faces, len(lines)))
     try:
         with runs.lock:  # only now: others get their answers while faces are looked for
             found = film.predict_film(run.predictor, lines, crops)
@@ -87,5 +114,5 @@ def answer_film(
     threshold, _ = threshold_for(run.choice.thresholds, wanted)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.csv"
-        picture = found.write(out, clip.name, min(threshold, 1.0))
+        picture = found.write(out, clip.name, threshold)
         return FilmAnswer(run.name, clip.name, found, threshold, out.read_bytes(), picture.read_bytes())

@@ -22,7 +22,8 @@ COLOURS = ("#1f77b4", "#b45f06", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#c
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
+    tenths = round(10 * seconds)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def _download(data: bytes, name: str, said: str) -> Markup:

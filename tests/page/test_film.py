@@ -1,0 +1,84 @@
+"""A film on the page, without a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import types
+
+import made_faces
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion_tf.config import CropConfig
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.choice import Choice
+from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.page import film
+from emotion_tf.page.html import _clock, film_html
+from emotion_tf.serving.predict import Asked
+
+SRT = "1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:00:01,400\nNo.\n"
+
+
+class Certain(Asked):
+    """A model that is certain of everything."""
+
+    about = types.SimpleNamespace(labels=("joy", "fear"), face_size=32, context=0)
+    where = "certain"
+
+    def _ask(self, utterances, contexts, crops):
+        n = len(utterances)
+        present = np.ones(n, bool)
+        return {
+            "probabilities": np.tile(np.float32([1, 0]), (n, 1)), "text_present": present, "face_present": present,
+        }  # fmt: skip
+
+
+def ask(tmp_path, wanted=0.9):
+    clip = made_faces.write_speaker(tmp_path / "clip.mp4")
+    (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
+    runs = types.SimpleNamespace(lock=contextlib.nullcontext())
+    run = types.SimpleNamespace(
+        name="run", predictor=Certain(), choice=Choice(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
+    )
+    shown = lambda items, total: items  # noqa: E731
+    return film.answer_film(runs, run, clip, tmp_path / "film.srt", wanted, CropConfig(), made_faces.load_made, shown)
+
+
+def test_a_threshold_out_of_reach_is_so_for_certainty_too(tmp_path):
+    found = ask(tmp_path)
+    assert found.prediction.probabilities.max() == 1.0 and found.prediction.with_face == 2
+    assert pd.read_csv(io.BytesIO(found.csv)).predicted.tolist() == ["abstained"] * 2
+    assert "I am not sure" in film_html(found)
+
+
+def test_a_film_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(film, "LONGEST", 0.0)
+    with pytest.raises(UserError, match="^This film takes longer than 0 minutes"):
+        ask(tmp_path)
+
+
+def test_a_large_file_of_subtitles_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "large.srt"
+    with path.open("wb") as file:
+        file.truncate(3 * 2**20)
+    monkeypatch.setattr(film.film, "read_subtitles", None)
+    with pytest.raises(UserError, match=r"^large.srt has 3.0 MB. At most 2 MB"):
+        film.read_lines(path)
+
+
+def test_too_many_subtitles_and_none(tmp_path):
+    (tmp_path / "many.srt").write_text(SRT * 251, encoding="utf-8")
+    with pytest.raises(UserError, match="^many.srt has 502 subtitles. At most 500"):
+        film.read_lines(tmp_path / "many.srt")
+    with pytest.raises(UserError, match="^Cannot read the subtitles gone.srt"):
+        film.read_lines(tmp_path / "gone.srt")
+
+
+@pytest.mark.parametrize(
+    "seconds, said", [(0.0, "0:00.0"), (59.94, "0:59.9"), (59.97, "1:00.0"), (119.96, "2:00.0"), (3600.5, "60:00.5")]
+)
+def test_the_clock_is_rounded_before_it_is_split(seconds, said):
+    assert _clock(seconds) == said
