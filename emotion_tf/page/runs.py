@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import Choice, read_choice
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
@@ -68,13 +70,20 @@ def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun
         address: HOST:PORT for gRPC, http://HOST:PORT for REST.
         model: what the server calls it; empty: as its run.
         timeout: seconds for an answer.
+
+    Raises:
+        UserError: no such run, or no server that answers for it.
     """
     from emotion_tf.serving.client import Client, read_about
 
     about = read_about(path)
-    reads = (TEXT, FACE, CONTEXT) if about.context else (TEXT, FACE)
+    client = Client(address, about, model, timeout)
+    # an export does not say which towers it has; what it was given of both, it does
+    tried = client.predict(["Hello!"], [np.zeros((about.face_size, about.face_size, 3), np.uint8)])
+    does = {TEXT: tried.text_present[0], FACE: tried.face_present[0], CONTEXT: about.context > 0}
+    reads = tuple(name for name, it_does in does.items() if it_does)
     said = f"Answered by {address}; what moved it is shown where the run itself is asked."
-    return OpenRun(path.name, Client(address, about, model, timeout), reads, None, said, read_choice(path))
+    return OpenRun(path.name, client, reads, None, said, read_choice(path))
 
 
 class Runs:

@@ -90,7 +90,7 @@ def serving(
     finder = None
     try:
         run = runs.open(first)
-        if TEXT in run.reads:  # the first answer takes much longer than any later one; and a server must be there
+        if TEXT in run.reads:  # the first answer takes much longer than any later one
             answers_html([answer(run, Given("Hello!"), 0.0)])
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()

@@ -11,12 +11,16 @@ import socket
 import subprocess
 import sys
 
+import cv2
 import httpx
+import made_faces
 import numpy as np
 import psutil
 import pytest
 from gradio_client import Client, handle_file
 from helpers import ROOT
+
+from emotion_tf.errors import UserError
 
 SECRET = "nobody may read this"
 ALWAYS = "always"
@@ -195,8 +199,19 @@ def test_wrong_arguments(fault, folder):
     assert "No server answers at localhost:1" in fault(*words, "--faces.detector", "mtcnn")
 
 
-def test_a_server_answers_for_the_run(folder):
+def answers_of(local):
+    """What a server says that has a run's export."""
     import tensorflow as tf
+
+    def served(signature, inputs):
+        assert signature == "serve_full"
+        found = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in found.items()}
+
+    return served
+
+
+def test_a_server_answers_for_the_run(folder):
     from model_server import ModelServer
 
     from emotion_tf.page.answer import answer
@@ -205,21 +220,33 @@ def test_a_server_answers_for_the_run(folder):
 
     local = open_local(folder / "both")
 
-    def served(signature, inputs):
-        assert signature == "serve_full"
-        found = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in found.items()}
-
-    with ModelServer({"both": served}) as server:
+    with ModelServer({"both": answers_of(local)}) as server:
         for address in server.addresses:
             run = open_served(folder / "both", address, "", 10.0)
             asked, known = (answer(one, Given("You did it!"), 0.0) for one in (run, local))
             np.testing.assert_allclose(asked.probabilities, known.probabilities, atol=1e-6)
             assert asked.explanation is None and f"Answered by {address}" in asked.notes[0]
+            assert run.reads == local.reads == ("text", "face")
+
+
+def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_text):
+    from model_server import ModelServer
+
+    from emotion_tf.page.answer import answer
+    from emotion_tf.page.inputs import Given
+    from emotion_tf.page.runs import open_local, open_served
+
+    face = cv2.imencode(".png", made_faces.made_face(1))[1].tobytes()
+    local = open_local(untrained_text)
+    with ModelServer({untrained_text.name: answers_of(local)}) as server:
+        run = open_served(untrained_text, server.addresses[0], "", 10.0)
+        assert run.reads == local.reads == ("text", "context")
+        with pytest.raises(UserError, match="^Nothing was given that .* reads, which is text and what was said before"):
+            answer(run, Given(faces=(face,)), 0.0)
+        assert "It does not read a face." in answer(run, Given("No!", faces=(face,)), 0.0).notes
 
 
 def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, monkeypatch):
-    from emotion_tf.errors import UserError
     from emotion_tf.page import server
     from emotion_tf.verbs import demo
 
