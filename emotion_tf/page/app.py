@@ -76,8 +76,19 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _chooser(count: int) -> Any:
-    return gr.Radio(choices=list(range(1, count + 1)), value=1 if count else None, visible=count > 1)
+def _upload(picture: str | None, clip: str | None) -> str:
+    return f"{picture or ''}|{clip or ''}"
+
+
+def _chooser(seen: Seen) -> Any:
+    choices = [(str(n), f"{n}|{seen.key[0]}") for n in range(1, len(seen.found.faces) + 1)]
+    return gr.Radio(choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1)
+
+
+def _number(chosen: str | None, upload: str) -> int:
+    """Number of the chosen face; 1 when the choice was made for another upload."""
+    number, _, of = (chosen or "").partition("|")
+    return int(number) if of == upload else 1
 
 
 class Handlers:
@@ -86,14 +97,14 @@ class Handlers:
     def __init__(self, runs: Runs, finder: FaceFinder, load: Callable[[], Detector]) -> None:
         self.runs, self.finder, self._load = runs, finder, load
 
-    @told(lambda sentence: (html.notice(sentence), _chooser(0), Seen()))
+    @told(lambda sentence: (html.notice(sentence), _chooser(Seen()), Seen()))
     def look(self, run: str, picture: str | None, clip: str | None, is_crop: bool) -> tuple[str, Any, Seen]:
         """Finds the faces of an upload: the picture of them, the chooser, and what is kept."""
         seen = self._seen(Seen(), self.runs.open(run), picture, clip, is_crop)
-        return html.faces_html(seen.found, Path(picture or clip or "").name), _chooser(len(seen.found.faces)), seen
+        return html.faces_html(seen.found, Path(picture or clip or "").name), _chooser(seen), seen
 
     def _seen(self, seen: Seen, run: OpenRun, picture: str | None, clip: str | None, is_crop: bool) -> Seen:
-        key = (f"{picture or ''}|{clip or ''}", run.predictor.about.face_size, bool(is_crop))
+        key = (_upload(picture, clip), run.predictor.about.face_size, bool(is_crop))
         if key == seen.key or not (picture or clip):
             return seen if key == seen.key else Seen()
         paths = [Path(one) if one else None for one in (picture, clip)]
@@ -110,7 +121,7 @@ class Handlers:
         picture: str | None,
         clip: str | None,
         is_crop: bool,
-        chosen: int | None,
+        chosen: str | None,
         seen: Seen,
     ) -> str:
         """The answers of one run or two."""
@@ -121,7 +132,8 @@ class Handlers:
         for name in dict.fromkeys(one for one in (first, second) if one):
             run = self.runs.open(name)
             faces = self._seen(seen, run, picture, clip, is_crop).found.faces
-            crops = faces[min(chosen or 1, len(faces)) - 1].jpegs if faces else ()
+            number = _number(chosen, _upload(picture, clip))
+            crops = faces[min(number, len(faces)) - 1].jpegs if faces else ()
             try:
                 with self.runs.lock:
                     found.append(answer(run, Given(utterance, lines, crops), SURE[sure]))
@@ -201,6 +213,7 @@ def _utterance_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML, folder: 
             )  # fmt: skip
     faces = gr.HTML(elem_id="faces", apply_default_css=False)
     chooser = gr.Radio([], label="Whose emotion", visible=False, elem_id="chooser")
+    chooser.preprocess = lambda payload: payload  # Gradio may have forgotten the choices of a visitor who was long away
     seen = gr.State(Seen(), time_to_live=600)
     with gr.Row():
         go = gr.Button("Predict", variant="primary")

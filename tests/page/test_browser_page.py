@@ -153,7 +153,7 @@ def test_words_a_picture_and_the_other_face(tab, folder, files, exported):
     one = predictor(folder, "both")
     crops = crops_of(files / "pair.png", one.run.spec.face_size)
     for number, crop in enumerate(crops, 1):
-        tab.check(f"#chooser input[value='{number}']")
+        tab.check(f"#chooser input[value^='{number}|']")
         said = press(tab)
         wanted = one.predict([TEXT], [crop]).probabilities[0]
         np.testing.assert_allclose(first_table(tab), wanted, atol=2e-6)
@@ -217,6 +217,7 @@ def test_a_film_moment_by_moment(tab, files):
     tab.click("button[role=tab]:has-text('A film')")
     give(tab, "film", files / "clip.mp4")
     give(tab, "subtitles", files / "film.srt")
+    tab.wait_for_selector("#film video")
     tab.wait_for_selector("#subtitles :text('film.srt')")
     said = press(tab, "Predict the film")
     assert "2 utterances, 2 with a face" in said and "You did it!" in said and "2 < 3" not in said

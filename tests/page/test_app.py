@@ -1,0 +1,55 @@
+"""What stands behind the buttons, without a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from pathlib import Path
+
+import cv2
+import made_faces
+import pytest
+
+from emotion_tf.config import CropConfig
+from emotion_tf.data import images
+from emotion_tf.faces.candidates import in_photo
+from emotion_tf.page import app
+from emotion_tf.page.inputs import FaceFinder
+
+SIZE = 32
+
+
+@pytest.fixture
+def finder():
+    made = FaceFinder(CropConfig(), made_faces.load_made)
+    yield made
+    made.close()
+
+
+def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
+    one, other = str(tmp_path / "one.png"), str(tmp_path / "other.png")
+    for path, (first, second) in ((one, (1, 2)), (other, (3, 4))):
+        faces = [(made_faces.made_face(first), (20, 40)), (made_faces.made_face(second), (300, 60))]
+        cv2.imwrite(path, made_faces.scene(faces))
+    asked = []
+    monkeypatch.setattr(app, "answer", lambda run, given, wanted: asked.append(given.faces))
+    monkeypatch.setattr(app.html, "answers_html", lambda found: "")
+    run = types.SimpleNamespace(predictor=types.SimpleNamespace(about=types.SimpleNamespace(face_size=SIZE)))
+    runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
+    do = app.Handlers(runs, finder, made_faces.load_made)
+    _, chooser, seen = do.look("run", one, None, False)
+    assert [name for name, _ in chooser.choices] == ["1", "2"] and chooser.visible
+    second = chooser.choices[1][1]
+
+    def face(picture, chosen, seen):
+        assert do.predict("run", "", "always", "", "", picture, None, False, chosen, seen) == ""
+        return asked.pop()
+
+    def crops(path):
+        return [found.jpegs for found in in_photo(images.read_pixels(Path(path)), made_faces.load_made(), SIZE).faces]
+
+    assert face(one, chooser.value, seen) == crops(one)[0]
+    assert face(one, second, seen) == crops(one)[1]
+    assert face(one, second, app.Seen()) == crops(one)[1]  # what was seen is forgotten, the choice is not
+    assert face(other, second, seen) == crops(other)[0]  # asked before it was looked at
+    assert face(other, second, app.Seen()) == crops(other)[0]
