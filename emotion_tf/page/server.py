@@ -77,7 +77,7 @@ def serving(
         upload: bytes of an uploaded file, at most.
 
     Raises:
-        UserError: the port is taken, or the first run cannot be loaded.
+        UserError: the port is taken or forbidden, or the first run cannot be loaded.
     """
     port = _free(port)
     own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-"))
@@ -124,11 +124,15 @@ def _launch(page: Any, port: int, upload: int) -> str:
 
 
 def _free(port: int) -> int:
-    """The port, or for 0 one that is free. Raises UserError when it is taken, before anything is loaded."""
+    """The port, or for 0 one that is free. Raises UserError when it cannot be had, before anything is loaded."""
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind((HOST, port))
+        except PermissionError:
+            raise UserError(
+                f"Port {port} is the system's own: you may not use it. Name another: --port 7860."
+            ) from None
         except OSError:
             raise UserError(f"Port {port} of {HOST} is taken. Name another: --port {port + 1}.") from None
         return int(one.getsockname()[1])

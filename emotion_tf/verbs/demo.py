@@ -68,11 +68,11 @@ def demo(
     config = as_prepared(faces, read_about(folder / first).crops)
     try:
         detector = detector_model(config)
-    except UserError:
+    except UserError as error:
         if faces.detector_model:
             raise
         print(
-            "YuNet cannot be fetched: faces are found by MTCNN, whose weights are here; slower, and a little otherwise."
+            f"Faces are found by MTCNN, whose weights are here; slower, and a little otherwise than by YuNet: {error}"
         )
         config, detector = dataclasses.replace(config, detector="mtcnn"), None
     load = functools.partial(load_detector, config.detector, detector)
