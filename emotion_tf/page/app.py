@@ -32,7 +32,8 @@ SURE = {
 USUAL = list(SURE)[2]
 ABOUT = """# Emotion of an utterance
 What annotators would call it, from what was said and the face that said it: **not what anybody feels**. Decide nothing
-about a person by it. What you give stays on this computer and is deleted after ten minutes.
+about a person by it. What you give stays on this computer. Uploads are deleted after ten minutes; what at most 100
+visitors asked last, and the answers, stay in memory until the page ends.
 """
 EMPTY = "Write an utterance, give a picture or a clip, or take an example; then press Predict."
 BROKEN = "Something went wrong here, and it is not your fault. Try again, or with another input."

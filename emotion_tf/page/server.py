@@ -22,6 +22,8 @@ MEGABYTE = 2**20
 FORM = 2 * MEGABYTE
 """Bytes of a request that uploads nothing, at most."""
 WAITING = 64
+VISITORS = 100
+"""Whose last answers are kept in memory, at most."""
 
 
 class Limits:
@@ -117,8 +119,8 @@ def _launch(page: Any, port: int, upload: int) -> str:
     page.queue(max_size=WAITING, default_concurrency_limit=4)
     _, address, _ = page.launch(
         server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, max_file_size=upload,
-        footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False,
-        theme=theme(), css=STYLE, head=HEAD, app_kwargs={"middleware": middleware},
+        state_session_capacity=VISITORS, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
+        mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD, app_kwargs={"middleware": middleware},
     )  # fmt: skip
     return str(address)
 
