@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,10 @@ FORM = 2 * MEGABYTE
 WAITING = 64
 VISITORS = 100
 """Whose last answers are kept in memory, at most."""
+KEPT = 600.0
+"""Seconds that an upload is kept."""
+EVERY = 60.0
+"""Seconds between two looks for uploads that are older."""
 
 
 class Limits:
@@ -64,6 +72,59 @@ async def _refuse(send: Any) -> None:
     await send({"type": "http.response.body", "body": b"That is too large."})
 
 
+def sweep(folder: Path, age: float, keep: Collection[Path] = ()) -> None:
+    """Deletes the files in a folder and below that nobody wrote for so many seconds, but for those to keep.
+
+    Gradio deletes the uploads that it knows; it does not know those that were broken off.
+    """
+    for inside, _, names in os.walk(folder):
+        for path in (Path(inside, name) for name in names):
+            with contextlib.suppress(OSError):  # Gradio was faster
+                if path not in keep and time.time() - path.stat().st_ctime > age:
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """While the block runs, uploads are deleted in time; what is there at its beginning is the page's own."""
+    own, ended = {path for path in folder.rglob("*") if path.is_file()}, threading.Event()
+
+    def work() -> None:
+        while not ended.wait(EVERY):
+            sweep(folder, KEPT, own)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes all and keeps nothing; other than the system's, it need not be closed while a thread may still write."""
+
+    def write(self, text: str) -> int:
+        """Nothing."""
+        return len(text)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """While the block runs, nothing is written to standard error, nor to the log of the server.
+
+    Gradio prints the trace of a request that fails, and uvicorn logs it: with the visitor's paths and words.
+    """
+    log = logging.getLogger("uvicorn.error")
+    log.disabled = True
+    try:
+        with contextlib.redirect_stderr(_Nowhere()):
+            yield
+    finally:
+        log.disabled = False
+
+
 @contextlib.contextmanager
 def serving(
     runs: Runs, first: str, port: int, config: CropConfig, load: Callable[[], Detector], upload: int
@@ -97,12 +158,21 @@ def serving(
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()
         page = build(Handlers(runs, finder, load), first, own / "examples")
-        yield _launch(page, port, upload)
-        page.close(verbose=False)
+        with _served(page, port, upload, own / "uploads") as address:
+            yield address
     finally:
         if finder is not None:
             finder.close()
         shutil.rmtree(own, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _served(page: Any, port: int, upload: int, uploads: Path) -> Iterator[str]:
+    address = _launch(page, port, upload)
+    with _silent():
+        with _swept(uploads):
+            yield address
+        page.close(verbose=False)
 
 
 def _launch(page: Any, port: int, upload: int) -> str:

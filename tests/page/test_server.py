@@ -5,12 +5,16 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import io
+import logging
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+import traceback
 
 import cv2
 import httpx
@@ -195,6 +199,76 @@ def test_a_port_that_is_forbidden_is_told_apart(monkeypatch):
     monkeypatch.setattr(socket.socket, "bind", forbidden)
     with pytest.raises(UserError, match="^Port 80 is the system's own"):
         server._free(80)
+
+
+def test_uploads_are_swept_and_what_is_the_pages_own_is_not(tmp_path):
+    for name in ("own/face.png", "broken-off", "of/nobody.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    left = lambda: {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
+    server.sweep(tmp_path, 600)
+    assert len(left()) == 3
+    server.sweep(tmp_path, -1, {tmp_path / "own" / "face.png"})
+    assert left() == {"own/face.png"}
+    server.sweep(tmp_path / "absent", -1)
+
+
+def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    import gradio as gr
+
+    terminal = sys.stderr
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "example.png").write_bytes(b"x")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
+    monkeypatch.setattr(server, "EVERY", 0.1)
+    monkeypatch.setattr(server, "KEPT", 0.5)
+    with gr.Blocks(analytics_enabled=False) as page:
+        picture, said = gr.Image(type="filepath"), gr.Textbox()
+        gr.Button().click(lambda path: 1 / 0, picture, said, api_name="ask")
+    with (
+        server._served(page, server._free(0), 2**20, uploads) as address,
+        httpx.Client(base_url=address, timeout=60) as web,
+    ):
+        assert sys.stderr is not terminal
+        assert page.app.state_holder.capacity == server.VISITORS
+        for path in ("/etc/passwd", None):
+            data = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
+            event = web.post("gradio_api/call/ask", json={"data": [data]}).json()["event_id"]
+            assert "error" in web.get(f"gradio_api/call/ask/{event}").text
+        with socket.create_connection(("127.0.0.1", httpx.URL(address).port)) as one:  # who goes away
+            head = "POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99999\r\n"
+            head += "content-type: multipart/form-data; boundary=x\r\n\r\n"
+            part = '--x\r\ncontent-disposition: form-data; name="files"; filename="mine.png"\r\n\r\n'
+            one.sendall(f"{head}{part}{'a' * 9999}".encode())
+            wait_for(lambda: len(list(uploads.glob("tmp*"))) == 1)
+        wait_for(lambda: [path.name for path in uploads.iterdir() if path.is_file()] == ["example.png"])
+        assert caplog.text == ""
+    assert sys.stderr is terminal
+
+
+def test_nothing_is_printed_or_logged_meanwhile():
+    said = io.StringIO()
+    log = logging.getLogger("uvicorn.error")
+    shown = logging.StreamHandler(said)
+    log.addHandler(shown)
+    with contextlib.redirect_stderr(said), server._silent():
+        try:
+            raise ValueError("/a/visitor/file.png")
+        except ValueError:
+            traceback.print_exc()
+            log.exception("Exception in ASGI application")
+    assert said.getvalue() == ""
+    log.error("after it")
+    log.removeHandler(shown)
+    assert said.getvalue() == "after it\n"
+
+
+def wait_for(what, seconds=20):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_nothing_trained_yet(fault):
