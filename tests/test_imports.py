@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"errors", "labels", "config", "files", "weights", "quiet", "cli", "progress", "run_list", "option_list"}
+BASE = {
+    "errors",
+    "labels",
+    "config",
+    "files",
+    "weights",
+    "quiet",
+    "cli",
+    "progress",
+    "processes",
+    "run_list",
+    "option_list",
+}
 BELOW_TRAINING = BASE | {"schema", "data", "models", "evaluation"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
@@ -34,6 +46,7 @@ NO_TENSORFLOW = {
     "weights",
     "cli",
     "progress",
+    "processes",
     "run_list",
     "option_list",
     "faces",

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.errors import UserError
+from emotion_tf.processes import Spawn
 
 TRIALS_A_PROCESS = 10
 
@@ -62,8 +63,7 @@ def workers(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Future[
         count: how many.
         log: file that gets what they print.
     """
-    context = multiprocessing.get_context("spawn")  # not forked: TensorFlow's threads would leave locks behind
-    pool = ProcessPool(count, max_tasks=TRIALS_A_PROCESS, initializer=_start, initargs=(job, log), context=context)
+    pool = ProcessPool(count, max_tasks=TRIALS_A_PROCESS, initializer=_start, initargs=(job, log), context=Spawn())
 
     def submit(task: Any) -> Future[Outcome]:
         try:

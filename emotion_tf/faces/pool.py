@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any
 
 import cv2
 from pebble import ProcessExpired, ProcessPool
@@ -22,6 +20,7 @@ from emotion_tf.faces.candidates import Candidates, in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Piece
+from emotion_tf.processes import Spawn
 
 AHEAD = 16  # clips in work or waiting for each process: a long one keeps no other waiting, and memory stays flat
 
@@ -53,7 +52,7 @@ def crop_all(
         UserError: the detector cannot be loaded.
     """
     load()  # its fault is told once, before any process starts
-    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=_Context())
+    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=Spawn())
     try:
         waiting: deque[Future[FaceCrops] | FaceCrops] = deque()
         for clip in clips:
@@ -73,22 +72,6 @@ def crop_all(
         pool.join()
 
 
-class _Context(SpawnContext):
-    """Not forked: TensorFlow's threads in this process would leave locks behind.
-
-    It holds on to the locks that it gives: pebble drops its own before it ends its processes, and one that is still
-    starting then does not find them, and says so in a traceback.
-    """
-
-    def __init__(self) -> None:
-        self.locks: list[Any] = []
-
-    def RLock(self) -> Any:
-        """As it is, and kept."""
-        self.locks.append(super().RLock())
-        return self.locks[-1]
-
-
 class CandidatesProcess:
     """One process, kept for many clips one after the other, that finds all faces of each.
 
@@ -101,7 +84,7 @@ class CandidatesProcess:
         self._begin()
 
     def _begin(self) -> None:
-        self._pool = ProcessPool(1, initializer=_start, initargs=(self._load,), context=_Context())
+        self._pool = ProcessPool(1, initializer=_start, initargs=(self._load,), context=Spawn())
 
     def find(self, path: Path, config: CropConfig, size: int) -> Candidates:
         """The faces of a clip; without any, why. A clip that takes longer than `config.seconds` is given up."""
