@@ -70,6 +70,8 @@ def read_run(path: Path, split: str) -> Compared:
     Raises:
         UserError: no such run, or it was not evaluated on that split.
     """
+    if not path.is_dir():
+        raise UserError(f"No run at {path}. Expected a folder that `train` made; see: python main.py runs")
     try:
         options = _options(path)
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))[split]
