@@ -60,6 +60,12 @@ VARIANTS = (
     Variant("pooling", "gru", {"text.pooling": "gru"}),
     Variant("modality dropout", "0.15", {"fusion.modality_dropout": 0.15}),
     Variant("modality dropout", "0.3", {"fusion.modality_dropout": 0.3}),
+    Variant("dropout by fusion", "concat, 0.5", {"fusion.modality_dropout": 0.5}),
+    *(
+        Variant("dropout by fusion", f"{kind}, {share:g}", {"fusion.kind": kind, "fusion.modality_dropout": share})
+        for kind in ("lowrank", "weighted", "gated", "sum")
+        for share in (0.0, 0.3)
+    ),
     Variant("faces", "half of another emotion", {}, -1, "by construction", mismatched=True),
 )
 
