@@ -218,7 +218,7 @@ def test_a_film_moment_by_moment(tab, files):
     give(tab, "film", files / "clip.mp4")
     give(tab, "subtitles", files / "film.srt")
     tab.wait_for_selector("#film video")
-    tab.wait_for_selector("#subtitles :text('film.srt')")
+    tab.wait_for_selector("#subtitles td.filename[aria-label='film.srt']")  # shown once it is uploaded
     said = press(tab, "Predict the film")
     assert "2 utterances, 2 with a face" in said and "You did it!" in said and "2 < 3" not in said
     moments = tab.query_selector_all("#answer [data-moment]")
