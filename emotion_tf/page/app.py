@@ -36,6 +36,7 @@ about a person by it. What you give stays on this computer. Uploads are deleted 
 visitors asked last, and the answers, stay in memory until the page ends.
 """
 EMPTY = "Write an utterance, give a picture or a clip, or take an example; then press Predict."
+UNSHOWN = "What the browser cannot show is read all the same."
 BROKEN = "Something went wrong here, and it is not your fault. Try again, or with another input."
 
 
@@ -212,6 +213,7 @@ def _utterance_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML, folder: 
                 label="Short clip", sources=["upload", "webcam"], height=260, elem_id="clip",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )  # fmt: skip
+            gr.Markdown(UNSHOWN)
     faces = gr.HTML(elem_id="faces", apply_default_css=False)
     chooser = gr.Radio([], label="Whose emotion", visible=False, elem_id="chooser")
     chooser.preprocess = lambda payload: payload  # Gradio may have forgotten the choices of a visitor who was long away
@@ -233,6 +235,7 @@ def _utterance_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML, folder: 
 
 def _film_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML) -> None:
     film = gr.Video(label="Film", sources=["upload"], height=260, elem_id="film")
+    gr.Markdown(UNSHOWN)
     subtitles = gr.File(label="Subtitles (SRT, WebVTT or ASS)", elem_id="subtitles")
     go = gr.Button("Predict the film", variant="primary")
     go.click(do.film, [*chosen, film, subtitles], shown, api_name="film").then(None, js=_file("show.js"))
