@@ -13,6 +13,7 @@ from emotion_tf.config import Config
 from emotion_tf.config.face import BACKBONES
 
 AMPERE = 8  # compute capability from which NVIDIA's tensor cores know bfloat16
+DENSE = ("cnn", "vgg", "resnet")  # convolutions over all channels; those of one channel lose (benchmarks.precision)
 
 
 def chosen(config: Config) -> tuple[str, str]:
@@ -25,18 +26,23 @@ def chosen(config: Config) -> tuple[str, str]:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         gains = capability[0] >= AMPERE
         return ("bfloat16" if gains else "float32"), f"the GPU has compute capability {capability[0]}.{capability[1]}"
-    if not _has_amx():
-        return "float32", "this processor has no AMX, without which bfloat16 is no faster"
-    if config.uses_face and any(name in BACKBONES for name in config.face.networks):
-        return "bfloat16", "this processor has AMX, and a network of Keras Applications gains by it"
-    return "float32", "this processor has AMX, but neither a TF-Hub encoder nor the small cnn gains by it"
+    found = _instructions()
+    if "amx_bf16" in found:
+        if config.uses_face and any(name in BACKBONES for name in config.face.networks):
+            return "bfloat16", "this processor has AMX, and a network of Keras Applications gains by it"
+        return "float32", "this processor has AMX, but neither a TF-Hub encoder nor the small cnn gains by it"
+    if "avx512_bf16" not in found:
+        return "float32", "this processor has neither AMX nor AVX512-BF16, without which bfloat16 is no faster"
+    if config.towers == "face" and all(name.startswith(DENSE) for name in config.face.branches):
+        return "bfloat16", "this processor has AVX512-BF16, and a face tower of cnn, VGG or ResNet gains by it"
+    return "float32", "this processor has AVX512-BF16, by which only a face tower of cnn, VGG or ResNet gains"
 
 
-def _has_amx() -> bool:
+def _instructions() -> set[str]:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return False
+        return set()
 
 
 @contextlib.contextmanager

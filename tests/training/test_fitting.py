@@ -135,20 +135,23 @@ def test_mixed_precision_keeps_weights_and_logits_and_leaks_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "amx", "branches", "expected"),
+    ("gpu", "processor", "branches", "towers", "expected"),
     [
-        (None, False, ("resnet50",), "float32"),
-        (None, True, ("resnet50",), "bfloat16"),
-        (None, True, ("cnn",), "float32"),
-        ((8, 0), False, ("cnn",), "bfloat16"),
-        ((7, 5), False, ("cnn",), "float32"),
+        (None, "avx512f", ("resnet50",), "face", "float32"),
+        (None, "avx512_bf16 amx_bf16", ("resnet50",), "both", "bfloat16"),
+        (None, "avx512_bf16 amx_bf16", ("cnn",), "both", "float32"),
+        (None, "avx512_bf16", ("cnn", "vgg16"), "face", "bfloat16"),
+        (None, "avx512_bf16", ("cnn", "mobilenetv2"), "face", "float32"),
+        (None, "avx512_bf16", ("cnn",), "both", "float32"),
+        ((8, 0), "", ("cnn",), "both", "bfloat16"),
+        ((7, 5), "avx512_bf16", ("cnn",), "face", "float32"),
     ],
 )
-def test_auto_is_lower_precision_only_where_it_gains(monkeypatch, gpu, amx, branches, expected):
+def test_auto_is_lower_precision_only_where_it_gains(monkeypatch, gpu, processor, branches, towers, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] if gpu else [])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": gpu})
-    monkeypatch.setattr(precision, "_has_amx", lambda: amx)
-    config = Config(face=FaceConfig(branches=branches), train=TrainConfig(precision="auto"))
+    monkeypatch.setattr(precision, "_instructions", lambda: set(processor.split()))
+    config = Config(towers=towers, face=FaceConfig(branches=branches), train=TrainConfig(precision="auto"))
     found, why = precision.chosen(config)
     assert found == expected and why
     assert precision.chosen(dataclasses.replace(config, train=TrainConfig())) == ("float32", "")
