@@ -324,4 +324,4 @@ def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end
     )
     assert again["error"].fillna("").str.contains("exit code").sum() == 0
     said = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
-    assert "The worker processes die: 2 in a row" in said
+    assert re.search("The worker processes die: [23] in a row", said)  # 3: one after the other, then both at once
