@@ -16,7 +16,7 @@ from rich.table import Table
 
 from emotion_tf.quiet import start_tensorflow
 
-BRANCHES = ("cnn", "vgg16", "resnet50", "resnet50v2", "mobilenetv2", "efficientnetv2b0")
+BRANCHES = ("cnn", "vgg16:block3_conv3", "resnet50v2", "resnet50", "mobilenetv2", "efficientnetv2b0")
 TURNS, SECONDS, BATCH = 3, 3.0, 64
 
 
