@@ -7,20 +7,16 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import context, pipeline, records
-from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
@@ -32,62 +28,18 @@ from emotion_tf.models.two_tower import build_model, learning_rates, pretrained_
 from emotion_tf.training.evaluate import calibrate, check_context, check_tokenizer
 from emotion_tf.training.feature_cache import FeatureCache
 from emotion_tf.training.fitting import Average, FitModel, with_heads
+from emotion_tf.training.history import epoch_line, keep_epoch
 from emotion_tf.training.init import start_towers, start_words
 from emotion_tf.training.losses import balance, build_loss
 from emotion_tf.training.optimizers import build_optimizer
-from emotion_tf.training.outputs import collect, inference
+from emotion_tf.training.outputs import collect
+from emotion_tf.training.phase import Phase, State
 from emotion_tf.training.precision import chosen, computing_in
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.run_folder import RunFolder, load_state, read_state, save_state
 from emotion_tf.training.schedules import WarmupSchedule
 
 Say = Callable[[str], None]
-
-
-@dataclass
-class State:
-    """Where a training stands."""
-
-    epoch: int = 0
-    best: float = -1.0
-    best_epoch: int = -1
-    seconds: float = 0.0
-    best_start: int = -1
-    """First epoch of the phase that the best epoch's partial checkpoint completes; -1: it is whole."""
-
-
-@dataclass
-class Phase:
-    """A stretch of epochs in which the same layers are trained.
-
-    Attributes:
-        first: its first epoch.
-        fitted: what is trained: the whole model, or what reads the features of its frozen networks.
-        optimizer: of this phase alone.
-        preprocess: makes the inputs that `fitted` reads from the records.
-        train, dev: features of the frozen networks; None: these are run.
-        cache: where those of other rows can be had.
-    """
-
-    first: int
-    fitted: FitModel
-    optimizer: keras.Optimizer
-    preprocess: Preprocessor
-    train: CachedFeatures | None
-    dev: CachedFeatures | None
-    cache: FeatureCache | None
-
-    @cached_property
-    def infer(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-        """Inputs to logits."""
-        return inference(keras.Model(self.fitted.input, self.fitted.output["logits"]))
-
-    def changing(self, average: Average | None) -> set[int] | None:
-        """`id` of the variables that it changes; None: all."""
-        if self.train is None:
-            return None
-        means = [mean for mean, _ in average.pairs] if average else []
-        return {id(v) for v in (*self.fitted.variables, *means)}
 
 
 class Trainer:
@@ -399,26 +351,8 @@ class Trainer:
         state.epoch, state.seconds = epoch + 1, state.seconds + seconds
         rate = self.steps * self.rows / fit_seconds
         numbers = {"epoch": epoch + 1, **numbers, "seconds": round(seconds, 2), "utterances_per_second": round(rate, 1)}
-        known = pd.read_csv(self.run.history) if self.run.history.exists() else pd.DataFrame()
-        known = known[known["epoch"] <= epoch] if len(known) else known
-        with files.new_file(self.run.history) as temporary:
-            pd.concat([known, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
-        self._tensorboard(epoch, numbers)
-        left = state.seconds / state.epoch * (self.config.train.epochs - state.epoch)
-        return (
-            f"epoch {epoch + 1}/{self.config.train.epochs}  loss {numbers['loss']:.3f}  accuracy "
-            f"{numbers['accuracy']:.3f}  |  "
-            f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 "
-            f"{numbers['dev_weighted_f1']:.3f}"
-            f"{' *' if state.best_epoch == epoch else '  '}|  {rate:.0f} utterances/s  {_clock(left)} left"
-        )
-
-    def _tensorboard(self, epoch: int, numbers: dict[str, float]) -> None:
-        writer = tf.summary.create_file_writer(str(self.run.path / "logs"))
-        with writer.as_default(step=epoch + 1):
-            for name, value in numbers.items():
-                tf.summary.scalar(name, value)
-        writer.close()
+        keep_epoch(self.run, numbers)
+        return epoch_line(numbers, state, self.config.train.epochs)
 
     def _finish(self) -> None:
         self._load_start(self.state.best_start)
@@ -447,9 +381,3 @@ def _parameters(model: keras.Model, config: Config) -> str:
         trained = bert.trainable_weights
         text += f" (BERT: {sum(math.prod(v.shape) for v in trained):,} in {len(trained)} variables)"
     return text
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

@@ -1,0 +1,42 @@
+"""What an epoch came to: a row of history.csv, TensorBoard's scalars, a line to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import tensorflow as tf
+
+from emotion_tf import files
+from emotion_tf.training.phase import State
+from emotion_tf.training.run_folder import RunFolder
+
+
+def keep_epoch(run: RunFolder, numbers: Mapping[str, float]) -> None:
+    """Adds the row of the epoch `numbers["epoch"]` (from 1), in place of rows of an attempt that was interrupted."""
+    known = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
+    known = known[known["epoch"] < numbers["epoch"]] if len(known) else known
+    with files.new_file(run.history) as temporary:
+        pd.concat([known, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
+    writer = tf.summary.create_file_writer(str(run.path / "logs"))
+    with writer.as_default(step=int(numbers["epoch"])):
+        for name, value in numbers.items():
+            tf.summary.scalar(name, value)
+    writer.close()
+
+
+def epoch_line(numbers: Mapping[str, float], state: State, epochs: int) -> str:
+    """The numbers of the epoch that ended last, of so many `epochs`; * marks the best so far."""
+    left = state.seconds / state.epoch * (epochs - state.epoch)
+    return (
+        f"epoch {state.epoch}/{epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "
+        f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 "
+        f"{numbers['dev_weighted_f1']:.3f}{' *' if state.best_epoch == state.epoch - 1 else '  '}|  "
+        f"{numbers['utterances_per_second']:.0f} utterances/s  {_clock(left)} left"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
