@@ -1,6 +1,7 @@
 """What is each part worth? `python -m benchmarks.ablation DATA --face-init RUN --out FOLDER [--mismatched DATA]`.
 
-On the kept features of a frozen text encoder and of the frozen face tower of a run, trains a baseline (concat,
+On the kept features of a frozen text encoder (`--text-init RUN`: of the frozen text tower of a run, which fixes its
+pooling) and of the frozen face tower of a run, trains a baseline (concat,
 cross-entropy, the mean of the tokens, no modality dropout) and variants that differ from it in one part, each with
 several seeds; the epoch is chosen on dev. Prints weighted F1 on test, once as it is and once with the faces of half the
 utterances removed (drawn once), the mean over the seeds with its deviation, and the difference of the means to the
@@ -23,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import reporting
 from emotion_tf import files
 from emotion_tf.progress import track
 from emotion_tf.quiet import start_tensorflow
@@ -60,11 +62,16 @@ VARIANTS = (
     Variant("pooling", "gru", {"text.pooling": "gru"}),
     Variant("modality dropout", "0.15", {"fusion.modality_dropout": 0.15}),
     Variant("modality dropout", "0.3", {"fusion.modality_dropout": 0.3}),
-    Variant("dropout by fusion", "concat, 0.5", {"fusion.modality_dropout": 0.5}),
     *(
         Variant("dropout by fusion", f"{kind}, {share:g}", {"fusion.kind": kind, "fusion.modality_dropout": share})
-        for kind in ("lowrank", "weighted", "gated", "sum")
-        for share in (0.0, 0.3)
+        for kind, shares in {
+            "concat": (0.5,),
+            "lowrank": (0.0, 0.3, 0.5, 0.7),
+            "weighted": (0.0, 0.3),
+            "gated": (0.0, 0.3, 0.5),
+            "sum": (0.0, 0.3),
+        }.items()
+        for share in shares
     ),
     Variant("faces", "half of another emotion", {}, -1, "by construction", mismatched=True),
 )
@@ -75,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--face-init", required=True, type=Path)
+    parser.add_argument("--text-init", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--mismatched", type=Path)
     parser.add_argument("--encoder", default="minilm")
@@ -107,9 +115,13 @@ def _config(arguments: argparse.Namespace, variant: Variant, seed: int) -> Any:
     from emotion_tf.config import Config, TextConfig, TrainConfig
 
     face = configuration.read_config(arguments.face_init / "config.json").face
+    text = TextConfig(branches=("bert",), encoder=arguments.encoder, train_encoder=False)
+    if arguments.text_init:
+        known = configuration.read_config(arguments.text_init / "config.json").text
+        text = dataclasses.replace(known, init=str(arguments.text_init), train_tower=False)
     config = Config(
         data=str(arguments.mismatched if variant.mismatched else arguments.data),
-        text=TextConfig(branches=("bert",), encoder=arguments.encoder, train_encoder=False),
+        text=text,
         face=dataclasses.replace(face, init=str(arguments.face_init), train_tower=False, augment=False),
         train=TrainConfig(epochs=arguments.epochs, patience=arguments.epochs, seed=seed),
     )
@@ -189,10 +201,10 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     base = runs[BASELINE.name]
     label, dialogue = base[0]["label"], base[0]["dialogue"]
     floor = weighted_f1(label, np.full_like(label, np.bincount(label).argmax()))
+    text = arguments.text_init.name if arguments.text_init else arguments.encoder
     title = (
-        f"weighted F1 on test of {arguments.data} ({len(label)} utterances, floor {floor:.4f}), {arguments.encoder} "
-        f"frozen, faces of {arguments.face_init.name}; seeds 0 to {arguments.seeds - 1}, {arguments.epochs} epochs, "
-        "the best on dev"
+        f"weighted F1 on test of {arguments.data} ({len(label)} utterances, floor {floor:.4f}), {text} frozen, faces "
+        f"of {arguments.face_init.name}; seeds 0 to {arguments.seeds - 1}, {arguments.epochs} epochs, the best on dev"
     )
     table = Table(
         "part",
@@ -251,4 +263,4 @@ def _spread(values: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

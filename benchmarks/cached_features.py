@@ -18,6 +18,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import reporting
 from emotion_tf.quiet import start_tensorflow
 
 NUMBERS = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
@@ -68,4 +69,4 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import reporting
 from emotion_tf.quiet import start_tensorflow
 
 LINE = "Adro said the party was really wonderful, and I am delighted."
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

@@ -20,6 +20,7 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import reporting
 from emotion_tf.config import CropConfig
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Piece
@@ -120,4 +121,4 @@ def _resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

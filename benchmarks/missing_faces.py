@@ -15,6 +15,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import reporting
+
 
 def main() -> None:
     """Prints the table."""
@@ -71,4 +73,4 @@ def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, 
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

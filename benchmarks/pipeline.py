@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import reporting
 from emotion_tf.quiet import start_tensorflow
 
 
@@ -55,4 +56,4 @@ def _measure(dataset) -> tuple[float, float]:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import reporting
 from emotion_tf.quiet import start_tensorflow
 
 BRANCHES = ("cnn", "vgg16:block3_conv3", "resnet50v2", "resnet50", "mobilenetv2", "efficientnetv2b0")
@@ -82,4 +83,4 @@ def _rate(step: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import reporting
 from emotion_tf.serving import about
 from emotion_tf.serving.exported import SavedModel
 from emotion_tf.serving.graph import Graph
@@ -86,4 +87,4 @@ def alternating(
 
 
 if __name__ == "__main__":
-    main()
+    reporting(main)
