@@ -41,8 +41,8 @@ def main() -> None:
         return pipeline.train_batches(rows, preprocess, 32, pipeline.Order(0, epoch), False)
 
     table = Table("batches", "utterances/s", "padding of token positions", title=f"{data}, batch 32, 3 epochs")
-    for name, make in (("shuffled", shuffled), ("by length", by_length)):
-        rates, padding = zip(*(_measure(make(epoch)) for epoch in range(4)), strict=True)
+    for name, batches in (("shuffled", shuffled), ("by length", by_length)):
+        rates, padding = zip(*(_measure(batches(epoch)) for epoch in range(4)), strict=True)
         table.add_row(name, f"{sorted(rates[1:])[1]:.0f}", f"{sorted(padding[1:])[1]:.1%}")
     Console().print(table)
 

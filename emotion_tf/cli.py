@@ -152,6 +152,8 @@ def starting_configuration(known: argparse.Namespace) -> Config:
     if known.name is not None:
         check_name(known.name)
     if known.config and known.resume.lower() == "false":
+        if known.preset:
+            raise UserError("--preset and --config each give a whole configuration. Expected one of them.")
         return configuration.read_config(Path(known.config))
     return configuration.preset(known.preset or "demo")
 

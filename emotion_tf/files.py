@@ -27,6 +27,26 @@ def _make(folder: Path, path: Path) -> None:
         raise UserError(_cannot_write(path, error)) from None
 
 
+def check_replaceable(path: Path, marker: str, what: str) -> None:
+    """Refuses to let --overwrite remove a folder that is not of its kind: a slip of the name must cost nobody's files.
+
+    Args:
+        path: what is to be replaced; nothing, and an empty folder, always may.
+        marker: the file that every folder of the kind holds.
+        what: the kind, `data set`.
+
+    Raises:
+        UserError: something else is there, or the folder that the program runs in, or one above that.
+    """
+    if not path.exists():
+        return
+    here = Path.cwd()
+    if path.resolve() in (here, *here.parents):
+        raise UserError(f"{path} is the folder that this runs in, or above it. Expected another name.")
+    if not (path / marker).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is no {what}: there is no {marker}. --overwrite replaces only that. Name another.")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite replaces it") -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends well, and is removed when it does not.

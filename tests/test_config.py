@@ -251,6 +251,7 @@ def test_smoke_is_small_and_keeps_the_rest():
         (["--text.branches", "brt"], ["`text.branches`", "'brt'", "Did you mean 'bert'?"]),
         (["--preset", "mini"], ["--preset", "'mini'", "Did you mean 'minilm'?"]),
         (["--preset"], ["--preset"]),
+        (["--preset", "minilm", "--config", "x.json"], ["--preset and --config", "Expected one of them"]),
         (["--config", "no/such.json"], ["no/such.json"]),
         (["surplus"], ["surplus"]),
         (["--name", "../.."], ["--name", "'../..'"]),

@@ -379,6 +379,20 @@ def test_predict_needs_something(untrained, tmp_path, fault):
     assert "Expected one of" in fault("predict", untrained, "--text", "Hi", "--out", tmp_path / "o.csv")
     assert str(tmp_path / "t.csv") in fault(*words)
     assert "--face-is-crop goes with --face" in fault("predict", untrained, "--clip", "a.mp4", "--face-is-crop")
+    film = ("predict", untrained, "--clip", "a.mp4", "--subtitles", "a.srt")
+    assert "Invalid `--processes`" in fault(*film, "--out", tmp_path / "o.csv", "--processes", "-1")
+    assert "does not end in .png" in fault(*film, "--out", tmp_path / "o.png")  # the timeline's own name
+
+
+def test_predict_of_what_the_run_does_not_read(untrained, untrained_text, tmp_path, succeed, fault):
+    write_picture(tmp_path / "a.jpg")
+    face = ("--face", tmp_path / "a.jpg", "--face-is-crop")
+    assert f"{untrained_text} reads no face, and nothing else was given" in fault("predict", untrained_text, *face)
+    assert "reads no text" in fault("predict", untrained, "--text", "  ")
+    said = succeed("predict", untrained_text, "--text", "Hi", *face)
+    assert f"not read: {untrained_text} reads no face" in said and "not read" not in succeed(
+        "predict", untrained, "--text", "Hi", *face
+    )
 
 
 def test_predict_needs_a_picture(untrained, tmp_path, fault):
@@ -414,7 +428,8 @@ def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succe
     pd.DataFrame({"id": ["07", "08"], "utterance": ["", "yes, no"], "faces": ["", "a.jpg"]}).to_csv(
         tmp_path / "t.csv", index=False
     )
-    assert "2 predictions" in succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    said = succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert "2 predictions" in said and "1 of them are of rows with nothing in them" in said
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
     printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg", "--face-is-crop")

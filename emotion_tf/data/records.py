@@ -89,8 +89,8 @@ def write_dataset(
     Raises:
         UserError: a picture that cannot be read, no clip that can be decoded, `out` exists, or no room.
     """
-    if out.exists() and overwrite:
-        _check_replaceable(out)
+    if overwrite:
+        files.check_replaceable(out, INFO, "data set")
     plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if films else ROWS_PER_SHARD))
     info: dict[str, Any] = {
         "schema_version": schema.SCHEMA_VERSION,
@@ -143,14 +143,6 @@ def _plan(rows: Sequence[manifest.Row], size: int) -> list[_Shard]:
             name = f"{split}-{n:05d}-of-{count:05d}.tfrecord"
             plan.append(_Shard(split, name, members[n * size : (n + 1) * size]))
     return plan
-
-
-def _check_replaceable(out: Path) -> None:
-    # the folder goes with all that is in it: a slip of the name must not cost someone's pictures
-    if not (out / INFO).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} is no data set: there is no {INFO}. --overwrite replaces only a data set. Name another folder."
-        )
 
 
 Around = tuple[list[manifest.Row], list[manifest.Row]]

@@ -35,10 +35,13 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below: float = 0.0) -> int:
-    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns; returns the number of rows.
+def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below: float = 0.0) -> tuple[int, int]:
+    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns.
 
     `predicted` is "abstained" where no class has a probability of at least `abstain_below`.
+
+    Returns:
+        The number of rows, and of those in which the model found nothing to read.
     """
     blank = [""] * len(table)
     texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
@@ -61,4 +64,4 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below
         texts = [context.line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)
-    return len(table)
+    return len(table), int((~(prediction.text_present | prediction.face_present)).sum())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from emotion_tf import cli
+from emotion_tf import cli, files
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
@@ -85,8 +85,7 @@ def _out(name: str, overwrite: bool) -> Path:
     """Where the ensemble goes. Raises UserError when something is there that is not to be replaced."""
     cli.check_name(name)
     out = cli.RUNS / name
-    if out.exists() and not (out / ENSEMBLE).is_file():
-        raise UserError(f"{out} exists and is no ensemble: --overwrite replaces ensembles alone. Take another --name.")
+    files.check_replaceable(out, ENSEMBLE, "ensemble")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new --name; --overwrite replaces it.")
     return out

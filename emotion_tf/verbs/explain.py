@@ -66,6 +66,8 @@ def explain(
     from emotion_tf.interpret.batch import Scorer
     from emotion_tf.training.run_folder import RunFolder
 
+    if face_is_crop and not face:
+        raise UserError("--face-is-crop goes with --face: it says that the picture is an aligned face crop already.")
     given = bool(text or face or clip)
     if given == bool(data) or (clip and face) or (context and data):
         raise UserError(
@@ -77,6 +79,7 @@ def explain(
     folder = out or _next(run / "explanations")
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
+    files.check_replaceable(folder, "index.html", "page of explanations")
     scorer = Scorer(RunFolder(run))
     facts = [("Command", shlex.join(["main.py", *sys.argv[1:]])), ("Run", str(run)), ("Seed", _seed(scorer))]
     summary: Summary | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,13 @@ from tyro.conf import Positional
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.prepare import CROPS
+from emotion_tf.verbs.prepare import CROPS, count_processes
 from emotion_tf.verbs.pretrained import detector_model
 
 if TYPE_CHECKING:
     from emotion_tf.schema import DataSpec
     from emotion_tf.serving.about import About
-    from emotion_tf.serving.predict import Asked
+    from emotion_tf.serving.predict import Asked, Prediction
 
 
 @needs_tensorflow
@@ -75,9 +74,15 @@ def predict(
         raise UserError(f"Invalid `--abstain-below`. Expected a probability, from 0 to 1. Received: {abstain_below}.")
     if context and not modes[2]:
         raise UserError("--context goes with --text, --face or --clip; a table and a film have their own.")
+    if subtitles and out and out.suffix.lower() == ".png":
+        raise UserError(f"Invalid `--out`. Expected a table: a name that does not end in .png. Received: {out}.")
+    processes = count_processes(processes)
     predictor = _asked(run, export, server, model, timeout)
     if table is not None and out is not None:
-        print(f"{tables.write_table(out, tables.read_table(table), predictor, abstain_below)} predictions: {out}")
+        count, blank = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
+        print(f"{count} predictions: {out}")
+        if blank:
+            print(f"{blank} of them are of rows with nothing in them that {predictor.where} reads, and say nothing.")
     elif subtitles is not None and clip is not None and out is not None:
         _predict_film(predictor, clip, subtitles, out, faces, processes, abstain_below)
     else:
@@ -85,11 +90,24 @@ def predict(
         if not text and not crops:
             raise UserError(f"No face found in {clip}, and no --text. Expected at least one of them.")
         prediction = predictor.predict([text], [crops or None], [context])
+        _check_read(predictor.where, prediction, {"text": bool(text), "face": bool(crops)})
         if prediction.label_or_abstained(abstain_below) != prediction.label:
             print(f"abstained: no class has a probability of {abstain_below:g}")
         pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
         for name, p in sorted(pairs, key=lambda pair: -pair[1]):
             print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
+
+
+def _check_read(where: str, prediction: Prediction, given: dict[str, bool]) -> None:
+    """Says what of the given was not read. Raises UserError when nothing was: the answer would be about nothing."""
+    read = {"text": prediction.text_present[0], "face": prediction.face_present[0]}
+    unread = " and no ".join(name for name, there in given.items() if there and not read[name])
+    if not any(read.values()):
+        raise UserError(
+            f"{where} reads no {unread}, and nothing else was given. Expected the other one, or another run."
+        )
+    if unread:
+        print(f"not read: {where} reads no {unread}")
 
 
 def _asked(run: Path | None, export: Path | None, server: str, model: str, timeout: float) -> Asked:
@@ -149,7 +167,6 @@ def _predict_film(
     lines = film.read_subtitles(subtitles)
     spec = predictor.about
     config = film.as_prepared(faces, spec.crops)
-    processes = processes or os.cpu_count() or 1
     crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
     found = film.predict_film(predictor, lines, crops, lambda items, total: track(items, total, "faces", "utterances"))
     picture = found.write(out, clip.name, abstain_below)

@@ -212,14 +212,19 @@ def _options(
 def _films(root: Path, clips: Any, faces: CropConfig, processes: int, account: dict[str, Any] | None = None) -> Films:
     from emotion_tf.data.films import Films
 
-    if not 0 <= processes <= 256:
-        raise UserError(f"Invalid `--processes`. Expected a number from 0 to 256. Received: {processes}.")
     if faces.policy == "boxes" and not any(getattr(clip, "boxes", None) for clip in clips.values()):
         raise UserError(
             "--faces.policy boxes needs boxes of the face that speaks. Expected --fair-boxes of `prepare meld`, or "
             "another policy."
         )
-    return Films(root, clips, faces, detector_model(faces), processes or os.cpu_count() or 1, account or {})
+    return Films(root, clips, faces, detector_model(faces), count_processes(processes), account or {})
+
+
+def count_processes(given: int) -> int:
+    """What `--processes` means; 0: one a processor. Raises UserError for a number that is no count, or too many."""
+    if not 0 <= given <= 256:
+        raise UserError(f"Invalid `--processes`. Expected a number from 0 to 256. Received: {given}.")
+    return given or os.cpu_count() or 1
 
 
 def _write(

@@ -175,6 +175,9 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
         (("--data", "gone"), "No data set at gone"),
         (("--data", "gone", "--k", "-1"), "Invalid `--k`"),
         (("--text", "a", "--out", "."), ". exists. Expected a new name; --overwrite replaces it."),
+        (("--text", "a", "--out", ".", "--overwrite"), ". is the folder that this runs in, or above it."),
+        (("--text", "a", "--out", "tests", "--overwrite"), "tests is no page of explanations: there is no index.html."),
+        (("--text", "a", "--clip", "a.mp4", "--face-is-crop"), "--face-is-crop goes with --face"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_leaves_nothing(words, said, untrained, fault):
