@@ -146,6 +146,10 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
     [
         ({"branches": ("bert",), "embeddings": "glove.txt"}, "Expected only with a branch gru, lstm or cnn"),
         ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
+        (
+            {"branches": ("bert",), "init": "r", "train_tower": False, "freeze_embeddings": True},
+            "a bert branch that is trained",
+        ),
         ({"embeddings": "glove.txt", "init": "saved_models/x"}, "Expected only without --text.init"),
         ({"train_encoder": False}, "`text.train_encoder`. Expected only false with a bert branch"),
         ({"pooling": "attention"}, "`text.pooling`. Expected only with a bert branch"),

@@ -12,7 +12,7 @@ DETECTORS = {
 }
 POLICIES = {
     "speaking": "the face whose mouth moves most against the rest of it",
-    "largest": "the largest in the median frame",
+    "largest": "the largest on average over its frames",
     "centre": "the nearest to the middle of the picture",
     "longest": "the one that is seen for the longest time",
     "boxes": "the one that given boxes name",

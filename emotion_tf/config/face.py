@@ -123,6 +123,8 @@ class FaceConfig:
             ("layer", self.layer, "with one network among --face.branches, whose layers are meant", one),
             ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
             ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone true", self.train_backbone),
+            ("unfreeze_from", self.unfreeze_from, "with --face.train-tower true", self.train_tower),
+            ("layer", self.layer, "different layers", len(set(self.layer)) == len(self.layer)),
             ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
             ("train_backbone", not self.train_backbone, "false with a network among --face.branches", self.networks),
             ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),

@@ -57,7 +57,7 @@ class TextConfig:
     embeddings: str = ""
     """File of word embeddings to start from, GloVe's .txt or word2vec's .bin or .txt; empty: they start at random."""
     train_embeddings: bool = True
-    """Train the word embeddings; false keeps those of the file as they are."""
+    """Train the word embeddings; false keeps those of the file as they are, and words that it lacks at random."""
     gru_units: int = 64
     """Units of the GRU in each direction."""
     lstm_units: int = 64
@@ -95,7 +95,8 @@ class TextConfig:
 
     def _check_parts(self) -> None:
         """Refuses options that another one leaves without an effect."""
-        reads_words, trains_bert = bool(set(self.branches) - {"bert"}), "bert" in self.branches and self.train_encoder
+        reads_words = bool(set(self.branches) - {"bert"})
+        trains_bert = "bert" in self.branches and self.train_encoder and self.train_tower
         for name, told, rule, holds in (
             ("train_encoder", not self.train_encoder, "false with a bert branch", "bert" in self.branches),
             ("pooling", self.pooling != "mean", "with a bert branch, whose tokens are pooled", "bert" in self.branches),

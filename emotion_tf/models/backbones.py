@@ -97,6 +97,8 @@ def load_network(path: str) -> keras.Model:
     """A face network's .keras file. Raises UserError when it is none, or takes no picture of one fixed size."""
     try:
         network = keras.saving.load_model(path, compile=False)
+        if isinstance(network, keras.Sequential):  # which has no `input` before it is called
+            network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
         shape = network.input_shape
     except Exception as error:
         # whatever a missing file, a damaged zip or an unknown layer raises inside Keras
@@ -153,7 +155,7 @@ def _features(
     x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
 ) -> keras.KerasTensor:
     """The features of the named layers, side by side."""
-    if not config.train_backbone:
+    if not (config.train_backbone and config.train_tower):
         network = _without_dropout(network)
     if names:
         _check_layers((*names, *filter(None, [config.unfreeze_from])), network, branch)
@@ -210,6 +212,11 @@ def train_network(network: keras.Model, trained: bool, first: str) -> None:
 
 def _pool(values: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
     """A feature map (N, h, w, C), or a vector (N, D), to a vector."""
+    if len(values.shape) not in (2, 4):
+        raise UserError(
+            f"{name} gives features of the shape {tuple(values.shape)}. Expected a vector (None, D) or a map "
+            "(None, h, w, C): take another --face.layer or network."
+        )
     if len(values.shape) == 2:
         if kind in ("attention", "attention_map"):
             raise UserError(

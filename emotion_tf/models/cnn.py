@@ -21,5 +21,7 @@ def build_cnn(frames: keras.KerasTensor, config: FaceConfig, face_size: int) -> 
     # a grid of 2 x 2 (3 x 3 of three cells) keeps where on the face something is: brows above, mouth below
     cell = -(-face_size // 2 ** len(config.cnn_filters))
     if cell >= 2:
-        x = layers.AveragePooling2D(cell // 2, name="cnn_grid")(x)
+        # of an odd number of cells the middle ones count in both halves: none is left out
+        size = cell - cell // 2 if cell > 3 else 1
+        x = layers.AveragePooling2D(size, strides=cell // 2, name="cnn_grid")(x)
     return layers.Flatten(name="cnn")(x)

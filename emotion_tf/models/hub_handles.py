@@ -67,8 +67,8 @@ def _download(url: str) -> str:
     except (OSError, EOFError, tf.errors.OpError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
     raise UserError(
-        f"Cannot get encoder {url!r}: {reason}. Without that server, give the path of a local SavedModel, or run "
-        "`python main.py weights fetch minilm` and use 'minilm'."
+        f"Cannot get encoder {url!r}: {reason}. Without that server, give the path of a local SavedModel; for "
+        "text also 'minilm', after `python main.py weights fetch minilm`."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from emotion_tf.config import Config
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.run_folder import RunFolder
 
@@ -73,7 +75,8 @@ def _copy(run: RunFolder, name: str, tower: keras.Model, spec: DataSpec) -> int:
     found = [layer for layer in run.model.layers if layer.name == name]
     if not found:
         raise UserError(f"{run.path} has no {part} tower. Expected a run trained with --towers {part} or both.")
-    theirs, ours = ([(v.name, tuple(v.shape)) for v in t.weights] for t in (found[0], tower))
+    values, variables = _weights(found[0]), _weights(tower)
+    theirs, ours = ([(v.name, tuple(v.shape)) for v in t] for t in (values, variables))
     differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
     if differing or len(theirs) != len(ours):
         what = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
@@ -86,9 +89,17 @@ def _copy(run: RunFolder, name: str, tower: keras.Model, spec: DataSpec) -> int:
             f"The {part} tower of {run.path} is another one ({what}). Expected the same --{part}.* options: see "
             f"{run.path / 'config.json'}."
         )
-    for variable, value in zip(tower.weights, found[0].weights, strict=True):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-    return sum(v.value.shape.num_elements() for v in tower.weights)
+    return sum(v.value.shape.num_elements() for v in variables)
+
+
+def _weights(tower: keras.Model) -> list[Any]:
+    """In an order that does not hang on which of them are trained, as that of a TF-Hub module's does in Keras."""
+    found: list[Any] = []
+    for layer in tower.layers:
+        found += sorted(layer.weights, key=lambda v: v.name) if isinstance(layer, HubEncoder) else layer.weights
+    return found
 
 
 def _check_vocabularies(run: RunFolder, config: Config, spec: DataSpec, words: WordVocabulary) -> None:

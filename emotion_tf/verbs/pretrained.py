@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from emotion_tf.config import Config, CropConfig
+from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
 
@@ -69,6 +70,11 @@ def face_files(config: Config) -> dict[str, str]:
         found["fer"] = str(weights.find("fer"))
     if "encoder" in config.face.branches:
         handle = config.face.encoder
+        if not (handle.endswith(".keras") or "://" in handle or Path(handle).is_dir()):
+            raise UserError(
+                "Invalid `face.encoder`. Expected a TF-Hub handle, a SavedModel folder or a .keras file. "
+                f"Received: {handle!r}."
+            )
         found["encoder"] = handle if handle.endswith(".keras") else resolve_encoder(handle)
     return found
 

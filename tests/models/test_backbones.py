@@ -229,6 +229,13 @@ def carried(face, files, small_config, tmp_path, remove):
 def test_files_that_are_no_face_network(tmp_path):
     (tmp_path / "x.keras").write_bytes(b"nothing")
     keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(tmp_path / "words.keras")
+    rows = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Reshape((8, 24))])
+    rows.save(tmp_path / "rows.keras")
+    plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.Flatten()])
+    plain.save(tmp_path / "plain.keras")  # a network like any other
+    for layer in ((), ("conv",)):
+        face = FaceConfig(branches=("encoder",), encoder="plain", layer=layer)
+        assert network(face, "encoder", path=str(tmp_path / "plain.keras")).output_shape == (None, 2 if layer else 72)
     module = tf.Module()
     module.v = tf.Variable(1.0)
     tf.saved_model.save(module, str(tmp_path / "module"))
@@ -236,6 +243,7 @@ def test_files_that_are_no_face_network(tmp_path):
         ("x.keras", "Cannot load the face network"),
         ("none.keras", "Cannot load the face network"),
         ("words.keras", "takes no picture of a fixed size"),
+        ("rows.keras", r"features of the shape \(None, 8, 24\). Expected a vector"),
         ("module", "no TF-Hub image module"),
     ):
         path = str(tmp_path / name)
@@ -271,6 +279,8 @@ def test_trained_from_a_layer_on_frozen_and_trained_again(face_net):
         ({"layer": ("x",)}, "`face.layer`. Expected only with one network"),
         ({"branches": ("vgg16", "resnet50"), "layer": ("x",)}, "`face.layer`. Expected only with one network"),
         ({"branches": ("vgg16",), "unfreeze_from": "x", "train_backbone": False}, "--face.train-backbone true"),
+        ({"branches": ("vgg16",), "init": "r", "unfreeze_from": "x", "train_tower": False}, "--face.train-tower true"),
+        ({"branches": ("vgg16",), "layer": ("x", "x")}, "`face.layer`. Expected only different layers"),
         ({"pooling": "max"}, "`face.pooling`. Expected only with a network"),
         ({"train_backbone": False}, "`face.train_backbone`. Expected only false with a network"),
         ({"encoder": "x"}, "`face.encoder`. Expected only with --face.branches encoder"),

@@ -52,6 +52,13 @@ CASES = {
         {"faces", "face_mask"},
     ),
     "a face network": ({"branches": ("gru",)}, FROZEN, {}, {"face_mask", "face_mean"}, {"word_ids"}),
+    "a face tower that stays as it is": (
+        {"branches": ("gru",)},
+        {"branches": ("encoder",), "init": "run", "train_tower": False, "augment": False},
+        {},
+        {"face_mask", "no_face"},
+        {"word_ids"},
+    ),
     "both, positions and sequences": (
         {"branches": ("bert",)},
         {**FROZEN, "pooling": "attention", "frames": "gru"},

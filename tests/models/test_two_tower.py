@@ -110,3 +110,14 @@ def test_with_context_the_tokens_of_the_utterance_are_pooled(tiny_bert):
     inputs = {"input_word_ids": ids, "input_mask": np.ones_like(ids), "input_type_ids": np.array([[0] * 4 + [1] * 3])}
     sequence = np.asarray(tower.get_layer("bert")(inputs)["sequence_output"])
     np.testing.assert_allclose(np.asarray(tower(inputs)), sequence[:, :4].mean(axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [6, 8, 10, 14, 18, 28])
+def test_the_grid_of_the_cnn_leaves_no_part_of_the_face_out(size):
+    tower = build_face_tower(FaceConfig(cnn_filters=(1,)), size)
+    grid, cells = tower.get_layer("cnn_grid"), size // 2
+    for corner in ((0, 0), (cells - 1, cells - 1)):
+        values = np.zeros((1, cells, cells, 1), np.float32)
+        values[:, corner[0], corner[1]] = 1
+        assert np.sum(grid(values)) > 0
+    assert grid(values).shape[1:3] == ((3, 3) if cells == 3 else (2, 2))

@@ -52,6 +52,19 @@ def test_both_towers_start_from_the_named_run_and_the_fusion_does_not(bert_run, 
     ).all()
 
 
+def test_which_weights_are_trained_does_not_matter_to_the_start(bert_run, bert_config, tiny_bert, tmp_path):
+    """A module's frozen weights stand behind its trained ones in Keras: it must not mix them up."""
+    text = dataclasses.replace(bert_config.text, freeze_embeddings=True)
+    config = init(dataclasses.replace(bert_config, text=text), text=bert_run.path)
+    trainer, _ = started(config, tmp_path / "run", tiny_bert)
+    theirs, ours = (
+        {v.name: np.asarray(v) for v in m.get_layer("text_tower").get_layer("bert").weights if "seed" not in v.name}
+        for m in (bert_run.model, trainer.model)
+    )
+    assert list(theirs) != list(ours) and theirs.keys() == ours.keys()
+    assert all((theirs[name] == ours[name]).all() for name in theirs)
+
+
 def test_a_tower_that_was_taken_over_learns_as_pretrained_branches_do(bert_run, small_config):
     spec = records.data_spec(records.read_info(Path(small_config.data)))
     model = build_model(small_config, spec, 50)
