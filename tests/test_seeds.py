@@ -1,12 +1,14 @@
 """`train --seeds`: several runs and their mean."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from emotion_tf.evaluation.seeds import spread
+from emotion_tf.training.train import Trainer
 
 
 def test_spread_by_hand():
@@ -16,8 +18,14 @@ def test_spread_by_hand():
     assert (found.low, found.high) == pytest.approx((0.6 - 4.303 * 0.1 / 3**0.5, 0.6 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
 
 
+def interrupt(self):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
-def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dataset, tmp_path, eager):
+def test_two_seeds_are_two_runs_and_the_same_command_goes_on(
+    command, succeed, fault, dataset, tmp_path, eager, monkeypatch
+):
     (tmp_path / "glove.txt").write_text("the 1.5 2.5 0.5\nyou -1 0.125 2\n")
     words = ("train", "--data", dataset, "--towers", "text", "--text.branches", "cnn", "--smoke", "--name", "x")
     words += ("--text.embeddings", tmp_path / "glove.txt")  # of another width than the command's configuration
@@ -30,6 +38,19 @@ def test_two_seeds_are_two_runs_and_the_same_command_goes_on(succeed, fault, dat
     kept = (runs[0] / "model.keras").stat().st_mtime_ns
     again = succeed(*words, "--seeds", "2", "--train.seed", "3")
     assert "epoch" not in again and (runs[0] / "model.keras").stat().st_mtime_ns == kept
+    assert again[again.index("dev, 2 seeds") :] == printed[printed.index("dev, 2 seeds") :]
+    # interrupted while it was evaluated, and after an epoch
+    (runs[0] / "report.html").unlink()
+    (runs[0] / "metrics.json").write_text(
+        json.dumps({"dev": json.loads((runs[0] / "metrics.json").read_text())["dev"]})
+    )
+    shutil.rmtree(runs[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finish", interrupt)
+        assert command(*words, "--seeds", "2", "--train.seed", "3")[0] == 130
+    assert (runs[0] / "report.html").exists() and (runs[0] / "model.keras").stat().st_mtime_ns == kept
+    again = succeed(*words, "--seeds", "2", "--train.seed", "3")
+    assert "Resumed after epoch" in again
     assert again[again.index("dev, 2 seeds") :] == printed[printed.index("dev, 2 seeds") :]
     assert "has other options" in fault(*words, "--seeds", "2", "--train.seed", "3", "--train.clip-norm", "2")
     assert "`--seeds`. Expected a number of at least 1" in fault(*words, "--seeds", "0")

@@ -127,6 +127,9 @@ class Trainer:
                 f"{self.run.path} was trained on other data than {self.config.data} holds now. Resume "
                 "needs the same data set; train anew with --overwrite."
             )
+        # the run's word embedding is as wide as the file that it started from, whatever was asked for
+        text = dataclasses.replace(self.config.text, word_dim=self.run.config.text.word_dim)
+        self.config = dataclasses.replace(self.config, text=text)
         keras.utils.set_random_seed(self.config.train.seed)
         self.words = WordVocabulary(read_vocabulary(self.run.path / "words.txt"))
         self._build()

@@ -49,10 +49,15 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
-    path = run.path / ("report.html" if split == "test" else f"report_{split}.html")
+    path = report_path(run.path, split)
     write_report(path, evidence)
     model_card.write(run.path)
     return path
+
+
+def report_path(run: Path, split: str) -> Path:
+    """Of the page of a run's folder."""
+    return run / ("report.html" if split == "test" else f"report_{split}.html")
 
 
 def _seen(run: RunFolder, info: dict[str, Any], split: str) -> str:

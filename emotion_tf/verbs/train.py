@@ -13,6 +13,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
 from emotion_tf.verbs.pretrained import encoder, face_files
+from emotion_tf.verbs.report import report_path
 from emotion_tf.verbs.run import evaluate_split
 
 
@@ -47,11 +48,25 @@ def _train_one(config: Config, path: Path, command: str, resume: bool, overwrite
     print(f"Run: {path}", flush=True)
     trainer.resume() if resume else trainer.start(command, overwrite)
     trainer.fit()
-    run, splits = RunFolder(path), [split for split in ("dev", "test") if split in info["splits"]]
+    _evaluate(config, path, command)
+
+
+def _evaluate(config: Config, path: Path, command: str) -> None:
+    """Evaluates a trained run on what the data set has of dev and test; its report is written last."""
+    from emotion_tf.training.run_folder import RunFolder
+
+    data, run = Path(config.data), RunFolder(path)
+    splits = _splits(data)
     for split in splits:
         page = evaluate_split(run, data, split, command, report=split == splits[-1])
     print(f"Run: {path}")
     print(f"Report: {page}")
+
+
+def _splits(data: Path) -> list[str]:
+    from emotion_tf.data import records
+
+    return [split for split in ("dev", "test") if split in records.read_info(data)["splits"]]
 
 
 def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
@@ -69,7 +84,10 @@ def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
         there = path.exists() and not arguments.overwrite
         if there:
             _check_same(path, one)
-        if not (there and (path / "metrics.json").exists()):
+        if there and (path / "model.keras").exists():
+            if not report_path(path, _splits(Path(one.data))[-1]).exists():  # interrupted while it was evaluated
+                _evaluate(one, path, command)
+        else:
             _train_one(one, path, command, there and (path / "checkpoint").is_dir(), True)
             keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
