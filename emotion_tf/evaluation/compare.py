@@ -158,23 +158,33 @@ def check_same(tables: Mapping[str, pd.DataFrame]) -> None:
             )
 
 
+def row_weights(name: str, table: pd.DataFrame) -> np.ndarray:
+    """The utterances' weights, float (N,), of the predictions `name`. Raises UserError when they are none."""
+    given = pd.to_numeric(table.get("weight", pd.Series(1.0, index=table.index)), errors="coerce").to_numpy(float)
+    if not (given >= 0).all() or not given.any():
+        raise UserError(f"{name}: Expected a `weight` of at least 0 of each utterance, some above.")
+    return given
+
+
 def _codes(*runs: Compared) -> tuple[np.ndarray, ...]:
-    """True classes and each run's predictions as numbers, then the dialogues."""
+    """True classes and each run's predictions as numbers, then the dialogues and the weights."""
     columns = [runs[0].table["emotion"], *(run.table["predicted"] for run in runs)]
     names = sorted(set().union(*columns))
     numbers = [np.array([names.index(x) for x in column]) for column in columns]
-    return *numbers, runs[0].table["dialogue_id"].to_numpy()
+    return *numbers, runs[0].table["dialogue_id"].to_numpy(), row_weights(runs[0].name, runs[0].table)
 
 
 def _pair(better: Compared, other: Compared) -> tuple[Compared, Compared, Difference, tuple[int, int, float]]:
-    label, first, second, group = _codes(better, other)
-    return better, other, paired_bootstrap(label, first, second, group), mcnemar(label, first, second)
+    label, first, second, group, weight = _codes(better, other)
+    f1 = paired_bootstrap(label, first, second, group, weight=weight)
+    return better, other, f1, mcnemar(label, first, second)
 
 
 def with_intervals(run: Compared) -> Compared:
     """The same with the 95 % intervals of its metrics among them, as `evaluate` writes them."""
-    label, predicted, group = _codes(run)
-    return dataclasses.replace(run, metrics={**run.metrics, "intervals": intervals(label, predicted, group)})
+    label, predicted, group, weight = _codes(run)
+    between = intervals(label, predicted, group, weight=weight)
+    return dataclasses.replace(run, metrics={**run.metrics, "intervals": between})
 
 
 def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
@@ -196,8 +206,8 @@ def rows(runs: Sequence[Compared]) -> list[list[str]]:
     """One row a run: name, metrics with 95 % intervals, time and parameters; then the majority floor."""
     found = []
     for run in runs:
-        label, predicted, group = _codes(run)
-        between = intervals(label, predicted, group)
+        label, predicted, group, weight = _codes(run)
+        between = intervals(label, predicted, group, weight=weight)
         scores = [
             f"{run.metrics[name]:.4f} [{between[name][0]:.4f}, {between[name][1]:.4f}]"
             for name in ("weighted_f1", "accuracy")

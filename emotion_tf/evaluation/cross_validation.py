@@ -52,7 +52,7 @@ def summary(
     return {
         "folds": each,
         "pooled": pooled,
-        "interval": intervals(label, probabilities[0].argmax(axis=1), group),
+        "interval": intervals(label, probabilities[0].argmax(axis=1), group, weight=weight),
         "mean": {name: float(np.mean(values)) for name, values in scores.items()},
         "deviation": {name: float(np.std(values, ddof=1)) for name, values in scores.items()},
     }

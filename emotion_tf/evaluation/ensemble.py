@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.compare import SAME, Compared, check_same
+from emotion_tf.evaluation.compare import SAME, Compared, check_same, row_weights
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.report import with_predictions
 from emotion_tf.evaluation.votes import Ballots, Fitted
@@ -55,14 +55,11 @@ def to_ballots(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> Bal
             f"Received: {', '.join(unknown) or 'none at all'}."
         )
     order = {label: i for i, label in enumerate(labels)}
-    weight = pd.to_numeric(first.get("weight", pd.Series(1.0, index=first.index)), errors="coerce").to_numpy(float)
-    if not (weight >= 0).all() or not weight.any():
-        raise UserError(f"{next(iter(tables))}: Expected a `weight` of at least 0 of each utterance, some above.")
     return Ballots(
         np.stack([_probabilities(name, table, labels) for name, table in tables.items()]),
         first["emotion"].map(order).to_numpy(),
         first["dialogue_id"].to_numpy(),
-        weight,
+        row_weights(next(iter(tables)), first),
     )
 
 

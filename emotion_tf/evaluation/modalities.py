@@ -67,7 +67,14 @@ class Help(NamedTuple):
     sentence: str
 
 
-def judge(name: str, label: np.ndarray, whole: np.ndarray, ablation: Ablation, group: np.ndarray) -> Help:
+def judge(
+    name: str,
+    label: np.ndarray,
+    whole: np.ndarray,
+    ablation: Ablation,
+    group: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> Help:
     """Tests both losses and says what they mean.
 
     Exchanging asks whether what the modality shows matters: were it unrelated to the emotions, each exchange would be
@@ -82,9 +89,10 @@ def judge(name: str, label: np.ndarray, whole: np.ndarray, ablation: Ablation, g
         whole: int (N,), predicted classes with everything there.
         ablation: without the modality; with at least one exchange.
         group: (N,), dialogue of each utterance.
+        weight: float (N,), or None for equal weights.
     """
-    removed = paired_bootstrap(label, whole, ablation.removed, group)
-    shuffled = paired_bootstrap(label, whole, ablation.shuffled, group)
+    removed = paired_bootstrap(label, whole, ablation.removed, group, weight=weight)
+    shuffled = paired_bootstrap(label, whole, ablation.shuffled, group, weight=weight)
     verdict, sentence = _verdict(WORDS[name], removed, shuffled)
     return Help(
         name,

@@ -32,7 +32,13 @@ class Difference:
 
 
 def paired_bootstrap(
-    label: np.ndarray, first: np.ndarray, second: np.ndarray, group: np.ndarray, resamples: int = 10_000, seed: int = 0
+    label: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    group: np.ndarray,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weight: np.ndarray | None = None,
 ) -> Difference:
     """Paired bootstrap of weighted F1(first) - weighted F1(second), resampling whole dialogues.
 
@@ -48,15 +54,17 @@ def paired_bootstrap(
         group: (N,), dialogue of each utterance.
         resamples: number of bootstrap samples.
         seed: of the resampling.
+        weight: float (N,), or None for equal weights.
     """
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
     sides = [np.atleast_2d(side) for side in (first, second)]
     draws = _draws(members.max() + 1, resamples, seed)
     resampled = [
-        np.mean([_f1_of_counts(draws, _dialogue_counts(label, one, members)) for one in side], axis=0) for side in sides
+        np.mean([_f1_of_counts(draws, _dialogue_counts(label, one, members, weight)) for one in side], axis=0)
+        for side in sides
     ]
     differences = resampled[0] - resampled[1]
-    found = [float(np.mean([weighted_f1(label, one) for one in side])) for side in sides]
+    found = [float(np.mean([weighted_f1(label, one, weight) for one in side])) for side in sides]
     low, high = _bounds(differences, members.max() + 1)
     no_better, no_worse = ((np.sum(d <= 0) + 1) / (len(draws) + 1) for d in (differences, -differences))
     return Difference(
@@ -168,6 +176,8 @@ def _bounds(values: np.ndarray, groups: int) -> tuple[float, float]:
 
 def mcnemar(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     """McNemar's exact test of two accuracies (McNemar 1947; binomial form, Dietterich 1998, section 3.1).
+
+    It counts utterances: each alike, whatever its weight.
 
     Returns:
         How many utterances only the first has right, how many only the second, and the two-sided p-value.

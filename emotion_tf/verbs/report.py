@@ -117,7 +117,8 @@ def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str
     batches = pipeline.eval_batches(rows, preprocess, BATCH)
     without = ablations(run.model, preprocess, batches, found.outputs.pattern)
     whole = found.outputs.logits.argmax(axis=1)
-    helps = [judge(name, found.outputs.label, whole, one, group) for name, one in without.items() if len(one.shuffled)]
+    label, weight = found.outputs.label, found.outputs.weight
+    helps = [judge(name, label, whole, one, group, weight) for name, one in without.items() if len(one.shuffled)]
     missing = [f"Fewer than two utterances have {name}." for name, one in without.items() if not len(one.shuffled)]
     return helps, " ".join(missing)
 

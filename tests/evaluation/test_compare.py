@@ -99,6 +99,23 @@ def test_every_pair_of_three_files_by_hand_and_by_scipy(tmp_path, succeed):
     assert all(f"{p:.4g}" in printed for _, _, p in expected.values())
 
 
+def test_weights_count_in_intervals_and_differences_as_in_the_scores(tmp_path):
+    """Weights that turn the order round: the better run and the difference are those of the weighted scores."""
+    weight = np.where(np.arange(60) % 4 == 0, 9.0, 1.0)  # one of each dialogue
+    found = []
+    for name, wrong in (("few", range(0, 60, 4)), ("many", range(1, 60, 2))):
+        path = run(tmp_path / name, predictions(list(wrong)), weight=[str(w) for w in weight])
+        scores = metrics(TRUE, np.eye(3)[predictions(list(wrong))] * 0.7 + 0.1, LABELS, 0, weight)
+        (path / "metrics.json").write_text(json.dumps({"test": scores}))
+        found.append(read_run(path, "test"))
+    (pair,) = compare(found)
+    few, many = (float(one.metrics["weighted_f1"]) for one in found)
+    assert pair.better == "many" and pair.f1.difference == pytest.approx(many - few) and pair.f1.low > 0
+    for one, row in zip(found, rows(found), strict=False):
+        low, high = (float(x) for x in row[1].split("[")[1].rstrip("]").split(", "))
+        assert low < one.metrics["weighted_f1"] < high
+
+
 def test_pairs_of_one_run_alone(two, tmp_path):
     runs = [read_run(path, "test") for path in (*two, run(tmp_path / "c", predictions(range(8))))]
     assert [(pair.better, pair.other) for pair in compare(runs, "c")] == [("a", "c"), ("c", "b")]

@@ -190,6 +190,9 @@ def test_weights_count_as_copies_in_the_same_dialogue():
     weighed = intervals(label, first, group, 500, weight=times.astype(float))
     for name, bounds in copied.items():
         assert weighed[name] == pytest.approx(bounds)
+    second = np.roll(first, 1)
+    copied = paired_bootstrap(*(np.repeat(x, times) for x in (label, first, second, group)), 500)
+    assert paired_bootstrap(label, first, second, group, 500, weight=times.astype(float)) == copied
 
 
 def test_one_dialogue_has_no_interval():
