@@ -13,6 +13,11 @@ ENSEMBLE = "ensemble.json"
 """What the folder of an ensemble has in place of a run's config.json and run.json."""
 
 
+def other_results(run: Path, data: Path) -> Path:
+    """Folder in a run's for its results on another data set than its own, which they do not replace."""
+    return run / "elsewhere" / data.resolve().name
+
+
 def print_runs(folder: Path) -> None:
     """Prints each run and ensemble with its state, data, towers and weighted F1 on dev and test."""
     runs = sorted(path.parent for name in ("run.json", ENSEMBLE) for path in folder.glob(f"*/{name}"))

@@ -52,6 +52,32 @@ def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed
     assert not [name for name in os.listdir(run) if name.startswith(".")]
 
 
+def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, succeed, fault):
+    succeed("evaluate", run)
+    other, second = tmp_path / "other", tmp_path / "second"
+    shutil.copytree(dataset, other)
+    info = json.loads((other / "dataset_info.json").read_text())
+    (dev,), (test,) = (info["splits"][split]["shards"] for split in ("dev", "test"))
+    shutil.copy(other / dev["file"], other / test["file"])
+    info["splits"]["test"] = {**info["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
+    (other / "dataset_info.json").write_text(json.dumps(info))
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    for path in (run, second):
+        if path is second:
+            shutil.copytree(run, second, ignore=shutil.ignore_patterns("elsewhere"))
+        said = succeed("evaluate", path, "--data", other)
+        assert f"Not the run's own data set: its results there are in {path / 'elsewhere' / 'other'}" in said
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    numbers = json.loads((run / "elsewhere" / "other" / "metrics.json").read_text())["test"]
+    assert numbers["data"] == str(other) and numbers["utterances"] == info["splits"]["dev"]["records"]
+    succeed("evaluate", run, "--data", shutil.copytree(dataset, tmp_path / "copy"))  # the run's own, elsewhere
+    assert not (run / "elsewhere" / "copy").exists()
+    assert f"{numbers['utterances']} utterances" in succeed("compare", run, second, "--data", other)
+    assert f"evaluate {run} --split dev --data {other}" in fault(
+        "compare", run, second, "--split", "dev", "--data", other
+    )
+
+
 def test_a_damaged_calibration_is_one_line(run, fault):
     (run / "calibration.json").write_text("{")
     message = fault("predict", run, "--text", "Hi")

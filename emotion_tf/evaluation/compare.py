@@ -19,7 +19,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
-from emotion_tf.run_list import ENSEMBLE
+from emotion_tf.run_list import ENSEMBLE, other_results
 
 SAME = ("dialogue_id", "utterance_id", "emotion")
 
@@ -64,23 +64,24 @@ class Pair:
     adjusted: float
 
 
-def read_run(path: Path, split: str) -> Compared:
-    """Reads what training and evaluation left of a run.
+def read_run(path: Path, split: str, data: Path | None = None) -> Compared:
+    """Reads what training and evaluation left of a run, on its own data set or on another one.
 
     Raises:
         UserError: no such run, or it was not evaluated on that split.
     """
     if not path.is_dir():
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: python main.py runs")
+    there = path if data is None else other_results(path, data)
     try:
         options = _options(path)
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))[split]
-        table = pd.read_csv(path / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
+        metrics = json.loads((there / "metrics.json").read_text(encoding="utf-8"))[split]
+        table = pd.read_csv(there / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
         _ = table[[*SAME, "predicted"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
-            f"was evaluated: python main.py evaluate {path} --split {split}"
+            f"was evaluated: python main.py evaluate {path} --split {split}{f' --data {data}' if data else ''}"
         ) from None
     return Compared(path.name, options, metrics, table, _seconds(path), _parameters(path))
 

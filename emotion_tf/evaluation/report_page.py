@@ -40,6 +40,7 @@ class Evidence:
         table: the N utterances, as `data.utterances.read_utterances` gives them.
         facts: name -> value: data, hashes, seed, commands.
         seen: what the model or the choice has had from these very utterances; empty: nothing.
+        home: the run's own data set, where this is another one.
         history: one line an epoch; None: not known.
         helps: what each modality is worth.
         helps_missing: why there is nothing, or less, in `helps`.
@@ -58,6 +59,7 @@ class Evidence:
     table: pd.DataFrame
     facts: Mapping[str, str]
     seen: str = ""
+    home: str = ""
     history: pd.DataFrame | None = None
     helps: Sequence[Help] = ()
     helps_missing: str = ""

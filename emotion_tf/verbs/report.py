@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from emotion_tf.training.run_folder import RunFolder
 
 
-def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str) -> Path:
-    """Writes `report.html` (of another split than test, `report_SPLIT.html`) and MODEL_CARD.md; returns the page."""
+def write(
+    run: RunFolder, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str, out: Path
+) -> Path:
+    """Writes `report.html` (of another split than test, `report_SPLIT.html`) into the folder `out`, and the run's
+    MODEL_CARD.md; returns the page."""
     from emotion_tf.data import pipeline
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
@@ -41,7 +44,8 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
         choice=run.choice,
         table=read_utterances(rows),
         facts=_facts(run, data, info, command),
-        seen=_seen(run, info, split),
+        seen=_seen(split) if out == run.path else "",
+        home="" if out == run.path else run.config.data,
         history=pd.read_csv(run.history) if run.history.exists() else None,
         helps=helps,
         helps_missing=missing,
@@ -49,22 +53,18 @@ def write(run: RunFolder, data: Path, info: dict[str, Any], split: str, found: E
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
-    path = report_path(run.path, split)
+    path = report_path(out, split)
     write_report(path, evidence)
     model_card.write(run.path)
     return path
 
 
-def report_path(run: Path, split: str) -> Path:
-    """Of the page of a run's folder."""
-    return run / ("report.html" if split == "test" else f"report_{split}.html")
+def report_path(folder: Path, split: str) -> Path:
+    """Of the page in a folder of results."""
+    return folder / ("report.html" if split == "test" else f"report_{split}.html")
 
 
-def _seen(run: RunFolder, info: dict[str, Any], split: str) -> str:
-    from emotion_tf.data import records
-
-    if records.data_spec(info).data_sha256 != run.spec.data_sha256:
-        return ""
+def _seen(split: str) -> str:
     return {
         "train": "the model was trained on these utterances",
         "dev": "the epoch, the temperatures and the thresholds were chosen by these utterances",

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from emotion_tf import cli
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.run_list import other_results
 
 
 @needs_tensorflow
@@ -20,7 +21,7 @@ def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test
 
     Args:
         run: a folder in saved_models/.
-        data: another data set than the run's.
+        data: another data set than the run's; the results go into RUN/elsewhere/NAME/, and `compare --data` reads them.
         split: train, dev or test.
         report: write report.html and MODEL_CARD.md, too.
     """
@@ -37,7 +38,10 @@ def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test
 
 
 def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
-    """Evaluates a `RunFolder` on a split of a data set; writes and prints what came out; returns its report's path."""
+    """Evaluates a `RunFolder` on a split of a data set; writes and prints what came out; returns its report's path.
+
+    What is of another data set than the run's goes into a folder of its own.
+    """
     from emotion_tf.data import records, verify
     from emotion_tf.evaluation import report as results
     from emotion_tf.training.evaluate import evaluate as evaluate_run
@@ -48,16 +52,21 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     found = evaluate_run(run, data, info, split)
     numbers = found.numbers
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
-    results.write_metrics(run.path / "metrics.json", split, {**numbers, **context})
-    results.write_predictions(run.path / f"predictions_{split}.csv", found.rows, run.labels, found.probabilities)
+    own = records.data_spec(info).data_sha256 == run.spec.data_sha256
+    out = run.path if own else other_results(run.path, data)
+    out.mkdir(parents=True, exist_ok=True)
+    results.write_metrics(out / "metrics.json", split, {**numbers, **context})
+    results.write_predictions(out / f"predictions_{split}.csv", found.rows, run.labels, found.probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
-    results.plot_confusion(run.path / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    results.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
     results.print_table(
         f"{run.path} on {split} of {data} (seed {context['seed']})",
         numbers,
         info.get("demo", {}).get("best_accuracy", {}).get(split),
     )
-    return report_page.write(run, data, info, split, found, command) if report else None
+    if not own:
+        print(f"Not the run's own data set: its results there are in {out}")
+    return report_page.write(run, data, info, split, found, command, out) if report else None
 
 
 @needs_tensorflow
@@ -119,19 +128,22 @@ def features(
     print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")
 
 
-def compare(runs: Positional[tuple[Path, ...]], split: str = "test", out: Path | None = None) -> None:
+def compare(
+    runs: Positional[tuple[Path, ...]], split: str = "test", data: Path | None = None, out: Path | None = None
+) -> None:
     """Set runs side by side: what differs in them, metrics with intervals, and which differences are chance.
 
     Args:
         runs: two or more folders in saved_models/, evaluated on the same utterances.
         split: train, dev or test.
+        data: another data set than the runs', on which they were evaluated with --data.
         out: HTML page to write as well.
     """
     from emotion_tf.evaluation import compare as comparison
 
-    found = [comparison.read_run(path, split) for path in runs]
+    found = [comparison.read_run(path, split, data) for path in runs]
     pairs = comparison.compare(found)
-    title = f"{len(found)} runs on {split}, {len(found[0].table)} utterances"
+    title = f"{len(found)} runs on {split}{f' of {data}' if data else ''}, {len(found[0].table)} utterances"
     shown = comparison.tables(found, pairs)
     print(title)
     comparison.print_tables(shown)
