@@ -6,13 +6,15 @@ cross-entropy, the mean of the tokens, no modality dropout) and variants that di
 several seeds; the epoch is chosen on dev. Prints weighted F1 on test, once as it is and once with the faces of half the
 utterances removed (drawn once), the mean over the seeds with its deviation, and the difference of the means to the
 baseline with its 95 % interval (paired bootstrap over dialogues). A difference whose interval lies on the other side of
-0 than a paper's result is marked. What is done is kept in FOLDER: the same command goes on.
+0 than a paper's result is marked. What is done is kept in FOLDER: the same command goes on, and another one's results
+are refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,7 @@ from rich.table import Table
 
 from benchmarks import reporting
 from emotion_tf import files
+from emotion_tf.errors import UserError
 from emotion_tf.progress import track
 from emotion_tf.quiet import start_tensorflow
 
@@ -101,13 +104,32 @@ def main() -> None:
     work = [(variant, seed) for variant in variants for seed in range(arguments.seeds)]
     for variant, seed in track(work, len(work), "ablation", "runs"):
         file = _file(arguments.out, variant, seed)
-        if not file.exists():
+        if file.exists():
+            _check_same(file, _purpose(arguments, variant, seed))
+        else:
             _run(arguments, variant, seed, file)
     _print(arguments, variants)
 
 
 def _file(out: Path, variant: Variant, seed: int) -> Path:
     return out / f"{variant.kind}-{variant.name}-seed{seed}.npz".replace(" ", "_")
+
+
+def _purpose(arguments: argparse.Namespace, variant: Variant, seed: int) -> str:
+    """A digest of all that a result depends on."""
+    from emotion_tf.config import to_json
+    from emotion_tf.data import records
+
+    config = _config(arguments, variant, seed)
+    inits = [one / "model.keras" for one in (arguments.face_init, arguments.text_init) if one]
+    parts = [to_json(config), records.data_spec(records.read_info(Path(config.data))).data_sha256]
+    return hashlib.sha256(" ".join([*parts, *map(files.sha256, inits)]).encode()).hexdigest()
+
+
+def _check_same(file: Path, purpose: str) -> None:
+    with np.load(file, allow_pickle=False) as found:
+        if json.loads(str(found["about"])).get("purpose") != purpose:
+            raise UserError(f"{file} is of other data, runs or options. Expected another --out for these.")
 
 
 def _config(arguments: argparse.Namespace, variant: Variant, seed: int) -> Any:
@@ -158,7 +180,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
         logits, label, _ = collect(phase.infer, pipeline.eval_batches(rows, phase.preprocess, 64, features))
         kept |= {name: logits.argmax(axis=1), "label": label}
     known = list(pipeline.read_rows(test))
-    about = {"dev": trainer.state.best, "data_sha256": trainer.spec.data_sha256}
+    about = {"dev": trainer.state.best, "purpose": _purpose(arguments, variant, seed)}
     with files.new_file(out) as temporary:
         np.savez(temporary, **kept, dialogue=np.array([row["dialogue_id"] for row in known]), about=json.dumps(about))
     shutil.rmtree(folder)
@@ -200,6 +222,9 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     }
     base = runs[BASELINE.name]
     label, dialogue = base[0]["label"], base[0]["dialogue"]
+    for one in (one for found in runs.values() for one in found):
+        if not (np.array_equal(one["label"], label) and np.array_equal(one["dialogue"], dialogue)):
+            raise UserError(f"{arguments.mismatched} has other utterances than {arguments.data}.")
     floor = weighted_f1(label, np.full_like(label, np.bincount(label).argmax()))
     text = arguments.text_init.name if arguments.text_init else arguments.encoder
     title = (
