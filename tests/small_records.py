@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import tensorflow as tf
 
 from emotion_tf import schema
@@ -17,6 +20,17 @@ def read(paths) -> list[dict]:
     batch = schema.parse_examples(tf.constant(list(tf.data.TFRecordDataset(paths).as_numpy_iterator())), NAMES)
     columns = {n: v.to_list() if isinstance(v, tf.RaggedTensor) else v.numpy().tolist() for n, v in batch.items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def with_dev_as_test(data, out) -> dict:
+    """The same data set but for its test split, in a new folder; returns its info."""
+    shutil.copytree(data, out)
+    info = records.read_info(out)
+    (dev,), (test,) = (info["splits"][split]["shards"] for split in ("dev", "test"))
+    shutil.copy(out / dev["file"], out / test["file"])
+    info["splits"]["test"] = {**info["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
+    (out / records.INFO).write_text(json.dumps(info))
+    return info
 
 
 def shards(data, split) -> list[str]:

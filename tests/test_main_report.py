@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from small_records import with_dev_as_test
 
 from emotion_tf.evaluation import choice, slices
 from emotion_tf.evaluation.before_use import markdown
@@ -55,12 +56,7 @@ def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed
 def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, succeed, fault):
     succeed("evaluate", run)
     other, second = tmp_path / "other", tmp_path / "second"
-    shutil.copytree(dataset, other)
-    info = json.loads((other / "dataset_info.json").read_text())
-    (dev,), (test,) = (info["splits"][split]["shards"] for split in ("dev", "test"))
-    shutil.copy(other / dev["file"], other / test["file"])
-    info["splits"]["test"] = {**info["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
-    (other / "dataset_info.json").write_text(json.dumps(info))
+    info = with_dev_as_test(dataset, other)
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
     for path in (run, second):
         if path is second:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from emotion_tf.config import Config
+from emotion_tf.data import pipeline, records, splits, verify
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
@@ -39,21 +40,54 @@ def start_towers(
         say(f"{name} starts from {init}: {copied:,} weights")
 
 
-def check_unseen(config: Config, data_sha256: str) -> None:
+def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = print) -> None:
     """Refuses to hold utterances out of data on which a tower that is started from was trained: it has seen them.
 
+    Runs that the tower was started from in its turn count, too, and the same utterances or pictures in another data
+    set. What is no longer there to be looked at is said.
+
     Raises:
-        UserError: `--text.init` or `--face.init` names a run on the same data set.
+        UserError: `--text.init` or `--face.init` names a run that was trained on what a fold would hold out.
     """
-    for name, init, used in (
-        ("text", config.text.init, config.uses_text),
-        ("face", config.face.init, config.uses_face),
-    ):
-        if init and used and RunFolder(Path(init)).spec.data_sha256 == data_sha256:
-            raise UserError(
-                f"Invalid `{name}.init`. {init} was trained on {config.data}: its {name} tower has seen what a fold "
-                "holds out. Expected a run on other data, or none."
-            )
+    for name, used in (("text", config.uses_text), ("face", config.uses_face)):
+        init = getattr(config, name).init if used else ""
+        while init:
+            run = RunFolder(Path(init))
+            shared = "all" if run.spec.data_sha256 == data_sha256 else _shared(run, name, Path(config.data), say)
+            if shared:
+                raise UserError(
+                    f"Invalid `{name}.init`. {getattr(config, name).init} has seen what a fold holds out: {init} was "
+                    f"trained on {shared} of the utterances of {config.data}. Expected a run on other data, or none."
+                )
+            init = getattr(run.config, name).init
+            if init and not Path(init).is_dir():
+                say(f"{run.path} started from {init}, which is gone: whether that had seen these data cannot be told.")
+                init = ""
+
+
+def _shared(run: RunFolder, name: str, data: Path, say: Callable[[str], None]) -> int:
+    """How many utterances of a training split a run's tower has seen in its own: of a text tower the same text under
+    the same ids, of a face tower a byte-identical picture."""
+    home = Path(run.config.data)
+    try:
+        info = records.read_info(home)
+        if records.data_spec(info).data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{home} has changed since.")
+        verify.verify_shards(home, info)
+    except UserError as error:
+        say(f"Whether {run.path} had seen these data cannot be told: {error}")
+        return 0
+    theirs, ours = (_known(one, name) for one in (home, data))
+    seen = {key for keys in theirs for key in keys}
+    return sum(not seen.isdisjoint(keys) for keys in ours)
+
+
+def _known(data: Path, name: str) -> list[set[Any]]:
+    rows = pipeline.split_rows(data, records.read_info(data), "train")
+    if name == "face":
+        return [set(hashes) for hashes in splits.picture_hashes(rows)]
+    said = ("dialogue_id", "utterance_id", "utterance")
+    return [{tuple(row[part] for part in said)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
 
 
 def start_words(model: keras.Model, embeddings: Embeddings) -> None:

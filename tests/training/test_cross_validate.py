@@ -1,13 +1,18 @@
 """Cross-validation from the command line: complete, without a leak, the same after an interruption."""
 
+import dataclasses
 import json
+import shutil
 
 import pandas as pd
 import pytest
+from small_records import with_dev_as_test
 
 from emotion_tf import cli
+from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records, splits
 from emotion_tf.training import cross_validate
+from emotion_tf.training.init import check_unseen
 from emotion_tf.training.train import Trainer
 
 OPTIONS = ("--towers", "text", "--text.branches", "cnn", "--text.word-dim", 4, "--text.cnn-filters", 3, "--folds", 2)
@@ -73,6 +78,36 @@ def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
     said = fault(*words, "--name", "cv", "--text.init", untrained)
     assert "Invalid `text.init`" in said and "has seen what a fold holds out" in said
     assert not (cli.RUNS / "cv").exists()
+
+
+def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault, untrained, dataset, tmp_path):
+    """The same utterances in another data set; a run that started from such a run; what cannot be looked at is said."""
+
+    def made(name, data, init="", **about):
+        run = tmp_path / name
+        shutil.copytree(untrained, run)
+        config = json.loads((run / "config.json").read_text())
+        parts = {part: {**config[part], "init": str(init)} for part in ("text", "face")}
+        (run / "config.json").write_text(json.dumps({**config, **parts, "data": str(data)}))
+        (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **about}))
+        return run
+
+    with_dev_as_test(dataset, tmp_path / "other")
+    known = records.read_info(dataset)["splits"]["train"]["records"]
+    sha256 = records.data_spec(records.read_info(tmp_path / "other")).data_sha256
+    first = made("first", tmp_path / "other", data_sha256=sha256)
+    second = made("second", tmp_path / "gone", init=first, data_sha256="of before")
+    for run in (first, second):
+        said = fault(*words, "--name", "cv", "--text.init", run)
+        assert f"{run} has seen what a fold holds out: {first} was trained on {known} of the utterances" in said
+        face = ("--towers", "face", "--face.init", run)
+        assert f"{first} was trained on " in fault(*words[:3], *face, "--name", "cv")
+    third = made("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="of before")
+    lines = []
+    config = dataclasses.replace(Config(), data=str(dataset), text=dataclasses.replace(Config().text, init=str(third)))
+    check_unseen(config, "of now", lines.append)
+    assert f"Whether {third} had seen these data cannot be told: No data set at" in lines[0]
+    assert f"{third} started from {tmp_path / 'no'}, which is gone" in lines[1]
 
 
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
