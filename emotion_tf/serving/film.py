@@ -36,16 +36,19 @@ class Line:
     text: str
 
 
-def as_prepared(given: CropConfig, run: dict[str, Any]) -> CropConfig:
+def as_prepared(given: CropConfig, run: dict[str, Any], words: Sequence[str]) -> CropConfig:
     """The options of a run's data set, with those that were given in their place.
 
     Args:
-        given: from the command line; what equals the default was not given.
+        given: from the command line.
         run: `DataSpec.crops`.
+        words: the command line, which alone tells an option that was given as its default from one that was not.
     """
     own = {name: value for name, value in run.items() if not (name == "policy" and value == "boxes")}
-    changed = {k: v for k, v in dataclasses.asdict(given).items() if v != getattr(DEFAULTS, k)}
-    return dataclasses.replace(DEFAULTS, **{**own, **changed})
+    given_words = (word.removeprefix("--faces.") for word in words if word.startswith("--faces."))
+    named = {word.partition("=")[0].replace("-", "_") for word in given_words}
+    told = {name: value for name, value in dataclasses.asdict(given).items() if name in named}
+    return dataclasses.replace(DEFAULTS, **{**own, **told})
 
 
 def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, size: int) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def demo(
     else:
         # a run that was named and cannot be used is told as such when it is opened
         runs = Runs(folder, names if first in names else [first, *names])
-    config = as_prepared(faces, read_about(folder / first).crops)
+    config = as_prepared(faces, read_about(folder / first).crops, sys.argv)
     try:
         detector = detector_model(config)
     except UserError as error:

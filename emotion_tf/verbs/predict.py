@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def find_faces(spec: DataSpec | About, photos: tuple[Path, ...], clip: Path | No
     from emotion_tf.faces.pool import Clip
     from emotion_tf.serving import film
 
-    config = film.as_prepared(faces, spec.crops)
+    config = film.as_prepared(faces, spec.crops, sys.argv)
     model = detector_model(config)
     if clip is None:
         return film.crop_photos(photos, config, model, spec.face_size)
@@ -166,7 +167,7 @@ def _predict_film(
 
     lines = film.read_subtitles(subtitles)
     spec = predictor.about
-    config = film.as_prepared(faces, spec.crops)
+    config = film.as_prepared(faces, spec.crops, sys.argv)
     crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
     found = film.predict_film(predictor, lines, crops, lambda items, total: track(items, total, "faces", "utterances"))
     picture = found.write(out, clip.name, abstain_below)

@@ -147,7 +147,11 @@ def test_a_text_file_named_mp4_and_no_such_film(untrained, media, fault):
 
 def test_the_options_of_the_data_set_hold_unless_others_are_given():
     run = {"detector": "mtcnn", "rate": 4.0, "policy": "boxes", "crops": 2}
-    assert film.as_prepared(CropConfig(), run) == CropConfig(detector="mtcnn", rate=4.0, crops=2)
-    assert film.as_prepared(CropConfig(policy="largest", crops=1), run) == CropConfig(
+    assert film.as_prepared(CropConfig(), run, ["--text", "rate"]) == CropConfig(detector="mtcnn", rate=4.0, crops=2)
+    words = ["--faces.policy", "largest", "--faces.crops=1"]
+    assert film.as_prepared(CropConfig(policy="largest", crops=1), run, words) == CropConfig(
         detector="mtcnn", rate=4.0, policy="largest", crops=1
     )
+    # what was given counts also where it is the default
+    told = film.as_prepared(CropConfig(), {**run, "policy": "largest"}, ["--faces.policy", "speaking"])
+    assert told == CropConfig(detector="mtcnn", rate=4.0, crops=2)
