@@ -64,7 +64,8 @@ def host_and_port(address: str) -> tuple[str, int]:
 class TuneArguments:
     """Search hyperparameters around a configuration. Ends with the best one found, as best.json for `train --config`.
 
-    Trials are compared by their weighted F1 on dev; test is not looked at. The first is the configuration itself.
+    Trials are compared by their weighted F1 on dev; test is not looked at. The first is the configuration
+    itself, or the nearest one that is searched (Hyperband draws all).
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]

@@ -39,7 +39,7 @@ class Kept:
       keeps a file a trial beside it, and a kill between two of them repeats or forgets a trial.)
     - A trial's report (seconds, epochs, error) comes back as one of its values, since KerasTuner's protocol has no
       field for it; a report on a trial that is not running (any more) is ignored.
-    - The first trial is the configuration that the search started from.
+    - The first trial is the configuration that the search started from, or the nearest that the space has.
     - A trial that nobody has spoken of for LOST_AFTER seconds is given to another worker.
     - `get_space` carries the plan of the search to workers on other machines.
     """

@@ -100,13 +100,14 @@ def objective(plan: Plan) -> str:
 def print_summary(
     folder: Path, found: dict[str, Any], oracle: Any, searched: Sequence[Parameter], base: Config
 ) -> None:
-    """Prints the best trial beside the configuration that was started from."""
+    """Prints the best trial beside the configuration that was started from, with its score where a trial is it."""
     console = Console(width=None if Console().is_terminal else 120)
     best, floor = found["best"], found["majority_floor"]
     title = f"{folder}: {found['trials']} trials, {found['broken']} broken (seed {found['seed']})"
     table = Table("", "best trial", "started from", title=title, title_justify="left")
-    first = oracle.ended and found["algorithm"] != "hyperband" and oracle.trials[min(oracle.trials, key=int)].score
-    table.add_row(found["objective"], f"{best['dev_weighted_f1']:.4f}", f"{first:.4f}" if first else "")
+    done = [one for one in oracle.ended if one.status == "COMPLETED" and found["algorithm"] != "hyperband"]
+    began = next((one.score for one in done if draw(one.hyperparameters, searched, base) == base), None)
+    table.add_row(found["objective"], f"{best['dev_weighted_f1']:.4f}", "" if began is None else f"{began:.4f}")
     if best["folds"]:
         table.add_row("the folds", " ".join(f"{score:.4f}" for score in best["folds"]), "")
     if "trained_again" in found:
@@ -114,8 +115,8 @@ def print_summary(
     table.add_row(f"always {floor['label']}", f"{floor['weighted_f1']:.4f}", "")
     for one in searched:
         if one.option in best["hyperparameters"]:
-            began = label(value_of(base, one.option))
-            table.add_row(one.option, _short(best["hyperparameters"][one.option]), _short(began))
+            theirs = label(value_of(base, one.option))
+            table.add_row(one.option, _short(best["hyperparameters"][one.option]), _short(theirs))
     console.print(table)
     print("The best of many looks better than it is: it was chosen by what it is judged by. Judge it on test:")
     print(f"  python main.py train --config {folder / 'best.json'}")

@@ -85,6 +85,14 @@ def test_the_first_trial_is_the_base_and_the_same_seed_draws_the_same(tune, fold
     assert list(pd.read_csv(folder / "trials.csv")["train.learning_rate"])[1:] != list(first["train.learning_rate"])[1:]
 
 
+def test_only_a_trial_that_is_the_base_has_its_score_beside_it(tune, folder):
+    for space, shown in (("learning_rate", 2), ("learning_rate=1e-4:1e-3", 1)):  # the base has 3e-3
+        printed = tune("--trials", "4", "--search", space, "--overwrite")
+        (line,) = (line for line in printed.splitlines() if "at the best epoch" in line)
+        scores, table = re.findall(r"0\.\d{4}", line), pd.read_csv(folder / "trials.csv")["dev_weighted_f1"]
+        assert scores == [f"{table.max():.4f}", f"{table[0]:.4f}"][:shown]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_bayesian_finds_the_top_of_the_formula(tune, folder):
     tune("--trials", "5", "--tuner.algorithm", "bayesian", "--search", "learning_rate")
