@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,22 @@ def dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     for row in rows:
         found[row.split, row.dialogue_id].append(row)
     return dict(found)
+
+
+def shared_between_splits(sources: Mapping[tuple[str, str, str], Iterable[Hashable]], what: str) -> list[str]:
+    """A note when splits share what their utterances are taken from: what was learned of it in one is known in another.
+
+    Args:
+        sources: key of a row -> its pictures, or the parts of its film.
+        what: they are called in the note.
+    """
+    found: dict[Hashable, set[str]] = defaultdict(set)
+    for (split, *_), ones in sources.items():
+        for one in ones:
+            found[one].add(split)
+    count = sum(len(splits) > 1 for splits in found.values())
+    note = f"{count} {what} occur in more than one split: scores there flatter. Expected each in one split alone"
+    return [note] if count else []
 
 
 def cells_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:

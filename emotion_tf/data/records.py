@@ -149,11 +149,14 @@ Around = tuple[list[manifest.Row], list[manifest.Row]]
 
 
 def _around(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], Around]:
-    """The at most `size` utterances before each, and after each, in order of speaking."""
+    """The at most `size` utterances with text before each, and after each, in order of speaking."""
     found = {}
     for members in manifest.dialogues(rows).values():
-        for i, row in enumerate(members):
-            found[row.key] = members[max(0, i - size) : i], members[i + 1 : i + 1 + size]
+        said, count = [row for row in members if row.utterance], 0  # so many of them are before the row
+        for row in members:
+            after = count + bool(row.utterance)
+            found[row.key] = said[max(0, count - size) : count], said[after : after + size]
+            count = after
     return found
 
 

@@ -47,11 +47,13 @@ def prepare_table(
             or learned (from the training split).
         overwrite: replace the data set that is there.
     """
-    from emotion_tf.data.manifest import read_manifest
+    from emotion_tf.data.manifest import read_manifest, shared_between_splits
     from emotion_tf.labels import label_set
 
     options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
-    _write(read_manifest(manifest, options.labels), out, options, overwrite)
+    rows = read_manifest(manifest, options.labels)
+    notes = shared_between_splits({row.key: row.faces for row in rows}, "pictures")
+    _write(rows, out, options, overwrite, {"notes": notes})
 
 
 @needs_tensorflow
@@ -81,11 +83,13 @@ def prepare_clips(
         overwrite: replace the data set that is there.
     """
     from emotion_tf.data.clips import read_clips
+    from emotion_tf.data.manifest import shared_between_splits
     from emotion_tf.labels import label_set
 
     options = _options(out, label_set(labels), face_size, context, tokenizer, overwrite)
     rows, clips = read_clips(table, options.labels)
-    _write(rows, out, options, overwrite, films=_films(table.parent, clips, faces, processes))
+    notes = shared_between_splits({key: getattr(clip, "pieces", ()) for key, clip in clips.items()}, "clips")
+    _write(rows, out, options, overwrite, {"notes": notes}, _films(table.parent, clips, faces, processes))
 
 
 @needs_tensorflow
@@ -217,7 +221,8 @@ def _films(root: Path, clips: Any, faces: CropConfig, processes: int, account: d
             "--faces.policy boxes needs boxes of the face that speaks. Expected --fair-boxes of `prepare meld`, or "
             "another policy."
         )
-    return Films(root, clips, faces, detector_model(faces), count_processes(processes), account or {})
+    count = count_processes(processes)  # before a detector is fetched
+    return Films(root, clips, faces, detector_model(faces), count, account or {})
 
 
 def count_processes(given: int) -> int:
@@ -255,7 +260,7 @@ def _write(
             f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, "
             f"{counts['with_face']} with a face ({classes})"
         )
-    for line in account.lines(info["account"]) if films else (extra or {}).get("notes", ()):
+    for line in (*(account.lines(info["account"]) if films else ()), *(extra or {}).get("notes", ())):
         print(line)
     print(f"Data set: {out}")
 

@@ -9,7 +9,7 @@ from small_records import NAMES, PIECES, contents, read, shards
 from small_tables import write_picture, write_table
 
 from emotion_tf import schema
-from emotion_tf.data import images, manifest, records
+from emotion_tf.data import context, images, manifest, records
 from emotion_tf.data.tokenizer import WordPieceTokenizer, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
@@ -51,8 +51,8 @@ def test_every_feature_comes_back(small, tmp_path):
         "tokens": [2, 5, 6, 7, 3],
         "context": [],
         "context_speaker": [],
-        "future": [b"", "שלום ☕".encode(), b"Well.\nNo."],
-        "future_speaker": [b"Tavo", b"", b"Ilka"],
+        "future": ["שלום ☕".encode(), b"Well.\nNo.", b"Ha!"],  # the second has no text
+        "future_speaker": [b"", b"Ilka", b"Ilka"],
         "face_jpeg": [whole, images.read_crop(tmp_path / "b.png", 32)],
         "face_mask": [1, 1],
         "clip": [],
@@ -82,15 +82,33 @@ def test_every_feature_comes_back(small, tmp_path):
 def test_context_is_what_is_around_in_the_same_dialogue_and_split(small, tmp_path):
     write(small, tmp_path / "out")
     rows = read(shards(tmp_path / "out", "train"))
-    texts, speakers = ([row[name] for row in rows] for name in ("utterance", "speaker"))
-    assert [row["context"] for row in rows] == [texts[max(0, i - 3) : i] for i in range(5)]
-    assert [row["context_speaker"] for row in rows] == [speakers[max(0, i - 3) : i] for i in range(5)]
-    assert [row["future"] for row in rows] == [texts[i + 1 : i + 4] for i in range(5)]
-    assert [row["future_speaker"] for row in rows] == [speakers[i + 1 : i + 4] for i in range(5)]
+    for around, of in (("", "utterance"), ("_speaker", "speaker")):
+        one, _, three, four, five = (row[of] for row in rows)  # the second has no text
+        assert [row[f"context{around}"] for row in rows] == [[], [one], [one], [one, three], [one, three, four]]
+        assert [row[f"future{around}"] for row in rows] == [
+            [three, four, five],
+            [three, four, five],
+            [four, five],
+            [five],
+            [],
+        ]
     alone = read(shards(tmp_path / "out", "test"))[0]
     assert alone["context"] == alone["future"] == []
     write(small, tmp_path / "none", context=0)
     assert all(row["context"] == row["future"] == [] for row in read(shards(tmp_path / "none", "train")))
+
+
+def test_an_utterance_without_text_is_no_line_of_what_is_around(tmp_path):
+    """As `predict --table` has it: the same lines whoever reads them."""
+    write_picture(tmp_path / "a.jpg")
+    texts = ["a", "b", "", "c", "", "d", "e"]
+    rows = [{"utterance_id": str(i), "utterance": x, "faces": "" if x else "a.jpg"} for i, x in enumerate(texts)]
+    write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", context=2)
+    found = read(shards(tmp_path / "out", "train"))
+    assert [b"".join(row["context"]) for row in found] == [b"", b"a", b"ab", b"ab", b"bc", b"bc", b"cd"]
+    assert [b"".join(row["future"]) for row in found] == [b"bc", b"cd", b"cd", b"de", b"de", b"e", b""]
+    lines = context.before([("0", "", text) for text in texts], 2)
+    assert ["".join(one) for one in lines] == [b"".join(row["context"]).decode() for row in found]
 
 
 def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
