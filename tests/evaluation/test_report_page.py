@@ -173,6 +173,9 @@ def test_on_a_split_that_it_has_seen_it_says_that_the_numbers_flatter(evidence, 
     assert "The numbers flatter: they were trained on." in said and "only looked at afterwards" not in said
     assert "no history.csv" in said and "One tower alone." in said and "not calibrated" in said
     assert "No threshold was chosen" in said
+    write_report(tmp_path / "r.html", replace(evidence, home="tfrecords/home"))
+    said = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
+    assert "The run is of tfrecords/home: " in said and "only looked at afterwards" not in said
 
 
 def test_the_worst_are_the_most_confident_wrong_ones():
