@@ -50,8 +50,9 @@ def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = 
         UserError: `--text.init` or `--face.init` names a run that was trained on what a fold would hold out.
     """
     for name, used in (("text", config.uses_text), ("face", config.uses_face)):
-        init = getattr(config, name).init if used else ""
-        while init:
+        init, looked_at = getattr(config, name).init if used else "", set()
+        while init and init not in looked_at:  # a run may have replaced the one that it started from
+            looked_at.add(init)
             run = RunFolder(Path(init))
             shared = "all" if run.spec.data_sha256 == data_sha256 else _shared(run, name, Path(config.data), say)
             if shared:

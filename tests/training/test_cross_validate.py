@@ -108,6 +108,10 @@ def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault,
     check_unseen(config, "of now", lines.append)
     assert f"Whether {third} had seen these data cannot be told: No data set at" in lines[0]
     assert f"{third} started from {tmp_path / 'no'}, which is gone" in lines[1]
+    itself = made("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="of before")
+    text = dataclasses.replace(config.text, init=str(itself))
+    check_unseen(dataclasses.replace(config, text=text), "of now", lines.append)
+    assert len(lines) == 3
 
 
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
