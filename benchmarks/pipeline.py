@@ -38,7 +38,7 @@ def main() -> None:
         return elements.map(lambda i, record: make(make.parse(i, record), None), tf.data.AUTOTUNE)
 
     def by_length(epoch: int) -> tf.data.Dataset:
-        return pipeline.train_batches(rows, preprocess, 32, pipeline.Order(0, epoch), False)
+        return pipeline.train_batches(rows, preprocess, 32, pipeline.Order(0, epoch), None)
 
     table = Table("batches", "utterances/s", "padding of token positions", title=f"{data}, batch 32, 3 epochs")
     for name, batches in (("shuffled", shuffled), ("by length", by_length)):

@@ -92,6 +92,8 @@ class FaceConfig:
     """Share of the branch outputs' units dropped in training."""
     augment: bool = True
     """Flip, turn, shift, zoom and relight the crops in training."""
+    erase: float = 0.0
+    """Share of the crops that lose a rectangle to noise in training (Zhong 2020)."""
     init: str = ""
     """Run whose trained face tower this one starts from, as a pretrained branch; empty: none."""
     train_tower: bool = True
@@ -105,6 +107,7 @@ class FaceConfig:
         rules.one_of("face.encoder_range", self.encoder_range, RANGES)
         rules.one_of("face.frames", self.frames, FRAMES)
         rules.share("face.dropout", self.dropout)
+        rules.share("face.erase", self.erase, closed=True)
         for filters in self.cnn_filters:
             rules.number("face.cnn_filters", filters, 1)
         if not self.cnn_filters:
@@ -128,6 +131,7 @@ class FaceConfig:
             ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
             ("train_backbone", not self.train_backbone, "false with a network among --face.branches", self.networks),
             ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),
+            ("erase", self.erase, "with --face.augment true", self.augment),
             ("encoder", self.encoder, "with --face.branches encoder", encoder),
             ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),
         ):

@@ -1,4 +1,4 @@
-"""Augmentation of face crops: flip, small rotation, shift, zoom, light. A function of its seed alone."""
+"""Augmentation of face crops: flip, small rotation, shift, zoom, light, erasing. A function of its seed alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ MAX_SHIFT = 0.08
 MAX_ZOOM = 0.12
 MAX_CONTRAST = 0.25
 MAX_BRIGHTNESS = 0.12
+ERASED_AREA = (0.02, 0.4)
+ERASED_ASPECT = 0.3  # height to width, from this to its inverse
 
 
-def augment_faces(faces: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def augment_faces(faces: tf.Tensor, seed: tf.Tensor, erase: float = 0.0) -> tf.Tensor:
     """Augments each crop on its own.
 
     Args:
         faces: uint8 (B, T, H, W, 3).
         seed: int (2,), stateless: the same seed gives the same pixels.
+        erase: share of the crops that lose a rectangle to noise.
 
     Returns:
         uint8 (B, T, H, W, 3).
@@ -28,6 +31,8 @@ def augment_faces(faces: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     seeds = tf.random.experimental.stateless_split(seed, 2)
     flat = _warp(flat, seeds[0])
     flat = _relight(flat, seeds[1])
+    if erase:
+        flat = _erase(flat, tf.random.experimental.stateless_fold_in(seeds[1], 1), erase)
     flat = tf.cast(tf.clip_by_value(tf.round(flat), 0.0, 255.0), tf.uint8)
     return tf.ensure_shape(tf.reshape(flat, shape), faces.shape)
 
@@ -58,3 +63,27 @@ def _relight(flat: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     u = tf.random.stateless_uniform((2, tf.shape(flat)[0], 1, 1, 1), seed, -1.0, 1.0)
     mean = tf.reduce_mean(flat, axis=(1, 2, 3), keepdims=True)
     return (flat - mean) * (1.0 + u[0] * MAX_CONTRAST) + mean + u[1] * MAX_BRIGHTNESS * 255.0
+
+
+def _erase(flat: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
+    """Random erasing with a random value for each pixel (Zhong 2020, algorithm 1), in a share of the crops.
+
+    A rectangle that would be longer than the picture is cut to it, where the paper draws another.
+    """
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    u = tf.random.stateless_uniform((5, tf.shape(flat)[0], 1), seeds[0])
+    area = ERASED_AREA[0] + u[1] * (ERASED_AREA[1] - ERASED_AREA[0])
+    aspect = tf.exp((2.0 * u[2] - 1.0) * -math.log(ERASED_ASPECT))
+    rows = _span(tf.sqrt(area * aspect), u[3], tf.shape(flat)[1])
+    columns = _span(tf.sqrt(area / aspect), u[4], tf.shape(flat)[2])
+    erased = (u[0] < share)[:, :, tf.newaxis] & rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
+    noise = tf.random.stateless_uniform(tf.shape(flat), seeds[1], 0.0, 255.0)
+    return tf.where(erased[..., tf.newaxis], noise, flat)
+
+
+def _span(length: tf.Tensor, place: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Which of `size` pixels lie in a stretch of a share `length` (N, 1) of them, at `place` in 0..1; bool."""
+    length = tf.minimum(length, 1.0)
+    middle = (tf.range(size, dtype=tf.float32) + 0.5) / tf.cast(size, tf.float32)
+    begin = place * (1.0 - length)
+    return (middle >= begin) & (middle < begin + length)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
-from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import line_of, lines, nearest
 from emotion_tf.data.preprocess import Preprocessor
@@ -76,7 +76,7 @@ def train_batches(
     preprocess: Preprocessor,
     batch_size: int,
     order: Order,
-    augment: bool,
+    augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
 ) -> tf.data.Dataset:
     """One epoch in the order of (seed, epoch): shuffled still encoded, batches of similar length, decoded, augmented.
@@ -86,7 +86,7 @@ def train_batches(
         preprocess: makes the inputs that are read from the records.
         batch_size: utterances in a batch.
         order: how the epoch is drawn.
-        augment: vary the faces.
+        augment: varies the faces uint8 (B, T, H, W, 3), by a seed (2,).
         cached: features of these shards that are inputs, too; batches are the same with and without them.
 
     Returns:
@@ -103,7 +103,7 @@ def train_batches(
         .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
         .enumerate()
         .map(
-            as_graph(lambda i, features: make(features, tf.stack([seed + 1, i]) if augment else None)),
+            as_graph(lambda i, features: make(features, augment and partial(augment, seed=tf.stack([seed + 1, i])))),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -120,7 +120,7 @@ def eval_batches(
         make.elements(rows)
         .batch(batch_size)
         .map(
-            as_graph(lambda positions, records: make(make.parse(positions, records), None)),
+            as_graph(lambda positions, records: make(make.parse(positions, records))),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -133,7 +133,7 @@ def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> tf.
     make = Examples(preprocess)
 
     def batch(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return features["position"], make(features, None)[0]
+        return features["position"], make(features)[0]
 
     return (
         make.elements(rows)
@@ -211,9 +211,11 @@ class Examples:
             return {**features, "position": positions, "length": _length(features, self.preprocess)}
         return {**features, "position": positions, **self.cached.known(positions)}
 
-    def __call__(self, features: dict[str, tf.Tensor], seed: tf.Tensor | None) -> Any:
-        """Parsed features to (inputs, label, weight); `seed` varies the faces."""
-        inputs = _inputs(features, self.preprocess, seed) if self.reads_records else {}
+    def __call__(self, features: dict[str, tf.Tensor], vary: Callable[[tf.Tensor], tf.Tensor] | None = None) -> Any:
+        """Parsed features to (inputs, label, weight); `vary` augments the faces."""
+        inputs = _inputs(features, self.preprocess) if self.reads_records else {}
+        if vary is not None and "faces" in inputs:
+            inputs["faces"] = vary(inputs["faces"])
         if self.cached is not None:
             inputs |= self.cached.inputs(features["position"])
         return inputs, features["label"], features["weight"]
@@ -240,12 +242,9 @@ def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tens
     return length
 
 
-def _inputs(features: dict[str, tf.Tensor], preprocess: Preprocessor, seed: tf.Tensor | None) -> dict[str, tf.Tensor]:
+def _inputs(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> dict[str, tf.Tensor]:
     face_jpeg = features["face_jpeg"].to_tensor("")
     # a batch without any face still has one (absent) frame: no network sees an empty axis
     face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
     tokens = None if preprocess.text.speaker else features["tokens"]  # which a record has without the speaker
-    inputs = preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))
-    if seed is not None and "faces" in inputs:
-        inputs["faces"] = augment_faces(inputs["faces"], seed)
-    return inputs
+    return preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.data import context, pipeline, records
+from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
@@ -306,7 +308,8 @@ class Trainer:
         train = self.config.train
         began = time.monotonic()
         order = pipeline.Order(train.seed, epoch)
-        phase, augment = self.phase, self.config.face.augment
+        phase, face = self.phase, self.config.face
+        augment = partial(augment_faces, erase=face.erase) if face.augment else None
         data = pipeline.train_batches(self.train_rows, phase.preprocess, self.rows, order, augment, phase.train)
         data = data.take(self.steps).apply(tf.data.experimental.assert_cardinality(self.steps))
         if train.class_weights == "balanced":

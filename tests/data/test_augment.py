@@ -115,3 +115,22 @@ def test_black_and_white_do_not_wrap_around():
     for value in (0, 255):
         made = augment_faces(tf.fill((50, 1, 8, 8, 3), tf.constant(value, tf.uint8)), [4, 4]).numpy().astype(int)
         assert np.abs(made - value).max() <= augment.MAX_BRIGHTNESS * 255 + 1
+
+
+def test_erasing_puts_noise_on_a_rectangle_of_the_share_of_crops_that_is_asked_for():
+    faces, seed = np.full((400, 1, 40, 40, 3), 128, np.uint8), [3, 8]
+    plain, made = (augment_faces(tf.constant(faces), seed, erase).numpy()[:, 0] for erase in (0.0, 0.5))
+    erased = (plain != made).any(axis=3)
+    hit = erased.any(axis=(1, 2))
+    assert 0.4 < hit.mean() < 0.6
+    areas, shapes = [], []
+    for where in map(np.argwhere, erased[hit]):
+        (top, left), (bottom, right) = where.min(axis=0), where.max(axis=0) + 1
+        assert len(where) > 0.95 * (bottom - top) * (right - left)  # noise may be the grey that was there
+        areas.append((bottom - top) * (right - left) / 1600)
+        shapes.append((bottom - top) / (right - left))
+    assert 0.0 < min(areas) < 0.05 and 0.35 < max(areas) <= 0.42
+    assert min(shapes) < 0.5 and max(shapes) > 2
+    noise = made[erased]
+    assert noise.min() < 5 and noise.max() > 250 and abs(noise.mean() - 127.5) < 3
+    assert (augment_faces(tf.constant(faces), seed, 1.0).numpy()[:, 0] != plain).any(axis=(1, 2, 3)).all()

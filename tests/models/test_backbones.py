@@ -283,6 +283,7 @@ def test_trained_from_a_layer_on_frozen_and_trained_again(face_net):
         ({"branches": ("vgg16",), "layer": ("x", "x")}, "`face.layer`. Expected only different layers"),
         ({"pooling": "max"}, "`face.pooling`. Expected only with a network"),
         ({"train_backbone": False}, "`face.train_backbone`. Expected only false with a network"),
+        ({"erase": 0.5, "augment": False}, "`face.erase`. Expected only with --face.augment true"),
         ({"encoder": "x"}, "`face.encoder`. Expected only with --face.branches encoder"),
         ({"encoder_range": "bytes"}, "`face.encoder_range`. Expected only with --face.branches encoder"),
         ({"branches": ("encoder",)}, "`face.encoder`. Expected a TF-Hub handle"),

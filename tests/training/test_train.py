@@ -202,6 +202,17 @@ def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eag
     assert any(not np.array_equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
 
 
+def test_erase_changes_the_pictures_that_are_trained_on(small_config, tmp_path, eager):
+    losses = []
+    for erase in (0.0, 1.0, 1.0):
+        face = dataclasses.replace(small_config.face, erase=erase)
+        config = dataclasses.replace(change(small_config, epochs=1, steps_per_epoch=1), face=face)
+        path = tmp_path / str(len(losses))
+        train_run(config, path)
+        losses.append(pd.read_csv(path / "history.csv")["loss"][0])
+    assert losses[0] != losses[1] == losses[2]
+
+
 def test_a_loss_that_is_not_finite_is_said_with_the_rate(text_config, tmp_path, monkeypatch):
     trainer = trainer_of(text_config, tmp_path / "run")
     numbers = {"loss": float("nan"), "accuracy": 0.0, "dev_weighted_f1": 0.0}
