@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from emotion_tf.errors import UserError
 
 LONGEST_WORD = 1000  # bytes; what has no space for so long is no word2vec file
 OF_NUMBERS = b"0123456789+-.eE"
+# do n't, i 'm: so the tokenizer of GloVe's texts takes them apart (Pennington 2014, section 4.2)
+CONTRACTION = re.compile(r"(.+)(n't|'(?:s|m|d|re|ve|ll))")
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,39 @@ class Embeddings:
 def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     """The vectors of the W `words`; a word that the file has only with capitals takes the first of those.
 
+    A contraction that it has only in its two pieces (`do n't` for "don't") takes their mean.
+
     Raises:
         UserError: not readable, or broken; with line or, in a binary file, byte.
     """
-    wanted: dict[bytes, int] = {word.encode(): i for i, word in enumerate(words)}
-    exact: set[int] = set()
-    found: dict[int, np.ndarray] = {}
+    contractions = {word: match.groups() for word in words if (match := CONTRACTION.fullmatch(word))}
+    found = _find(path, {*words, *itertools.chain.from_iterable(contractions.values())})
+    whole = {word: found[word] for word in words if word in found}
+    halves = {word: [found[piece] for piece in pieces if piece in found] for word, pieces in contractions.items()}
+    known = {word: np.mean(vectors, axis=0) for word, vectors in halves.items() if len(vectors) == 2} | whole
+    if not known:
+        raise UserError(
+            f"{path}: It knows none of the {len(words)} words of the training split. Expected word embeddings of its "
+            "language: GloVe's .txt, or word2vec's .txt or .bin."
+        )
+    unknown = np.zeros_like(next(iter(known.values())))
+    vectors = np.array([known.get(word, unknown) for word in words], np.float32)
+    return Embeddings(vectors, np.array([word in known for word in words]))
+
+
+def _find(path: Path, words: set[str]) -> dict[str, np.ndarray]:
+    """Reads all of the file for the vectors of the words that it has."""
+    exact: set[str] = set()
+    found: dict[str, np.ndarray] = {}
     try:
-        for word, read in _binary(path) if path.suffix == ".bin" else _text(path):
-            lower = _decoded(word, read.where).lower().encode()
-            i = wanted.get(word)
-            if i is not None and i not in exact:
-                exact.add(i)
-                found[i] = read()
-            elif i is None and (i := wanted.get(lower)) is not None and i not in found:
-                found[i] = read()
+        for raw, read in _binary(path) if path.suffix == ".bin" else _text(path):
+            word = _decoded(raw, read.where)
+            lower = word.lower()
+            if word in words and word not in exact:
+                exact.add(word)
+                found[word] = read()
+            elif word not in words and lower in words and lower not in found:
+                found[lower] = read()
             elif not read.plausible:
                 read()
     except OSError as error:
@@ -60,16 +81,7 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
             f"Cannot read the word embeddings {path}: {error.strerror}. Expected GloVe's .txt, or word2vec's .txt or "
             ".bin."
         ) from None
-    if not found:
-        raise UserError(
-            f"{path}: It knows none of the {len(words)} words of the training split. Expected word embeddings of its "
-            "language: GloVe's .txt, or word2vec's .txt or .bin."
-        )
-    vectors = np.zeros((len(words), len(next(iter(found.values())))), np.float32)
-    known = np.zeros(len(words), bool)
-    for i, vector in found.items():
-        vectors[i], known[i] = vector, True
-    return Embeddings(vectors, known)
+    return found
 
 
 def _decoded(word: bytes, where: str) -> str:

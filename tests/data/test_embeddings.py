@@ -44,6 +44,21 @@ def test_exact_vectors(file):
     assert found.vectors.dtype == np.float32 and not found.vectors[4].any()
 
 
+def test_a_contraction_in_two_pieces(tmp_path):
+    have = {"do": [1, 2, 4], "n't": [3, 0, -2], "I": [2, 2, 2], "'m": [0, 4, 8], "it's": [7, 7, 7], "it": [0, 0, 0]}
+    path = write(tmp_path / "v.txt", "glove", {**have, "'s": [1, 1, 1]})
+    found = read_embeddings(path, ["don't", "i'm", "it's", "n't", "won't", "'s", "we're", "'m's"])
+    expected = [[2, 1, 1], [1, 3, 5], [7, 7, 7], [3, 0, -2], [0, 0, 0], [1, 1, 1], [0, 0, 0], [0.5, 2.5, 4.5]]
+    assert found.vectors.tolist() == expected and found.vectors.dtype == np.float32
+    assert found.known.tolist() == [True, True, True, True, False, True, False, True]
+
+
+def test_pieces_alone_are_no_word_of_the_training_split(tmp_path):
+    path = write(tmp_path / "v.txt", "glove", {"do": [1, 2, 4], "zzz": [3, 0, -2]})
+    with pytest.raises(UserError, match="none of the 2 words"):
+        read_embeddings(path, ["don't", "well"])
+
+
 def test_a_binary_file_without_line_ends(tmp_path):
     path = tmp_path / "v.bin"
     path.write_bytes(b"2 2\nthe " + np.array([1, 2], "<f4").tobytes() + b"well " + np.array([3, 4], "<f4").tobytes())
