@@ -158,29 +158,36 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     import keras
 
     from emotion_tf.data import pipeline, records
-    from emotion_tf.training.outputs import collect
+    from emotion_tf.features.boundary import connect_rest, kept_parts, rest_inputs
+    from emotion_tf.features.cache import FeatureCache
+    from emotion_tf.training.loop import train
+    from emotion_tf.training.outputs import collect_outputs, inference
     from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
-    from emotion_tf.verbs.pretrained import encoder
+    from emotion_tf.training.setup import TrainingData
+    from emotion_tf.verbs.pretrained import pretrained_files
 
     config = _config(arguments, variant, seed)
     data = Path(config.data)
     info = records.read_info(data)
     folder = arguments.out / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    trainer = Trainer(config, RunFolder(folder), info, encoder(config.text.encoder), lambda line: None)
-    trainer.start("benchmarks.ablation")
-    trainer.fit()
-    phase, test = trainer.phase, pipeline.split_rows(data, info, "test")
-    if phase.cache is None:
-        raise ValueError("Nothing was kept: the numbers would take hours.")
+    run, command, say = RunFolder(folder), "benchmarks.ablation", lambda line: None
+    state = train(config, run, TrainingData.of_splits(data, info), pretrained_files(config), command=command, say=say)
+    test = pipeline.split_rows(data, info, "test")
+    parts = kept_parts(run.model)
+    if not parts:
+        raise ValueError("No features are kept: the numbers would take hours.")
+    cache = FeatureCache(parts, run.preprocessor(run.model), say)
+    inputs = rest_inputs(run.model, parts)
+    infer = inference(keras.Model(inputs, connect_rest(run.model, parts, inputs)))
+    preprocess = cache.preprocess.reading(name for name in inputs if name not in cache.columns)
     kept = {}
     for name, rows in (("whole", test), ("without", _without_faces(test, arguments.out / f"{data.name}-without"))):
-        features = phase.cache.read(rows, {path: files.sha256(Path(path)) for path in rows.paths})
-        logits, label, _ = collect(phase.infer, pipeline.eval_batches(rows, phase.preprocess, 64, features))
-        kept |= {name: logits.argmax(axis=1), "label": label}
+        features = cache.read(rows, {path: files.sha256(Path(path)) for path in rows.paths})
+        outputs = collect_outputs(infer, pipeline.eval_batches(rows, preprocess, 64, features))
+        kept |= {name: outputs.logits.argmax(axis=1), "label": outputs.label}
     known = list(pipeline.read_rows(test))
-    about = {"dev": trainer.state.best, "purpose": _purpose(arguments, variant, seed)}
+    about = {"dev": state.best, "purpose": _purpose(arguments, variant, seed)}
     with files.new_file(out) as temporary:
         np.savez(temporary, **kept, dialogue=np.array([row["dialogue_id"] for row in known]), about=json.dumps(about))
     shutil.rmtree(folder)

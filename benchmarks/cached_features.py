@@ -50,9 +50,10 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
     from emotion_tf import config as configuration
     from emotion_tf.config import Config, TextConfig, TrainConfig
     from emotion_tf.data import records
+    from emotion_tf.training.loop import train
     from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
-    from emotion_tf.verbs.pretrained import encoder
+    from emotion_tf.training.setup import TrainingData
+    from emotion_tf.verbs.pretrained import pretrained_files
 
     face = configuration.read_config(Path(arguments.face_init) / "config.json").face
     config = Config(
@@ -61,11 +62,15 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
         face=dataclasses.replace(face, init=arguments.face_init, train_tower=False, augment=False),
         train=TrainConfig(epochs=arguments.epochs, patience=arguments.epochs, cache_features=cached),
     )
-    info = records.read_info(Path(config.data))
-    trainer = Trainer(config, RunFolder(path), info, encoder(config.text.encoder), lambda line: print(line, flush=True))
-    trainer.start("benchmarks.cached_features")
-    trainer.fit()
-    return pd.read_csv(trainer.run.history)
+    data, run = Path(config.data), RunFolder(path)
+    train(
+        config,
+        run,
+        TrainingData.of_splits(data, records.read_info(data)),
+        pretrained_files(config),
+        command="benchmarks.cached_features",
+    )
+    return pd.read_csv(run.history)
 
 
 if __name__ == "__main__":

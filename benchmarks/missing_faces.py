@@ -63,7 +63,9 @@ def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, 
     for inputs, truth, weights in pipeline.eval_batches(of_split, run.preprocessor(run.model), 64):
         gone = removed[len(label) : len(label) + len(truth)]
         kept = {**inputs, "face_mask": inputs["face_mask"] & ~gone[:, None]}
-        predicted += list(zip(*(infer(given).numpy().argmax(axis=1) for given in (inputs, kept)), strict=True))
+        predicted += list(
+            zip(*(infer(given)["logits"].numpy().argmax(axis=1) for given in (inputs, kept)), strict=True)
+        )
         label += truth.numpy().tolist()
         weight += weights.numpy().tolist()
     whole, without = (weighted_f1(np.array(label), column, np.array(weight)) for column in np.array(predicted).T)

@@ -54,7 +54,7 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
     face = FaceConfig(branches=(name,), layer=(layer,) if layer else (), **own)
     spec = DataSpec(MELD_EMOTIONS, face_size, 1, True, "", "")
     with computing_in(precision):
-        model = build_model(Config(towers="face", face=face), spec, 0)
+        model = build_model(Config(towers="face", face=face), spec, (0, 0))
     optimizer = keras.optimizers.AdamW(1e-3)
     optimizer.build(model.trainable_variables)
     random = tf.random.Generator.from_seed(0)
@@ -65,7 +65,7 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
     @tf.function
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(inputs, training=True))
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(inputs, training=True)["logits"])
         gradients = tape.gradient(losses, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return losses

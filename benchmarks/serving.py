@@ -50,7 +50,7 @@ def main() -> None:
         full = inputs["utterance"], np.full((batch, 1), b"", object), inputs["face_jpeg"][:, None]
         (ready,) = graph.inputs(*graph.read(*(tf.constant(value) for value in full)))
         theirs, ours = alternating(
-            lambda ready=ready: model(ready).numpy(),
+            lambda ready=ready: model(ready)["logits"].numpy(),
             lambda inputs=inputs: saved.run("serving_default", inputs),
             calls,
         )

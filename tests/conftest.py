@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -172,6 +173,7 @@ def succeed(command):
 def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_files=None):
     """A run with a model as it was initialised: much quicker to get than a trained one."""
     import keras
+    import numpy as np
 
     from emotion_tf.data import records
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
@@ -180,9 +182,20 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
 
     run = RunFolder(path)
     spec, vocabulary = records.data_spec(records.read_info(dataset)), WordVocabulary(list(words))
-    run.create(config, spec, read_vocabulary(dataset / "vocab.txt"), vocabulary, "pytest", 0, False)
+    shape = (len(vocabulary), config.text.word_dim)
     keras.utils.set_random_seed(1)  # of a few units all may be dead, and then there is nothing to see
-    build_model(config, spec, len(vocabulary), encoder, face_files).save(run.model_path)
+    model = build_model(config, spec, shape, encoder, face_files)
+    setup = SimpleNamespace(  # those parts of a `Setup` that a run's folder holds
+        config=config,
+        data=SimpleNamespace(spec=spec),
+        counts=np.arange(len(spec.labels), 0, -1),
+        pieces=read_vocabulary(dataset / "vocab.txt"),
+        words=vocabulary,
+        embedding_shape=shape,
+        model=model,
+    )
+    run.create(setup, "pytest", False)
+    model.save(run.model_path)
     return run
 
 

@@ -5,13 +5,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def train_run(config, path, encoder=None, say=lambda line: None, face_files=None):
-    """Trains a run into `path` as the command line does."""
+def training_data(config):
+    """The splits train and dev of a configuration's data set."""
     from emotion_tf.data import records
-    from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
+    from emotion_tf.training.setup import TrainingData
 
-    trainer = Trainer(config, RunFolder(path), records.read_info(Path(config.data)), encoder, say, face_files)
-    trainer.start("pytest")
-    trainer.fit()
-    return trainer
+    return TrainingData.of_splits(Path(config.data), records.read_info(Path(config.data)))
+
+
+def train_run(config, path, encoder=None, say=lambda line: None, face_files=None, **options):
+    """Trains a run into `path` as the command line does; returns where the training stands at its end."""
+    from emotion_tf.training.loop import train
+    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.training.setup import PretrainedFiles
+
+    files = PretrainedFiles(encoder, face_files or {})
+    return train(config, RunFolder(path), training_data(config), files, command="pytest", say=say, **options)
+
+
+def build_setup(config, encoder=None, say=lambda line: None, face_files=None):
+    """Everything of a training before its first epoch."""
+    from emotion_tf.training import setup
+
+    return setup.build_setup(config, training_data(config), setup.PretrainedFiles(encoder, face_files or {}), say)

@@ -27,10 +27,10 @@ def run(untrained, tmp_path):
 
 def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed, monkeypatch):
     from emotion_tf.data import pipeline
-    from emotion_tf.training import evaluate, towers
+    from emotion_tf.training import ablation, evaluate
 
     happened, real_rows, real_choose = [], pipeline.split_rows, evaluate.choose
-    monkeypatch.setattr(towers, "SHUFFLES", 2)
+    monkeypatch.setattr(ablation, "EXCHANGES", 2)
     monkeypatch.setattr(slices, "FEWEST_DIALOGUES", 3)  # of which the tiny data set has few
     monkeypatch.setattr(pipeline, "split_rows", lambda *a: happened.append(a[2]) or real_rows(*a))
     monkeypatch.setattr(evaluate, "choose", lambda dev: happened.append("choose") or real_choose(dev))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from emotion_tf.evaluation.seeds import spread
-from emotion_tf.training.train import Trainer
+from emotion_tf.training import loop
 
 
 def test_spread_by_hand():
@@ -18,7 +18,7 @@ def test_spread_by_hand():
     assert (found.low, found.high) == pytest.approx((0.6 - 4.303 * 0.1 / 3**0.5, 0.6 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
 
 
-def interrupt(self):
+def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
@@ -46,7 +46,7 @@ def test_two_seeds_are_two_runs_and_the_same_command_goes_on(
     )
     shutil.rmtree(runs[1])
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_finish", interrupt)
+        patch.setattr(loop, "_save_best", interrupt)
         assert command(*words, "--seeds", "2", "--train.seed", "3")[0] == 130
     assert (runs[0] / "report.html").exists() and (runs[0] / "model.keras").stat().st_mtime_ns == kept
     again = succeed(*words, "--seeds", "2", "--train.seed", "3")

@@ -7,16 +7,19 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotion_tf.config import Config
 from emotion_tf.quiet import start_tensorflow
 from tuning.workers import Outcome
+
+if TYPE_CHECKING:
+    from emotion_tf.training.setup import PretrainedFiles
 
 SPLITS = ("train", "dev")
 
@@ -47,14 +50,12 @@ class Training:
 
     Attributes:
         threads: of each process, as `--train.threads`.
-        encoder: path of the bert branch's SavedModel.
-        face_files: paths of the networks of the face branches fer and encoder.
+        pretrained: local files of pretrained networks.
         folds: the objective is the mean over so many folds of train and dev; 0: it is dev's.
     """
 
     threads: int
-    encoder: str | None
-    face_files: Mapping[str, str]
+    pretrained: PretrainedFiles
     folds: int = 0
 
     def start(self) -> None:
@@ -86,20 +87,17 @@ class Training:
 
     def _train(self, task: Task, rows: Any, name: str) -> Any:
         from emotion_tf.data import records
+        from emotion_tf.training.loop import train
         from emotion_tf.training.run_folder import RunFolder
-        from emotion_tf.training.train import Trainer
+        from emotion_tf.training.setup import TrainingData
 
-        run = RunFolder(task.folder / name)
+        run, folder = RunFolder(task.folder / name), Path(task.config.data)
         earlier = task.earlier / name if task.earlier else None
-        info = records.read_info(Path(task.config.data))
-        trainer = Trainer(task.config, run, info, self.encoder, print, self.face_files, rows)
+        info = records.read_info(folder)
+        data = TrainingData(folder, info, *rows) if rows else TrainingData.of_splits(folder, info)
         if earlier and (earlier / "checkpoint" / "last.npz").is_file():
             shutil.copytree(earlier, run.path)
-            trainer.resume()
-        else:
-            trainer.start(task.command)
-        trainer.fit_epochs(task.until)
-        return trainer.state
+        return train(task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False)
 
     def _rows(self, config: Config) -> Sequence[Any]:
         """Training and held-out rows of each training; None: the splits train and dev."""

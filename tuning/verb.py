@@ -16,7 +16,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import encoder, face_files
+from emotion_tf.verbs.pretrained import pretrained_files
 from tuning import choice, plan, space
 from tuning.arguments import SHORT, TuneArguments, saved_plan
 from tuning.plan import Plan
@@ -34,7 +34,7 @@ def tune(arguments: TuneArguments, command: str) -> None:
     info = _read(Path(arguments.config.data))
     made = _plan(arguments, info, command)
     if made.folds:
-        from emotion_tf.training.init import check_unseen
+        from emotion_tf.training.initialize import check_unseen
 
         check_unseen(made.config, made.data_sha256)
     folder = plan.RESULTS / (arguments.name or cli.free_name(made.config, plan.RESULTS))
@@ -100,8 +100,7 @@ def _job(made: Plan) -> Any:
     config = made.config
     return Training(
         threads=config.train.threads,
-        encoder=encoder(config.text.encoder) if config.uses_bert else None,
-        face_files=face_files(config),
+        pretrained=pretrained_files(config),
         folds=made.folds,
     )
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
+from pathlib import Path
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 
-KINDS = {
-    "concat": "side by side",
-    "sum": "the sum of both, brought to one width",
-    "weighted": "late: a learned mean of each tower's own logits",
-    "gated": "a gate for each number chooses between the towers (Arevalo 2017)",
-    "lowrank": "low-rank bilinear (Liu 2018)",
-    "cross_attention": "word pieces and words attend to crops, crops to them (Tsai 2019)",
-}
+FUSIONS = Path(__file__).parents[1] / "models" / "fusions.py"
+
+
+def _first_lines(source: str) -> dict[str, str]:
+    """Returns the public functions of a module, each with the first line of its docstring.
+
+    The source is parsed and not imported: importing it would start TensorFlow.
+    """
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return {
+        node.name: (ast.get_docstring(node) or "").split("\n")[0].rstrip(".")
+        for node in functions
+        if not node.name.startswith("_")
+    }
+
+
+KINDS = _first_lines(FUSIONS.read_text(encoding="utf-8"))
+"""A fusion is one function in `models/fusions.py`: its name, and what it does."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, which is the function of its name in `training/losses.py`.
+
+    Attributes:
+        about: what it is.
+        options: argument of the function -> option of `--train` that sets it.
+    """
+
+    about: str
+    options: Mapping[str, str]
+
+
 LOSSES = {
-    "cross_entropy": "-log p of the true class; --train.label-smoothing spreads a share over all (Szegedy 2016)",
-    "focal": "cross-entropy times (1 - p)^--train.focal-gamma: what is easy counts less (Lin 2017, without its alpha)",
+    "cross_entropy": Loss(
+        "-log p of the true class; --train.label-smoothing spreads a share over all (Szegedy 2016)",
+        {"smoothing": "label_smoothing"},
+    ),
+    "focal": Loss(
+        "cross-entropy times (1 - p)^--train.focal-gamma: easy rows count less (Lin 2017, without its alpha)",
+        {"gamma": "focal_gamma"},
+    ),
 }
 CLASS_WEIGHTS = {
     "none": "each utterance counts by its own weight",
@@ -34,8 +55,7 @@ PRECISIONS = {
     "cnn, VGG or ResNet alone on one with AVX512-BF16); else float32",
 }
 EFFECTIVE = {
-    "focal_gamma": ("loss", ("focal",)),
-    "label_smoothing": ("loss", ("cross_entropy",)),
+    **{option: ("loss", (name,)) for name, loss in LOSSES.items() for option in loss.options.values()},
     "momentum": ("optimizer", ("sgd",)),
     "weight_decay": ("optimizer", ("adamw", "sgd")),
 }
@@ -135,7 +155,7 @@ class TrainConfig:
 
 
 NAMES = {
-    "loss": LOSSES,
+    "loss": {name: loss.about for name, loss in LOSSES.items()},
     "class_weights": CLASS_WEIGHTS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,

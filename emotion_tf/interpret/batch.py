@@ -1,9 +1,9 @@
-"""Utterances inside a model: what it scores them, what its layers make of them, and what it scores changed ones."""
+"""Scores, activations and perturbed scores of utterances, for attribution."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.data import raw
-from emotion_tf.models.reach import has_layer, inner_layer, tapped
-from emotion_tf.training.outputs import pattern_of
+from emotion_tf.models.activations import record, replay
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.layers import FoldFrames
+from emotion_tf.models.pooling import AttentionWeights
+from emotion_tf.models.tower import Tower
+from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.training.run_folder import RunFolder
 
 ROWS = 64
@@ -52,22 +56,16 @@ class Scorer:
     def __init__(self, run: RunFolder) -> None:
         self.run, self.model = run, run.model
         self.preprocess = run.preprocessor(self.model)
-        self._pattern = pattern_of(self.model)
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Which of text, face and context the run reads."""
-        reads = {
-            TEXT: has_layer(self.model, "text_tower"),
-            FACE: has_layer(self.model, "face_tower"),
-            CONTEXT: "context" in self.preprocess.around,
-        }
-        return tuple(name for name, does in reads.items() if does)
+        return (*self.model.towers, *(CONTEXT for name in self.preprocess.around if name == "context"))
 
     @cached_property
     def embedded(self) -> tuple[str, ...]:
-        """Which input each call of the word embedding reads, in the order in which the tower makes them."""
-        return embedded_inputs(self.model.get_layer("text_tower"))
+        """Which input each call of the word embedding reads, in the order of the calls."""
+        return embedded_inputs(self.model.towers[TEXT])
 
     def keep(self, utterance: Utterance) -> Utterance:
         """What the run reads of an utterance: crops as JPEGs, the nearest lines of its context.
@@ -94,28 +92,29 @@ class Scorer:
 
     def logits(self, utterances: Sequence[Utterance]) -> np.ndarray:
         """Logits float32 (N, C) of any number of utterances."""
-        return np.concatenate([logits for logits, _ in self._passes(utterances)])
+        return np.concatenate([np.asarray(outputs["logits"]) for outputs in self._passes(utterances)])
 
     def probabilities(self, utterances: Sequence[Utterance]) -> np.ndarray:
         """Probabilities float32 (N, C) of any number of utterances, as `predict` gives them."""
-        return np.concatenate([self.calibrated(*found) for found in self._passes(utterances)])
+        return np.concatenate([self.calibrated(outputs) for outputs in self._passes(utterances)])
 
-    def calibrated(self, logits: np.ndarray, inputs: dict[str, tf.Tensor]) -> np.ndarray:
-        """Logits (B, C) of inputs to probabilities float32 (B, C)."""
-        return self.run.choice.temperatures.probabilities(logits, self._pattern(inputs).numpy())
+    def calibrated(self, outputs: Mapping[str, tf.Tensor]) -> np.ndarray:
+        """Returns the calibrated probabilities float32 (B, C) of the model's outputs."""
+        pattern = np.asarray(presence_pattern(outputs))
+        return self.run.choice.temperatures.probabilities(np.asarray(outputs["logits"]), pattern)
 
-    def _passes(self, utterances: Sequence[Utterance]) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
+    def _passes(self, utterances: Sequence[Utterance]) -> Iterator[dict[str, tf.Tensor]]:
         for i in range(0, len(utterances), ROWS):
-            inputs = self.inputs(utterances[i : i + ROWS])
             # without a tf.function: to trace a large network takes longer than to explain one utterance
-            yield np.asarray(self.model(inputs, training=False)), inputs
+            yield self.model(self.inputs(utterances[i : i + ROWS]), training=False)
 
 
-def embedded_inputs(tower: keras.Model) -> tuple[str, ...]:
-    """Which input each call of a text tower's word embedding reads, in the order in which the tower makes them."""
+def embedded_inputs(tower: Tower) -> tuple[str, ...]:
+    """Returns which input each call of a text tower's word embedding reads, in the order of the calls."""
     widths = {name: 1 + (name != "word_ids") for name in tower.input}
     calls: list[Any] = []
-    with tf.init_scope(), recorded(tower.get_layer("word_embedding"), calls):
+    (embedding,) = tower.layers_of(keras.layers.Embedding)
+    with tf.init_scope(), record(embedding, calls):
         tower({name: tf.zeros((1, width), tf.int32) for name, width in widths.items()}, training=False)
     return tuple("word_ids" if call.shape[1] == 1 else "context_word_ids" for call in calls)
 
@@ -132,13 +131,16 @@ class Batch:
         scorer: of the run.
         utterances: as `Scorer.keep` gives them.
         target: int (B,), the explained class of each; None: its most probable one.
-        watch: layers of the face tower, by the names that `inner_layer` takes, at which the score's gradient is wanted.
+        watch: layers of the face tower, by the names that `Tower.find_layer` takes, at which the score's gradient is
+            wanted.
 
     Attributes:
-        inputs: the model's.
+        inputs: the model's inputs.
+        outputs: the model's outputs.
         logits: float32 (B, C).
-        seen: what the towers, BERT and the attention layers gave, by layer, call by call.
-        watched: of each layer in `watch`, what it gave and the score's gradient there.
+        layers: the towers, by modality, and those layers of theirs that `is_recorded` tells, by name.
+        activations: what each of `layers` returned, call by call.
+        watched: of each layer in `watch`, what it returned and the score's gradient there.
     """
 
     def __init__(
@@ -150,41 +152,40 @@ class Batch:
     ) -> None:
         self.scorer, self.utterances = scorer, list(utterances)
         self.inputs = scorer.inputs(self.utterances)
-        self.text_tower, self.face_tower = (
-            scorer.model.get_layer(name) if has_layer(scorer.model, name) else None
-            for name in ("text_tower", "face_tower")
-        )
-        self.layers = {layer.name: layer for layer in (self.text_tower, self.face_tower) if layer is not None}
-        for tower in list(self.layers.values()):
-            self.layers |= {layer.name: layer for layer in tower.layers if keeps(layer)}
-        self.seen: dict[str, list[Any]] = {name: [] for name in self.layers}
+        self.towers: dict[str, Tower] = scorer.model.towers
+        self.layers: dict[str, keras.layers.Layer] = dict(self.towers)
+        for tower in self.towers.values():
+            self.layers |= {name: layer for name, layer in tower.layers_by_name.items() if is_recorded(layer)}
+        self.activations: dict[str, list[Any]] = {name: [] for name in self.layers}
         features: dict[str, list[Any]] = {name: [] for name in watch}
         with tf.GradientTape(watch_accessed_variables=False) as tape, contextlib.ExitStack() as stack:
             for name, layer in self.layers.items():
-                stack.enter_context(recorded(layer, self.seen[name]))
+                stack.enter_context(record(layer, self.activations[name]))
             for name, into in features.items():
-                stack.enter_context(recorded(inner_layer(self.face_tower, name), into, tape.watch))
-            logits = scorer.model(self.inputs, training=False)
-            self.logits = np.asarray(logits, np.float32)
+                stack.enter_context(record(self.towers[FACE].find_layer(name), into, tape.watch))
+            self.outputs = scorer.model(self.inputs, training=False)
+            self.logits = np.asarray(self.outputs["logits"], np.float32)
             self.target = self.logits.argmax(axis=1) if target is None else np.asarray(target)
-            score = scores(logits, self.target)
-        given = {name: into[0] for name, into in features.items()}
-        gradients = tape.gradient(score, given, unconnected_gradients="zero")
-        self.watched = {name: (given[name], gradients[name]) for name in given}
+            score = scores(self.outputs["logits"], self.target)
+        values = {name: into[0] for name, into in features.items()}
+        gradients = tape.gradient(score, values, unconnected_gradients="zero")
+        self.watched = {name: (values[name], gradients[name]) for name in values}
 
     @contextlib.contextmanager
-    def held(self, names: Sequence[str], rows: np.ndarray) -> Iterator[None]:
-        """While it is open, those layers are not run: they give again what they gave for the utterances `rows` (R,)."""
+    def replayed(self, names: Sequence[str], rows: np.ndarray) -> Iterator[None]:
+        """Inside the block these layers do not run: they return what they returned for the utterances `rows` (R,)."""
         with contextlib.ExitStack() as stack:
             for name in names:
                 if name in self.layers:
-                    kept = [tf.nest.map_structure(lambda x: tf.gather(x, rows), call) for call in self.seen[name]]
-                    stack.enter_context(given(self.layers[name], kept))
+                    calls = [
+                        tf.nest.map_structure(lambda x: tf.gather(x, rows), call) for call in self.activations[name]
+                    ]
+                    stack.enter_context(replay(self.layers[name], calls))
             yield
 
     def score(self, inputs: Mapping[str, tf.Tensor], rows: np.ndarray) -> tf.Tensor:
-        """The score (R,) of inputs (R, ...) that belong to the utterances `rows` (R,)."""
-        return scores(self.scorer.model(inputs, training=False), self.target[rows])
+        """Returns the score (R,) of inputs (R, ...) that belong to the utterances `rows` (R,)."""
+        return scores(self.scorer.model(inputs, training=False)["logits"], self.target[rows])
 
     def rows(self, rows: np.ndarray) -> dict[str, tf.Tensor]:
         """The inputs of the utterances `rows`."""
@@ -192,44 +193,25 @@ class Batch:
 
     def logits_of_texts(self, texts: Sequence[str], contexts: Sequence[Sequence[str]], rows: np.ndarray) -> np.ndarray:
         """Logits (R, C) of utterances with other words and the same faces."""
-        made = [Utterance(text, (), context) for text, context in zip(texts, contexts, strict=True)]
-        found = [np.zeros((0, self.logits.shape[1]), np.float32)]
-        for i in range(0, len(made), ROWS):
-            with self.held(["face_tower"], rows[i : i + ROWS]):
-                found.append(np.asarray(self.scorer.model(self.scorer.inputs(made[i : i + ROWS]), training=False)))
-        return np.concatenate(found)
+        changed = [Utterance(text, (), context) for text, context in zip(texts, contexts, strict=True)]
+        parts = [np.zeros((0, self.logits.shape[1]), np.float32)]
+        for i in range(0, len(changed), ROWS):
+            with self.replayed([FACE], rows[i : i + ROWS]):
+                outputs = self.scorer.model(self.scorer.inputs(changed[i : i + ROWS]), training=False)
+            parts.append(np.asarray(outputs["logits"]))
+        return np.concatenate(parts)
 
     def logits_of_faces(self, faces: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Logits (R, C) of utterances with other crops, uint8 (R, T, H, W, 3), and the same words."""
-        found = []
+        parts = []
         for i in range(0, len(rows), ROWS):
             at = rows[i : i + ROWS]
             inputs = self.rows(at) | {"faces": tf.constant(faces[i : i + ROWS])}
-            with self.held(["text_tower"], at):
-                found.append(np.asarray(self.scorer.model(inputs, training=False)))
-        return np.concatenate(found)
+            with self.replayed([TEXT], at):
+                parts.append(np.asarray(self.scorer.model(inputs, training=False)["logits"]))
+        return np.concatenate(parts)
 
 
-def keeps(layer: keras.layers.Layer) -> bool:
-    """Whether what a tower's layer gives is kept: where paths start, and the weights of attention."""
-    return layer.name in ("word_embedding", "bert", "fold_frames") or layer.name.endswith("_attention")
-
-
-def recorded(
-    layer: keras.layers.Layer, into: list[Any], watch: Callable[[Any], None] | None = None
-) -> contextlib.AbstractContextManager[None]:
-    """While it is open, what the layer gives is put into a list, call by call, and shown to `watch`."""
-
-    def through(call: Any, *args: Any, **options: Any) -> Any:
-        into.append(call(*args, **options))
-        if watch is not None:
-            watch(into[-1])
-        return into[-1]
-
-    return tapped(layer, through)
-
-
-def given(layer: keras.layers.Layer, values: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
-    """While it is open, the layer is not run: it gives these values, call by call."""
-    rest = iter(values)
-    return tapped(layer, lambda call, *args, **options: next(rest))
+def is_recorded(layer: keras.layers.Layer) -> bool:
+    """Whether a `Batch` records what a layer returns: where paths start, and the weights of attention."""
+    return isinstance(layer, (keras.layers.Embedding, HubEncoder, FoldFrames, AttentionWeights))

@@ -87,7 +87,7 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
     if check:
         strips, maps = _checked(batch, strips, maps)
     shares, weights = modality.modality_shares(batch), face.crop_weights(batch)
-    probabilities = batch.scorer.calibrated(batch.logits, batch.inputs)
+    probabilities = batch.scorer.calibrated(batch.outputs)
     score = np.asarray(scores(batch.logits, batch.target))
     side = batch.scorer.run.spec.face_size
     crops, owner = (
@@ -117,9 +117,9 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
 def _notes(batch: Batch, n: int) -> list[str]:
     """What a reader would miss without being told why."""
     notes = []
-    if FACE in batch.scorer.modalities and batch.utterances[n].faces and not face.cam_layers(batch.face_tower):
+    if FACE in batch.scorer.modalities and batch.utterances[n].faces and not face.cam_layers(batch.towers[FACE]):
         notes.append("The face network is a SavedModel: it has no layers at which Grad-CAM could look.")
-    if TEXT in batch.scorer.modalities and "bert" in batch.seen:
+    if TEXT in batch.scorer.modalities and "bert" in batch.layers:
         notes.append(
             "BERT is called with ids and hides its embeddings, so the first strip is occlusion of whole words. What is "
             "contextual tells which position carries the evidence, not which word brought it there."

@@ -10,10 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.errors import UserError
-from emotion_tf.interpret.batch import FACE, Batch, Scorer
+from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer
 from emotion_tf.interpret.integrate import MOST_STEPS, Path, integrate
 from emotion_tf.interpret.kinds import Completeness, FaceMap
-from emotion_tf.models.reach import inner_layer
+from emotion_tf.models.activations import layers_by_name
+from emotion_tf.models.layers import FoldFrames
+from emotion_tf.models.pooling import AttentionWeights
+from emotion_tf.models.tower import Tower
 
 PATH_ROWS = 32
 FINE = 8
@@ -43,7 +46,7 @@ def maps(batch: Batch, most: int = MOST_STEPS) -> list[list[FaceMap]]:
         most: steps of integrated gradients.
     """
     made: list[list[FaceMap]] = [[] for _ in batch.utterances]
-    if batch.face_tower is None or not any(one.faces for one in batch.utterances):
+    if FACE not in batch.towers or not any(one.faces for one in batch.utterances):
         return made
     cams = [cam(batch, name) for name in batch.watched for cam in (hires_cam, grad_cam)]
     found = [*cams, pixel_gradients(batch, most), *attention_maps(batch)]
@@ -62,10 +65,10 @@ def layers_to_watch(scorer: Scorer, layer: str = "") -> list[str]:
                 f"Invalid `--layer`. Expected none: {scorer.run.path} has no face tower. Received: {layer!r}."
             )
         return []
-    tower = scorer.model.get_layer("face_tower")
+    tower = scorer.model.towers[FACE]
     if not layer:
         return cam_layers(tower)
-    if not _has_map(inner_layer(tower, layer)):
+    if not _has_map(tower.find_layer(layer)):
         raise UserError(
             f"Invalid `--layer`. Expected a layer of the face tower that gives a map of each crop, as "
             f"{', '.join(cam_layers(tower)) or 'none of this tower does'}. Received: {layer!r}."
@@ -73,15 +76,20 @@ def layers_to_watch(scorer: Scorer, layer: str = "") -> list[str]:
     return [layer]
 
 
-def cam_layers(tower: keras.Model) -> list[str]:
-    """The layer of each branch to look at: of the small cnn the last whose map is not too coarse to tell a mouth from a
-    nose, of a network the last that is no pooling. A SavedModel has no layers to name."""
-    own = [one for one in tower.layers if one.name.startswith("cnn_") and "_relu_" in one.name]
-    fine = [one for one in own if one.output.shape[1] >= FINE] or own[:1]
-    found = [one.name for one in fine[-1:]]
-    for network in (one for one in tower.layers if isinstance(one, keras.Model)):
-        inside = [one.name for one in network.layers if _has_map(one) and "ooling" not in type(one).__name__]
-        found += [f"{network.name}/{inside[-1]}"] if inside else []
+def cam_layers(tower: Tower) -> list[str]:
+    """Returns the layer of each branch for Grad-CAM: of a network the last map that is no pooling; of the small cnn the
+    last activation whose map is fine enough to tell a mouth from a nose. A SavedModel has no layers to name."""
+    found = []
+    for trunk in tower.trunks.values():
+        networks = [layer for layer in trunk.layers if isinstance(layer, keras.Model)]
+        for network in networks:
+            maps = [name for name, layer in layers_by_name(network).items() if _has_map(layer)]
+            maps = [name for name in maps if "ooling" not in type(layers_by_name(network)[name]).__name__]
+            found += [f"{network.name}/{maps[-1]}"] if maps else []
+        if not networks:
+            activations = [layer for layer in trunk.layers if isinstance(layer, keras.layers.Activation)]
+            fine = [layer for layer in activations if layer.output.shape[1] >= FINE] or activations[:1]
+            found += [layer.name for layer in fine[-1:]]
     return found
 
 
@@ -128,16 +136,12 @@ def distinct(maps: Sequence[FaceMap]) -> list[FaceMap]:
 def pixel_gradients(batch: Batch, most: int = MOST_STEPS) -> list[FaceMap]:
     """Integrated gradients at the pixels, from blurred crops: sums over the colours."""
     crops, owner = crops_of(batch)
-    layer = batch.layers["fold_frames"]
-    path = Path(batch, layer, [crops.astype(np.float32)], [blurred(crops)], [owner], ("text_tower",), PATH_ROWS)
-    found = integrate(path, most=most)
-    made = _of_each(
-        batch,
-        "gradients",
-        "integrated gradients at the pixels, from a blurred face",
-        found.values[0].sum(axis=-1),
-        True,
-    )
+    layers = batch.towers[FACE].layers_of(FoldFrames)  # one a branch
+    count = len(layers)
+    values, baseline = [crops.astype(np.float32)] * count, [blurred(crops)] * count
+    found = integrate(Path(batch, layers, values, baseline, [owner] * count, (TEXT,), PATH_ROWS), most=most)
+    pixels = np.sum(found.values, axis=0).sum(axis=-1)
+    made = _of_each(batch, "gradients", "integrated gradients at the pixels, from a blurred face", pixels, True)
     told = [
         Completeness(float(t), float(d), int(s), bool(c))
         for t, d, s, c in zip(found.total, found.delta, found.steps, found.complete, strict=True)
@@ -148,8 +152,10 @@ def pixel_gradients(batch: Batch, most: int = MOST_STEPS) -> list[FaceMap]:
 def attention_maps(batch: Batch) -> list[list[FaceMap]]:
     """The weights that a network's attention pooling gave the positions of each crop, one list a layer."""
     found = []
-    for name, calls in batch.seen.items():
-        weights = np.asarray(tf.cast(calls[0], tf.float32)) if name.endswith("_attention") else np.zeros(0)
+    for name, layer in batch.layers.items():
+        if not isinstance(layer, AttentionWeights):
+            continue
+        weights = np.asarray(tf.cast(batch.activations[name][0], tf.float32))
         side = round((weights.size / max(len(weights), 1)) ** 0.5)
         of_crops = name not in ("bert_attention", "face_attention")
         if of_crops and weights.size == len(weights) * side**2 > len(weights):
@@ -160,9 +166,9 @@ def attention_maps(batch: Batch) -> list[list[FaceMap]]:
 
 def crop_weights(batch: Batch) -> list[np.ndarray | None]:
     """The weights of attention over an utterance's crops, of each utterance (T,); None where the tower has none."""
-    if "face_attention" not in batch.seen:
+    if "face_attention" not in batch.layers:
         return [None for _ in batch.utterances]
-    weights = np.asarray(tf.cast(batch.seen["face_attention"][0], tf.float32))
+    weights = np.asarray(tf.cast(batch.activations["face_attention"][0], tf.float32))
     mask = np.asarray(batch.inputs["face_mask"])
     return [weights[n][mask[n]] for n in range(len(mask))]
 

@@ -16,43 +16,50 @@ import tensorflow as tf
 
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import words_in_place
-from emotion_tf.interpret.batch import embedded_inputs, given, recorded, scores
+from emotion_tf.interpret.batch import FACE, TEXT, embedded_inputs, scores
 from emotion_tf.interpret.face import cam_layers
-from emotion_tf.models.reach import has_layer, inner_layer, tapped
+from emotion_tf.models.activations import intercept, record, replay
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.layers import FoldFrames
+from emotion_tf.models.two_tower import TwoTower
 
 STEPS = 16
 Tensors = dict[str, tf.Tensor]
 
 
 class Explained:
-    """A model, what makes its inputs, and the inputs of B utterances; then what its layers gave, call by call."""
+    """A model, what makes its inputs, and the inputs of B utterances; then what its layers return, call by call.
 
-    def __init__(self, model: keras.Model, preprocess: Preprocessor, inputs: Tensors) -> None:
+    Attributes:
+        entries: the layers at which the text enters the model.
+        face: the face tower.
+        activations: what the entries and the face tower return, call by call.
+        map: what the layer of Grad-CAM returns; nothing without a face tower.
+    """
+
+    def __init__(self, model: TwoTower, preprocess: Preprocessor, inputs: Tensors) -> None:
         self.preprocess, self.inputs = preprocess, inputs
-        self.text, self.face = (
-            model.get_layer(name) if has_layer(model, name) else None for name in ("text_tower", "face_tower")
-        )
+        self.text, self.face = model.towers.get(TEXT), model.towers.get(FACE)
         self.entries: list[keras.layers.Layer] = []
         if self.text is not None:
-            own = [name for name in ("word_embedding", "bert") if has_layer(self.text, name)]
-            self.entries = [self.text.get_layer(name) for name in own]
+            self.entries = [*self.text.layers_of(keras.layers.Embedding), *self.text.layers_of(HubEncoder)]
         self.cam, self.at_pixels = None, False
         if self.face is not None:
-            found = cam_layers(self.face)
-            # a network that is a SavedModel has no layers to look at: gradient times input there
-            self.cam = inner_layer(self.face, found[0]) if found else self.face.get_layer("fold_frames")
-            self.at_pixels = not found
-        kept = [*self.entries, *([] if self.face is None else [self.face])]
-        self.seen: dict[keras.layers.Layer, list[Any]] = {layer: [] for layer in kept}
+            names = cam_layers(self.face)
+            # a network that is a SavedModel has no layers to name: gradient times input there
+            self.cam = self.face.find_layer(names[0]) if names else self.face.layers_of(FoldFrames)[0]
+            self.at_pixels = not names
+        recorded = [*self.entries, *([] if self.face is None else [self.face])]
+        self.activations: dict[keras.layers.Layer, list[Any]] = {layer: [] for layer in recorded}
         self.map: list[tf.Tensor] = []
 
     def watch(self, stack: contextlib.ExitStack, tape: tf.GradientTape) -> None:
-        """While the stack is open, what the layers give is kept, and the face's gradient can be taken."""
-        for layer, into in self.seen.items():
-            stack.enter_context(recorded(layer, into))
+        """Until the stack closes, records what the layers return, and lets the face's gradient be taken."""
+        for layer, outputs in self.activations.items():
+            stack.enter_context(record(layer, outputs))
         if self.cam is not None:
             stack.enter_context(
-                tapped(self.cam, lambda call, *args, **options: self._watched(call(*args, **options), tape))
+                intercept(self.cam, lambda call, *args, **options: self._watched(call(*args, **options), tape))
             )
 
     def _watched(self, value: Any, tape: tf.GradientTape) -> Any:
@@ -116,7 +123,7 @@ def _words(
     starts: tf.RaggedTensor,
 ) -> tf.Tensor:
     """Integrated gradients of the words, float32 (B, W)."""
-    values = [[_value(call) for entry in model.entries for call in model.seen[entry]] for model in models]
+    values = [[_value(call) for entry in model.entries for call in model.activations[entry]] for model in models]
     flat = [value for of_model in values for value in of_model]
     if not flat:
         return tf.zeros(tf.shape(starts.to_tensor()))
@@ -131,11 +138,11 @@ def _words(
         rest = iter(points)
         for model in models:
             for entry in model.entries:
-                calls = [_given(next(rest), call) for call in model.seen[entry]]
-                stack.enter_context(given(entry, calls))
+                calls = [_output_at(next(rest), call) for call in model.activations[entry]]
+                stack.enter_context(replay(entry, calls))
             if model.face is not None:
-                face = [tf.nest.map_structure(tiled, call) for call in model.seen[model.face]]
-                stack.enter_context(given(model.face, face))
+                face = [tf.nest.map_structure(tiled, call) for call in model.activations[model.face]]
+                stack.enter_context(replay(model.face, face))
         logits = answer([{name: tiled(value) for name, value in model.inputs.items()} for model in models])["logits"]
         score = scores(logits, tf.tile(target, [count]))
     gradients = tape.gradient(score, points, unconnected_gradients="zero")
@@ -147,11 +154,11 @@ def _words(
     found, at = tf.zeros(tf.shape(starts.to_tensor())), 0
     for model in models:
         for entry in model.entries:
-            own = by_position[at : at + len(model.seen[entry])]
+            own = by_position[at : at + len(model.activations[entry])]
             at += len(own)
-            if entry.name == "bert":
+            if isinstance(entry, HubEncoder):
                 found += _by_piece(own[0], model.preprocess, utterance, starts)
-            else:
+            elif model.text is not None:
                 found += _by_word(own[embedded_inputs(model.text).index("word_ids")], starts)
     return found
 
@@ -160,8 +167,8 @@ def _value(call: Any) -> tf.Tensor:
     return tf.cast(call["sequence_output"] if isinstance(call, dict) else call, tf.float32)
 
 
-def _given(point: tf.Tensor, call: Any) -> Any:
-    """What the layer gives at a point of the path."""
+def _output_at(point: tf.Tensor, call: Any) -> Any:
+    """Returns what the layer returns at a point of the path."""
     if isinstance(call, dict):
         return {"pooled_output": point[:, 0], "sequence_output": point}
     return tf.cast(point, call.dtype)

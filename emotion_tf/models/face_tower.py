@@ -1,6 +1,4 @@
-"""The face tower: branches side by side on each crop, concatenated, then one vector of the real crops.
-
-Without any crop a learned vector stands for the face."""
+"""The face tower: branches side by side on each crop, then one vector of the utterance's crops."""
 
 from __future__ import annotations
 
@@ -13,45 +11,82 @@ from emotion_tf import schema
 from emotion_tf.config import FaceConfig
 from emotion_tf.models.backbones import build_network
 from emotion_tf.models.cnn import build_cnn
-from emotion_tf.models.layers import FoldFrames, HasMore, Keep, OrAbsent, UnfoldFrames
-from emotion_tf.models.pooling import pool
-from emotion_tf.models.tower import tower
+from emotion_tf.models.head import build_head, feature_input
+from emotion_tf.models.layers import FoldFrames, HasMoreThan, UnfoldFrames
+from emotion_tf.models.parameter_groups import PretrainedLayer, initialized_layers
+from emotion_tf.models.pooling import TRAINED_POOLINGS, pool
+from emotion_tf.models.tower import Tower
+from emotion_tf.models.word_branches import BranchOutputs
+
+Tensors = dict[str, keras.KerasTensor]
 
 
 def build_face_tower(
     config: FaceConfig,
     face_size: int,
-    drop: float = 0.0,
+    modality_dropout: float = 0.0,
     files: Mapping[str, str] | None = None,
     sequences: bool = False,
-) -> keras.Model:
-    """Face crops -> face_embedding.
+) -> Tower:
+    """Builds the tower from faces uint8 (B, T, H, W, 3) and face_mask bool (B, T).
+
+    Each branch is a trunk. It ends with the mean or maximum over the crops; or with the vectors of the crops, where
+    the pooling over them is trained or the fusion reads them. A face is present if a crop is.
 
     Args:
         config: the tower's configuration.
         face_size: side of the crops in pixels.
-        drop: share of faces that training takes for absent.
+        modality_dropout: share of the rows whose face is dropped in training.
         files: paths of the networks of the branches fer and encoder.
-        sequences: give the sequence of the crops too, as `tower_outputs` reads it.
-
-    Returns:
-        Model from {faces uint8 (B, T, H, W, 3), face_mask bool (B, T)} to face_embedding (B, D); a learned vector
-        without a face.
+        sequences: whether the fusion reads the sequence of the crops.
 
     Raises:
         UserError: a network's weights cannot be had, or the crops or layers asked for do not fit it.
     """
-    inputs = {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in schema.face_inputs(face_size)}
-    frames = FoldFrames(name="fold_frames")([inputs["faces"], inputs["face_mask"]])
-    outputs = [
-        build_cnn(frames, config, face_size)
-        if branch == "cnn"
-        else build_network(branch, frames, config, face_size, (files or {}).get(branch))
-        for branch in config.branches
-    ]
-    joined = layers.Concatenate(name="face_concat")(outputs) if len(outputs) > 1 else outputs[0]
-    sequence = UnfoldFrames(name="unfold_frames")([joined, inputs["face_mask"]])
-    pooled = pool(sequence, inputs["face_mask"], config.frames, "face")
-    present = Keep(drop, name="keep_face")(HasMore(0, name="has_face")(inputs["face_mask"]))
-    embedding = layers.Dropout(config.dropout, name="face_embedding")(OrAbsent(name="no_face")([pooled, present]))
-    return tower(inputs, embedding, present, [(sequence, inputs["face_mask"])], sequences, "face_tower")
+    to_sequence = sequences or config.frames in TRAINED_POOLINGS
+    trunks: dict[str, keras.Model] = {}
+    networks: list[PretrainedLayer] = []
+    for branch in config.branches:
+        inputs = _inputs(face_size)
+        frames = FoldFrames(name=f"{branch}_frames")([inputs["faces"], inputs["face_mask"]])
+        if branch == "cnn":
+            vectors = build_cnn(frames, config, face_size)
+        else:
+            vectors, network = build_network(branch, frames, config, face_size, (files or {}).get(branch))
+            if config.train_backbone and (config.init or _is_published(branch, config)):
+                networks.append(PretrainedLayer(network, config.unfreeze_from))
+        output = UnfoldFrames(name=f"{branch}_crops")([vectors, inputs["face_mask"]])
+        if not to_sequence:
+            output = pool(output, inputs["face_mask"], config.frames, f"{branch}_crops")
+        trunks[branch] = keras.Model(inputs, output, name=f"{branch}_trunk")
+    head = _head(trunks, config, modality_dropout, to_sequence, sequences)
+    tower = Tower(trunks, head, "face_mask", name="face_tower")
+    if config.init:
+        networks = list(initialized_layers(tower.layers_by_name.values(), networks))
+    tower.pretrained = tuple(networks) if config.train_tower else ()
+    if not config.train_tower:
+        tower.trainable = False  # never True: that would train what is frozen inside
+    return tower
+
+
+def _inputs(face_size: int) -> Tensors:
+    return {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in schema.face_inputs(face_size)}
+
+
+def _is_published(network: str, config: FaceConfig) -> bool:
+    return network in ("fer", "encoder") or config.weights == "imagenet"
+
+
+def _head(
+    trunks: dict[str, keras.Model], config: FaceConfig, modality_dropout: float, to_sequence: bool, sequences: bool
+) -> keras.Model:
+    features = {name: feature_input(name, trunk) for name, trunk in trunks.items()}
+    mask = keras.Input((None,), dtype="bool", name="face_mask")
+    present = HasMoreThan(0, name="face_present")(mask)
+    branches = [BranchOutputs(feature, feature, mask) for feature in features.values()]
+    if to_sequence:
+        parts = list(features.values())
+        crops = layers.Concatenate(name="face_crops")(parts) if len(parts) > 1 else parts[0]
+        branches = [BranchOutputs(pool(crops, mask, config.frames, "face"), crops, mask)]
+    inputs = {**features, "face_mask": mask}
+    return build_head("face", inputs, branches, present, config.dropout, modality_dropout, sequences)

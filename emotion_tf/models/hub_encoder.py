@@ -164,7 +164,6 @@ class HubEncoder(keras.layers.Layer):
         return self._holder.module(arguments, **keywords)
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """Runs the module; see the class for shapes. `training` is a Python bool."""
         arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
         if self._interface.inputs == "list":
             arguments = list(arguments.values())
@@ -217,7 +216,6 @@ class HubEncoder(keras.layers.Layer):
         return bool(found)
 
     def get_config(self) -> dict[str, Any]:
-        """The handle, and what is needed to make the weights without it."""
         return {
             **super().get_config(),
             "handle": self.handle,
@@ -259,7 +257,6 @@ class HubImage(HubEncoder):
         return (height, width) if height and width else None
 
     def call(self, pictures: Any, training: bool | None = None) -> Any:
-        """Runs the module; `training` is a Python bool."""
         return self._run(tf.cast(pictures, tf.float32), training)
 
     def compute_output_spec(self, pictures: Any, training: bool | None = None) -> Any:

@@ -1,7 +1,7 @@
-"""From a sequence to one vector: over the word pieces of BERT, and over the crops of an utterance.
+"""Pooling of a sequence to one vector: the word pieces of BERT, or the crops of an utterance.
 
-Padding has no influence on any of them: a longer padding gives the same vector. A row of padding alone gives a finite
-vector, in whose place the tower puts the one that it has learned for what is absent.
+Padding has no influence: a longer padding gives the same vector. A row of padding alone gives a finite vector, which
+the tower replaces by its learned vector for an absent modality.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+TRAINED_POOLINGS = ("attention", "gru")
+
 
 def pool(sequence: keras.KerasTensor, mask: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
-    """Pools over time: (B, T, D), mask (B, T) -> (B, D).
+    """Pools a sequence (B, T, D) with mask (B, T) to (B, D).
 
     Args:
         sequence: steps, some of them padding.
-        mask: not zero at the real ones.
-        kind: mean, max, first, attention (its weights (B, T) are the output of the layer NAME_attention), or gru.
-        name: what the layers' names begin with.
+        mask: not zero at real steps.
+        kind: mean, max, first, attention (the layer NAME_attention returns its weights (B, T)), or gru.
+        name: prefix of the layers' names.
     """
     if kind == "first":
         return FirstStep(name=f"{name}_first")(sequence)
@@ -37,7 +39,6 @@ class MaskedMean(keras.layers.Layer):
     """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
 
     def call(self, inputs: list[Any]) -> Any:
-        """Averages `inputs[0]` where `inputs[1]` is not zero."""
         values, mask = inputs
         mask = ops.cast(ops.expand_dims(mask, -1), values.dtype)
         return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
@@ -48,7 +49,6 @@ class MaskedMax(keras.layers.Layer):
     """Maximum over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
 
     def call(self, inputs: list[Any]) -> Any:
-        """The largest of `inputs[0]` where `inputs[1]` is not zero."""
         values, mask = inputs
         real = ops.cast(ops.expand_dims(mask, -1), "bool")
         smallest = ops.min(values, axis=1, keepdims=True)  # no infinity, which a gradient would multiply by zero
@@ -61,7 +61,6 @@ class FirstStep(keras.layers.Layer):
     """The first step, [CLS] of BERT: (B, T, D) -> (B, D) (Devlin 2019, section 3)."""
 
     def call(self, sequence: Any) -> Any:
-        """Takes the first step."""
         return sequence[:, 0]
 
 
@@ -74,7 +73,6 @@ class AttentionWeights(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Makes W (D, U), b (U,) and v (U, 1); U is D, at most 128."""
         width = min(input_shape[0][-1], 128)
         self.hidden = layers.Dense(width, activation="tanh", name="hidden", dtype=self.dtype_policy)
         self.score = layers.Dense(1, use_bias=False, name="score", dtype=self.dtype_policy)
@@ -82,7 +80,6 @@ class AttentionWeights(keras.layers.Layer):
         self.score.build((*input_shape[0][:-1], width))
 
     def call(self, inputs: list[Any]) -> Any:
-        """Weighs the steps of `inputs[0]` where `inputs[1]` is not zero."""
         sequence, *masks = inputs
         scores = ops.squeeze(self.score(self.hidden(sequence)), -1)
         real = ops.cast(masks[0], "bool") if masks else ops.ones_like(scores, "bool")
@@ -99,7 +96,6 @@ class WeightedSum(keras.layers.Layer):
     """Sum of the steps by their weights: ((B, T, D), (B, T)) -> (B, D)."""
 
     def call(self, inputs: list[Any]) -> Any:
-        """Sums `inputs[0]` weighted by `inputs[1]`."""
         sequence, weights = inputs
         return ops.sum(sequence * ops.expand_dims(weights, -1), axis=1)
 
@@ -113,16 +109,13 @@ class Recurrent(keras.layers.Layer):
         self.units = units
 
     def build(self, input_shape: Any) -> None:
-        """Makes the two GRUs."""
         one = layers.GRU(self.units, dtype=self.dtype_policy)
         self.both = layers.Bidirectional(one, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 
     def call(self, inputs: list[Any]) -> Any:
-        """Runs over `inputs[0]`, past steps where `inputs[1]` is zero."""
         sequence, mask = inputs
         return self.both(sequence, mask=ops.cast(mask, "bool"))
 
     def get_config(self) -> dict[str, Any]:
-        """With `units`."""
         return {**super().get_config(), "units": self.units}

@@ -1,4 +1,4 @@
-"""The text tower: branches side by side, concatenated; each reads the utterance, and what was said around it."""
+"""The text tower: branches side by side, concatenated; each reads the utterance, and the lines around it."""
 
 from __future__ import annotations
 
@@ -8,67 +8,94 @@ from keras import layers
 from emotion_tf import schema
 from emotion_tf.config import TextConfig
 from emotion_tf.errors import UserError
+from emotion_tf.models.head import build_head, feature_input
 from emotion_tf.models.hub_encoder import HubEncoder
-from emotion_tf.models.layers import FirstSegment, HasMore, Keep, OrAbsent
-from emotion_tf.models.pooling import pool
-from emotion_tf.models.tower import tower
-from emotion_tf.models.word_branches import Read, WordBranches
+from emotion_tf.models.layers import FirstSegmentMask, HasMoreThan
+from emotion_tf.models.parameter_groups import PretrainedLayer, initialized_layers
+from emotion_tf.models.pooling import TRAINED_POOLINGS, pool
+from emotion_tf.models.tower import Tower
+from emotion_tf.models.word_branches import BranchOutputs, WordBranches
 
 POOLINGS = {"cls": "first"}  # a name of the configuration that `pool` knows by another
+SPECIAL_TOKENS = 2  # [CLS] and [SEP], which an empty utterance has, too
+
+Tensors = dict[str, keras.KerasTensor]
 
 
 def build_text_tower(
-    config: TextConfig, encoder: str | None, words: int, drop: float = 0.0, sequences: bool = False
-) -> keras.Model:
-    """Utterance -> text_embedding.
+    config: TextConfig,
+    encoder: str | None,
+    embedding_shape: tuple[int, int],
+    modality_dropout: float = 0.0,
+    sequences: bool = False,
+) -> Tower:
+    """Builds the tower from word pieces (B, L), word ids (B, W) and the word ids of the lines around (B, V),
+    as far as its branches read them.
+
+    BERT is a trunk; it ends with the pooled vector, or with the sequence where
+    the pooling is trained or the fusion reads the sequence. Text is present if there are word pieces besides [CLS] and
+    [SEP] (without BERT: words), in the utterance or in the lines around it.
 
     Args:
         config: the tower's configuration.
         encoder: path of the TF-Hub SavedModel for the bert branch.
-        words: rows of the word embedding (padding and unknown included).
-        drop: share of utterances that training takes for absent.
-        sequences: give the branches' sequences too, as `tower_outputs` reads them.
-
-    Returns:
-        Model from {input_word_ids, input_mask, input_type_ids (B, L), word_ids (B, W), context_word_ids (B, V)}, as
-        far as its branches read them, to text_embedding (B, D); a learned vector where there is no text at all.
+        embedding_shape: rows (padding and unknown included) and width of the word embedding.
+        modality_dropout: share of the rows whose text is dropped in training.
+        sequences: whether the fusion reads the branches' sequences.
 
     Raises:
         UserError: the encoder reads fewer word pieces than the configuration gives it.
     """
-    inputs: dict[str, keras.KerasTensor] = {}
-    reads: list[Read] = []
+    trunks: dict[str, keras.Model] = {}
+    networks: list[PretrainedLayer] = []
+    inputs: Tensors = {}
+    branches: list[BranchOutputs] = []
     if "bert" in config.branches:
-        inputs |= _inputs(schema.TEXT_INPUTS)
-        reads.append(_bert(inputs, config, str(encoder)))
+        to_sequence = sequences or config.pooling in TRAINED_POOLINGS
+        bert = _bert(config, str(encoder))
+        if config.train_encoder:
+            networks.append(PretrainedLayer(bert, layer_decay=config.layer_decay))
+        trunks["bert"] = _bert_trunk(bert, config, to_sequence)
+        inputs |= _inputs(tuple(f for f in schema.TEXT_INPUTS if f.name in _mask_names(config, to_sequence)))
+        inputs["bert"] = feature_input("bert", trunks["bert"])
+        pooled = _pool_bert(inputs["bert"], inputs, config) if to_sequence else inputs["bert"]
+        branches.append(BranchOutputs(pooled, inputs["bert"], inputs["input_mask"]))
     if set(config.branches) - {"bert"}:
-        branches = WordBranches(config, words)
+        words = WordBranches(config, embedding_shape)
         inputs |= _inputs(schema.WORD_INPUTS)
-        reads += branches(inputs["word_ids"])
+        branches += words(inputs["word_ids"])
         if config.context or config.future:
             inputs |= _inputs(schema.CONTEXT_INPUTS)
-            reads += branches(inputs["context_word_ids"])
-    pooled = [read.pooled for read in reads]
-    joined = layers.Concatenate(name="text_concat")(pooled) if len(pooled) > 1 else pooled[0]
-    present = Keep(drop, name="keep_text")(_present(inputs))
-    embedding = layers.Dropout(config.dropout, name="text_embedding")(OrAbsent(name="no_text")([joined, present]))
-    return tower(inputs, embedding, present, [(read.sequence, read.mask) for read in reads], sequences, "text_tower")
+            branches += words(inputs["context_word_ids"])
+    head = build_head("text", inputs, branches, _present(inputs), config.dropout, modality_dropout, sequences)
+    tower = Tower(trunks, head, "input_mask", name="text_tower")
+    if config.init:
+        networks = list(initialized_layers(tower.layers_by_name.values(), networks))
+    tower.pretrained = tuple(networks) if config.train_tower else ()
+    if not config.train_tower:
+        tower.trainable = False  # never True: that would train what is frozen inside
+    return tower
 
 
-def _present(inputs: dict[str, keras.KerasTensor]) -> keras.KerasTensor:
-    """Whether there is a text at all: an utterance, or what was said around it."""
-    if "input_mask" in inputs:
-        return HasMore(2, name="has_text")(inputs["input_mask"])  # [CLS] and [SEP] are always there
-    said = [inputs[name] for name in ("word_ids", "context_word_ids") if name in inputs]
-    return HasMore(0, name="has_text")(layers.Concatenate(name="all_words")(said) if len(said) > 1 else said[0])
-
-
-def _inputs(features: tuple[schema.Feature, ...]) -> dict[str, keras.KerasTensor]:
+def _inputs(features: tuple[schema.Feature, ...]) -> Tensors:
     return {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in features}
 
 
-def _bert(inputs: dict[str, keras.KerasTensor], config: TextConfig, encoder: str) -> Read:
-    # its pooler is never asked, so it is not counted as trained either
+def _mask_names(config: TextConfig, to_sequence: bool) -> tuple[str, ...]:
+    """Returns the inputs of BERT that the head reads beside the trunk's output."""
+    around = bool(config.context or config.future)
+    return ("input_mask", "input_type_ids") if to_sequence and around else ("input_mask",)
+
+
+def _present(inputs: Tensors) -> keras.KerasTensor:
+    if "input_mask" in inputs:
+        return HasMoreThan(SPECIAL_TOKENS, name="text_present")(inputs["input_mask"])
+    ids = [inputs[name] for name in ("word_ids", "context_word_ids") if name in inputs]
+    return HasMoreThan(0, name="text_present")(layers.Concatenate(name="all_words")(ids) if len(ids) > 1 else ids[0])
+
+
+def _bert(config: TextConfig, encoder: str) -> HubEncoder:
+    # the pooler's output is not read, so its weights do not count as trained either
     frozen = ("embeddings", "pooler") if config.freeze_embeddings else ("pooler",)
     bert = HubEncoder(encoder, trainable=config.train_encoder, frozen=frozen, name="bert")
     longest = config.max_tokens + config.context_tokens * (bool(config.context) + bool(config.future))
@@ -77,9 +104,18 @@ def _bert(inputs: dict[str, keras.KerasTensor], config: TextConfig, encoder: str
             f"The encoder {config.encoder} reads at most {bert.positions} word pieces. Received --text.max-tokens "
             f"{config.max_tokens} and --text.context-tokens {config.context_tokens}: {longest} together."
         )
-    sequence = bert({f.name: inputs[f.name] for f in schema.TEXT_INPUTS})["sequence_output"]
-    mask = said = inputs["input_mask"]
+    return bert
+
+
+def _bert_trunk(bert: HubEncoder, config: TextConfig, to_sequence: bool) -> keras.Model:
+    inputs = _inputs(schema.TEXT_INPUTS)
+    sequence = bert(dict(inputs))["sequence_output"]
+    return keras.Model(inputs, sequence if to_sequence else _pool_bert(sequence, inputs, config), name="bert_trunk")
+
+
+def _pool_bert(sequence: keras.KerasTensor, inputs: Tensors, config: TextConfig) -> keras.KerasTensor:
+    mask = inputs["input_mask"]
     if config.context or config.future:
-        # the tokens of the utterance have looked at its context; a mean over both would be mostly the context's
-        said = FirstSegment(name="bert_utterance")([mask, inputs["input_type_ids"]])
-    return Read(pool(sequence, said, POOLINGS.get(config.pooling, config.pooling), "bert"), sequence, mask)
+        # the utterance's tokens have attended to its context; a mean over both would be mostly the context's
+        mask = FirstSegmentMask(name="bert_utterance")([mask, inputs["input_type_ids"]])
+    return pool(sequence, mask, POOLINGS.get(config.pooling, config.pooling), "bert")

@@ -1,113 +1,126 @@
-"""The whole model: text tower + face tower -> fusion -> logits. A single tower is the same code with one tower."""
+"""The whole model: text tower + face tower -> fusion -> logits. A single tower is the same model with one tower."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
-from keras import layers
+from keras import ops
 
 from emotion_tf.config import Config
-from emotion_tf.errors import UserError
-from emotion_tf.models.backbones import train_network
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.models.face_tower import build_face_tower
-from emotion_tf.models.fusion import CROSS, fuse
-from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.fusion import build_fusion, reads_sequences
+from emotion_tf.models.parameter_groups import PretrainedLayer
 from emotion_tf.models.text_tower import build_text_tower
-from emotion_tf.models.tower import tower_outputs
+from emotion_tf.models.tower import Tower, fusion_inputs
 from emotion_tf.schema import DataSpec
+
+Tensors = dict[str, Any]
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class TwoTower(keras.Model):
+    """Towers joined by a fusion.
+
+    Inputs: dict of the raw inputs of `schema` that the towers read.
+    Outputs: dict of `logits` float32 (B, C), and for each tower `NAME/embedding` (B, D) and `NAME/present` bool (B,),
+    whether its inputs hold the modality.
+
+    Args:
+        towers: modality -> tower, in the order of `MODALITIES`.
+        fusion: functional model from what `fusion_inputs` returns of all towers to logits.
+    """
+
+    def __init__(self, towers: dict[str, Tower], fusion: keras.Model, **options: Any) -> None:
+        # Layers
+        self.towers, self.fusion = dict(towers), fusion
+        # Functional graph
+        inputs = {name: _input_like(name, x) for tower in towers.values() for name, x in tower.input.items()}
+        super().__init__(inputs=inputs, outputs=self.connect(inputs), **options)
+
+    def connect(self, inputs: Tensors, features: Mapping[str, Tensors] | None = None) -> Tensors:
+        """Applies the towers and the fusion.
+
+        Args:
+            inputs: raw inputs; what only a trunk in `features` reads may be missing.
+            features: modality -> trunk -> what the trunk returned: such a trunk does not run.
+
+        Returns:
+            The model's outputs.
+        """
+        outputs: dict[str, Tensors] = {}
+        for modality, tower in self.towers.items():
+            kept = (features or {}).get(modality, {})
+            outputs[modality] = tower.connect(inputs, kept) if kept else tower({k: inputs[k] for k in tower.input})
+        joined = {k: v for modality, tower in outputs.items() for k, v in fusion_inputs(modality, tower).items()}
+        told = {
+            f"{modality}/{key}": tower[key] for modality, tower in outputs.items() for key in ("embedding", "present")
+        }
+        return {"logits": self.fusion(joined), **told}
+
+    @property
+    def pretrained(self) -> Iterator[PretrainedLayer]:
+        """The pretrained layers of all towers; see `Tower`."""
+        return (layer for tower in self.towers.values() for layer in tower.pretrained)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "towers": {modality: serialize(tower) for modality, tower in self.towers.items()},
+            "fusion": serialize(self.fusion),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TwoTower:
+        deserialize = keras.saving.deserialize_keras_object
+        towers = {modality: deserialize(config["towers"][modality], custom_objects) for modality in config["towers"]}
+        return cls(**{**config, "towers": towers, "fusion": deserialize(config["fusion"], custom_objects)})
+
+
+def _input_like(name: str, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+
+
+def presence_pattern(outputs: Mapping[str, Any]) -> Any:
+    """Returns which modalities each row has, int32 (B,): the sum of 2^i over the places i in `MODALITIES`.
+
+    Args:
+        outputs: of a `TwoTower`.
+    """
+    bits = [
+        ops.cast(outputs[f"{modality}/present"], "int32") * 2**i
+        for i, modality in enumerate(MODALITIES)
+        if f"{modality}/present" in outputs
+    ]
+    return sum(bits[1:], start=bits[0])
 
 
 def build_model(
     config: Config,
     spec: DataSpec,
-    words: int,
+    embedding_shape: tuple[int, int],
     encoder: str | None = None,
     face_files: Mapping[str, str] | None = None,
-) -> keras.Model:
-    """Builds the model that the configuration names.
+) -> TwoTower:
+    """Builds the model that a configuration describes.
 
     Args:
         config: the run's configuration.
         spec: labels and sizes of the data set.
-        words: rows of the word embedding.
+        embedding_shape: rows and width of the word embedding.
         encoder: path of the TF-Hub SavedModel of the bert branch.
-        face_files: paths of the networks of the face tower's branches fer and encoder.
-
-    Returns:
-        Functional model from a dict of `schema`'s inputs to logits (B, C). Its towers are the layers `text_tower`
-        and `face_tower`.
-    """
-    towers, drop = [], config.fusion.modality_dropout
-    sequences = config.towers == "both" and config.fusion.kind == CROSS
-    if config.uses_text:
-        towers.append(build_text_tower(config.text, encoder, words, drop, sequences))
-    if config.uses_face:
-        towers.append(build_face_tower(config.face, spec.face_size, drop, face_files, sequences))
-    inputs = {
-        name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for tower in towers for name, t in tower.input.items()
-    }
-    outputs = []
-    for tower in towers:
-        if not (config.text if tower.name == "text_tower" else config.face).train_tower:
-            tower.trainable = False  # never True: that would train what is frozen inside
-        found = tower_outputs(tower, inputs)
-        # by this name training finds what a loss on the tower alone needs
-        named = layers.Identity(name=tower.name.replace("_tower", "_out"))(found.embedding)
-        outputs.append(found._replace(embedding=named))
-    return keras.Model(inputs, fuse(outputs, config.fusion, len(spec.labels)), name="two_tower")
-
-
-def pretrained_layers(model: keras.Model, config: Config) -> Iterator[keras.layers.Layer]:
-    """The trained layers that start from published weights or from another run's tower: they learn at a lower rate, or
-    wait frozen. Word vectors from a file are none of them: they learn at the full rate."""
-    for tower, init in (("text_tower", config.text.init), ("face_tower", config.face.init)):
-        if tower not in [layer.name for layer in model.layers] or not model.get_layer(tower).trainable:
-            continue
-        for layer in model.get_layer(tower).layers:
-            is_network = layer.name in config.face.networks and tower == "face_tower"
-            trains = {
-                "bert": config.text.train_encoder,
-                "word_embedding": config.text.train_embeddings,
-            }.get(layer.name, config.face.train_backbone or not is_network)
-            published = layer.name == "bert" or (is_network and _is_published(layer.name, config))
-            if layer.weights and trains and (published or init):
-                yield layer
-
-
-def _is_published(network: str, config: Config) -> bool:
-    return network in ("fer", "encoder") or config.face.weights == "imagenet"
-
-
-def set_trained(layer: keras.layers.Layer, trained: bool, config: Config) -> None:
-    """Freezes a pretrained layer, or trains it as far as the configuration says."""
-    if isinstance(layer, keras.Model):
-        train_network(layer, trained, config.face.unfreeze_from)
-    else:
-        layer.trainable = trained
-
-
-def learning_rates(layer: keras.layers.Layer, config: Config) -> Iterator[tuple[keras.Variable, float]]:
-    """The trained variables of a pretrained layer, each with its share of the learning rate.
-
-    With `--text.layer-decay` the layers of an encoder learn the slower the lower they lie: the highest at
-    `--train.pretrained-rate`, each below at `layer_decay` times the rate of the one above it, the embeddings last
-    (Howard 2018, "Universal Language Model Fine-tuning", section 3.2; Clark 2020, "ELECTRA", appendix A).
+        face_files: paths of the networks of the face branches fer and encoder.
 
     Raises:
-        UserError: the names of the encoder's variables do not tell its layers.
+        UserError: a branch does not fit its weights or the data.
     """
-    decay = config.text.layer_decay
-    if not isinstance(layer, HubEncoder) or decay == 1:
-        yield from ((variable, config.train.pretrained_rate) for variable in layer.trainable_variables)
-        return
-    unknown = [variable.path for variable, part in layer.parts if not part]
-    if unknown:
-        raise UserError(
-            f"--text.layer-decay: the names of the variables of {config.text.encoder} do not tell its layers. Expected "
-            f"names such as layer_0/... or embeddings/... Received: {', '.join(unknown[:3])} ..."
-        )
-    count = 1 + max((int(part) for _, part in layer.parts if part.isdigit()), default=-1)
-    for variable, part in layer.parts:
-        below = {"embeddings": count, "pooler": 0}.get(part)
-        yield variable, config.train.pretrained_rate * decay ** (count - 1 - int(part) if below is None else below)
+    towers, rate = {}, config.fusion.modality_dropout
+    sequences = config.towers == "both" and reads_sequences(config.fusion.kind)
+    if config.uses_text:
+        towers["text"] = build_text_tower(config.text, encoder, embedding_shape, rate, sequences)
+    if config.uses_face:
+        towers["face"] = build_face_tower(config.face, spec.face_size, rate, face_files, sequences)
+    return TwoTower(towers, build_fusion(towers, config.fusion, len(spec.labels)), name="two_tower")

@@ -1,6 +1,6 @@
 """The branches that read words: one word embedding, and a GRU, an LSTM or convolutions over it.
 
-Each is made once and may be called on several id tensors: the utterance, and what was said around it.
+Each is built once and may be called on several id tensors: the utterance, and the lines around it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from keras import layers, ops
 from emotion_tf.config import TextConfig
 
 
-class Read(NamedTuple):
-    """What a branch makes of a text: `pooled` (B, D), and the `sequence` (B, L, D') with its `mask` (B, L)."""
+class BranchOutputs(NamedTuple):
+    """The outputs of a branch: `pooled` (B, D), and the `sequence` (B, L, D') behind it with its `mask` (B, L)."""
 
     pooled: keras.KerasTensor
     sequence: keras.KerasTensor
@@ -27,22 +27,20 @@ class WordBranches:
 
     Args:
         config: the tower's configuration.
-        words: rows of the embedding (padding and unknown included).
+        embedding_shape: rows (padding and unknown included) and width of the embedding.
     """
 
-    def __init__(self, config: TextConfig, words: int) -> None:
-        self.embedding = layers.Embedding(
-            words, config.word_dim, trainable=config.train_embeddings, name="word_embedding"
-        )
+    def __init__(self, config: TextConfig, embedding_shape: tuple[int, int]) -> None:
+        self.embedding = layers.Embedding(*embedding_shape, trainable=config.train_embeddings, name="word_embedding")
         self.dropout = layers.Dropout(config.dropout, name="word_dropout")
         self.branches = [BRANCHES[name](config) for name in config.branches if name in BRANCHES]
 
-    def __call__(self, ids: keras.KerasTensor) -> list[Read]:
-        """Word ids (B, W), 0 is padding, to what each branch reads."""
+    def __call__(self, ids: keras.KerasTensor) -> list[BranchOutputs]:
+        """Applies the branches to word ids int (B, W); 0 is padding."""
         mask = IsWord()(ids)
         embedded = self.dropout(self.embedding(ids))
-        found = [branch([embedded, mask]) for branch in self.branches]
-        return [Read(pooled, sequence, mask) for pooled, sequence in found]
+        outputs = [branch([embedded, mask]) for branch in self.branches]
+        return [BranchOutputs(pooled, sequence, mask) for pooled, sequence in outputs]
 
 
 CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
@@ -53,7 +51,6 @@ class IsWord(keras.layers.Layer):
     """Ids (B, W) -> bool (B, W): not padding."""
 
     def call(self, ids: Any) -> Any:
-        """Compares with 0."""
         return ops.not_equal(ids, 0)
 
 
@@ -64,20 +61,18 @@ class RecurrentBranch(keras.layers.Layer):
     GRU: Cho 2014; LSTM: Hochreiter and Schmidhuber 1997; both directions: Schuster and Paliwal 1997.
     """
 
-    OUTPUTS = Read._fields[:2]
+    OUTPUTS = BranchOutputs._fields[:2]
 
     def __init__(self, cell: str, units: int, **options: Any) -> None:
         super().__init__(**options)
         self.cell, self.units = cell, units
 
     def build(self, input_shape: Any) -> None:
-        """Makes both directions."""
         inner = CELLS[self.cell](self.units, return_sequences=True, return_state=True, dtype=self.dtype_policy)
         self.both = layers.Bidirectional(inner, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 
     def call(self, inputs: list[Any]) -> tuple[Any, Any]:
-        """Runs over `inputs[0]`, past steps where `inputs[1]` is false."""
         embedded, mask = inputs
         sequence, *states = self.both(embedded, mask=mask)
         forward, backward = states[0], states[len(states) // 2]  # an LSTM has a cell state beside each
@@ -85,7 +80,6 @@ class RecurrentBranch(keras.layers.Layer):
         return ops.concatenate([forward, backward], axis=-1), sequence * real
 
     def get_config(self) -> dict[str, Any]:
-        """With cell and units."""
         return {**super().get_config(), "cell": self.cell, "units": self.units}
 
 
@@ -98,14 +92,13 @@ class Convolutions(keras.layers.Layer):
     filter is wide.
     """
 
-    OUTPUTS = Read._fields[:2]
+    OUTPUTS = BranchOutputs._fields[:2]
 
     def __init__(self, filters: int, widths: tuple[int, ...], **options: Any) -> None:
         super().__init__(**options)
         self.filters, self.widths = filters, tuple(widths)
 
     def build(self, input_shape: Any) -> None:
-        """Makes a convolution of each width."""
         self.convolutions = [
             layers.Conv1D(
                 self.filters, width, padding="same", activation="relu", name=f"width_{width}", dtype=self.dtype_policy
@@ -116,7 +109,6 @@ class Convolutions(keras.layers.Layer):
             convolution.build(input_shape[0])
 
     def call(self, inputs: list[Any]) -> tuple[Any, Any]:
-        """Convolves `inputs[0]` where `inputs[1]` is true."""
         embedded, mask = inputs
         real = ops.cast(ops.expand_dims(mask, -1), embedded.dtype)
         # padding is zero before and after: neither its embedding nor how much of it there is matters
@@ -124,7 +116,6 @@ class Convolutions(keras.layers.Layer):
         return ops.max(sequence, axis=1), sequence  # ReLU: nothing is below the zero of padding
 
     def get_config(self) -> dict[str, Any]:
-        """With filters and widths."""
         return {**super().get_config(), "filters": self.filters, "widths": self.widths}
 
 

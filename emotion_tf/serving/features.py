@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.data import pipeline
-from emotion_tf.models.reach import layer_model
+from emotion_tf.models.activations import activation, check_name, layers_by_name
+from emotion_tf.models.layers import UnfoldFrames
+from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
+FUSION = "fusion"
+Function = Callable[[Mapping[str, Any]], Any]
 IDS = ("dialogue_id", "utterance_id", "label")
 
 
@@ -29,36 +33,67 @@ def write_features(
     the tokens or crops is padded with zeros to the longest.
 
     Raises:
-        UserError: as `layer_model`, or no room.
+        UserError: no such tower or layer, a layer of several outputs without the name of one, or no room.
     """
-    part = layer_model(run.model, tower, layer)
+    function, by_crop = layer_function(run.model, tower, layer)
     of_split = pipeline.split_rows(data, info, split)
-    names = {one.name for one in part.layers}
-    single = "fold_frames" in names and "unfold_frames" not in names
     batches = pipeline.eval_batches(of_split, run.preprocessor(run.model), BATCH)
-    found = list(_batches(part, batches, single))
-    longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in found), strict=True)]
-    features = np.concatenate([_padded(values, longest) for values, _, _ in found])
+    parts = list(_batches(function, batches, by_crop))
+    longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
+    features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
     rows = list(pipeline.read_rows(of_split))
-    chosen = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(found)])
+    chosen = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(parts)])
     columns = {name: np.array([row[name] for row in rows])[chosen] for name in IDS}
-    if single:
-        columns["frame"] = np.concatenate([frame for _, _, frame in found])
+    if by_crop:
+        columns["frame"] = np.concatenate([frame for _, _, frame in parts])
     with files.new_file(out) as temporary, open(temporary, "wb") as file:
         np.savez(file, features=features, labels=np.array(run.labels), **columns)
     return features.shape
 
 
+def layer_function(model: TwoTower, tower: str, layer: str) -> tuple[Function, bool]:
+    """Returns the function from a model's inputs to a layer's output, and whether that has one row a crop.
+
+    Args:
+        model: a run's model.
+        tower: a modality, or fusion (the layers that join the towers).
+        layer: a layer of it; LAYER/INNER for one inside a network that is a layer itself, or for one of a layer's
+            several outputs (bert/pooled_output). Empty: the tower's embedding, or the logits.
+
+    Raises:
+        UserError: no such tower or layer, or a layer of several outputs without the name of one.
+    """
+    check_name(tower, [*model.towers, FUSION], "tower")
+    if not layer:
+        key = "logits" if tower == FUSION else f"{tower}/embedding"
+        return (lambda inputs: model(inputs, training=False)[key]), False
+    if tower == FUSION:
+        return activation(model, layers_by_name(model.fusion), layer), False
+    part = model.towers[tower]
+    return activation(model, part.layers_by_name, layer), layer.split("/")[0] in _layers_by_crop(part.trunks.values())
+
+
+def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
+    """Returns the names of the layers that see single crops: those between folding and unfolding."""
+    names: set[str] = set()
+    for trunk in trunks:
+        of_trunk = layers_by_name(trunk)
+        after = [isinstance(layer, UnfoldFrames) for layer in of_trunk.values()]
+        if any(after):
+            names |= set(list(of_trunk)[: after.index(True)])
+    return names
+
+
 def _batches(
-    part: keras.Model, data: tf.data.Dataset, single: bool
+    function: Function, data: tf.data.Dataset, by_crop: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Features (M, ...) of each batch, the rows (M,) that they are of, and the frames (M,)."""
-    function = tf.function(lambda inputs: part(inputs, training=False), reduce_retracing=True)
+    """Yields the features (M, ...) of each batch, the rows (M,) that they are of, and the frames (M,)."""
+    traced = tf.function(function, reduce_retracing=True)
     for inputs, label, _ in data:
-        values = np.asarray(function({name: inputs[name] for name in part.input}), np.float32)
-        if single:
+        values = np.asarray(traced(inputs), np.float32)
+        if by_crop:
             index, frame = np.nonzero(inputs["face_mask"].numpy())
-            yield values[: len(index)], index, frame  # without any real crop one of padding went through the network
+            yield values[: len(index)], index, frame  # a batch without any crop has the row of its stand-in
         else:
             yield values, np.arange(len(label)), np.zeros(len(label), int)
 

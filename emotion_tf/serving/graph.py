@@ -12,7 +12,7 @@ from emotion_tf import schema
 from emotion_tf.data.images import decode_pictures
 from emotion_tf.evaluation.votes import FLOOR, Vote
 from emotion_tf.interpret.in_graph import Explained, attributions
-from emotion_tf.training.outputs import pattern_of
+from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.training.run_folder import RunFolder
 
 Tensors = dict[str, tf.Tensor]
@@ -34,12 +34,11 @@ class Part:
         self.name, self.model = run.path.name, run.model
         self.preprocess = run.preprocessor(self.model)
         self._temperatures = tf.constant(run.choice.temperatures.values)
-        self._pattern = pattern_of(self.model)
 
     def __call__(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Logits (B, C), calibrated probabilities (B, C), and the place (B,) of each row in `calibration.PATTERNS`."""
-        logits, pattern = self.model(inputs, training=False), self._pattern(inputs)
-        logits = tf.cast(logits, tf.float32)
+        """Returns logits (B, C), calibrated probabilities (B, C), and each row's pattern of presence (B,)."""
+        outputs = self.model(inputs, training=False)
+        logits, pattern = outputs["logits"], presence_pattern(outputs)
         temperature = tf.gather(self._temperatures, pattern)
         return logits, tf.nn.softmax(logits / temperature[:, tf.newaxis]), pattern
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from emotion_tf.data import pipeline, records, splits
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.training.outputs import inference, outputs
+from emotion_tf.training.loop import train
+from emotion_tf.training.outputs import collect_outputs, inference
 from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.train import Trainer
+from emotion_tf.training.setup import PretrainedFiles, TrainingData
 
 HELD_OUT = "held_out.csv"
 
@@ -75,9 +76,8 @@ class CrossValidation:
         config: of every fold; repeat r trains with its seed + r.
         path: folder of the whole; each fold has a run of its own in it.
         info: the data set's `dataset_info.json`, its shards verified.
-        encoder: path of the TF-Hub SavedModel of the bert branch.
-        face_files: paths of the networks of the face branches fer and encoder.
-        say: where progress lines go.
+        pretrained: local files of pretrained networks.
+        say: receives lines of progress.
     """
 
     def __init__(
@@ -85,12 +85,10 @@ class CrossValidation:
         config: Config,
         path: Path,
         info: dict[str, Any],
-        encoder: str | None,
-        face_files: Mapping[str, str],
+        pretrained: PretrainedFiles,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.path, self.info, self.say = config, path, info, say
-        self.encoder, self.face_files = encoder, face_files
+        self.config, self.path, self.info, self.pretrained, self.say = config, path, info, pretrained, say
 
     def prepare(self, folds: int, repeats: int, command: str, overwrite: bool) -> None:
         """Makes the folder, or takes up the one that the same command made. Raises UserError for another one's."""
@@ -124,23 +122,20 @@ class CrossValidation:
             yield fold, table[[f"p_{label}" for label in self.info["labels"]]].to_numpy(np.float64)
 
     def _train(self, fold: Fold, file: Path) -> None:
-        train = dataclasses.replace(self.config.train, seed=self.config.train.seed + fold.repeat)
-        run = RunFolder(self.path / fold.name)
-        dev = pipeline.split_rows(Path(self.config.data), self.info, "dev")
-        config = dataclasses.replace(self.config, train=train)
+        """Trains a fold's run, or continues it, and writes the predictions of what the fold holds out."""
+        seed = self.config.train.seed + fold.repeat
+        config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
+        run, folder = RunFolder(self.path / fold.name), Path(config.data)
         self.say(f"Run: {run.path}: {len(fold.train.chosen or ())} utterances, {len(fold.positions)} held out")
-        trainer = Trainer(config, run, self.info, self.encoder, self.say, self.face_files, rows=(fold.train, dev))
-        if run.checkpoints.is_dir() and not run.model_path.exists():
-            trainer.resume()
-        elif not run.model_path.exists():
-            trainer.start(f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}", overwrite=True)
         if not run.model_path.exists():
-            trainer.fit()
-        model = run.model
-        batches = pipeline.eval_batches(fold.held, run.preprocessor(model), 64)
-        found = outputs(model, inference(model), batches)
-        rows = list(pipeline.read_rows(fold.held))
-        write_predictions(file, rows, run.labels, run.choice.temperatures.probabilities(found.logits, found.pattern))
+            data = TrainingData(folder, self.info, fold.train, pipeline.split_rows(folder, self.info, "dev"))
+            command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
+            broken = not run.checkpoints.is_dir()
+            train(config, run, data, self.pretrained, command=command, overwrite=broken, say=self.say)
+        batches = pipeline.eval_batches(fold.held, run.preprocessor(run.model), 64)
+        outputs = collect_outputs(inference(run.model), batches)
+        probabilities = run.choice.temperatures.probabilities(outputs.logits, outputs.pattern)
+        write_predictions(file, list(pipeline.read_rows(fold.held)), run.labels, probabilities)
         keras.backend.clear_session()
 
 

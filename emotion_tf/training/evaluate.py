@@ -1,12 +1,10 @@
-"""A run on a split: probabilities, metrics, calibration; and whether the data are such that it can read them."""
+"""Evaluation of a run on a split: probabilities, metrics, calibration; checks that the data fit the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from scipy.special import softmax
 
@@ -21,21 +19,22 @@ from emotion_tf.evaluation.choice import Choice, choose, write_choice
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
+from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.schema import DataSpec
-from emotion_tf.training.outputs import inference, outputs
+from emotion_tf.training.outputs import Infer, collect_outputs, inference
 from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
 
 
 class Evaluated(NamedTuple):
-    """A run on a split.
+    """The results of a run on a split.
 
     Attributes:
         probabilities: calibrated, float32 (N, C).
         rows: what identifies each utterance.
-        numbers: metrics, as `metrics.json` keeps them.
-        outputs: what the model itself said.
+        numbers: metrics, as in `metrics.json`.
+        outputs: of the model.
     """
 
     probabilities: np.ndarray
@@ -45,7 +44,7 @@ class Evaluated(NamedTuple):
 
 
 def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
-    """Refuses word pieces that the encoder does not know. Raises UserError."""
+    """Raises UserError if the data set's word pieces are not the encoder's."""
     if not config.uses_bert or encoder is None:
         return
     vocabulary, lower_case = load_vocabulary(encoder)
@@ -58,7 +57,7 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
 
 
 def check_context(config: Config, data: Path, kept: int) -> None:
-    """Refuses data that keep fewer utterances around each than the model reads. Raises UserError."""
+    """Raises UserError if the data set keeps fewer utterances around each than the model reads."""
     for name in ("context", "future"):
         wanted = getattr(config.text, name)
         if config.uses_text and wanted > kept:
@@ -69,7 +68,7 @@ def check_context(config: Config, data: Path, kept: int) -> None:
 
 
 def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
-    """Refuses data that a run cannot read. Raises UserError."""
+    """Raises UserError if a run cannot read the data set."""
     read = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
     for name in (name for name, matters in read.items() if matters):
         if getattr(spec, name) != getattr(run.spec, name):
@@ -80,48 +79,47 @@ def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
     check_context(run.config, data, spec.context)
 
 
-def calibrate(
-    folder: Path, model: keras.Model, preprocess: Preprocessor, dev: Rows, infer: Callable[[Any], Any] | None = None
-) -> Choice:
-    """Chooses temperatures and thresholds by validation utterances, and keeps them in the run's folder.
+def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None) -> Choice:
+    """Chooses temperatures and thresholds by validation utterances, and writes them into the run's folder.
 
     Args:
         folder: of the run.
-        model: inputs to logits.
-        preprocess: that makes its inputs.
+        model: its model.
+        preprocess: makes its inputs.
         dev: the utterances.
-        infer: the same function as `model`, where it was traced already.
+        infer: `inference(model)`, where it was traced before.
     """
-    choice = choose(outputs(model, infer or inference(model), pipeline.eval_batches(dev, preprocess, BATCH)))
+    batches = pipeline.eval_batches(dev, preprocess, BATCH)
+    choice = choose(collect_outputs(infer or inference(model), batches))
     write_choice(folder, choice)
     return choice
 
 
 def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> Evaluated:
-    """A run on a split, with the temperatures that it was given. Raises UserError when the data do not fit."""
+    """Evaluates a run on a split, with its temperatures. Raises UserError if the data do not fit."""
     check_data(run, data, records.data_spec(info))
-    rows = pipeline.split_rows(data, info, split)
+    split_rows = pipeline.split_rows(data, info, split)
     model = run.model
-    found = outputs(model, inference(model), pipeline.eval_batches(rows, run.preprocessor(model), BATCH))
-    probabilities = run.choice.temperatures.probabilities(found.logits, found.pattern)
-    known = list(pipeline.read_rows(rows))
-    numbers = metrics(found.label, probabilities, run.labels, run.majority, found.weight)
-    group = np.array([row["dialogue_id"] for row in known])
-    between = intervals(found.label, probabilities.argmax(axis=1), group, weight=found.weight)
-    numbers["intervals"] = {k: [b if np.isfinite(b) else None for b in bounds] for k, bounds in between.items()}
-    numbers["calibration"] = _calibration(run.choice.temperatures, found, probabilities)
-    return Evaluated(probabilities, known, numbers, found)
+    outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
+    probabilities = run.choice.temperatures.probabilities(outputs.logits, outputs.pattern)
+    rows = list(pipeline.read_rows(split_rows))
+    numbers = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
+    group = np.array([row["dialogue_id"] for row in rows])
+    bounds = intervals(outputs.label, probabilities.argmax(axis=1), group, weight=outputs.weight)
+    numbers["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
+    numbers["calibration"] = _calibration(run.choice.temperatures, outputs, probabilities)
+    return Evaluated(probabilities, rows, numbers, outputs)
 
 
-def _calibration(temperatures: Temperatures, found: Outputs, probabilities: np.ndarray) -> dict[str, Any]:
-    """The calibration error with the temperatures and without, and the cross-entropy without."""
-    raw = softmax(found.logits, axis=1)
-    chosen = np.log(np.maximum(raw[np.arange(len(raw)), found.label], np.finfo(np.float32).tiny))
+def _calibration(temperatures: Temperatures, outputs: Outputs, probabilities: np.ndarray) -> dict[str, Any]:
+    """Returns the calibration error with the temperatures and without, and the cross-entropy without."""
+    raw = softmax(outputs.logits, axis=1)
+    of_label = np.log(np.maximum(raw[np.arange(len(raw)), outputs.label], np.finfo(np.float32).tiny))
     return {
         "temperatures": dict(zip(PATTERNS, temperatures.values.tolist(), strict=True)),
-        "expected_calibration_error": calibration_error(found.label, probabilities, found.weight),
+        "expected_calibration_error": calibration_error(outputs.label, probabilities, outputs.weight),
         "uncalibrated": {
-            "expected_calibration_error": calibration_error(found.label, raw, found.weight),
-            "log_loss": -float(np.average(chosen, weights=found.weight)),
+            "expected_calibration_error": calibration_error(outputs.label, raw, outputs.weight),
+            "log_loss": -float(np.average(of_label, weights=outputs.weight)),
         },
     }

@@ -1,4 +1,4 @@
-"""What an epoch came to: a row of history.csv, TensorBoard's scalars, a line to read."""
+"""The record of an epoch: a row of history.csv, TensorBoard's scalars, a line to read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
-from emotion_tf.training.phase import State
+from emotion_tf.training.checkpoint import State
 from emotion_tf.training.run_folder import RunFolder
 
 
-def keep_epoch(run: RunFolder, numbers: Mapping[str, float]) -> None:
-    """Adds the row of the epoch `numbers["epoch"]` (from 1), in place of rows of an attempt that was interrupted."""
+def write_epoch(run: RunFolder, numbers: Mapping[str, float]) -> None:
+    """Appends the row of the epoch `numbers["epoch"]` (from 1), in place of the rows of an interrupted attempt."""
     known = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
     known = known[known["epoch"] < numbers["epoch"]] if len(known) else known
     with files.new_file(run.history) as temporary:
@@ -26,7 +26,7 @@ def keep_epoch(run: RunFolder, numbers: Mapping[str, float]) -> None:
 
 
 def epoch_line(numbers: Mapping[str, float], state: State, epochs: int) -> str:
-    """The numbers of the epoch that ended last, of so many `epochs`; * marks the best so far."""
+    """Returns the line of the last epoch, of `epochs` in all; * marks the best so far."""
     left = state.seconds / state.epoch * (epochs - state.epoch)
     return (
         f"epoch {state.epoch}/{epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "

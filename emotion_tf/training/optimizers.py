@@ -13,7 +13,7 @@ from emotion_tf.training.schedules import WarmupSchedule
 
 
 class ScaledRateMixin:
-    """Gives chosen variables a multiple of the learning rate, in the update and in the weight decay.
+    """Gives variables a multiple of the learning rate, in the update and in the weight decay; does not reduce or clip.
 
     Keras 3 has no rate per variable, and a scaled gradient is cancelled by Adam's normalisation: so the rate that
     reaches `update_step` is scaled. Weight decay is moved into the same step, where the variable's rate is known.
@@ -26,7 +26,7 @@ class ScaledRateMixin:
     assign_sub: Callable[[Any, Any], None]
 
     def scale_rate(self, variables: Iterable[Any], scale: float) -> None:
-        """Lets these variables learn at `scale` times the rate. To be called before the first step."""
+        """Sets the multiple of the rate of some variables. Call it before the first step."""
         scales = self.__dict__.setdefault("_rate_scales", {})
         scales.update({self._var_key(v): scale for v in variables})
 
@@ -41,6 +41,10 @@ class ScaledRateMixin:
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Done in `update_step`."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Returns the gradients as they are: `apply_update` has reduced them over the replicas."""
+        return grads_and_vars
 
 
 class ScaledAdamW(ScaledRateMixin, keras.optimizers.AdamW):
@@ -68,23 +72,23 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 
 
 def build_optimizer(
-    train: TrainConfig, variables: list[Any], slower: Iterable[tuple[Any, float]], schedule: WarmupSchedule
+    train: TrainConfig, variables: list[Any], multiples: Iterable[tuple[Any, float]], schedule: WarmupSchedule
 ) -> Any:
-    """The optimizer that the configuration names, built for these variables.
+    """Builds the optimizer that the configuration names.
 
-    Its decay, where it has one, is decoupled: each step takes rate * weight_decay of a variable away, at the rate of
-    that variable. Biases, norms and other vectors do not decay.
+    Its decay, where it has one, is decoupled: each step subtracts rate * weight_decay * variable, at the rate of that
+    variable. Biases, norms and other vectors do not decay. `apply_update` clips.
 
     Args:
         train: how the model is fitted.
         variables: all that it trains.
-        slower: those that learn at a share of the rate, each with its share.
+        multiples: variables that train at a multiple of the rate, with the multiple.
         schedule: the rate of each update.
     """
-    optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule, global_clipnorm=train.clip_norm)
+    optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule)
     # a GRU's bias, and those of an encoder's attention, have two axes
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2 or v.name.endswith("bias")])
-    for variable, share in slower:
-        optimizer.scale_rate([variable], share)
+    for variable, multiple in multiples:
+        optimizer.scale_rate([variable], multiple)
     optimizer.build(variables)
     return optimizer

@@ -1,4 +1,4 @@
-"""In how many bits layers compute."""
+"""The precision in which layers compute."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from emotion_tf.config import Config
 from emotion_tf.config.face import BACKBONES
 
 AMPERE = 8  # compute capability from which NVIDIA's tensor cores know bfloat16
-DENSE = ("cnn", "vgg", "resnet")  # convolutions over all channels; those of one channel lose (benchmarks.precision)
 
 
-def chosen(config: Config) -> tuple[str, str]:
-    """The precision of a run, and why when it was left to the program."""
-    asked = config.train.precision
-    if asked != "auto":
-        return asked, ""
+def choose_precision(config: Config) -> tuple[str, str]:
+    """Returns the precision of a run, and the reason if `auto` chose it."""
+    if config.train.precision != "auto":
+        return config.train.precision, ""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         gains = capability[0] >= AMPERE
         return ("bfloat16" if gains else "float32"), f"the GPU has compute capability {capability[0]}.{capability[1]}"
-    found = _instructions()
-    if "amx_bf16" in found:
+    instructions = _instructions()
+    if "amx_bf16" in instructions:
         if config.uses_face and any(name in BACKBONES for name in config.face.networks):
             return "bfloat16", "this processor has AMX, and a network of Keras Applications gains by it"
         return "float32", "this processor has AMX, but neither a TF-Hub encoder nor the small cnn gains by it"
-    if "avx512_bf16" not in found:
+    if "avx512_bf16" not in instructions:
         return "float32", "this processor has neither AMX nor AVX512-BF16, without which bfloat16 is no faster"
-    if config.towers == "face" and all(name.startswith(DENSE) for name in config.face.branches):
+    if config.towers == "face" and all(map(_is_dense, config.face.branches)):
         return "bfloat16", "this processor has AVX512-BF16, and a face tower of cnn, VGG or ResNet gains by it"
     return "float32", "this processor has AVX512-BF16, by which only a face tower of cnn, VGG or ResNet gains"
+
+
+def _is_dense(branch: str) -> bool:
+    """Whether all convolutions read all channels; those of one channel lose by bfloat16 (benchmarks.precision)."""
+    return branch == "cnn" or (branch in BACKBONES and BACKBONES[branch].dense)
 
 
 def _instructions() -> set[str]:
@@ -47,7 +50,7 @@ def _instructions() -> set[str]:
 
 @contextlib.contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Layers made inside compute in this precision; weights and logits are float32 in either (Micikevicius 2018)."""
+    """Layers built inside the block compute in this precision; weights and logits stay float32 (Micikevicius 2018)."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:

@@ -1,47 +1,59 @@
-"""A live line inside an epoch."""
+"""Progress inside an epoch."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
-import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-LOG_EVERY = 60.0
+from emotion_tf.training.step import Sums
+
+LOG_EVERY, SHOW_EVERY = 60.0, 0.2
+"""Seconds between two lines in a log, and between two looks at the loss on a terminal."""
 
 
-class EpochProgress(keras.callbacks.Callback):
-    """A bar with rate and time left on a terminal; a line a minute in a log. Whoever calls `fit` stops the `bar`."""
+class EpochProgress:
+    """A bar with rate and time left on a terminal; a line a minute in a log.
 
-    def __init__(self, epoch: int, epochs: int, steps: int, batch_size: int) -> None:
-        super().__init__()
-        self.title, self.steps, self.batch_size = f"epoch {epoch + 1}/{epochs}", steps, batch_size
+    Args:
+        epoch: from 0.
+        epochs: how many in all.
+        steps: updates of an epoch.
+    """
+
+    def __init__(self, epoch: int, epochs: int, steps: int) -> None:
+        self.title, self.steps, self.step = f"epoch {epoch + 1}/{epochs}", steps, 0
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]:.0f} utterances/s"),
             TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
             console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty(),
         )  # fmt: skip
+        self.task = self.bar.add_task(self.title, total=steps, rate=0.0, loss=0.0)
+        self.began = self.shown = time.monotonic()
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Starts the clock."""
-        self.began = self.logged = time.monotonic()
+    def __enter__(self) -> EpochProgress:
         self.bar.start()
-        self.task = self.bar.add_task(self.title, total=self.steps, rate=0.0, loss=0.0)
+        return self
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar, or writes the minute's line."""
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def advance(self, sums: Sums) -> None:
+        """Counts an update; `sums` are those of the epoch so far, which are read only when they are shown."""
+        self.step += 1
         now = time.monotonic()
-        rate = (batch + 1) * self.batch_size / max(now - self.began, 1e-9)
-        loss = float((logs or {}).get("loss", 0.0))
-        self.bar.update(self.task, advance=1, rate=rate, loss=loss)
-        if self.bar.disable and now - self.logged > LOG_EVERY:
-            self.logged = now
-            left = (self.steps - batch - 1) * (now - self.began) / (batch + 1)
+        if now - self.shown < (LOG_EVERY if self.bar.disable else SHOW_EVERY) and self.step < self.steps:
+            return
+        self.shown = now
+        seconds = max(now - self.began, 1e-9)
+        rate, loss = float(sums.rows) / seconds, float(sums.loss / sums.rows)
+        self.bar.update(self.task, completed=self.step, rate=rate, loss=loss)
+        if self.bar.disable and self.step < self.steps:
+            left = (self.steps - self.step) * seconds / self.step
             print(
-                f"{self.title}: batch {batch + 1}/{self.steps}, loss {loss:.3f}, {rate:.0f} utterances/s, "
+                f"{self.title}: batch {self.step}/{self.steps}, loss {loss:.3f}, {rate:.0f} utterances/s, "
                 f"{left:.0f} s left",
                 file=sys.stderr,
                 flush=True,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from emotion_tf import config as configuration
@@ -21,11 +19,12 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import Choice, read_choice
-
-# they register the layers that a model.keras may hold
-from emotion_tf.models import backbones, cross_attention, fusion, hub_encoder, layers, pooling, word_branches  # noqa: F401
+from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.run_list import ENSEMBLE
 from emotion_tf.schema import DataSpec
+
+if TYPE_CHECKING:
+    from emotion_tf.training.setup import Setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,34 +48,26 @@ class RunFolder:
         """One line an epoch."""
         return self.path / "history.csv"
 
-    def create(
-        self,
-        config: Config,
-        spec: DataSpec,
-        pieces: list[str],
-        words: WordVocabulary,
-        command: str,
-        majority: int,
-        overwrite: bool,
-        parameters: int | None = None,
-    ) -> None:
+    def create(self, setup: Setup, command: str, overwrite: bool) -> None:
         """Writes what is known before training."""
+        spec = setup.data.spec
+        about = {
+            **dataclasses.asdict(spec),
+            "majority": spec.labels[int(setup.counts.argmax())],
+            "command": command,
+            "parameters": setup.model.count_params(),
+            "word_dim": setup.embedding_shape[1],
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+        }
         with files.new_folder(self.path, overwrite) as folder:
             (folder / "checkpoint").mkdir()
-            (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
-            write_vocabulary(folder / "vocab.txt", pieces)
-            write_vocabulary(folder / "words.txt", words.words)
-            about = {
-                **dataclasses.asdict(spec),
-                "majority": spec.labels[majority],
-                "command": command,
-                "parameters": parameters,
-                "versions": {
-                    "python": platform.python_version(),
-                    "tensorflow": tf.__version__,
-                    "keras": keras.__version__,
-                },
-            }
+            (folder / "config.json").write_text(configuration.to_json(setup.config), encoding="utf-8")
+            write_vocabulary(folder / "vocab.txt", setup.pieces)
+            write_vocabulary(folder / "words.txt", setup.words.words)
             (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @cached_property
@@ -116,6 +107,11 @@ class RunFolder:
         return self.spec.labels
 
     @property
+    def word_dim(self) -> int:
+        """Width of the word embedding: a file of vectors sets its own, whatever the configuration says."""
+        return int(self.about["word_dim"])
+
+    @property
     def majority(self) -> int:
         """Index of the class most frequent in training."""
         return self.labels.index(self.about["majority"])
@@ -133,8 +129,8 @@ class RunFolder:
             raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {more}.")
 
     @cached_property
-    def model(self) -> keras.Model:
-        """The trained model (logits), for inference. Raises UserError when the run is unfinished."""
+    def model(self) -> TwoTower:
+        """The trained model, for inference. Raises UserError when the run is unfinished."""
         self.check_finished()
         try:
             return keras.saving.load_model(self.model_path, compile=False)
@@ -150,50 +146,3 @@ class RunFolder:
         pieces = WordPieceTokenizer(read_vocabulary(self.path / "vocab.txt"), self.spec.lower_case)
         words = WordVocabulary(read_vocabulary(self.path / "words.txt"))
         return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
-
-
-def save_state(
-    path: Path,
-    variables: Sequence[Any],
-    optimizer: keras.Optimizer | None,
-    about: dict[str, Any],
-    only: Collection[int] | None = None,
-) -> None:
-    """Keeps every variable (weights, seeds, a hub module's dropout counter, the optimizer's) and a few facts.
-
-    Args:
-        path: the file.
-        variables: the model's.
-        optimizer: whose variables are kept, too.
-        about: facts that are JSON.
-        only: `id` of the model's variables to keep; None: all.
-    """
-    arrays = {f"model/{i}": v.numpy() for i, v in enumerate(variables) if only is None or id(v) in only}
-    if only is not None:
-        arrays["partial"] = np.array(True)
-    if optimizer is not None:
-        arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
-    with files.new_file(path) as temporary:
-        np.savez(temporary, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
-
-
-def load_state(path: Path, variables: Sequence[Any], optimizer: keras.Optimizer | None) -> None:
-    """Puts back what `save_state` kept. Raises UserError when it is of another model."""
-    with np.load(path, allow_pickle=False) as state:
-        for kind, found in (("model", variables), ("optimizer", optimizer.variables if optimizer else [])):
-            for i, variable in enumerate(found):
-                value = state.get(f"{kind}/{i}")
-                if value is None and kind == "model" and "partial" in state:
-                    continue
-                if value is None or value.shape != tuple(variable.shape):
-                    raise UserError(
-                        f"{path}: The checkpoint is of another model ({kind} variable {i}, "
-                        f"{variable.name}). Train anew with --overwrite."
-                    )
-                variable.assign(value)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint."""
-    with np.load(path, allow_pickle=False) as state:
-        return json.loads(str(state["about"]))

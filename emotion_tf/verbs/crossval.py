@@ -10,7 +10,7 @@ import numpy as np
 
 from emotion_tf import cli, files
 from emotion_tf.quiet import start_tensorflow
-from emotion_tf.verbs.pretrained import encoder, face_files
+from emotion_tf.verbs.pretrained import pretrained_files
 
 
 def crossval(arguments: cli.CrossvalArguments, command: str) -> None:
@@ -20,15 +20,14 @@ def crossval(arguments: cli.CrossvalArguments, command: str) -> None:
     from emotion_tf.data import records, verify
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.training import cross_validate
-    from emotion_tf.training.init import check_unseen
+    from emotion_tf.training.initialize import check_unseen
 
     path = cli.RUNS / (arguments.name or f"{data.name}-{config.towers}-crossval")
     info = records.read_info(data)
     verify.verify_shards(data, info)
     check_unseen(config, records.data_spec(info).data_sha256)
     known, folds = cross_validate.plan(data, info, arguments.folds, arguments.repeats, config.train.seed)
-    bert = encoder(config.text.encoder) if config.uses_bert else None
-    work = cross_validate.CrossValidation(config, path, info, bert, face_files(config), _say)
+    work = cross_validate.CrossValidation(config, path, info, pretrained_files(config), _say)
     work.prepare(arguments.folds, arguments.repeats, command, arguments.overwrite)
     found = list(work.run(folds))
     probabilities = cross_validate.out_of_fold(known, found, arguments.repeats, len(info["labels"]))

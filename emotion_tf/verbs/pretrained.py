@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from emotion_tf.config import Config, CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
+
+if TYPE_CHECKING:
+    from emotion_tf.training.setup import PretrainedFiles
 
 
 def weights_list() -> None:
@@ -54,6 +58,13 @@ def encoder(handle: str) -> str:
     if handle in weights.encoders() and weights.find(handle) is None:
         fetch(handle)
     return resolve_encoder(handle)
+
+
+def pretrained_files(config: Config) -> PretrainedFiles:
+    """Local files of the pretrained networks of a configuration; those that have a name are fetched if needed."""
+    from emotion_tf.training.setup import PretrainedFiles
+
+    return PretrainedFiles(encoder(config.text.encoder) if config.uses_bert else None, face_files(config))
 
 
 def face_files(config: Config) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str
     from emotion_tf.data import pipeline
     from emotion_tf.evaluation.modalities import judge
     from emotion_tf.evaluation.slices import FEWEST_DIALOGUES
-    from emotion_tf.training.towers import BATCH, ablations
+    from emotion_tf.training.ablation import BATCH, ablations
 
     if run.config.towers != "both":
         return (

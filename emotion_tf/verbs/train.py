@@ -12,7 +12,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import encoder, face_files
+from emotion_tf.verbs.pretrained import pretrained_files
 from emotion_tf.verbs.report import report_path
 from emotion_tf.verbs.run import evaluate_split
 
@@ -32,23 +32,26 @@ def train(arguments: cli.TrainArguments, command: str) -> None:
         raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run}")
     if run.exists() and not (arguments.resume or arguments.overwrite):
         raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    _train_one(config, run, command, arguments.resume, arguments.overwrite)
+    _train_one(config, run, command, arguments.overwrite)
 
 
-def _train_one(config: Config, path: Path, command: str, resume: bool, overwrite: bool) -> None:
+def _train_one(config: Config, path: Path, command: str, overwrite: bool) -> None:
     from emotion_tf.data import records, verify
+    from emotion_tf.training import loop
     from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.train import Trainer
+    from emotion_tf.training.setup import TrainingData
 
-    data = Path(config.data)
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    bert = encoder(config.text.encoder) if config.uses_bert else None
-    trainer = Trainer(config, RunFolder(path), info, bert, lambda line: print(line, flush=True), face_files(config))
+    folder = Path(config.data)
+    info = records.read_info(folder)
+    verify.verify_shards(folder, info)
+    data, files = TrainingData.of_splits(folder, info), pretrained_files(config)
     print(f"Run: {path}", flush=True)
-    trainer.resume() if resume else trainer.start(command, overwrite)
-    trainer.fit()
+    loop.train(config, RunFolder(path), data, files, command=command, overwrite=overwrite, say=_say)
     _evaluate(config, path, command)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _evaluate(config: Config, path: Path, command: str) -> None:
@@ -88,7 +91,7 @@ def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
             if not report_path(path, _splits(Path(one.data))[-1]).exists():  # interrupted while it was evaluated
                 _evaluate(one, path, command)
         else:
-            _train_one(one, path, command, there and (path / "checkpoint").is_dir(), True)
+            _train_one(one, path, command, overwrite=not (there and (path / "checkpoint").is_dir()))
             keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)
@@ -96,8 +99,6 @@ def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
 
 def _check_same(path: Path, config: Config) -> None:
     there = configuration.read_config(path / "config.json")
-    if config.text.embeddings:  # a run takes over the width of the file
-        config = dataclasses.replace(config, text=dataclasses.replace(config.text, word_dim=there.text.word_dim))
     if there != config:
         raise UserError(
             f"{path} has other options. Expected those of this command: take another --name, or --overwrite the runs."

@@ -127,6 +127,8 @@ def test_no_file(tmp_path):
 @pytest.mark.slow
 def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config, tmp_path):
     """In a run of frozen embeddings, so that training leaves them."""
+    from emotion_tf.training.run_folder import RunFolder
+
     path = write(tmp_path / "v.txt", "glove", {"the": [1.5, 2.5], "you": [-1, 0.125], "no_word_here": [9, 9]})
     text = dataclasses.replace(
         small_config.text, branches=("gru", "cnn"), embeddings=str(path), train_embeddings=False, cnn_filters=4
@@ -134,12 +136,12 @@ def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     said = []
     config = dataclasses.replace(small_config, towers="text", text=text, train=train)
-    trainer = train_run(config, tmp_path / "run", say=said.append)
+    run = RunFolder(tmp_path / "run")
+    train_run(config, run.path, say=said.append)
     assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in said)
     path.unlink()
-    run = trainer.run
-    assert run.config.text.word_dim == 2
-    table = np.asarray(run.model.get_layer("text_tower").get_layer("word_embedding").embeddings)
+    assert run.word_dim == 2 and run.config == config  # which keeps the width that was asked for
+    table = np.asarray(run.model.towers["text"].find_layer("word_embedding").embeddings)
     words = (run.path / "words.txt").read_text().split("\n")
     assert table[words.index("the") + 2].tolist() == [1.5, 2.5] and table[words.index("you") + 2].tolist() == [
         -1,

@@ -42,11 +42,11 @@ def test_grad_cam_of_a_linear_model_by_hand(linear):
     kept = [linear.keep(Utterance("", faces)) for faces in (pictures[:1], pictures[1:])]
     batch = Batch(linear, kept, watch=face.layers_to_watch(linear))
     assert list(batch.watched) == ["encoder/maps"]
-    network = linear.model.get_layer("face_tower").get_layer("encoder")
+    network = linear.model.towers["face"].find_layer("encoder")
     pixels, owner = face.crops_of(batch)
     assert owner.tolist() == [0, 1, 1]
     feature = np.asarray(network.get_layer("maps")(pixels / np.float32(255)))
-    kernel = np.asarray(linear.model.get_layer("logits").kernel)
+    kernel = np.asarray(linear.model.fusion.get_layer("logits").kernel)
     weights = (kernel - kernel.mean(axis=1, keepdims=True))[:, batch.target].T  # of the score, not of the logit
     expected = np.maximum((feature * weights[owner][:, None, None]).sum(axis=-1), 0)
     for cam in (face.grad_cam, face.hires_cam):

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.interpret import face, in_graph, integrate, text
-from emotion_tf.interpret.batch import Batch, Scorer, Utterance, given, scores
+from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
+from emotion_tf.models.activations import replay
 from emotion_tf.serving.graph import Graph
 from emotion_tf.training.run_folder import RunFolder
 
@@ -90,11 +91,11 @@ def test_a_face_network_without_layers_has_gradient_times_input(run, monkeypatch
     """As of a SavedModel; by hand: the score's gradient at the pixels times the pixels, where it is above 0."""
     monkeypatch.setattr(in_graph, "cam_layers", lambda tower: [])
     found, batch = both(run, [[crop(1)], [], [crop(3), crop(2)], []])
-    fold, where = batch.face_tower.get_layer("fold_frames"), np.argwhere(batch.inputs["face_mask"].numpy())
+    fold, where = batch.towers["face"].find_layer("cnn_frames"), np.argwhere(batch.inputs["face_mask"].numpy())
     real = tf.cast(fold([batch.inputs["faces"], batch.inputs["face_mask"]]), tf.float32)
-    with tf.GradientTape() as tape, given(fold, [real]):
+    with tf.GradientTape() as tape, replay(fold, [real]):
         tape.watch(real)
-        score = scores(batch.scorer.model(batch.inputs, training=False), batch.target)
+        score = scores(batch.scorer.model(batch.inputs, training=False)["logits"], batch.target)
     by_hand = np.maximum((tape.gradient(score, real) * real).numpy().sum(axis=-1), 0)
     assert by_hand.max() > 0 and np.count_nonzero(found["face_attributions"].any(axis=(2, 3))) == 3
     for (b, k), expected in zip(where, by_hand, strict=True):

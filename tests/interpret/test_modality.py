@@ -72,9 +72,9 @@ def test_shares_of_a_run_sum_to_what_all_modalities_together_change(scorer, rows
 def test_a_modality_that_the_logits_do_not_read_is_not_important(untrained, dataset):
     run = RunFolder(untrained)  # a model of its own: it is changed
     scorer = Scorer(run)
-    layer = scorer.model.get_layer("fusion_dense_0")
+    layer = scorer.model.fusion.get_layer("fusion_dense_0")
     kernel = layer.kernel.numpy()
-    width = scorer.model.get_layer("text_tower").output.shape[-1]
+    width = scorer.model.output["text/embedding"].shape[-1]
     kernel[width:] = 0
     layer.kernel.assign(kernel)
     rows = read_utterances(scorer, pipeline.split_rows(dataset, records.read_info(dataset), "test"))

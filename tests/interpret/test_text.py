@@ -38,7 +38,7 @@ def scorer(initialised, small_config):
 
 def wake(model):
     """Embeddings as large as trained ones: of tiny ones every path is almost a straight line."""
-    layer = model.get_layer("text_tower").get_layer("word_embedding")
+    layer = model.towers["text"].find_layer("word_embedding")
     layer.embeddings.assign(np.random.default_rng(1).normal(size=layer.embeddings.shape))
 
 
@@ -49,11 +49,11 @@ def test_the_words_sum_to_what_the_text_changes(scorer, branches):
     batch = Batch(found, SAID)
     strips = text.strips(batch)
     assert [len(one) for one in strips] == [1, 1, 1, 0]
-    tower = found.model.get_layer("text_tower")
+    tower = found.model.towers["text"]
     score = np.asarray(scores(batch.logits, batch.target))
-    embedding = tower.get_layer("word_embedding")
+    embedding = tower.find_layer("word_embedding")
     embedding.embeddings.assign(np.zeros(embedding.embeddings.shape))  # the baseline, by another way
-    zero = np.asarray(scores(found.model(batch.inputs, training=False), batch.target))
+    zero = np.asarray(scores(found.model(batch.inputs, training=False)["logits"], batch.target))
     wake(found.model)
     for n, (strip,) in enumerate(strips[:3]):
         told = strip.completeness
@@ -121,15 +121,15 @@ def test_a_module_that_gives_no_attention(bert, monkeypatch):
 def test_the_one_word_that_a_hand_made_network_knows_ranks_first(scorer):
     """Its filters see one feature, which the embedding of `lovely` alone has, and it speaks for joy."""
     found = scorer("cnn")
-    tower = found.model.get_layer("text_tower")
-    table = np.zeros(tower.get_layer("word_embedding").embeddings.shape, np.float32)
+    tower = found.model.towers["text"]
+    table = np.zeros(tower.find_layer("word_embedding").embeddings.shape, np.float32)
     table[2 + WORDS.index("lovely"), 0] = 1
-    tower.get_layer("word_embedding").embeddings.assign(table)
-    for weight in [*tower.get_layer("word_cnn").weights, *found.model.get_layer("fusion_dense_0").weights]:
+    tower.find_layer("word_embedding").embeddings.assign(table)
+    for weight in [*tower.find_layer("word_cnn").weights, *found.model.fusion.get_layer("fusion_dense_0").weights]:
         weight.assign(np.full(weight.shape, 0.1 if len(weight.shape) > 1 else 0.0))
-    kernel = np.zeros(found.model.get_layer("logits").kernel.shape)
+    kernel = np.zeros(found.model.fusion.get_layer("logits").kernel.shape)
     kernel[:, found.run.labels.index("joy")] = 1
-    found.model.get_layer("logits").kernel.assign(kernel)
+    found.model.fusion.get_layer("logits").kernel.assign(kernel)
     batch = Batch(found, [Utterance(LINE)])
     (strip,) = text.strips(batch)[0]
     assert found.run.labels[batch.target[0]] == "joy"

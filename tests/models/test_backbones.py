@@ -10,11 +10,10 @@ import tensorflow as tf
 from helpers import train_run
 
 from emotion_tf import weights
-from emotion_tf.config import CHOICES, Config, FaceConfig, TextConfig
+from emotion_tf.config import CHOICES, FaceConfig
 from emotion_tf.config.face import BACKBONES
 from emotion_tf.errors import UserError
 from emotion_tf.models.backbones import (
-    APPLICATIONS,
     FitFrames,
     KerasPreprocess,
     SkippingConv2D,
@@ -23,7 +22,6 @@ from emotion_tf.models.backbones import (
     convert_fer,
 )
 from emotion_tf.models.face_tower import build_face_tower
-from emotion_tf.models.two_tower import pretrained_layers, set_trained
 
 RNG = np.random.default_rng(0)
 SIZE = 32
@@ -36,7 +34,8 @@ def pictures(count, size=SIZE):
 def network(config, branch, size=SIZE, path=None):
     """A branch alone: crops -> features."""
     frames = keras.Input((size, size, 3), dtype="uint8")
-    return keras.Model(frames, build_network(branch, frames, config, size, path))
+    features, _ = build_network(branch, frames, config, size, path)
+    return keras.Model(frames, features)
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +74,24 @@ def image_module(tmp_path_factory):
     return str(path), module.kernel.numpy()
 
 
-def test_tables_agree():
-    assert set(APPLICATIONS) == set(BACKBONES)
-    assert set(CHOICES["face.branches"]) == {"cnn", *APPLICATIONS, "fer", "encoder"}
+def test_a_network_is_one_row_and_keras_has_what_it_names():
+    assert set(CHOICES["face.branches"]) == {"cnn", *BACKBONES, "fer", "encoder"}
+    for row in BACKBONES.values():
+        assert callable(getattr(keras.applications, row.constructor))
+        assert callable(getattr(keras.applications, row.module).preprocess_input)
 
 
-@pytest.mark.parametrize("branch", APPLICATIONS)
+@pytest.mark.parametrize("branch", BACKBONES)
 def test_preprocess_is_that_of_keras(branch):
     picture = pictures(1)
-    module = getattr(keras.applications, APPLICATIONS[branch][0])
+    module = getattr(keras.applications, BACKBONES[branch].module)
     expected = module.preprocess_input(picture.astype(np.float32))
     np.testing.assert_allclose(KerasPreprocess(branch)(picture), expected, rtol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [112, None], ids=["112 px", "smallest"])
-@pytest.mark.parametrize("branch", APPLICATIONS)
+@pytest.mark.parametrize("branch", BACKBONES)
 def test_each_network_at_112_px_and_at_its_smallest_size(branch, size):
     size = size or BACKBONES[branch].smallest
     made = network(FaceConfig(branches=(branch,), weights="none"), branch, size)
@@ -109,7 +110,7 @@ def test_too_small_crops_and_no_network_name_the_ways_out(branch, monkeypatch):
     def no_network(**_):
         raise Exception("URL fetch failure on https://example.invalid: None -- Connection refused")
 
-    monkeypatch.setattr(keras.applications, APPLICATIONS[branch][1], no_network)
+    monkeypatch.setattr(keras.applications, BACKBONES[branch].constructor, no_network)
     with pytest.raises(UserError, match=rf"ImageNet weights of {branch}.*--face\.weights none"):
         application(branch, FaceConfig(branches=(branch,)), 112)
 
@@ -149,7 +150,8 @@ def test_attention_and_its_map(face_net):
 def test_fully_connected_features():
     config = FaceConfig(branches=("vgg16",), weights="none", layer=("fc2",))
     frames = keras.Input((SIZE, SIZE, 3), dtype="uint8")
-    assert build_network("vgg16", frames, config, SIZE, None).shape == (None, 4096)
+    features, layer = build_network("vgg16", frames, config, SIZE, None)
+    assert features.shape == (None, 4096) and layer.name == "vgg16"
     with pytest.raises(UserError, match=r"fully connected layers of vgg16 were trained at 224 px.*of 112 px"):
         application("vgg16", dataclasses.replace(config, weights="imagenet"), 112)
     with pytest.raises(UserError, match="mobilenetv2 has no layer 'fc1'"):
@@ -211,16 +213,17 @@ def carried(face, files, small_config, tmp_path, remove):
 
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     config = dataclasses.replace(small_config, towers="face", face=face, train=train)
-    trainer = train_run(config, tmp_path / "run", face_files=files)
-    (layer,) = list(pretrained_layers(trainer.model, config))
-    assert layer.name == "encoder"
+    (layer,) = build_face_tower(face, SIZE, files=files).pretrained
+    assert layer.layer.name == "encoder"
+    train_run(config, tmp_path / "run", face_files=files)
     crop = images.to_crop(pictures(1)[0], SIZE)
+    inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
+    logits = RunFolder(tmp_path / "run").model(inputs)["logits"]
     remove()
     keras.backend.clear_session()
     run = RunFolder(tmp_path / "run")
     expected = Predictor(run).predict([""], [crop]).probabilities
-    inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
-    np.testing.assert_allclose(np.asarray(tf.nn.softmax(trainer.model(inputs))), expected, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(tf.nn.softmax(logits)), expected, atol=1e-6)
     served = tf.saved_model.load(str(export(run))).signatures["serving_default"]
     found = served(utterance=tf.constant([""]), face_jpeg=tf.constant([crop]))["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -251,26 +254,27 @@ def test_files_that_are_no_face_network(tmp_path):
             network(FaceConfig(branches=("encoder",), encoder=path), "encoder", path=path)
 
 
-def test_trained_from_a_layer_on_frozen_and_trained_again(face_net):
-    """What `--train.freeze-epochs` does: after the frozen phase the same layers are trained as before it."""
-    path, _ = face_net
-    face = FaceConfig(branches=("encoder", "cnn"), cnn_filters=(4,), encoder=path, unfreeze_from="high")
-    config = Config(towers="face", face=face, text=TextConfig())
-    tower = build_face_tower(face, SIZE, files={"encoder": path})
-    model = keras.Model(tower.input, tower(tower.input))
-    (layer,) = list(pretrained_layers(model, config))
-    partly = ["high/kernel", "high/bias", "embedding/kernel", "embedding/bias"]
-    assert [w.path for w in layer.trainable_weights] == partly
-    set_trained(layer, False, config)
-    assert layer.trainable_weights == []
-    set_trained(layer, True, config)
-    assert [w.path for w in layer.trainable_weights] == partly
-    before = [np.array(w) for w in layer.weights]
-    model.compile("adam", "mse", jit_compile=False, run_eagerly=True)
-    rows = {"faces": pictures(4)[:, None], "face_mask": np.ones((4, 1), bool)}
-    model.train_on_batch(rows, np.ones((4, tower.output.shape[-1])))
-    moved = {w.path for w, kept in zip(layer.weights, before, strict=True) if (np.asarray(w) != kept).any()}
-    assert moved == set(partly)  # the norm below keeps its statistics too
+def test_the_network_beside_its_features_is_the_layer_that_trains(face_net, image_module):
+    frames = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    for path in (face_net[0], image_module[0]):
+        for trained in (True, False):
+            face = FaceConfig(branches=("encoder",), encoder=path, train_backbone=trained)
+            _, layer = build_network("encoder", frames, face, SIZE, path)
+            assert layer.name == "encoder" and bool(layer.trainable_weights) == trained and layer.weights
+
+
+def test_dropout_inside_a_network_is_taken_out_if_it_never_trains(tmp_path):
+    """In Keras it acts in frozen layers, too."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    path = str(tmp_path / "dropout.keras")
+    keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Dropout(0.5)(inputs))).save(path)
+    face, given = FaceConfig(branches=("encoder",), encoder=path), pictures(2)
+    frozen = dataclasses.replace(face, train_backbone=False)
+    waits = dataclasses.replace(face, init="run", train_tower=False)
+    expected = np.asarray(network(face, "encoder", path=path)(given))
+    for config, same in ((face, False), (frozen, True), (waits, True)):
+        found = np.asarray(network(config, "encoder", path=path)(given, training=True))
+        assert np.array_equal(found, expected) == same
 
 
 @pytest.mark.parametrize(

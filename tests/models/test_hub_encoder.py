@@ -1,6 +1,5 @@
 """TF-Hub encoders inside Keras: adopted variables, freezing, saved models that carry their encoder, remote handles."""
 
-import dataclasses
 import http.server
 import shutil
 import subprocess
@@ -14,14 +13,13 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf import weights
-from emotion_tf.config import Config, TextConfig, TrainConfig
 from emotion_tf.errors import UserError
 from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.hub_handles import load_vocabulary, resolve_encoder
 from emotion_tf.models.hub_interface import INPUT_NAMES
 from emotion_tf.models.hub_module import part_of
-from emotion_tf.models.two_tower import learning_rates
+from emotion_tf.models.parameter_groups import PretrainedLayer
 
 CONFIG = BertConfig(vocab_size=20, hidden=16, layers=2, heads=2, intermediate=32, positions=12, dropout=0.3)
 SPEC = tf.TensorSpec((None, None), tf.int32)
@@ -443,12 +441,12 @@ def test_longest_input(bert, foreign):
 
 
 def test_lower_layers_learn_slower(bert, foreign):
-    text = TextConfig(branches=("bert",), layer_decay=0.5)
-    config = Config(text=text, train=TrainConfig(pretrained_rate=0.1))
-    rates = {variable.name: rate for variable, rate in learning_rates(HubEncoder(bert, frozen=("pooler",)), config)}
+    encoder = HubEncoder(bert, frozen=("pooler",))
+    rates = {variable.name: rate for variable, rate in PretrainedLayer(encoder, layer_decay=0.5).learning_rates(0.1)}
     by_part = {"layer_1": 0.1, "layer_0": 0.05, "embeddings": 0.025}
     assert len(rates) > 20 and all(rate == by_part[name.split(".")[0]] for name, rate in rates.items())
-    plain = dataclasses.replace(config, text=dataclasses.replace(text, layer_decay=1.0))
-    assert {rate for _, rate in learning_rates(HubEncoder(bert), plain)} == {0.1}
+    assert {rate for _, rate in PretrainedLayer(HubEncoder(bert)).learning_rates(0.1)} == {0.1}
+    unnamed = HubEncoder(foreign["tuple"])
+    assert {rate for _, rate in PretrainedLayer(unnamed).learning_rates(0.1)} == {0.1}
     with pytest.raises(UserError, match=r"--text\.layer-decay: the names .* do not tell its layers.*table"):
-        list(learning_rates(HubEncoder(foreign["tuple"]), config))
+        PretrainedLayer(unnamed, layer_decay=0.5)

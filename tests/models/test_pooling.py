@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.config import CHOICES
-from emotion_tf.models.pooling import pool
+from emotion_tf.models.pooling import FirstStep, MaskedMean, pool
 from emotion_tf.models.text_tower import POOLINGS
 
 RNG = np.random.default_rng(0)
@@ -25,6 +25,13 @@ def pooled(request):
 
 def test_the_names_of_the_configuration_are_known():
     assert {POOLINGS.get(name, name) for name in CHOICES["text.pooling"]} == set(KINDS)
+
+
+def test_masked_mean_and_first_step_by_hand():
+    values = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[5.0, 5.0]] * 3], np.float32)
+    mask = np.array([[1, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(MaskedMean()([values, mask]), [[2.0, 3.0], [0.0, 0.0]])
+    np.testing.assert_allclose(FirstStep()(values), [[1.0, 2.0], [5.0, 5.0]])
 
 
 def test_by_formula(pooled):

@@ -12,6 +12,7 @@ from emotion_tf.models.word_branches import BRANCHES, WordBranches
 CONFIG = TextConfig(
     branches=("gru", "lstm", "cnn"), word_dim=4, gru_units=3, lstm_units=2, cnn_filters=5, cnn_widths=(1, 2, 4)
 )
+SHAPE = (10, 4)
 IDS = np.array([[3, 4, 5, 6], [7, 8, 0, 0], [9, 0, 0, 0], [0, 0, 0, 0]], np.int32)
 WIDTHS = {"gru": 6, "lstm": 4, "cnn": 15}
 
@@ -20,7 +21,7 @@ WIDTHS = {"gru": 6, "lstm": 4, "cnn": 15}
 def branches():
     """All branches on one input: name -> (pooled, sequence, mask)."""
     ids = keras.Input((None,), dtype="int32")
-    made = WordBranches(CONFIG, 10)
+    made = WordBranches(CONFIG, SHAPE)
     model = keras.Model(ids, {name: list(read) for name, read in zip(CONFIG.branches, made(ids), strict=True)})
     return lambda given: {name: [np.asarray(x) for x in read] for name, read in model(given).items()}, model, made
 
@@ -76,16 +77,16 @@ def test_last_states_are_those_of_the_layer_without_padding(branches):
 
 
 def test_context_is_read_by_the_same_branches_and_its_absence_is_nothing():
-    tower = build_text_tower(TextConfig(**{**vars(CONFIG), "context": 2, "dropout": 0.0}), None, 10)
-    without = build_text_tower(TextConfig(**{**vars(CONFIG), "dropout": 0.0}), None, 10)
+    tower = build_text_tower(TextConfig(**{**vars(CONFIG), "context": 2, "dropout": 0.0}), None, SHAPE)
+    without = build_text_tower(TextConfig(**{**vars(CONFIG), "dropout": 0.0}), None, SHAPE)
     assert [w.shape for w in without.weights[:-1]] == [w.shape for w in tower.weights[:-1]]
     without.set_weights([*tower.get_weights()[:-1], np.zeros(25)])
-    read = lambda ids, around: np.asarray(tower({"word_ids": ids, "context_word_ids": around}))  # noqa: E731
+    read = lambda ids, around: np.asarray(tower({"word_ids": ids, "context_word_ids": around})["embedding"])  # noqa: E731
     none = np.zeros((4, 1), np.int32)
-    alone = np.asarray(without({"word_ids": IDS}))
+    alone = np.asarray(without({"word_ids": IDS})["embedding"])
     np.testing.assert_allclose(read(IDS, none)[:3], np.concatenate([alone, np.zeros((4, 25))], axis=1)[:3], atol=1e-6)
     # only what was said around it: no longer the vector for an absent text
-    vector = tower.get_layer("no_text").absent
+    vector = tower.find_layer("text_missing").missing
     vector.assign(np.ones(50))
     assert (read(IDS, none)[3] == 1).all() and not (read(IDS, IDS[:1].repeat(4, 0))[3] == 1).all()
     np.testing.assert_allclose(read(IDS, IDS)[:3, 25:], alone[:3], atol=1e-6)
@@ -105,4 +106,5 @@ def test_every_weight_learns_and_a_saved_tower_gives_the_same(branches, tmp_path
 
 def test_frozen_word_embeddings():
     config = TextConfig(branches=("lstm",), word_dim=4, embeddings="x.txt", train_embeddings=False)
-    assert [w.path for w in build_text_tower(config, None, 10).non_trainable_weights] == ["word_embedding/embeddings"]
+    tower = build_text_tower(config, None, SHAPE)
+    assert [w.path for w in tower.non_trainable_weights] == ["word_embedding/embeddings"]

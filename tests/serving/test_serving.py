@@ -62,7 +62,7 @@ def test_each_pattern_of_modalities_has_its_temperature(predictor, rows):
 
     texts, faces = (["You did it!", "You did it!", "", ""], [rows[1][0], None, rows[1][0], None])
     inputs = predictor.preprocess(tf.constant(texts), tf.constant([[face or b""] for face in faces]))
-    logits = predictor.model(inputs, training=False).numpy()
+    logits = predictor.model(inputs, training=False)["logits"].numpy()
     divided = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
     np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, divided, atol=1e-5)
 

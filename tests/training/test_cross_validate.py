@@ -11,9 +11,8 @@ from small_records import with_dev_as_test
 from emotion_tf import cli
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records, splits
-from emotion_tf.training import cross_validate
-from emotion_tf.training.init import check_unseen
-from emotion_tf.training.train import Trainer
+from emotion_tf.training import cross_validate, loop
+from emotion_tf.training.initialize import check_unseen
 
 OPTIONS = ("--towers", "text", "--text.branches", "cnn", "--text.word-dim", 4, "--text.cnn-filters", 3, "--folds", 2)
 ONE_EPOCH = ("--train.epochs", 1, "--train.batch-size", 64)
@@ -47,17 +46,17 @@ def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(w
 @pytest.mark.slow
 def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed, command, monkeypatch, eager):
     succeed(*words, "--name", "whole")
-    real = Trainer._record
+    write_epoch = loop.write_epoch
     calls = []
 
-    def interrupted(self, *numbers):
-        calls.append(self.run.path.name)
+    def interrupted(run, numbers):
+        calls.append(run.path.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(self, *numbers)
+        return write_epoch(run, numbers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_record", interrupted)
+        patch.setattr(loop, "write_epoch", interrupted)
         code, said = command(*words, "--name", "cut")
     assert code == 130 and "`crossval`" in said.err
     first = cli.RUNS / "cut" / "repeat0-fold0" / "held_out.csv"

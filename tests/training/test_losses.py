@@ -1,12 +1,17 @@
 """Losses on logits, by formula in NumPy."""
 
+import inspect
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from emotion_tf.config import CHOICES, TrainConfig
+from emotion_tf.config.train import LOSSES
 from emotion_tf.errors import UserError
-from emotion_tf.training.losses import LOSSES, balance, build_loss, focal
+from emotion_tf.training import losses
+from emotion_tf.training.losses import balance, build_loss, cross_entropy, focal
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(5, 3)).astype(np.float32) * 3
@@ -38,12 +43,25 @@ def expected(smoothing=0.0, gamma=0.0, tau=0.0):
     ],
 )
 def test_by_formula(options, formula):
-    found = build_loss(TrainConfig(**options), COUNTS)(tf.constant(LOGITS), tf.constant(LABEL))
-    np.testing.assert_allclose(found, expected(**formula), rtol=1e-5)
+    loss = build_loss(TrainConfig(**options), COUNTS)(tf.constant(LABEL), tf.constant(LOGITS))
+    np.testing.assert_allclose(loss, expected(**formula), rtol=1e-5)
 
 
-def test_tables_agree():
+def test_logits_of_lower_precision_give_a_loss_in_float32():
+    loss = build_loss(TrainConfig(logit_adjustment=1.0), COUNTS)(tf.constant(LABEL), tf.constant(LOGITS, tf.bfloat16))
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, expected(tau=1.0), rtol=0.03)
+
+
+def test_a_loss_of_the_configuration_is_the_function_of_its_name():
     assert set(LOSSES) == set(CHOICES["train.loss"])
+    for name, row in LOSSES.items():
+        assert set(inspect.signature(getattr(losses, name)).parameters) == {"y_true", "y_pred", *row.options}
+
+
+def test_it_is_the_loss_of_keras():
+    keras_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+    np.testing.assert_allclose(cross_entropy(LABEL, LOGITS), keras_loss(LABEL, LOGITS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
@@ -51,7 +69,7 @@ def test_focal_is_finite_where_the_model_is_sure(gamma):
     for sure in (50.0, -50.0):
         logits = tf.Variable([[sure, 0.0]])
         with tf.GradientTape() as tape:
-            loss = focal(logits, tf.constant([0]), gamma)
+            loss = focal(tf.constant([0]), logits, gamma)
         assert np.isfinite(loss).all() and np.isfinite(tape.gradient(loss, logits)).all()
 
 

@@ -1,4 +1,4 @@
-"""Outputs of frozen networks, computed once and kept on disk under a key made of all that they depend on."""
+"""Outputs of frozen trunks, computed once and kept on disk under a key of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -19,52 +19,56 @@ from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.models.cut import Cut, Fixed
+from emotion_tf.features.boundary import Part
 from emotion_tf.progress import track
 
-VERSION = 1
+VERSION = 2
 BATCH = 64
 
 
 class FeatureCache:
-    """The features of a model's fixed parts.
+    """Reads and writes the columns of a model's kept parts.
 
-    A file holds those of one part for one shard. Its name is a hash of the part's layers and weights, of what turns a
-    record into its inputs, and of the shard: what was changed in any of them is never read.
+    A file holds the columns of one part for one shard. Its name is a hash of the part's layers and weights, of what
+    turns a record into its inputs, and of the shard: a change in any of them leads to another file.
 
     Args:
-        cut: the model in pieces.
+        parts: the kept part of each tower.
         preprocess: of the whole model.
-        say: where it is told what was read and made.
+        say: receives a line about what was read or computed.
     """
 
-    def __init__(self, cut: Cut, preprocess: Preprocessor, say: Callable[[str], None]) -> None:
-        self.preprocess, self.say = preprocess, say
-        self.rest, self.reads = cut.rest, cut.reads
-        self.parts = [(part, preprocess.reading(part.model.input)) for part in cut.parts]
+    def __init__(self, parts: Sequence[Part], preprocess: Preprocessor, say: Callable[[str], None]) -> None:
+        self.kept, self.preprocess, self.say = tuple(parts), preprocess, say
+        self.parts = [(part, preprocess.reading(part.model.input)) for part in parts]
         self.keys = [_key(*pair) for pair in self.parts]
         self.folder = weights.cache_folder() / "features"
 
+    @property
+    def columns(self) -> set[str]:
+        """Names of the columns of all parts."""
+        return {name for part in self.kept for name in part.steps}
+
     def holds(self, shards: Mapping[str, str]) -> bool:
-        """Whether all is there already for these shards: path -> sha256."""
+        """Whether the columns of all shards (path -> sha256) are on disk."""
         return all(self._path(key, sha).is_file() for key in self.keys for sha in shards.values())
 
     def read(self, rows: Rows, shards: Mapping[str, str]) -> CachedFeatures:
-        """Features of all records of the shards of `rows`, read or made."""
-        began, made, size = time.monotonic(), 0, 0
+        """Returns the columns of all records in the shards of `rows`; computes those that are not on disk."""
+        began, computed, size = time.monotonic(), 0, 0
         columns: dict[str, list[Column]] = {}
         for path in rows.paths:
             for (part, preprocess), key in zip(self.parts, self.keys, strict=True):
                 file = self._path(key, shards[path])
-                found = _load(file, part.steps)
-                if found is None:
-                    made += 1
-                    found = _compute(part, preprocess, path)
-                    _save(file, found)
+                of_shard = _load(file, part.steps)
+                if of_shard is None:
+                    computed += 1
+                    of_shard = _compute(part, preprocess, path)
+                    _save(file, of_shard)
                 size += file.stat().st_size
-                for name, column in found.items():
+                for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
-        what = f"computed in {time.monotonic() - began:.0f} s, kept in" if made else "read from"
+        what = f"computed in {time.monotonic() - began:.0f} s, kept in" if computed else "read from"
         self.say(f"Features of frozen networks ({', '.join(columns)}) {what} {self.folder}, {size / 1e6:.1f} MB")
         return CachedFeatures(columns, *pipeline.read_known(Rows(rows.paths), self.preprocess))
 
@@ -72,7 +76,7 @@ class FeatureCache:
         return self.folder / key[:32] / f"{sha256[:32]}.npz"
 
 
-def _key(part: Fixed, preprocess: Preprocessor) -> str:
+def _key(part: Part, preprocess: Preprocessor) -> str:
     about = {
         "version": VERSION,
         "tensorflow": tf.__version__,
@@ -90,8 +94,8 @@ def _key(part: Fixed, preprocess: Preprocessor) -> str:
     return digest.hexdigest()
 
 
-def _compute(part: Fixed, preprocess: Preprocessor, path: str) -> dict[str, Column]:
-    """Runs over a shard in batches of similar length, whose order is put right at the end."""
+def _compute(part: Part, preprocess: Preprocessor, path: str) -> dict[str, Column]:
+    """Runs a part over a shard in batches of similar length; returns the columns in the order of the records."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])
     rows = Rows((path,))
@@ -137,7 +141,7 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
 
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
-    """None when there is no such file, or a damaged one: its arrays have checksums."""
+    """Returns None if there is no such file, or a damaged one: its arrays have checksums."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {

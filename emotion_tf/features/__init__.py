@@ -1,0 +1,1 @@
+"""Outputs of frozen trunks, kept on disk."""

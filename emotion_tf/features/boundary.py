@@ -1,0 +1,105 @@
+"""Where a model is divided when frozen trunks need not run in every epoch.
+
+A trunk whose output is the same in every epoch runs once over the data; its output becomes an input of the rest of the
+model. What the rest of that tower reads beside it (masks, ids) is kept with it, so that an epoch reads no record for
+that tower; but pictures are not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from emotion_tf import schema
+from emotion_tf.models.tower import Tower
+from emotion_tf.models.two_tower import TwoTower
+
+
+@dataclass(frozen=True)
+class Part:
+    """The kept part of one tower.
+
+    Attributes:
+        modality: the tower.
+        trunks: those that are kept.
+        model: raw inputs to the kept columns, a dict of tensors (B, ...) or (B, L, ...): `MODALITY_TRUNK` for the
+            output of each trunk, and raw inputs under their own names.
+        steps: column -> the raw input whose entries that are not zero are its steps L; empty: one value a row.
+    """
+
+    modality: str
+    trunks: tuple[str, ...]
+    model: keras.Model
+    steps: dict[str, str]
+
+
+def kept_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[Part, ...]:
+    """Returns the part of each tower whose output is the same in every epoch, of those towers that have one.
+
+    Args:
+        model: the whole model, with what is frozen in this phase of training frozen.
+        augmented: raw inputs that differ from epoch to epoch.
+    """
+    parts = []
+    for modality, tower in model.towers.items():
+        trunks = tuple(name for name, trunk in tower.trunks.items() if _is_fixed(trunk, augmented))
+        if trunks:
+            parts.append(_part(modality, tower, trunks))
+    return tuple(parts)
+
+
+def rest_inputs(model: TwoTower, parts: Collection[Part]) -> dict[str, keras.KerasTensor]:
+    """Returns new inputs for the rest of the model: the kept columns, and the raw inputs that it still reads."""
+    columns = {name: tensor for part in parts for name, tensor in part.model.output.items()}
+    trunks = {part.modality: part.trunks for part in parts}
+    names = {name for modality, tower in model.towers.items() for name in _read(tower, trunks.get(modality, ()))}
+    raw = {name: tensor for name, tensor in model.input.items() if name in names - set(columns)}
+    return {
+        name: keras.Input(x.shape[1:], dtype=_stored_dtype(x.dtype), name=name) for name, x in (columns | raw).items()
+    }
+
+
+def connect_rest(model: TwoTower, parts: Collection[Part], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Applies the rest of the model to `rest_inputs`; returns the model's outputs."""
+    features = {part.modality: {name: inputs[f"{part.modality}_{name}"] for name in part.trunks} for part in parts}
+    return model.connect(dict(inputs), features)
+
+
+def _is_fixed(trunk: keras.Model, augmented: Collection[str]) -> bool:
+    is_random = any(v.name == "seed_generator_state" for v in trunk.variables)  # dropout acts in a frozen network, too
+    return (
+        bool(trunk.weights) and not trunk.trainable_weights and not is_random and not set(trunk.input) & set(augmented)
+    )
+
+
+def _read(tower: Tower, kept: Collection[str]) -> list[str]:
+    """The raw inputs that a tower reads when some of its trunks do not run."""
+    running = [trunk for name, trunk in tower.trunks.items() if name not in kept]
+    names = {name for part in (*running, tower.head) for name in part.input}
+    return [name for name in tower.input if name in names]
+
+
+def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> Part:
+    read = _read(tower, trunks)
+    has_pictures = any(len(tower.input[name].shape) > 2 for name in read)
+    raw = () if has_pictures else tuple(read)
+    names = {name for trunk in trunks for name in tower.trunks[trunk].input} | set(raw)
+    inputs = {
+        name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in tower.input.items() if name in names
+    }
+    outputs = {
+        f"{modality}_{name}": tower.trunks[name]({key: inputs[key] for key in tower.trunks[name].input})
+        for name in trunks
+    }
+    steps = {name: tower.steps if len(x.shape) == 3 else "" for name, x in outputs.items()}
+    pieces = [feature.name for feature in schema.TEXT_INPUTS]
+    steps |= {name: "input_mask" if name in pieces else name for name in raw}
+    model = keras.Model(inputs, outputs | {name: inputs[name] for name in raw}, name=f"kept_{modality}")
+    return Part(modality, trunks, model, steps)
+
+
+def _stored_dtype(dtype: str) -> str:
+    return "float32" if dtype in ("bfloat16", "float16") else dtype  # NumPy's files know no bfloat16

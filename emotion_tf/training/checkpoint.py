@@ -1,0 +1,135 @@
+"""Checkpoints: the variables of a training, and where it stands, as NumPy files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from emotion_tf import files
+from emotion_tf.errors import UserError
+
+LAST, BEST = "last.npz", "best.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where a training stands.
+
+    Attributes:
+        epoch: epochs that are finished.
+        best: weighted F1 on dev of the best epoch.
+        best_epoch: that epoch, from 0.
+        seconds: of all finished epochs.
+    """
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+    def after_epoch(self, score: float, seconds: float) -> State:
+        """Returns the state after one more epoch, which had this weighted F1 on dev."""
+        is_best = score > self.best
+        return State(
+            epoch=self.epoch + 1,
+            best=score if is_best else self.best,
+            best_epoch=self.epoch if is_best else self.best_epoch,
+            seconds=self.seconds + seconds,
+        )
+
+    @property
+    def epochs_since_best(self) -> int:
+        """How many finished epochs came after the best one."""
+        return self.epoch - 1 - self.best_epoch if self.epoch else 0
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    A phase that keeps features of frozen networks changes only some variables. The others are in the file of its base,
+    which is written once when the phase begins; `last.npz` and `best.npz` then hold what the phase changes, and name
+    their base.
+
+    Args:
+        folder: where they are.
+        variables: weights, seeds, auxiliary heads and averages, always in the same order.
+    """
+
+    def __init__(self, folder: Path, variables: Sequence[Any]) -> None:
+        self.folder, self.variables = folder, tuple(variables)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a checkpoint of that name."""
+        return (self.folder / name).is_file()
+
+    def save_base(self, first_epoch: int) -> None:
+        """Writes all variables as the base of the phase that begins with an epoch, unless that was done before."""
+        if not self.has(_base_name(first_epoch)):
+            self._save(_base_name(first_epoch), {}, {}, None)
+
+    def save(
+        self,
+        name: str,
+        state: State,
+        optimizer: keras.Optimizer | None = None,
+        changed: Collection[int] | None = None,
+        base: int | None = None,
+    ) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            name: of the file.
+            state: where the training stands.
+            optimizer: whose variables are written, too.
+            changed: `id` of the variables that are not in the base; None: all are written.
+            base: first epoch of the phase, if it has a base.
+        """
+        own = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)} if optimizer else {}
+        self._save(name, own, {**dataclasses.asdict(state), "base": base}, changed)
+
+    def load(self, name: str) -> State:
+        """Assigns the variables of a checkpoint and of its base; returns the state."""
+        about = self._read_about(name)
+        base = about.pop("base")
+        if base is not None:
+            self._assign(_base_name(base), "model", self.variables, partial=False)
+        self._assign(name, "model", self.variables, partial=base is not None)
+        return State(**about)
+
+    def load_optimizer(self, name: str, optimizer: keras.Optimizer) -> None:
+        """Assigns the optimizer's variables of a checkpoint."""
+        self._assign(name, "optimizer", optimizer.variables, partial=False)
+
+    def _save(self, name: str, arrays: dict[str, Any], about: dict[str, Any], changed: Collection[int] | None) -> None:
+        model = {f"model/{i}": v.numpy() for i, v in enumerate(self.variables) if changed is None or id(v) in changed}
+        with files.new_file(self.folder / name) as temporary:
+            np.savez(temporary, about=json.dumps(about), **model, **arrays)  # type: ignore[arg-type]
+
+    def _read_about(self, name: str) -> dict[str, Any]:
+        with np.load(self.folder / name, allow_pickle=False) as arrays:
+            return json.loads(str(arrays["about"]))
+
+    def _assign(self, name: str, kind: str, variables: Sequence[Any], partial: bool) -> None:
+        """Assigns the arrays of a file. Raises UserError if they are of another model."""
+        with np.load(self.folder / name, allow_pickle=False) as arrays:
+            for i, variable in enumerate(variables):
+                value = arrays.get(f"{kind}/{i}")
+                if value is None and partial:
+                    continue
+                if value is None or value.shape != tuple(variable.shape):
+                    raise UserError(
+                        f"{self.folder / name}: The checkpoint is of another model ({kind} variable {i}, "
+                        f"{variable.name}). Train anew with --overwrite."
+                    )
+                variable.assign(value)
+
+
+def _base_name(first_epoch: int) -> str:
+    return f"base-{first_epoch}.npz"

@@ -1,0 +1,145 @@
+"""Initial weights: towers of other runs (a face tower trained alone, then the joint model), and word vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from emotion_tf.config import Config
+from emotion_tf.data import pipeline, records, splits, verify
+from emotion_tf.data.embeddings import Embeddings
+from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.tower import Tower
+from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.schema import DataSpec
+from emotion_tf.training.run_folder import RunFolder
+
+
+def initialize_towers(
+    model: TwoTower, config: Config, spec: DataSpec, words: WordVocabulary, say: Callable[[str], None]
+) -> None:
+    """Copies the towers that `--text.init` and `--face.init` name into a new model.
+
+    Raises:
+        UserError: no such run, a run without that tower, another tower, or another vocabulary.
+    """
+    for modality, tower in model.towers.items():
+        init = getattr(config, modality).init
+        if not init:
+            continue
+        run = RunFolder(Path(init))
+        if modality == "text":
+            _check_vocabularies(run, config, spec, words)
+        count = _copy(run, modality, tower, spec)
+        say(f"{tower.name} starts from {init}: {count:,} weights")
+
+
+def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = print) -> None:
+    """Raises if the initial checkpoint was trained on examples that a fold holds out.
+
+    This follows the chain of initial checkpoints, and finds the same utterances or pictures in another data set. It
+    says so if a run of the chain is gone.
+
+    Raises:
+        UserError: `--text.init` or `--face.init` names a run that was trained on what a fold would hold out.
+    """
+    for name, used in (("text", config.uses_text), ("face", config.uses_face)):
+        init, visited = getattr(config, name).init if used else "", set()
+        while init and init not in visited:  # a run may have replaced the one that it started from
+            visited.add(init)
+            run = RunFolder(Path(init))
+            shared = "all" if run.spec.data_sha256 == data_sha256 else _count_shared(run, name, Path(config.data), say)
+            if shared:
+                raise UserError(
+                    f"Invalid `{name}.init`. {getattr(config, name).init} has seen what a fold holds out: {init} was "
+                    f"trained on {shared} of the utterances of {config.data}. Expected a run on other data, or none."
+                )
+            init = getattr(run.config, name).init
+            if init and not Path(init).is_dir():
+                say(f"{run.path} started from {init}, which is gone: whether that had seen these data cannot be told.")
+                init = ""
+
+
+def _count_shared(run: RunFolder, name: str, data: Path, say: Callable[[str], None]) -> int:
+    """Returns how many utterances of a training split are in the run's own.
+
+    They share, for a text tower, text and ids; for a face tower, a byte-identical picture.
+    """
+    home = Path(run.config.data)
+    try:
+        info = records.read_info(home)
+        if records.data_spec(info).data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{home} has changed since.")
+        verify.verify_shards(home, info)
+    except UserError as error:
+        say(f"Whether {run.path} had seen these data cannot be told: {error}")
+        return 0
+    theirs, ours = (_examples(folder, name) for folder in (home, data))
+    seen = {key for keys in theirs for key in keys}
+    return sum(not seen.isdisjoint(keys) for keys in ours)
+
+
+def _examples(data: Path, name: str) -> list[set[Any]]:
+    """Returns what identifies each training utterance of a data set to a tower."""
+    rows = pipeline.split_rows(data, records.read_info(data), "train")
+    if name == "face":
+        return [set(hashes) for hashes in splits.picture_hashes(rows)]
+    columns = ("dialogue_id", "utterance_id", "utterance")
+    return [{tuple(row[c] for c in columns)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
+
+
+def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
+    """Assigns published vectors to a text tower's word embedding; words without a vector keep their random one."""
+    (layer,) = tower.layers_of(keras.layers.Embedding)
+    table = np.array(layer.embeddings)
+    rows = np.flatnonzero(embeddings.known)
+    table[rows + UNKNOWN_WORD_ID + 1] = embeddings.vectors[rows]
+    layer.embeddings.assign(table)
+
+
+def _copy(run: RunFolder, modality: str, tower: Tower, spec: DataSpec) -> int:
+    """Assigns the weights of a run's tower; returns how many numbers they are. Raises UserError."""
+    if modality not in run.model.towers:
+        raise UserError(f"{run.path} has no {modality} tower. Expected a run trained with --towers {modality} or both.")
+    sources, targets = _weights(run.model.towers[modality]), _weights(tower)
+    theirs, ours = ([(v.name, tuple(v.shape)) for v in weights] for weights in (sources, targets))
+    differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
+    if differing or len(theirs) != len(ours):
+        difference = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
+        if modality == "face" and run.spec.face_size != spec.face_size:
+            raise UserError(
+                f"The face tower of {run.path} was trained on crops of {run.spec.face_size} px. Received crops of "
+                f"{spec.face_size} px ({difference}). Prepare both with one --face-size."
+            )
+        raise UserError(
+            f"The {modality} tower of {run.path} is another one ({difference}). Expected the same --{modality}.* "
+            f"options: see {run.path / 'config.json'}."
+        )
+    for target, source in zip(targets, sources, strict=True):
+        target.assign(source)
+    return sum(v.value.shape.num_elements() for v in targets)
+
+
+def _weights(tower: Tower) -> list[Any]:
+    """Returns the weights in an order that freezing does not change, as it does that of a TF-Hub module in Keras."""
+    weights: list[Any] = []
+    for layer in tower.layers_by_name.values():
+        weights += sorted(layer.weights, key=lambda v: v.name) if isinstance(layer, HubEncoder) else layer.weights
+    return weights
+
+
+def _check_vocabularies(run: RunFolder, config: Config, spec: DataSpec, words: WordVocabulary) -> None:
+    """Raises unless word pieces and words have the same ids in the run, as far as its branches read them."""
+    other_pieces = config.uses_bert and run.spec.tokenizer_sha256 != spec.tokenizer_sha256
+    reads_words = set(config.text.branches) != {"bert"}
+    if other_pieces or (reads_words and read_vocabulary(run.path / "words.txt") != list(words.words)):
+        raise UserError(
+            f"{run.path} knows other words: its vocabulary was made from other data. Expected a text tower trained on "
+            "the same data set."
+        )

@@ -1,0 +1,161 @@
+"""The training loop: epochs that follow from (seed, epoch), the best one by dev, a checkpoint after each."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf import files
+from emotion_tf.config import Config
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.training.average import averaged
+from emotion_tf.training.checkpoint import BEST, LAST, Checkpoints, State
+from emotion_tf.training.evaluate import calibrate
+from emotion_tf.training.history import epoch_line, write_epoch
+from emotion_tf.training.outputs import collect_outputs
+from emotion_tf.training.phases import Stage, begin_phase, phases
+from emotion_tf.training.progress import EpochProgress
+from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.training.setup import PretrainedFiles, Say, Setup, TrainingData, build_setup
+from emotion_tf.training.step import Sums
+
+
+def train(
+    config: Config,
+    run: RunFolder,
+    data: TrainingData,
+    pretrained: PretrainedFiles,
+    *,
+    command: str,
+    overwrite: bool = False,
+    until: int = 0,
+    save_model: bool = True,
+    say: Say = print,
+) -> State:
+    """Trains a run. An unfinished run continues after its last finished epoch, and ends with the same bits.
+
+    Args:
+        config: the configuration.
+        run: the run's folder.
+        data: what it trains on, and what its epoch is chosen by.
+        pretrained: local files of pretrained networks.
+        command: kept with the run.
+        overwrite: start anew, in place of what the folder holds.
+        until: stop after this many epochs in all; 0: at the end.
+        save_model: write `model.keras` with the best epoch's weights and remove the checkpoints. False: only train and
+            checkpoint (for tuning).
+        say: receives lines of progress.
+
+    Raises:
+        UserError: the data, the files or the options do not fit each other or the unfinished run, or the loss is not
+            finite.
+    """
+    resumes = run.checkpoints.is_dir() and not overwrite
+    if resumes and run.spec != data.spec:
+        raise UserError(
+            f"{run.path} was trained on other data than {config.data} holds now. Resume "
+            "needs the same data set; train anew with --overwrite."
+        )
+    trained = resumes and (run.checkpoints / LAST).is_file()
+    setup = build_setup(config, data, pretrained, say, run.word_dim if trained else None)
+    if not resumes:
+        run.create(setup, command, overwrite)
+    checkpoints = Checkpoints(run.checkpoints, setup.variables)
+    state = State()
+    if trained:
+        state = checkpoints.load(LAST)
+        say(
+            f"Resumed after epoch {state.epoch} (best validation weighted F1 {state.best:.3f} in epoch "
+            f"{state.best_epoch + 1})"
+        )
+    for phase in phases(setup):
+        if state.epoch >= phase.end or _is_over(state, config, until):
+            continue
+        stage = begin_phase(setup, phase, checkpoints)
+        if state.epoch > phase.first:
+            checkpoints.load_optimizer(LAST, stage.optimizer)
+        while state.epoch < phase.end and not _is_over(state, config, until):
+            state = _train_epoch(stage, state, run, checkpoints)
+    if state.epochs_since_best >= config.train.patience and state.epoch < config.train.epochs:
+        say(f"Stopped early: {state.epochs_since_best} epochs without a better validation weighted F1")
+    if save_model:
+        _save_best(setup, run, checkpoints)
+    return state
+
+
+def _is_over(state: State, config: Config, until: int) -> bool:
+    return state.epochs_since_best >= config.train.patience or 0 < until <= state.epoch
+
+
+def _train_epoch(stage: Stage, state: State, run: RunFolder, checkpoints: Checkpoints) -> State:
+    """Fits one epoch, validates, records and checkpoints it; returns the state after it."""
+    epoch, began = state.epoch, time.monotonic()
+    sums = _fit(stage, epoch)
+    loss = float(sums.loss / sums.rows)
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss became {loss} in epoch {epoch + 1}. Lower --train.learning-rate (now "
+            f"{stage.setup.config.train.learning_rate})."
+        )
+    fitted = time.monotonic()
+    with averaged(stage.average):
+        scores = _validate(stage)
+        ended = time.monotonic()
+        state = state.after_epoch(scores["dev_weighted_f1"], ended - began)
+        if state.best_epoch == epoch:
+            checkpoints.save(BEST, state, changed=stage.changed, base=stage.base)
+    numbers = {
+        "epoch": state.epoch,
+        "loss": loss,
+        "accuracy": float(sums.correct / sums.weight),
+        **scores,
+        "seconds": round(ended - began, 2),
+        "utterances_per_second": round(stage.setup.steps * stage.setup.update_rows / (fitted - began), 1),
+    }
+    write_epoch(run, numbers)
+    checkpoints.save(LAST, state, stage.optimizer, stage.changed, stage.base)
+    stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # only once it is on disk
+    return state
+
+
+def _fit(stage: Stage, epoch: int) -> Sums:
+    """Runs the updates of one epoch; returns their sums."""
+    setup = stage.setup
+    sums: Sums | None = None
+    with EpochProgress(epoch, setup.config.train.epochs, setup.steps) as progress:
+        for batch in stage.train_batches(epoch):
+            update = stage.update(*batch)
+            sums = update if sums is None else tf.nest.map_structure(tf.add, sums, update)
+            progress.advance(sums)
+    if sums is None:
+        raise ValueError("An epoch has no batch.")
+    return sums
+
+
+def _validate(stage: Stage) -> dict[str, float]:
+    """Returns loss, accuracy and weighted F1 on dev; the loss is plain cross-entropy whatever training minimises."""
+    outputs = collect_outputs(stage.infer, stage.dev_batches())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    predicted = outputs.logits.argmax(axis=1)
+    return {
+        "dev_loss": float(loss(outputs.label, outputs.logits, sample_weight=outputs.weight)),
+        "dev_accuracy": float(np.average(predicted == outputs.label, weights=outputs.weight)),
+        "dev_weighted_f1": weighted_f1(outputs.label, predicted, outputs.weight),
+    }
+
+
+def _save_best(setup: Setup, run: RunFolder, checkpoints: Checkpoints) -> None:
+    """Calibrates the best epoch's model on dev, writes `model.keras`, and removes the checkpoints."""
+    checkpoints.load(BEST)
+    for layer in setup.model.pretrained:
+        layer.set_trainable(True)
+    calibrate(run.path, setup.model, setup.preprocess, setup.data.dev)
+    with files.new_file(run.model_path) as temporary:
+        setup.model.save(temporary)
+    shutil.rmtree(run.checkpoints)

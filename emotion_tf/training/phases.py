@@ -1,0 +1,156 @@
+"""The phases of a training: stretches of epochs in which the same variables train, each with its own optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import keras
+import tensorflow as tf
+
+from emotion_tf.data import pipeline
+from emotion_tf.data.augment import augment_faces
+from emotion_tf.data.cached_features import CachedFeatures
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.features.boundary import Part, connect_rest, kept_parts, rest_inputs
+from emotion_tf.features.cache import FeatureCache
+from emotion_tf.training.auxiliary import training_network
+from emotion_tf.training.average import Pair
+from emotion_tf.training.checkpoint import Checkpoints
+from emotion_tf.training.losses import balance
+from emotion_tf.training.optimizers import build_optimizer
+from emotion_tf.training.outputs import Infer, inference, input_spec
+from emotion_tf.training.schedules import WarmupSchedule
+from emotion_tf.training.setup import Setup, parameter_line
+from emotion_tf.training.step import Batch, Sums, Update
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first` to `end` - 1, in which pretrained layers are frozen or train."""
+
+    first: int
+    end: int
+    frozen: bool
+
+
+def phases(setup: Setup) -> tuple[Phase, ...]:
+    """Returns the phases of a training: with something pretrained, the first `--train.freeze-epochs` freeze it."""
+    train = setup.config.train
+    frozen = min(train.freeze_epochs, train.epochs) if any(setup.model.pretrained) else 0
+    every = (Phase(0, frozen, True), Phase(frozen, train.epochs, False))
+    return tuple(phase for phase in every if phase.first < phase.end)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A phase, ready to train.
+
+    Attributes:
+        setup: of the training.
+        network: what trains: the whole network, or what reads the features of frozen trunks.
+        optimizer: of this phase alone.
+        update: a batch to its sums, after the weights were changed by it.
+        infer: the network's inputs to the outputs of the model.
+        preprocess: makes those of its inputs that are read from records.
+        train, dev: features of frozen trunks; None: these run.
+        average: the weights that the phase changes, with their means.
+        base: first epoch of the phase, if its checkpoints hold changes alone.
+        changed: `id` of the variables that these hold; None: all.
+    """
+
+    setup: Setup
+    network: keras.Model
+    optimizer: keras.Optimizer
+    update: Callable[[Batch], Sums] = field(repr=False)
+    infer: Infer
+    preprocess: Preprocessor
+    train: CachedFeatures | None
+    dev: CachedFeatures | None
+    average: list[Pair]
+    base: int | None
+    changed: set[int] | None
+
+    def train_batches(self, epoch: int) -> tf.data.Dataset:
+        """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
+        setup, face = self.setup, self.setup.config.face
+        order = pipeline.Order(setup.config.train.seed, epoch)
+        augment = partial(augment_faces, erase=face.erase) if face.augment else None
+        batches = pipeline.train_batches(
+            setup.data.train, self.preprocess, setup.update_rows, order, augment, self.train
+        ).take(setup.steps)
+        if setup.config.train.class_weights != "balanced":
+            return batches
+        class_weights = tf.constant(balance(setup.counts))
+        return batches.map(lambda inputs, label, weight: (inputs, label, weight * tf.gather(class_weights, label)))
+
+    def dev_batches(self) -> tf.data.Dataset:
+        """Returns the batches of dev, in the order of the records."""
+        size = 2 * self.setup.config.train.batch_size
+        return pipeline.eval_batches(self.setup.data.dev, self.preprocess, size, self.dev)
+
+
+def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
+    """Freezes what the phase freezes, and builds its network, optimizer and update.
+
+    When features are kept, it writes the phase's base: what frozen networks hold is in no other checkpoint.
+    """
+    train, model = setup.config.train, setup.model
+    for layer in model.pretrained:
+        layer.set_trainable(not phase.frozen)
+    if train.freeze_epochs and any(model.pretrained):
+        state = "frozen" if phase.frozen else "trained"
+        setup.say(f"Pretrained branches {state} from epoch {phase.first + 1}: {parameter_line(model)}")
+    cache = _feature_cache(setup, phase)
+    network = setup.network if cache is None else _rest_network(setup, cache.kept)
+    rates = [pair for layer in model.pretrained for pair in layer.learning_rates(train.pretrained_rate)]
+    steps = (phase.end - phase.first) * setup.steps
+    schedule = WarmupSchedule(train.schedule, train.learning_rate, int(train.warmup * steps), steps)
+    optimizer = build_optimizer(train, network.trainable_variables, rates, schedule)
+    average = setup.average.pairs_of(network.weights) if setup.average else []
+    part_size = train.batch_size if train.accumulate > 1 else None
+    update = Update(network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema)
+    batch_spec = (input_spec(network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
+    strategy = tf.distribute.get_strategy()
+    preprocess, features = setup.preprocess, []
+    if cache is not None:
+        checkpoints.save_base(phase.first)
+        preprocess = preprocess.reading(
+            name for name in network.input if name in model.input and name not in cache.columns
+        )
+        features = [cache.read(rows, setup.data.shards(rows)) for rows in (setup.data.train, setup.data.dev)]
+    return Stage(
+        setup=setup,
+        network=network,
+        optimizer=optimizer,
+        update=tf.function(lambda *batch: strategy.run(update, args=(batch,)), input_signature=batch_spec),
+        infer=inference(model if cache is None else network),
+        preprocess=preprocess,
+        train=features[0] if features else None,
+        dev=features[1] if features else None,
+        average=average,
+        base=phase.first if features else None,
+        changed={id(v) for v in (*network.variables, *(mean for mean, _ in average))} if features else None,
+    )
+
+
+def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
+    """Returns the cache of the features of frozen trunks, where keeping them is right and pays."""
+    if not setup.config.train.cache_features:
+        return None
+    augmented = ["faces"] if setup.config.uses_face and setup.config.face.augment else []
+    parts = kept_parts(setup.model, augmented)
+    if {part.modality for part in kept_parts(setup.model)} > {part.modality for part in parts}:
+        setup.say("The frozen face network runs in every epoch: --face.augment true changes the crops each time")
+    if not parts:
+        return None
+    cache = FeatureCache(parts, setup.preprocess, setup.say)
+    shards = {**setup.data.shards(setup.data.train), **setup.data.shards(setup.data.dev)}
+    pays = (phase.end - phase.first) * setup.steps * setup.update_rows >= setup.utterances
+    return cache if pays or cache.holds(shards) else None
+
+
+def _rest_network(setup: Setup, parts: tuple[Part, ...]) -> keras.Model:
+    inputs = rest_inputs(setup.model, parts)
+    return training_network(inputs, connect_rest(setup.model, parts, inputs), setup.heads)

@@ -1,0 +1,242 @@
+"""The set-up of a training: everything that does not change from epoch to epoch, built once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf.config import Config
+from emotion_tf.data import context, pipeline, records
+from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
+from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.two_tower import TwoTower, build_model
+from emotion_tf.schema import DataSpec
+from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
+from emotion_tf.training.average import Average
+from emotion_tf.training.evaluate import check_context, check_tokenizer
+from emotion_tf.training.initialize import initialize_towers, initialize_words
+from emotion_tf.training.losses import RowLoss, build_loss
+from emotion_tf.training.precision import choose_precision, computing_in
+
+Say = Callable[[str], None]
+
+
+class PretrainedFiles(NamedTuple):
+    """Local files that a model is built from.
+
+    Attributes:
+        encoder: SavedModel of the bert branch.
+        face_networks: branch (fer, encoder) -> its network's file.
+    """
+
+    encoder: str | None = None
+    face_networks: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The utterances of a training.
+
+    Attributes:
+        folder: the data set's.
+        info: its `dataset_info.json`, the shards verified.
+        train, dev: utterances to train on, and those by which the epoch is chosen.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    train: Rows
+    dev: Rows
+
+    @classmethod
+    def of_splits(cls, folder: Path, info: dict[str, Any]) -> TrainingData:
+        """Returns the splits train and dev of a data set. Raises UserError if it lacks one."""
+        return cls(folder, info, *(pipeline.split_rows(folder, info, split) for split in ("train", "dev")))
+
+    @property
+    def spec(self) -> DataSpec:
+        """Labels and sizes."""
+        return records.data_spec(self.info)
+
+    def shards(self, rows: Rows) -> dict[str, str]:
+        """Returns the sha256 of the shards of some rows, by their paths."""
+        every = [shard for split in self.info["splits"].values() for shard in split["shards"]]
+        sha256 = {str(self.folder / shard["file"]): shard["sha256"] for shard in every}
+        return {path: sha256[path] for path in rows.paths}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training, ready to begin.
+
+    Attributes:
+        config: as it was asked for.
+        data: the utterances.
+        counts: rows of each class in training, int (C,).
+        pieces, words: the vocabularies.
+        embedding_shape: rows and width of the word embedding; a file of vectors sets its own width.
+        model: the model that is saved.
+        heads: auxiliary heads, modality -> layer; none without `--train.auxiliary-weight`.
+        network: the model with its auxiliary heads.
+        preprocess: makes the model's inputs.
+        loss: of each row.
+        average: of the model's weights; None without `--train.ema`.
+        variables: everything that a checkpoint holds besides the optimizer, in an order that freezing does not change.
+        say: receives lines of progress.
+    """
+
+    config: Config
+    data: TrainingData
+    counts: np.ndarray
+    pieces: list[str]
+    words: WordVocabulary
+    embedding_shape: tuple[int, int]
+    model: TwoTower
+    heads: Mapping[str, keras.layers.Layer]
+    network: keras.Model
+    preprocess: Preprocessor
+    loss: RowLoss
+    average: Average | None
+    variables: Sequence[Any]
+    say: Say = field(repr=False)
+
+    @property
+    def utterances(self) -> int:
+        """Rows of an epoch, before `--train.steps-per-epoch` cuts it."""
+        return int(self.counts.sum())
+
+    @property
+    def update_rows(self) -> int:
+        """Rows of an update."""
+        return self.config.train.batch_size * self.config.train.accumulate
+
+    @property
+    def steps(self) -> int:
+        """Updates of an epoch."""
+        whole = math.ceil(self.utterances / self.update_rows)
+        return min(whole, self.config.train.steps_per_epoch or whole)
+
+    def objective(self, y_true: tf.Tensor, outputs: Mapping[str, Any]) -> tf.Tensor:
+        """Returns the loss of each row, float32 (B,): of the logits, and of the auxiliary heads."""
+        weight = self.config.train.auxiliary_weight
+        return self.loss(y_true, outputs["logits"]) + weight * auxiliary_loss(self.loss, y_true, outputs)
+
+
+def build_setup(
+    config: Config,
+    data: TrainingData,
+    pretrained: PretrainedFiles,
+    say: Say,
+    resumed_width: int | None = None,
+) -> Setup:
+    """Builds the model and everything around it. The same seed gives the same weights.
+
+    Args:
+        config: the configuration.
+        data: the utterances.
+        pretrained: local files of pretrained networks.
+        say: receives lines of progress.
+        resumed_width: of the word embedding, when a checkpoint is going to replace all weights; None: the weights are
+            initialised, from files and other runs where the configuration says so.
+
+    Raises:
+        UserError: the data have no text for a text tower, or do not fit the encoder or the options; a file or run to
+            start from does not fit.
+    """
+    spec, train = data.spec, config.train
+    rows = list(pipeline.read_rows(data.train))
+    check_tokenizer(config, spec, pretrained.encoder)
+    check_context(config, data=data.folder, kept=spec.context)
+    texts = _word_branch_texts(config, rows)
+    words = WordVocabulary.from_utterances(texts, config.text.vocabulary_size)
+    vectors = _read_vectors(config, words, texts, say) if resumed_width is None else None
+    width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
+    counts = np.bincount([row["label"] for row in rows], minlength=len(spec.labels))
+    pieces = read_vocabulary(data.folder / records.VOCABULARY)
+
+    keras.utils.set_random_seed(train.seed)
+    if train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    precision, reason = choose_precision(config)
+    if reason:
+        say(f"Precision {precision}: {reason}")
+    with computing_in(precision):
+        model = build_model(config, spec, (len(words), width), pretrained.encoder, pretrained.face_networks)
+    heads = build_heads(model.towers, len(spec.labels)) if train.auxiliary_weight else {}
+    network = training_network(model.input, model.output, heads)
+    if vectors is not None:
+        initialize_words(model.towers["text"], vectors)
+    if resumed_width is None:
+        initialize_towers(model, config, spec, words, say)
+    _reseed(model, train.seed)
+    average = Average(model.weights) if train.ema else None
+    say(parameter_line(model))
+    return Setup(
+        config=config,
+        data=data,
+        counts=counts,
+        pieces=pieces,
+        words=words,
+        embedding_shape=(len(words), width),
+        model=model,
+        heads=heads,
+        network=network,
+        preprocess=Preprocessor(
+            model.input, spec.face_size, config.text, WordPieceTokenizer(pieces, spec.lower_case), words
+        ),
+        loss=build_loss(train, counts),
+        average=average,
+        variables=(*network.variables, *(mean for mean, _ in average.pairs)) if average else tuple(network.variables),
+        say=say,
+    )
+
+
+def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the text that the word branches read of each row, with speakers if the model reads them.
+
+    Raises:
+        UserError: no row has a text.
+    """
+    if config.uses_text and not any(row["utterance"].strip() for row in rows):
+        raise UserError(f"{config.data} has no text to learn from. Expected --towers face with such data.")
+    text = config.text
+    if text.context or text.future or text.speaker:
+        return [context.line(row["speaker"], row["utterance"]) for row in rows]
+    return [row["utterance"] for row in rows]
+
+
+def _read_vectors(config: Config, words: WordVocabulary, texts: Sequence[str], say: Say) -> Embeddings | None:
+    """Returns the published word vectors to start from, if the configuration names a file."""
+    if not (config.text.embeddings and config.uses_text):
+        return None
+    embeddings = read_embeddings(Path(config.text.embeddings), words.words)
+    say(f"Word embeddings of {config.text.embeddings}: {coverage(embeddings.known, words.counts(texts))}")
+    return embeddings
+
+
+def _reseed(model: TwoTower, seed: int) -> None:
+    """Seeds the dropout inside TF-Hub encoders: its state is among their weights, which other runs initialise."""
+    for tower in model.towers.values():
+        for encoder in tower.layers_of(HubEncoder):
+            encoder.reseed(seed)
+
+
+def parameter_line(model: TwoTower) -> str:
+    """Returns how many parameters a model has, how many of them train, and how many of BERT do."""
+    trainable, total = (sum(math.prod(v.shape) for v in vs) for vs in (model.trainable_weights, model.weights))
+    line = f"{total:,} parameters, {trainable:,} trained"
+    for encoder in model.towers["text"].layers_of(HubEncoder) if "text" in model.towers else ():
+        weights = encoder.trainable_weights
+        line += f" (BERT: {sum(math.prod(v.shape) for v in weights):,} in {len(weights)} variables)"
+    return line

@@ -1,0 +1,121 @@
+"""One update: sums of a replica's rows, and one function that applies them.
+
+`replica_sums` reads the weights and changes none but the model's own state (batch norm, seeds). `apply_update` runs in
+replica context: it reduces over the replicas, divides by the rows of the whole update, clips, applies. Keras clips
+before it reduces and reduces again in `apply`; its `gradient_accumulation_steps` weighs parts equally however many rows
+they have, and fails under a strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from emotion_tf.training.average import Pair, update_average
+
+Tensors = Mapping[str, tf.Tensor]
+Batch = tuple[Tensors, tf.Tensor, tf.Tensor]
+"""Inputs, labels (B,) and weights (B,)."""
+Objective = Callable[[tf.Tensor, Tensors], tf.Tensor]
+"""Labels (B,) and the outputs of the training network to losses float32 (B,)."""
+
+
+class Sums(NamedTuple):
+    """Sums over rows.
+
+    Attributes:
+        gradients: of the weighted losses, dense, one for each variable.
+        rows: how many.
+        loss: weighted losses.
+        weight: weights.
+        correct: weights of the rows whose prediction is right.
+    """
+
+    gradients: list[tf.Tensor]
+    rows: tf.Tensor
+    loss: tf.Tensor
+    weight: tf.Tensor
+    correct: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Update:
+    """Everything that an update changes, and how.
+
+    Attributes:
+        network: inputs to the outputs that `objective` reads.
+        objective: the loss of each row.
+        optimizer: built for the network's trainable variables, without clipping of its own.
+        clip_norm: global norm that gradients are clipped to.
+        part_size: rows that go through the network at once; the sums over the parts are those over all rows, except
+            that batch norm sees the parts (`--train.accumulate`). None: all rows.
+        average: pairs of `Average` that the update moves.
+        momentum: of the average.
+    """
+
+    network: keras.Model
+    objective: Objective
+    optimizer: keras.Optimizer
+    clip_norm: float
+    part_size: int | None = None
+    average: Sequence[Pair] = ()
+    momentum: float = 0.0
+
+    def __call__(self, batch: Batch) -> Sums:
+        """Applies one update in replica context; returns its sums over all replicas, without the gradients."""
+        return apply_update(self, replica_sums(self, batch))._replace(gradients=[])
+
+
+def replica_sums(update: Update, batch: Batch) -> Sums:
+    """Returns the sums over the rows of one replica."""
+    inputs, label, weight = batch
+    size = update.part_size
+    if size is None:
+        return _part_sums(update, inputs, label, weight)
+
+    def part(i: tf.Tensor) -> Sums:
+        at = slice(i * size, (i + 1) * size)
+        return _part_sums(update, {name: x[at] for name, x in inputs.items()}, label[at], weight[at])
+
+    zeros = [tf.zeros(v.shape, v.dtype) for v in update.network.trainable_variables]
+    start = Sums(zeros, *[tf.zeros(())] * 4)
+    _, sums = tf.while_loop(
+        lambda i, _: i * size < tf.shape(label)[0],
+        lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, part(i))),
+        [0, start],
+        parallel_iterations=1,
+    )
+    return sums
+
+
+def _part_sums(update: Update, inputs: Tensors, label: tf.Tensor, weight: tf.Tensor) -> Sums:
+    with tf.GradientTape() as tape:
+        outputs = update.network(inputs, training=True)
+        losses = weight * update.objective(label, outputs)
+        loss = tf.reduce_sum(losses)
+    variables = [v.value for v in update.network.trainable_variables]
+    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    right = tf.equal(tf.argmax(outputs["logits"], axis=-1), tf.cast(label, tf.int64))
+    return Sums(
+        # rows of an embedding that occur twice would be two entries: the norm and the second moment need their sum
+        [tf.convert_to_tensor(gradient) for gradient in gradients],
+        tf.cast(tf.shape(label)[0], tf.float32),
+        loss,
+        tf.reduce_sum(weight),
+        tf.reduce_sum(weight * tf.cast(right, weight.dtype)),
+    )
+
+
+def apply_update(update: Update, sums: Sums) -> Sums:
+    """Reduces the sums over the replicas, and applies the mean gradient over all rows; returns the reduced sums."""
+    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    gradients = [gradient / tf.cast(sums.rows, gradient.dtype) for gradient in sums.gradients]
+    gradients, _ = tf.clip_by_global_norm(gradients, update.clip_norm)
+    update.optimizer.apply(gradients, update.network.trainable_variables)
+    if update.average:
+        update_average(update.average, update.momentum, update.optimizer.iterations)
+    return sums

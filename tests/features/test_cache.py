@@ -1,0 +1,128 @@
+"""Kept features: the same numbers as without, and never those of another weight, shard or option."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import build_setup, train_run
+
+from emotion_tf.features.boundary import kept_parts
+from emotion_tf.features.cache import FeatureCache
+from emotion_tf.training.run_folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture
+def config(bert_config):
+    """A frozen BERT, whose tokens a trained layer pools, and a trained CNN; random layers in between and behind."""
+    text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention", train_encoder=False)
+    face = dataclasses.replace(bert_config.face, cnn_filters=(4,))
+    fusion = dataclasses.replace(bert_config.fusion, modality_dropout=0.3)
+    train = dataclasses.replace(bert_config.train, batch_size=64)
+    return dataclasses.replace(bert_config, text=text, face=face, fusion=fusion, train=train)
+
+
+@pytest.fixture
+def text_config(config):
+    """The frozen BERT alone."""
+    return dataclasses.replace(config, towers="text", fusion=dataclasses.replace(config.fusion, modality_dropout=0.0))
+
+
+def change(config, **train):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+def feature_cache(setup, say=lambda line: None):
+    return FeatureCache(kept_parts(setup.model), setup.preprocess, say)
+
+
+def shards(setup):
+    return {**setup.data.shards(setup.data.train), **setup.data.shards(setup.data.dev)}
+
+
+@pytest.mark.parametrize(
+    "towers", ["both", pytest.param("text", marks=pytest.mark.slow)], ids=["with-faces", "without-records"]
+)
+def test_training_gives_the_same_numbers_with_and_without(
+    config, text_config, tiny_bert, tmp_path, cache, eager, towers
+):
+    """With dropout everywhere and modality dropout: a random layer draws the same numbers in both graphs."""
+    config = change(config if towers == "both" else text_config, ema=0.9)
+    assert config.text.dropout and config.fusion.dropout and (config.fusion.modality_dropout or towers == "text")
+    plain = train_run(change(config, cache_features=False), tmp_path / "plain", tiny_bert)
+    assert not cache.exists()
+    lines = []
+    kept = train_run(config, tmp_path / "kept", tiny_bert, lines.append)
+    assert any(line.startswith("Features of frozen networks (text_bert, input_mask") for line in lines)
+    assert kept.epoch == plain.epoch == 2 and kept.best_epoch == plain.best_epoch
+    runs = [RunFolder(tmp_path / name) for name in ("plain", "kept")]
+    columns = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
+    np.testing.assert_allclose(*(pd.read_csv(run.history)[columns].to_numpy() for run in runs), atol=1e-5)
+    for a, b in zip(*(run.model.weights for run in runs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def keys(config, encoder, change_setup=lambda setup: setup):
+    """The names of the files that a training would read, by part, and the shards that they are of."""
+    setup = change_setup(build_setup(config, encoder))
+    return feature_cache(setup).keys, shards(setup)
+
+
+def test_another_weight_shard_or_option_is_another_file(text_config, tiny_bert):
+    def nudge(setup):
+        weight = setup.model.towers["text"].find_layer("bert").weights[3]
+        value = np.array(weight)
+        value.flat[0] += 1e-6
+        weight.assign(value)
+        return setup
+
+    def tamper(setup):
+        info = json.loads(json.dumps(setup.data.info))
+        info["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+        return dataclasses.replace(setup, data=dataclasses.replace(setup.data, info=info))
+
+    first, of_shards = keys(text_config, tiny_bert)
+    assert keys(text_config, tiny_bert) == (first, of_shards)
+    assert set(keys(text_config, tiny_bert, nudge)[0]).isdisjoint(first)
+    shorter = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, context_tokens=31))
+    assert set(keys(shorter, tiny_bert)[0]).isdisjoint(first)
+    pooled = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, pooling="mean"))
+    assert set(keys(pooled, tiny_bert)[0]).isdisjoint(first)
+    other, of_others = keys(text_config, tiny_bert, tamper)
+    assert other == first and of_others.keys() == of_shards.keys() and of_others != of_shards
+
+
+def test_what_does_not_matter_to_the_features_leaves_them(text_config, tiny_bert):
+    same = dataclasses.replace(
+        text_config,
+        text=dataclasses.replace(text_config.text, vocabulary_size=99, dropout=0.5),
+        train=dataclasses.replace(text_config.train, seed=7, learning_rate=0.1),
+    )
+    assert keys(same, tiny_bert) == keys(text_config, tiny_bert)
+
+
+def test_a_damaged_or_missing_file_is_computed_anew(text_config, tiny_bert, cache):
+    setup = build_setup(text_config, tiny_bert)
+    rows, of_shards, lines = setup.data.dev, setup.data.shards(setup.data.dev), []
+    features = feature_cache(setup, lines.append)
+    assert not features.holds(of_shards)
+    first = features.read(rows, of_shards)
+    assert features.holds(of_shards) and not features.holds({"another": "0" * 64})
+    features.read(rows, of_shards)
+    for file in cache.rglob("*.npz"):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    again = features.read(rows, of_shards)
+    assert ["computed in" in line for line in lines] == [True, False, True]
+    positions = np.arange(first.count)
+    assert set(first.inputs(positions)) == features.columns == {"text_bert", "input_mask", "input_type_ids"}
+    for name, values in first.inputs(positions).items():
+        np.testing.assert_array_equal(again.inputs(positions)[name], values)

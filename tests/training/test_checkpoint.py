@@ -1,0 +1,92 @@
+"""Checkpoints: what is written comes back, also in two files; where a training stands."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from emotion_tf.errors import UserError
+from emotion_tf.training.checkpoint import BEST, LAST, Checkpoints, State
+
+
+@pytest.fixture
+def variables():
+    """A matrix, a seed, and a mean as `Average` has it."""
+    return [
+        keras.Variable(np.arange(6, dtype=np.float32).reshape(2, 3), name="kernel"),
+        keras.Variable(np.array([1, 2], np.uint32), dtype="uint32", trainable=False, name="seed"),
+        tf.Variable([0.5, 0.25], trainable=False),
+    ]
+
+
+def values(variables):
+    return [v.numpy().tolist() for v in variables]
+
+
+def change(variables):
+    for variable in variables:
+        variable.assign(variable.numpy() + 1)
+
+
+def test_what_is_written_comes_back(variables, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoint", variables)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    optimizer.build(variables[:1])
+    optimizer.apply([np.ones((2, 3), np.float32)])
+    state = State(epoch=3, best=0.5, best_epoch=1, seconds=2.5)
+    assert not checkpoints.has(LAST)
+    checkpoints.save(LAST, state, optimizer)
+    assert checkpoints.has(LAST) and not checkpoints.has(BEST)
+    before, moments = values(variables), values(optimizer.variables)
+    change(variables)
+    change(optimizer.variables)
+    assert checkpoints.load(LAST) == state
+    assert values(variables) == before and values(optimizer.variables) != moments
+    checkpoints.load_optimizer(LAST, optimizer)
+    assert values(optimizer.variables) == moments and len(moments) == 3
+
+
+def test_what_a_phase_changes_is_beside_its_base(variables, tmp_path):
+    """The base is written once, and holds what the phase does not change."""
+    checkpoints = Checkpoints(tmp_path, variables)
+    kernel, _, mean = start = values(variables)
+    checkpoints.save_base(2)
+    variables[1].assign([7, 8])
+    checkpoints.save(LAST, State(epoch=3), changed={id(variables[1])}, base=2)
+    change(variables)
+    checkpoints.save_base(2)
+    with np.load(tmp_path / LAST) as arrays:
+        assert set(arrays) == {"about", "model/1"}
+    assert checkpoints.load(LAST) == State(epoch=3)
+    assert values(variables) == [kernel, [7, 8], mean] != start
+    # without a base all variables are in the file
+    change(variables)
+    checkpoints.save(BEST, State(epoch=4))
+    (tmp_path / "base-2.npz").unlink()
+    whole = values(variables)
+    change(variables)
+    checkpoints.load(BEST)
+    assert values(variables) == whole
+
+
+def test_a_checkpoint_of_another_model_is_refused(variables, tmp_path):
+    checkpoints = Checkpoints(tmp_path, variables)
+    checkpoints.save(LAST, State())
+    other = keras.Variable(np.zeros((3, 3), np.float32), name="wider")
+    for variables_of_another in ([other, *variables[1:]], [*variables, other]):
+        with pytest.raises(UserError, match="of another model .*wider.*--overwrite"):
+            Checkpoints(tmp_path, variables_of_another).load(LAST)
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build([other])
+    with pytest.raises(UserError, match=r"of another model \(optimizer variable 0"):
+        checkpoints.load_optimizer(LAST, optimizer)
+
+
+def test_the_state_after_an_epoch():
+    state = State()
+    assert state.epochs_since_best == 0
+    for score, best, best_epoch, since in ((0.2, 0.2, 0, 0), (0.5, 0.5, 1, 0), (0.5, 0.5, 1, 1), (0.4, 0.5, 1, 2)):
+        before = state
+        state = state.after_epoch(score, 1.5)
+        assert (state.best, state.best_epoch, state.epochs_since_best) == (best, best_epoch, since)
+        assert state.epoch == before.epoch + 1 and state.seconds == before.seconds + 1.5

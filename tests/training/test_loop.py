@@ -1,0 +1,341 @@
+"""Training as the user meets it: what is left behind, continuing to the same bits, freezing, the best epoch."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import build_setup, train_run, training_data
+
+from emotion_tf.errors import UserError
+from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.training import loop
+from emotion_tf.training.checkpoint import Checkpoints
+from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.training.setup import PretrainedFiles
+
+CLOCK = ["seconds", "utterances_per_second"]
+
+
+def change(config, **train):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def word_config(small_config):
+    """Convolutions over words alone, one update an epoch: the quickest training that there is."""
+    text = dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3)
+    return change(dataclasses.replace(small_config, towers="text", text=text), steps_per_epoch=1, warmup=0.0)
+
+
+@pytest.fixture(scope="module")
+def small_run(small_config, tmp_path_factory):
+    """A finished run of GRU + CNN."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    train_run(small_config, path)
+    return RunFolder(path)
+
+
+def weights(model):
+    return [np.array(v) for v in model.weights]
+
+
+def arrays(path):
+    """Everything in the last checkpoint of a run, without the clock."""
+    with np.load(path / "checkpoint" / "last.npz") as file:
+        values = {name: file[name] for name in file}
+    state = {k: v for k, v in json.loads(str(values.pop("about"))).items() if k != "seconds"}
+    return values, state
+
+
+def history(path):
+    return pd.read_csv(path / "history.csv").drop(columns=CLOCK)
+
+
+def check_same_bits(path, other):
+    """Weights, seeds, averages, optimizer and history of two unfinished runs."""
+    (values, state), (others, other_state) = arrays(path), arrays(other)
+    assert values.keys() == others.keys() and state == other_state
+    for name, value in values.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+    pd.testing.assert_frame_equal(history(path), history(other), check_exact=True)
+
+
+def interrupt(monkeypatch, owner, name, call):
+    """Lets a function be interrupted as it is called for the n-th time."""
+    function, calls = getattr(owner, name), []
+
+    def interrupted(*args, **options):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def test_a_run_folder_holds_what_predict_needs(small_run, dataset):
+    names = {path.name for path in small_run.path.iterdir()}
+    assert names >= {"config.json", "run.json", "vocab.txt", "words.txt", "model.keras", "history.csv", "logs"}
+    assert "checkpoint" not in names
+    assert list(pd.read_csv(small_run.history)["epoch"]) == [1, 2]
+    assert small_run.labels == tuple(json.loads((dataset / "dataset_info.json").read_text())["labels"])
+
+
+def test_training_moved_the_vector_of_what_its_data_lacked(small_run):
+    """Some demo utterances have no face; each has a text."""
+    text, face = (
+        np.asarray(small_run.model.towers[name].find_layer(f"{name}_missing").missing) for name in ("text", "face")
+    )
+    assert face.any() and not text.any()
+
+
+def test_continued_after_each_epoch_it_has_the_bits_of_an_undisturbed_run(small_config, tmp_path, eager):
+    """With all that a training carries along: averages, auxiliary heads, batches in parts, random layers."""
+    config = dataclasses.replace(
+        change(
+            small_config, epochs=3, steps_per_epoch=1, batch_size=8, accumulate=2, ema=0.9, auxiliary_weight=0.3,
+            schedule="cosine",
+        ),
+        text=dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3),
+        face=dataclasses.replace(small_config.face, cnn_filters=(4,)),
+        fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.3),
+    )  # fmt: skip
+    whole = train_run(config, tmp_path / "whole", save_model=False)
+    lines = []
+    states = [train_run(config, tmp_path / "cut", until=n, save_model=False, say=lines.append) for n in (1, 2, 0)]
+    assert [state.epoch for state in states] == [1, 2, 3] and whole.epoch == 3
+    assert sum(line.startswith("Resumed after epoch") for line in lines) == 2
+    assert any(line.startswith("Resumed after epoch 1") for line in lines)
+    check_same_bits(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("cache_features", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_continued_after_each_epoch_of_two_phases_it_has_the_same_bits(
+    bert_config, tiny_bert, tmp_path, eager, cache_features
+):
+    """Frozen epochs, by features or not, then the whole network; the word vectors' file is gone after one epoch."""
+    vectors = tmp_path / "glove.txt"
+    text = dataclasses.replace(
+        bert_config.text, branches=("bert", "cnn"), context=0, word_dim=9, cnn_filters=3, embeddings=str(vectors)
+    )
+    config = change(
+        dataclasses.replace(bert_config, towers="text", text=text),
+        epochs=3, freeze_epochs=2, batch_size=64, ema=0.9, cache_features=cache_features,
+    )  # fmt: skip
+    for name, stops in (("whole", (0,)), ("cut", (1, 2, 0))):
+        vectors.write_text("the 1.5 2.5 0.5\nyou -1 0.125 2\n")
+        for stop in stops:
+            train_run(config, tmp_path / name, tiny_bert, until=stop, save_model=False)
+            vectors.unlink(missing_ok=True)
+    check_same_bits(tmp_path / "whole", tmp_path / "cut")
+    run = RunFolder(tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoint" / "base-0.npz").is_file() == cache_features
+    assert run.config == config and run.config.text.word_dim == 9 and run.word_dim == 3
+
+
+@pytest.fixture(scope="module")
+def whole_run(word_config, tmp_path_factory):
+    """A finished run of three epochs that nothing interrupted."""
+    import tensorflow as tf
+
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    tf.config.run_functions_eagerly(True)
+    state = train_run(change(word_config, epochs=3, ema=0.9), path)
+    tf.config.run_functions_eagerly(False)
+    return RunFolder(path), state
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        pytest.param(loop, "_validate", 2, id="validation"),
+        pytest.param(loop, "write_epoch", 2, id="history"),
+        pytest.param(Checkpoints, "save", 2, id="first-checkpoint"),  # the one of the best epoch is there
+        pytest.param(Checkpoints, "save", 3, id="later-checkpoint"),
+        pytest.param(loop, "calibrate", 1, id="calibration"),
+        pytest.param(TwoTower, "save", 1, id="model"),
+        pytest.param(loop.shutil, "rmtree", 1, id="clearing"),
+    ],
+)
+def test_interrupted_anywhere_it_ends_with_the_same_bits(
+    word_config, whole_run, tmp_path, monkeypatch, eager, owner, name, call
+):
+    whole, state = whole_run
+    config = change(word_config, epochs=3, ema=0.9)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, owner, name, call)
+        train_run(config, tmp_path / "cut")
+    cut = RunFolder(tmp_path / "cut")
+    if name != "rmtree":
+        with pytest.raises(UserError, match="continue it with --resume"):
+            _ = cut.model
+    assert dataclasses.replace(train_run(config, cut.path), seconds=0) == dataclasses.replace(state, seconds=0)
+    assert not cut.checkpoints.exists()
+    for a, b in zip(weights(whole.model), weights(cut.model), strict=True):
+        np.testing.assert_array_equal(a, b)
+    pd.testing.assert_frame_equal(history(whole.path), history(cut.path), check_exact=True)
+    assert whole.choice == cut.choice
+
+
+def test_it_stops_after_so_many_epochs_in_all(word_config, tmp_path, eager):
+    config = change(word_config, epochs=4)
+    for until, epochs in ((2, 2), (1, 2), (9, 4)):
+        assert train_run(config, tmp_path / "run", until=until, save_model=False).epoch == epochs
+    assert history(tmp_path / "run")["epoch"].tolist() == [1, 2, 3, 4]
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_other_data_than_those_of_the_run_are_refused(word_config, tmp_path, eager):
+    train_run(word_config, tmp_path / "run", until=1, save_model=False)
+    data = training_data(word_config)
+    info = json.loads(json.dumps(data.info))
+    info["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+    with pytest.raises(UserError, match="trained on other data"):
+        loop.train(
+            word_config,
+            RunFolder(tmp_path / "run"),
+            dataclasses.replace(data, info=info),
+            PretrainedFiles(),
+            command="pytest",
+        )
+
+
+def test_it_starts_anew_only_when_it_is_asked_to(word_config, tmp_path, eager):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        train_run(word_config, tmp_path / "run")
+    train_run(word_config, tmp_path / "run", overwrite=True, until=2, save_model=False)
+    assert not (tmp_path / "run" / "notes.txt").exists()
+    assert train_run(word_config, tmp_path / "run", overwrite=True, until=1, save_model=False).epoch == 1
+    assert history(tmp_path / "run")["epoch"].tolist() == [1]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_saved_model_is_the_best_epoch_by_validation(word_config, tmp_path, monkeypatch, eager, ema):
+    """With averaged weights where they are asked for."""
+    scores = iter([0.2, 0.5, 0.3, 0.4, 0.1])
+    validated = []
+
+    def validate(stage):
+        validated.append(weights(stage.setup.model))
+        return {"dev_loss": 1.0, "dev_accuracy": 0.0, "dev_weighted_f1": next(scores)}
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    lines = []
+    config = change(word_config, epochs=9, patience=3, ema=ema)
+    state = train_run(config, tmp_path / "run", say=lines.append)
+    assert (state.epoch, state.best_epoch, state.best) == (5, 1, 0.5)  # three epochs without a better one
+    assert any(line.startswith("Stopped early: 3 epochs") for line in lines)
+    assert not any((a == b).all() for a, b in zip(validated[0], validated[1], strict=True) if a.any())
+    for a, b in zip(weights(RunFolder(tmp_path / "run").model), validated[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_best_epoch_may_be_one_of_the_phase_before(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
+    """Its checkpoint holds what that phase changed; the frozen network is in the phase's base."""
+    text = dataclasses.replace(bert_config.text, branches=("bert",), context=0)
+    config = change(
+        dataclasses.replace(bert_config, towers="text", text=text),
+        epochs=2, freeze_epochs=1, batch_size=64, ema=0.9, warmup=0.0,
+    )  # fmt: skip
+    scores = iter([0.5, 0.1])
+    validated = []
+
+    def validate(stage):
+        validated.append((stage.train is not None, weights(stage.setup.model)))
+        return {"dev_loss": 1.0, "dev_accuracy": 0.0, "dev_weighted_f1": next(scores)}
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    train_run(config, tmp_path / "run", tiny_bert)
+    (kept, best), (trained_whole, last) = validated
+    assert kept and not trained_whole
+    assert sum((a != b).any() for a, b in zip(best, last, strict=True)) > 10
+    for a, b in zip(weights(RunFolder(tmp_path / "run").model), best, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_averages_change_what_is_validated_and_not_what_is_trained(word_config, tmp_path, eager):
+    for ema in (0.0, 0.9):
+        train_run(change(word_config, epochs=3, ema=ema), tmp_path / str(ema), save_model=False)
+    plain, averaged = (history(tmp_path / name) for name in ("0.0", "0.9"))
+    assert plain["loss"].tolist() == averaged["loss"].tolist()
+    assert (plain["dev_loss"] != averaged["dev_loss"]).all()
+
+
+def test_freezing_without_anything_pretrained_changes_nothing(word_config, tmp_path, eager):
+    """One phase: one optimizer, and one schedule over all epochs."""
+    for freeze_epochs in (0, 1):
+        config = change(word_config, epochs=2, warmup=0.5, freeze_epochs=freeze_epochs)
+        train_run(config, tmp_path / str(freeze_epochs), save_model=False)
+    check_same_bits(tmp_path / "0", tmp_path / "1")
+
+
+@pytest.mark.slow
+def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_config, tiny_bert, tmp_path, eager):
+    said, moved = {}, {}
+    for train_encoder in (True, False):
+        text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
+        config = change(
+            dataclasses.replace(bert_config, towers="text", text=text), epochs=1, steps_per_epoch=1, warmup=0.0
+        )
+        start = build_setup(config, tiny_bert).model.towers["text"].find_layer("bert").get_weights()
+        lines = []
+        train_run(config, tmp_path / str(train_encoder), tiny_bert, lines.append)
+        end = RunFolder(tmp_path / str(train_encoder)).model.towers["text"].find_layer("bert").get_weights()
+        moved[train_encoder] = sum(not np.array_equal(a, b) for a, b in zip(start, end, strict=True))
+        said[train_encoder] = lines[0]
+    assert moved[False] == 0
+    assert moved[True] > 10
+    assert "(BERT: 0 in 0 variables)" in said[False]
+    assert "(BERT: 0 in" not in said[True]
+
+
+@pytest.mark.slow
+def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
+    text = dataclasses.replace(bert_config.text, branches=("bert",))
+    config = change(
+        dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2
+    )
+    seen = []
+    train_epoch = loop._train_epoch
+
+    def watch(stage, *arguments):
+        bert = stage.setup.model.towers["text"].find_layer("bert")
+        before = bert.get_weights()
+        state = train_epoch(stage, *arguments)
+        seen.append((before, bert.get_weights()))
+        return state
+
+    monkeypatch.setattr(loop, "_train_epoch", watch)
+    train_run(config, tmp_path / "run", tiny_bert)
+    (start, frozen), (_, trained) = seen
+    assert all(np.array_equal(a, b) for a, b in zip(start, frozen, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(frozen, trained, strict=True))
+
+
+def test_erase_changes_the_pictures_that_are_trained_on(small_config, tmp_path, eager):
+    losses = []
+    for erase in (0.0, 1.0, 1.0):
+        face = dataclasses.replace(small_config.face, erase=erase)
+        config = dataclasses.replace(change(small_config, epochs=1, steps_per_epoch=1), towers="face", face=face)
+        path = tmp_path / str(len(losses))
+        train_run(config, path, save_model=False)
+        losses.append(history(path)["loss"][0])
+    assert losses[0] != losses[1] == losses[2]
+
+
+def test_a_loss_that_is_not_finite_is_said_with_the_rate(word_config, tmp_path, eager):
+    config = change(word_config, optimizer="sgd", weight_decay=0.0, learning_rate=1e38, clip_norm=1e9)
+    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2.*--train\.learning-rate \(now 1e\+38"):
+        train_run(config, tmp_path / "run")
+    # the epoch before is the last that is on disk
+    assert history(tmp_path / "run")["epoch"].tolist() == [1]
+    assert arrays(tmp_path / "run")[1]["epoch"] == 1

@@ -1,0 +1,54 @@
+"""A model's outputs on a data set: in its order, with the modalities that each utterance has."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from emotion_tf.data import pipeline, records
+from emotion_tf.models.two_tower import presence_pattern
+from emotion_tf.training.outputs import collect_outputs, inference, input_spec
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+
+@pytest.fixture
+def dev(dataset):
+    return pipeline.split_rows(dataset, records.read_info(dataset), "dev")
+
+
+def test_they_are_in_the_order_of_the_records(bert_run, dev):
+    model = bert_run.model
+    preprocess = bert_run.preprocessor(model)
+    outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 7))
+    known = list(pipeline.read_rows(dev))
+    assert outputs.label.tolist() == [row["label"] for row in known]
+    assert outputs.weight.tolist() == [row["weight"] for row in known]
+    inputs, _, _ = next(iter(pipeline.eval_batches(dev, preprocess, len(known))))
+    np.testing.assert_allclose(outputs.logits, model(inputs)["logits"], atol=1e-5)
+
+
+def test_a_pattern_is_what_the_model_is_given(bert_run, dev):
+    model = bert_run.model
+    preprocess = bert_run.preprocessor(model)
+    known = list(pipeline.read_rows(dev))
+    outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
+    assert [bool(p & 2) for p in outputs.pattern] == [row["faces"] > 0 for row in known]
+    assert 0 < np.sum(outputs.pattern == 1) < len(known)
+
+
+def test_without_anything_around_it_an_empty_text_is_absent(initialised, small_config):
+    run = initialised(small_config)
+    model = run.model
+    silent = run.preprocessor(model)(tf.constant(["", "  ", "yes"]), tf.constant([[""]] * 3))
+    assert presence_pattern(model(silent)).numpy().tolist() == [0, 0, 1]
+
+
+def test_one_tower_has_its_own_bit(initialised, small_config, dev):
+    run = initialised(dataclasses.replace(small_config, towers="face"))
+    model = run.model
+    assert set(input_spec(model)) == {"faces", "face_mask"}
+    data = pipeline.eval_batches(dev, run.preprocessor(model), 16)
+    faces = [row["faces"] > 0 for row in pipeline.read_rows(dev)]
+    assert collect_outputs(inference(model), data).pattern.tolist() == [2 * has_face for has_face in faces]

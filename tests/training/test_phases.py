@@ -1,0 +1,153 @@
+"""The phases of a training: which epochs they have, what trains in them and how fast, and what is kept of them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers import build_setup
+
+from emotion_tf.training.checkpoint import Checkpoints
+from emotion_tf.training.phases import Phase, begin_phase, phases
+
+
+def change(config, **train):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture(scope="module")
+def text_config(small_config):
+    return dataclasses.replace(small_config, towers="text")
+
+
+@pytest.fixture
+def frozen_config(bert_config):
+    """BERT, whose tokens a trained layer pools, without the face tower."""
+    text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention")
+    return change(dataclasses.replace(bert_config, towers="text", text=text), batch_size=64, epochs=5)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A setup -> its checkpoints."""
+    return lambda setup: Checkpoints(tmp_path / "checkpoint", setup.variables)
+
+
+def test_without_anything_pretrained_there_is_one_phase(text_config, checkpoints, tmp_path):
+    """One optimizer, and one schedule over all updates."""
+    lines = []
+    setup = build_setup(change(text_config, epochs=3, freeze_epochs=1, steps_per_epoch=2), say=lines.append)
+    assert phases(setup) == (Phase(0, 3, frozen=False),)
+    stage = begin_phase(setup, *phases(setup), checkpoints(setup))
+    assert stage.optimizer._learning_rate.steps == 3 * 2
+    assert {id(v) for v in stage.network.trainable_variables} == {id(v) for v in setup.model.trainable_variables}
+    assert (stage.train, stage.base, stage.changed) == (None, None, None)
+    assert not any("Pretrained branches" in line for line in lines)
+    assert not list((tmp_path / "checkpoint").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("freeze_epochs", "expected"),
+    [
+        (0, (Phase(0, 5, False),)),
+        (2, (Phase(0, 2, True), Phase(2, 5, False))),
+        (5, (Phase(0, 5, True),)),
+        (9, (Phase(0, 5, True),)),
+    ],
+)
+def test_the_first_epochs_freeze_what_is_pretrained(frozen_config, tiny_bert, freeze_epochs, expected):
+    assert phases(build_setup(change(frozen_config, freeze_epochs=freeze_epochs), tiny_bert)) == expected
+
+
+def test_each_phase_has_its_own_variables_rates_and_schedule(frozen_config, tiny_bert, checkpoints):
+    config = change(frozen_config, freeze_epochs=2, cache_features=False, warmup=0.5, pretrained_rate=0.2)
+    lines = []
+    setup = build_setup(config, tiny_bert, lines.append)
+    bert = setup.model.towers["text"].find_layer("bert")
+    stages, trained = [], []
+    for phase in phases(setup):
+        stages.append(begin_phase(setup, phase, checkpoints(setup)))
+        trained.append({id(v) for v in bert.trainable_variables})
+        schedule = stages[-1].optimizer._learning_rate
+        steps = (phase.end - phase.first) * setup.steps
+        assert (schedule.steps, schedule.warmup) == (steps, int(0.5 * steps))
+    assert not trained[0] and len(trained[1]) > 10
+    for stage, ids in zip(stages, trained, strict=True):
+        scales = stage.optimizer.__dict__.get("_rate_scales", {})
+        assert scales == {stage.optimizer._var_key(v): 0.2 for v in stage.network.trainable_variables if id(v) in ids}
+        assert stage.base is None and stage.changed is None and stage.train is None
+    assert [line for line in lines if "Pretrained branches" in line] == [
+        line
+        for line in lines
+        if line.startswith(("Pretrained branches frozen from epoch 1", "Pretrained branches trained from epoch 3"))
+    ]
+
+
+def test_a_frozen_phase_trains_the_rest_on_kept_features(frozen_config, tiny_bert, checkpoints, tmp_path):
+    setup = build_setup(change(frozen_config, freeze_epochs=2, ema=0.9), tiny_bert)
+    first, second = phases(setup)
+    stage = begin_phase(setup, first, checkpoints(setup))
+    assert set(stage.network.input) == {"text_bert", "input_mask", "input_type_ids"}
+    assert stage.preprocess.inputs == ()  # no record is read
+    assert stage.train.count == setup.utterances and stage.dev.count > 0
+    bert = {id(v) for v in setup.model.towers["text"].find_layer("bert").variables}
+    assert stage.base == 0 and (tmp_path / "checkpoint" / "base-0.npz").is_file()
+    means = {id(mean) for mean, weight in setup.average.pairs if id(weight) not in bert}
+    rest = {id(v) for v in setup.network.variables} - bert
+    assert stage.changed == means | rest
+    assert {id(mean) for mean, _ in stage.average} == means
+    for batches, count in ((stage.train_batches(0), setup.steps), (stage.dev_batches(), None)):
+        inputs, label, _ = next(iter(batches))
+        assert set(inputs) == set(stage.network.input) and len(label) == len(inputs["text_bert"])
+        assert count is None or sum(1 for _ in batches) == count
+    inputs, _, _ = next(iter(stage.dev_batches()))
+    raw, _, _ = next(iter(begin_phase(setup, second, checkpoints(setup)).dev_batches()))
+    whole, rest_of_it = setup.model(raw, training=False), stage.infer(inputs)
+    assert whole.keys() == rest_of_it.keys()
+    for name in whole:
+        np.testing.assert_allclose(whole[name], rest_of_it[name], atol=1e-6)
+
+
+def test_features_are_not_kept_for_less_than_an_epoch_of_reading(frozen_config, tiny_bert, checkpoints, cache):
+    config = change(frozen_config, steps_per_epoch=1, epochs=1)
+    config = dataclasses.replace(config, text=dataclasses.replace(config.text, train_encoder=False))
+    setup = build_setup(config, tiny_bert)
+    assert begin_phase(setup, *phases(setup), checkpoints(setup)).train is None and not cache.exists()
+    longer = build_setup(change(config, steps_per_epoch=0), tiny_bert)
+    assert begin_phase(longer, *phases(longer), checkpoints(longer)).train is not None
+    # once they are there, they are read for a single update
+    assert begin_phase(setup, *phases(setup), checkpoints(setup)).train is not None
+
+
+def test_augmented_faces_are_said_to_need_their_network(bert_config, tiny_bert, checkpoints):
+    config = dataclasses.replace(
+        change(bert_config, batch_size=64),
+        text=dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=False),
+        face=dataclasses.replace(
+            bert_config.face, branches=("mobilenetv3small",), weights="none", train_backbone=False, augment=True
+        ),
+    )
+    lines = []
+    setup = build_setup(config, tiny_bert, lines.append)
+    stage = begin_phase(setup, *phases(setup), checkpoints(setup))
+    assert stage.preprocess.inputs == ("faces", "face_mask") and "text_bert" in stage.network.input
+    assert sum("--face.augment true changes the crops" in line for line in lines) == 1
+
+
+def test_balanced_class_weights_are_in_the_batches(text_config, checkpoints):
+    plain, balanced = (
+        build_setup(change(text_config, class_weights=name, steps_per_epoch=1)) for name in ("none", "balanced")
+    )
+    batches = [
+        next(iter(begin_phase(setup, *phases(setup), checkpoints(setup)).train_batches(0)))
+        for setup in (plain, balanced)
+    ]
+    (_, label, weight), (_, same_label, balanced_weight) = batches
+    assert label.numpy().tolist() == same_label.numpy().tolist()
+    class_weights = plain.utterances / (len(plain.counts) * np.maximum(1, plain.counts))
+    np.testing.assert_allclose(balanced_weight, weight * class_weights[label], rtol=1e-5)

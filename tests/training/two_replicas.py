@@ -1,0 +1,121 @@
+"""Two updates of a small model on one device and on two: a script, since the devices come before TensorFlow starts.
+
+    python two_replicas.py OUT
+
+It writes the NumPy file OUT: `1/KEY` on one device and `2/KEY` on two, the values on each device (D, ...).
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
+from emotion_tf.models.two_tower import build_model
+from emotion_tf.schema import DataSpec
+from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
+from emotion_tf.training.average import Average
+from emotion_tf.training.losses import build_loss
+from emotion_tf.training.optimizers import build_optimizer
+from emotion_tf.training.schedules import WarmupSchedule
+from emotion_tf.training.step import Update, replica_sums
+
+ROWS, FIRST = 8, 5  # rows of an update, and how many of them the first of two devices has
+CLIP_NORM, RATE, MOMENTUM = 1.0, 0.1, 0.9
+SPEC = DataSpec(("a", "b", "c"), face_size=8, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
+CONFIG = Config(
+    text=TextConfig(word_dim=4, gru_units=3, dropout=0.0),
+    face=FaceConfig(cnn_filters=(3, 4), dropout=0.0),
+    fusion=FusionConfig(dense_units=(4,), dropout=0.0),
+    train=TrainConfig(optimizer="sgd", momentum=0.5, weight_decay=0.01),
+)
+
+
+def build_batch():
+    """Inputs, labels and weights of 8 rows with repeated words; one has no text, and one has no face."""
+    rng = np.random.default_rng(0)
+    inputs = {
+        "word_ids": rng.integers(1, 9, (ROWS, 5)).astype(np.int32),
+        "faces": rng.integers(0, 255, (ROWS, 2, 8, 8, 3)).astype(np.uint8),
+        "face_mask": rng.random((ROWS, 2)) < 0.7,
+    }
+    inputs["word_ids"][3], inputs["face_mask"][6] = 0, False
+    return inputs, rng.integers(0, 3, ROWS), (0.5 + rng.random(ROWS)).astype(np.float32)
+
+
+def build_update(weights):
+    """Returns the update of a model with auxiliary heads, batch norm over all replicas, and averages."""
+    model = build_model(CONFIG, SPEC, (9, CONFIG.text.word_dim))
+    network = training_network(model.input, model.output, build_heads(model.towers, len(SPEC.labels)))
+    network.set_weights(weights or network.get_weights())
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+    loss = build_loss(CONFIG.train, np.array([5, 3, 2]))
+    slower = [(variable, 0.5) for variable in model.towers["face"].trainable_variables]
+    schedule = WarmupSchedule("constant", RATE, 0, 10)
+    return Update(
+        network,
+        lambda y_true, outputs: loss(y_true, outputs["logits"]) + 0.5 * auxiliary_loss(loss, y_true, outputs),
+        build_optimizer(CONFIG.train, network.trainable_variables, slower, schedule),
+        CLIP_NORM,
+        average=Average(network.weights).pairs,
+        momentum=MOMENTUM,
+    )
+
+
+def clipped_gradients(update, batch):
+    """Returns what an update applies, and the norm before it was clipped."""
+    sums = replica_sums(update, batch)
+    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    return tf.clip_by_global_norm([gradient / sums.rows for gradient in sums.gradients], CLIP_NORM)
+
+
+def run(strategy, parts, weights=None):
+    """Makes two updates, each device with its part of the rows; returns the first weights and everything by key."""
+
+    def on_devices(value):
+        return np.stack([x.numpy() for x in strategy.experimental_local_results(value)])
+
+    with strategy.scope():
+        update = build_update(weights)
+    network, start = update.network, update.network.get_weights()
+    batch = strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group]
+    )
+    gradients, norm = tf.function(lambda: strategy.run(clipped_gradients, args=(update, batch)))()
+    results = {f"gradients/{i}": on_devices(gradient) for i, gradient in enumerate(gradients)}
+    results |= {"norm": on_devices(norm)[0], "clip_norm": CLIP_NORM}
+    network.set_weights(start)  # batch norm has moved its statistics
+    step = tf.function(lambda: strategy.run(update, args=(batch,)))
+    for number in (1, 2):
+        sums = step()
+        trained = {id(v) for v in network.trainable_weights}
+        changed = {
+            "sums": {name: getattr(sums, name) for name in ("rows", "loss", "weight", "correct")},
+            "weights": dict(enumerate(v.value for v in network.weights if id(v) in trained)),
+            "statistics": dict(enumerate(v.value for v in network.weights if id(v) not in trained)),
+            "averages": dict(enumerate(mean for mean, _ in update.average)),
+            "slots": dict(enumerate(v.value for v in update.optimizer.variables)),
+        }
+        results |= {f"{number}/{kind}/{k}": on_devices(v) for kind, of in changed.items() for k, v in of.items()}
+    return start, results
+
+
+def main(out):
+    """Configures two devices, and writes the results of one and of two."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    whole = build_batch()
+    parts = [tf.nest.map_structure(lambda x: tf.constant(x[at]), whole) for at in (slice(FIRST), slice(FIRST, None))]
+    weights, one = run(tf.distribute.get_strategy(), [tf.nest.map_structure(tf.constant, whole)])
+    _, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), parts, weights)
+    np.savez(out, **{f"1/{k}": v for k, v in one.items()}, **{f"2/{k}": v for k, v in two.items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
