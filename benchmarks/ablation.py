@@ -158,7 +158,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     import keras
 
     from emotion_tf.data import pipeline, records
-    from emotion_tf.features.boundary import connect_rest, kept_parts, rest_inputs
+    from emotion_tf.features.boundary import connect_rest, frozen_parts, rest_inputs
     from emotion_tf.features.cache import FeatureCache
     from emotion_tf.training.loop import train
     from emotion_tf.training.outputs import collect_outputs, inference
@@ -174,7 +174,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     run, command, say = RunFolder(folder), "benchmarks.ablation", lambda line: None
     state = train(config, run, TrainingData.of_splits(data, info), pretrained_files(config), command=command, say=say)
     test = pipeline.split_rows(data, info, "test")
-    parts = kept_parts(run.model)
+    parts = frozen_parts(run.model)
     if not parts:
         raise ValueError("No features are kept: the numbers would take hours.")
     cache = FeatureCache(parts, run.preprocessor(run.model), say)

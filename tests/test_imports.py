@@ -51,6 +51,7 @@ NO_TENSORFLOW = {
     "processes",
     "run_list",
     "option_list",
+    "modalities",
     "faces",
     "evaluation",
 }

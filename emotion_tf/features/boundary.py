@@ -19,7 +19,7 @@ from emotion_tf.models.two_tower import TwoTower
 
 
 @dataclass(frozen=True)
-class Part:
+class FrozenPart:
     """The kept part of one tower.
 
     Attributes:
@@ -36,7 +36,7 @@ class Part:
     steps: dict[str, str]
 
 
-def kept_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[Part, ...]:
+def frozen_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[FrozenPart, ...]:
     """Returns the part of each tower whose output is the same in every epoch, of those towers that have one.
 
     Args:
@@ -51,7 +51,7 @@ def kept_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[Part, 
     return tuple(parts)
 
 
-def rest_inputs(model: TwoTower, parts: Collection[Part]) -> dict[str, keras.KerasTensor]:
+def rest_inputs(model: TwoTower, parts: Collection[FrozenPart]) -> dict[str, keras.KerasTensor]:
     """Returns new inputs for the rest of the model: the kept columns, and the raw inputs that it still reads."""
     columns = {name: tensor for part in parts for name, tensor in part.model.output.items()}
     trunks = {part.modality: part.trunks for part in parts}
@@ -62,7 +62,7 @@ def rest_inputs(model: TwoTower, parts: Collection[Part]) -> dict[str, keras.Ker
     }
 
 
-def connect_rest(model: TwoTower, parts: Collection[Part], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def connect_rest(model: TwoTower, parts: Collection[FrozenPart], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Applies the rest of the model to `rest_inputs`; returns the model's outputs."""
     features = {part.modality: {name: inputs[f"{part.modality}_{name}"] for name in part.trunks} for part in parts}
     return model.connect(dict(inputs), features)
@@ -82,7 +82,7 @@ def _read(tower: Tower, kept: Collection[str]) -> list[str]:
     return [name for name in tower.input if name in names]
 
 
-def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> Part:
+def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> FrozenPart:
     read = _read(tower, trunks)
     has_pictures = any(len(tower.input[name].shape) > 2 for name in read)
     raw = () if has_pictures else tuple(read)
@@ -98,7 +98,7 @@ def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> Part:
     pieces = [feature.name for feature in schema.TEXT_INPUTS]
     steps |= {name: "input_mask" if name in pieces else name for name in raw}
     model = keras.Model(inputs, outputs | {name: inputs[name] for name in raw}, name=f"kept_{modality}")
-    return Part(modality, trunks, model, steps)
+    return FrozenPart(modality, trunks, model, steps)
 
 
 def _stored_dtype(dtype: str) -> str:

@@ -19,7 +19,7 @@ from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.features.boundary import Part
+from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.progress import track
 
 VERSION = 2
@@ -38,27 +38,27 @@ class FeatureCache:
         say: receives a line about what was read or computed.
     """
 
-    def __init__(self, parts: Sequence[Part], preprocess: Preprocessor, say: Callable[[str], None]) -> None:
-        self.kept, self.preprocess, self.say = tuple(parts), preprocess, say
-        self.parts = [(part, preprocess.reading(part.model.input)) for part in parts]
-        self.keys = [_key(*pair) for pair in self.parts]
+    def __init__(self, parts: Sequence[FrozenPart], preprocess: Preprocessor, say: Callable[[str], None]) -> None:
+        self.parts, self.preprocess, self.say = tuple(parts), preprocess, say
+        self._preprocess = [preprocess.reading(part.model.input) for part in parts]
+        self._keys = [_key(*pair) for pair in zip(self.parts, self._preprocess, strict=True)]
         self.folder = weights.cache_folder() / "features"
 
     @property
     def columns(self) -> set[str]:
         """Names of the columns of all parts."""
-        return {name for part in self.kept for name in part.steps}
+        return {name for part in self.parts for name in part.steps}
 
     def holds(self, shards: Mapping[str, str]) -> bool:
         """Whether the columns of all shards (path -> sha256) are on disk."""
-        return all(self._path(key, sha).is_file() for key in self.keys for sha in shards.values())
+        return all(self._path(key, sha).is_file() for key in self._keys for sha in shards.values())
 
     def read(self, rows: Rows, shards: Mapping[str, str]) -> CachedFeatures:
         """Returns the columns of all records in the shards of `rows`; computes those that are not on disk."""
         began, computed, size = time.monotonic(), 0, 0
         columns: dict[str, list[Column]] = {}
         for path in rows.paths:
-            for (part, preprocess), key in zip(self.parts, self.keys, strict=True):
+            for part, preprocess, key in zip(self.parts, self._preprocess, self._keys, strict=True):
                 file = self._path(key, shards[path])
                 of_shard = _load(file, part.steps)
                 if of_shard is None:
@@ -76,7 +76,7 @@ class FeatureCache:
         return self.folder / key[:32] / f"{sha256[:32]}.npz"
 
 
-def _key(part: Part, preprocess: Preprocessor) -> str:
+def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
     about = {
         "version": VERSION,
         "tensorflow": tf.__version__,
@@ -94,7 +94,7 @@ def _key(part: Part, preprocess: Preprocessor) -> str:
     return digest.hexdigest()
 
 
-def _compute(part: Part, preprocess: Preprocessor, path: str) -> dict[str, Column]:
+def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
     """Runs a part over a shard in batches of similar length; returns the columns in the order of the records."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])

@@ -52,13 +52,16 @@ class TwoTower(keras.Model):
         """
         outputs: dict[str, Tensors] = {}
         for modality, tower in self.towers.items():
-            kept = (features or {}).get(modality, {})
-            outputs[modality] = tower.connect(inputs, kept) if kept else tower({k: inputs[k] for k in tower.input})
-        joined = {k: v for modality, tower in outputs.items() for k, v in fusion_inputs(modality, tower).items()}
-        told = {
+            of_trunks = (features or {}).get(modality)
+            if of_trunks:
+                outputs[modality] = tower.connect(inputs, of_trunks)
+            else:
+                outputs[modality] = tower({name: inputs[name] for name in tower.input})
+        fused = {k: v for modality, tower in outputs.items() for k, v in fusion_inputs(modality, tower).items()}
+        of_towers = {
             f"{modality}/{key}": tower[key] for modality, tower in outputs.items() for key in ("embedding", "present")
         }
-        return {"logits": self.fusion(joined), **told}
+        return {"logits": self.fusion(fused), **of_towers}
 
     @property
     def pretrained(self) -> Iterator[PretrainedLayer]:

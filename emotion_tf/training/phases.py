@@ -13,7 +13,7 @@ from emotion_tf.data import pipeline
 from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.features.boundary import Part, connect_rest, kept_parts, rest_inputs
+from emotion_tf.features.boundary import FrozenPart, connect_rest, frozen_parts, rest_inputs
 from emotion_tf.features.cache import FeatureCache
 from emotion_tf.training.auxiliary import training_network
 from emotion_tf.training.average import Pair
@@ -103,7 +103,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         state = "frozen" if phase.frozen else "trained"
         setup.say(f"Pretrained branches {state} from epoch {phase.first + 1}: {parameter_line(model)}")
     cache = _feature_cache(setup, phase)
-    network = setup.network if cache is None else _rest_network(setup, cache.kept)
+    network = setup.network if cache is None else _rest_network(setup, cache.parts)
     rates = [pair for layer in model.pretrained for pair in layer.learning_rates(train.pretrained_rate)]
     steps = (phase.end - phase.first) * setup.steps
     schedule = WarmupSchedule(train.schedule, train.learning_rate, int(train.warmup * steps), steps)
@@ -140,8 +140,8 @@ def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
     if not setup.config.train.cache_features:
         return None
     augmented = ["faces"] if setup.config.uses_face and setup.config.face.augment else []
-    parts = kept_parts(setup.model, augmented)
-    if {part.modality for part in kept_parts(setup.model)} > {part.modality for part in parts}:
+    parts = frozen_parts(setup.model, augmented)
+    if {part.modality for part in frozen_parts(setup.model)} > {part.modality for part in parts}:
         setup.say("The frozen face network runs in every epoch: --face.augment true changes the crops each time")
     if not parts:
         return None
@@ -151,6 +151,6 @@ def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
     return cache if pays or cache.holds(shards) else None
 
 
-def _rest_network(setup: Setup, parts: tuple[Part, ...]) -> keras.Model:
+def _rest_network(setup: Setup, parts: tuple[FrozenPart, ...]) -> keras.Model:
     inputs = rest_inputs(setup.model, parts)
     return training_network(inputs, connect_rest(setup.model, parts, inputs), setup.heads)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig
-from emotion_tf.features.boundary import connect_rest, kept_parts, rest_inputs
+from emotion_tf.features.boundary import connect_rest, frozen_parts, rest_inputs
 from emotion_tf.models.two_tower import build_model
 from emotion_tf.schema import DataSpec
 
@@ -95,7 +95,7 @@ def outputs_of(network, inputs, model, state, training):
 
 def check(model, augmented=()):
     """The rest gives and trains what the whole does, in inference and in training; returns the parts and the rest."""
-    parts = kept_parts(model, augmented)
+    parts = frozen_parts(model, augmented)
     symbolic = rest_inputs(model, parts)
     rest = keras.Model(symbolic, connect_rest(model, parts, symbolic))
     inputs = some_inputs(model)
@@ -173,19 +173,19 @@ def test_the_rest_gives_what_the_whole_gives(case, build):
 def test_the_steps_of_each_column(build):
     """Empty: one value a row; else the raw input that counts the steps."""
     pooled = build({"branches": ("bert", "gru"), **CONTEXT}, ENCODER)
-    steps = {part.modality: part.steps for part in kept_parts(pooled)}
+    steps = {part.modality: part.steps for part in frozen_parts(pooled)}
     words = {"word_ids": "word_ids", "context_word_ids": "context_word_ids"}
     assert steps["text"] == {"text_bert": "", "input_mask": "input_mask", **words}
     assert steps["face"] == {"face_encoder": "", "face_mask": "face_mask"}
     sequences = build({**BERT, "pooling": "gru", **CONTEXT}, {**ENCODER, "frames": "attention"})
-    steps = {part.modality: part.steps for part in kept_parts(sequences)}
+    steps = {part.modality: part.steps for part in frozen_parts(sequences)}
     assert steps["text"] == dict.fromkeys(("text_bert", "input_mask", "input_type_ids"), "input_mask")
     assert steps["face"] == dict.fromkeys(("face_encoder", "face_mask"), "face_mask")
 
 
 def test_a_part_reads_what_its_columns_are_made_of(build):
     model = build({"branches": ("bert", "gru")}, {**ENCODER, "branches": ("encoder", "cnn")})
-    text, face = kept_parts(model)
+    text, face = frozen_parts(model)
     assert (text.modality, text.trunks) == ("text", ("bert",))
     assert (face.modality, face.trunks) == ("face", ("encoder",))
     assert set(text.model.input) == {"input_word_ids", "input_mask", "input_type_ids", "word_ids"}
@@ -199,12 +199,12 @@ def test_augmented_faces_are_not_kept_while_the_text_beside_them_is(build):
 
 
 def test_nothing_is_kept_where_nothing_is_frozen_or_the_frozen_part_has_no_weights(build):
-    assert kept_parts(build(GRU, CNN)) == ()
-    assert kept_parts(build({**BERT, "train_encoder": True}, CNN)) == ()
-    assert kept_parts(build(GRU, ENCODER), ["faces"]) == ()
+    assert frozen_parts(build(GRU, CNN)) == ()
+    assert frozen_parts(build({**BERT, "train_encoder": True}, CNN)) == ()
+    assert frozen_parts(build(GRU, ENCODER), ["faces"]) == ()
     # pooling with learned weights of the positions is trained in the trunk
-    assert kept_parts(build(GRU, {**ENCODER, "pooling": "attention"})) == ()
-    assert [part.trunks for part in kept_parts(build(GRU, {**ENCODER, "pooling": "avgmax"}))] == [("encoder",)]
+    assert frozen_parts(build(GRU, {**ENCODER, "pooling": "attention"})) == ()
+    assert [part.trunks for part in frozen_parts(build(GRU, {**ENCODER, "pooling": "avgmax"}))] == [("encoder",)]
 
 
 def test_without_a_part_the_rest_is_the_whole(build):
@@ -217,9 +217,9 @@ def test_a_network_with_active_dropout_is_not_kept(build):
     trained = build(GRU, {"branches": ("encoder",)})
     (layer,) = trained.pretrained
     layer.set_trainable(False)
-    assert trained.towers["face"].trunks["encoder"].trainable_weights == [] and kept_parts(trained) == ()
+    assert trained.towers["face"].trunks["encoder"].trainable_weights == [] and frozen_parts(trained) == ()
     # a network that is never trained has its dropout taken out
-    assert [part.modality for part in kept_parts(build(GRU, ENCODER))] == ["face"]
+    assert [part.modality for part in frozen_parts(build(GRU, ENCODER))] == ["face"]
 
 
 def test_an_encoder_is_kept_while_it_waits_frozen_and_not_when_it_trains(build):
@@ -229,11 +229,11 @@ def test_an_encoder_is_kept_while_it_waits_frozen_and_not_when_it_trains(build):
     parts, _ = check(model)
     assert names_of(parts) == {"text_bert", "input_mask"}
     layer.set_trainable(True)
-    assert kept_parts(model) == ()
+    assert frozen_parts(model) == ()
 
 
 def test_a_network_of_which_one_layer_trains_is_not_kept(build):
-    assert kept_parts(build(GRU, {"branches": ("encoder",), "unfreeze_from": "norm"})) == ()
+    assert frozen_parts(build(GRU, {"branches": ("encoder",), "unfreeze_from": "norm"})) == ()
 
 
 @pytest.mark.slow
@@ -242,10 +242,10 @@ def test_efficientnet_with_active_dropout_is_not_kept():
     spec = dataclasses.replace(SPEC, face_size=32)
     model = build_model(Config(text=TextConfig(word_dim=4, gru_units=3), face=face), spec, SHAPE)
     model.towers["face"].find_layer("efficientnetv2b0").trainable = False
-    assert kept_parts(model) == ()
+    assert frozen_parts(model) == ()
     face = dataclasses.replace(face, train_backbone=False)
     model = build_model(Config(text=TextConfig(word_dim=4, gru_units=3), face=face), spec, SHAPE)
-    assert [part.modality for part in kept_parts(model)] == ["face"]
+    assert [part.modality for part in frozen_parts(model)] == ["face"]
 
 
 def test_mixed_precision_is_kept_in_float32(build):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers import build_setup, train_run
 
-from emotion_tf.features.boundary import kept_parts
+from emotion_tf.features.boundary import frozen_parts
 from emotion_tf.features.cache import FeatureCache
 from emotion_tf.training.run_folder import RunFolder
 
@@ -40,11 +40,7 @@ def change(config, **train):
 
 
 def feature_cache(setup, say=lambda line: None):
-    return FeatureCache(kept_parts(setup.model), setup.preprocess, say)
-
-
-def shards(setup):
-    return {**setup.data.shards(setup.data.train), **setup.data.shards(setup.data.dev)}
+    return FeatureCache(frozen_parts(setup.model), setup.preprocess, say)
 
 
 @pytest.mark.parametrize(
@@ -69,43 +65,44 @@ def test_training_gives_the_same_numbers_with_and_without(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def keys(config, encoder, change_setup=lambda setup: setup):
-    """The names of the files that a training would read, by part, and the shards that they are of."""
-    setup = change_setup(build_setup(config, encoder))
-    return feature_cache(setup).keys, shards(setup)
+def holds(setup):
+    """Whether the features of dev, as a training would read them, are on disk."""
+    return feature_cache(setup).holds(setup.data.shards(setup.data.dev))
 
 
-def test_another_weight_shard_or_option_is_another_file(text_config, tiny_bert):
-    def nudge(setup):
-        weight = setup.model.towers["text"].find_layer("bert").weights[3]
-        value = np.array(weight)
-        value.flat[0] += 1e-6
-        weight.assign(value)
-        return setup
-
-    def tamper(setup):
-        info = json.loads(json.dumps(setup.data.info))
-        info["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
-        return dataclasses.replace(setup, data=dataclasses.replace(setup.data, info=info))
-
-    first, of_shards = keys(text_config, tiny_bert)
-    assert keys(text_config, tiny_bert) == (first, of_shards)
-    assert set(keys(text_config, tiny_bert, nudge)[0]).isdisjoint(first)
-    shorter = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, context_tokens=31))
-    assert set(keys(shorter, tiny_bert)[0]).isdisjoint(first)
-    pooled = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, pooling="mean"))
-    assert set(keys(pooled, tiny_bert)[0]).isdisjoint(first)
-    other, of_others = keys(text_config, tiny_bert, tamper)
-    assert other == first and of_others.keys() == of_shards.keys() and of_others != of_shards
+@pytest.fixture
+def computed(text_config, tiny_bert):
+    """A setup, the features of whose dev split are on disk."""
+    setup = build_setup(text_config, tiny_bert)
+    assert not holds(setup)
+    feature_cache(setup).read(setup.data.dev, setup.data.shards(setup.data.dev))
+    assert holds(setup)
+    return setup
 
 
-def test_what_does_not_matter_to_the_features_leaves_them(text_config, tiny_bert):
+def test_another_weight_shard_or_option_is_another_file(computed, text_config, tiny_bert):
+    for option in ({"context_tokens": 31}, {"pooling": "mean"}):
+        other = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, **option))
+        assert not holds(build_setup(other, tiny_bert)), option
+    info = json.loads(json.dumps(computed.data.info))
+    info["splits"]["dev"]["shards"][0]["sha256"] = "0" * 64
+    data = dataclasses.replace(computed.data, info=info)
+    assert not holds(dataclasses.replace(computed, data=data))
+    weight = computed.model.towers["text"].find_layer("bert").weights[3]
+    value = np.array(weight)
+    value.flat[0] += 1e-6
+    weight.assign(value)
+    assert not holds(computed)
+
+
+def test_what_does_not_matter_to_the_features_leaves_them(computed, text_config, tiny_bert):
+    assert holds(build_setup(text_config, tiny_bert))
     same = dataclasses.replace(
         text_config,
         text=dataclasses.replace(text_config.text, vocabulary_size=99, dropout=0.5),
         train=dataclasses.replace(text_config.train, seed=7, learning_rate=0.1),
     )
-    assert keys(same, tiny_bert) == keys(text_config, tiny_bert)
+    assert holds(build_setup(same, tiny_bert))
 
 
 def test_a_damaged_or_missing_file_is_computed_anew(text_config, tiny_bert, cache):

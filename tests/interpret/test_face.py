@@ -97,6 +97,24 @@ def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):
         np.testing.assert_allclose(one.values, other.values, atol=1e-5)
 
 
+def test_the_pixels_of_two_branches_sum_to_what_the_face_changes(initialised, small_config, linear):
+    """Each branch gathers the crops by itself: the paths move together."""
+    path = linear.run.config.face.encoder
+    tower = FaceConfig(("cnn", "encoder"), encoder=path, cnn_filters=(4, 8))
+    config = dataclasses.replace(small_config, face=tower)
+    found = Scorer(initialised(config, face_files={"encoder": path}))
+    kept = [found.keep(Utterance("Yes!", crops(2))), found.keep(Utterance("No.")), found.keep(Utterance("", crops(1)))]
+    batch = Batch(found, kept, watch=face.layers_to_watch(found))
+    assert list(batch.watched) == ["cnn_1_relu_1", "encoder/maps"]
+    soft = iter(np.round(face.blurred(face.crops_of(batch)[0])).astype(np.uint8))
+    without = [found.keep(Utterance(one.text, [next(soft) for _ in one.faces])) for one in kept]
+    change = scores(batch.logits, batch.target) - scores(found.logits(without), batch.target)
+    for one, delta in zip(face.pixel_gradients(batch), np.asarray(change), strict=True):
+        assert one.completeness.holds and one.completeness.delta == pytest.approx(delta, abs=0.002)
+        assert one.values.sum() == pytest.approx(one.completeness.total, abs=1e-4)
+    assert abs(change[0]) > 0.01 > abs(change[1])
+
+
 def test_no_face_at_all(cnn):
     batch = Batch(cnn, [cnn.keep(Utterance("Yes!"))], watch=face.layers_to_watch(cnn))
     assert face.maps(batch) == [[]] and face.crop_weights(batch) == [None]
