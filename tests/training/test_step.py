@@ -142,4 +142,4 @@ def test_the_updates_of_the_replicas_are_clipped_and_change_what_is_compared(rep
     for kind in ("weights", "statistics", "averages", "slots"):
         first, second = (of_kind(two, f"{n}/{kind}") for n in (1, 2))
         moved = [np.abs(b - a).max() for a, b in zip(first.values(), second.values(), strict=True)]
-        assert np.mean(np.array(moved) > 1e-4) > 0.8, kind
+        assert np.mean(np.array(moved) > 1e-5) > 0.7, kind

@@ -25,7 +25,7 @@ from emotion_tf.training.schedules import WarmupSchedule
 from emotion_tf.training.step import Update, replica_sums
 
 ROWS, FIRST = 8, 5  # rows of an update, and how many of them the first of two devices has
-CLIP_NORM, RATE, MOMENTUM = 1.0, 0.1, 0.9
+CLIP_NORM, RATE, MOMENTUM = 0.5, 0.1, 0.9
 SPEC = DataSpec(("a", "b", "c"), face_size=8, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 CONFIG = Config(
     text=TextConfig(word_dim=4, gru_units=3, dropout=0.0),
@@ -49,6 +49,7 @@ def build_batch():
 
 def build_update(weights):
     """Returns the update of a model with auxiliary heads, batch norm over all replicas, and averages."""
+    keras.utils.set_random_seed(0)
     model = build_model(CONFIG, SPEC, (9, CONFIG.text.word_dim))
     network = training_network(model.input, model.output, build_heads(model.towers, len(SPEC.labels)))
     network.set_weights(weights or network.get_weights())
