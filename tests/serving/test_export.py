@@ -249,7 +249,7 @@ def test_a_plain_saved_model_is_refused(predictor, tmp_path):
     tf.saved_model.save(wrong, str(tmp_path), signatures={"serving_default": wrong.serve})
     given = {"ids": np.ones((1, 4), np.int32), "mask": np.ones((1, 1), bool)}
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    assert loaded(**{name: tf.constant(value) for name, value in given.items()})["output_0"].shape == (1, 7)
+    assert loaded(**{name: tf.constant(value) for name, value in given.items()})["logits"].shape == (1, 7)
     with pytest.raises((UserError, tf.errors.OpError)):
         SavedModel(tmp_path).run("serving_default", given)
 
