@@ -160,18 +160,18 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     from emotion_tf.data import pipeline, records
     from emotion_tf.features.boundary import connect_rest, frozen_parts, rest_inputs
     from emotion_tf.features.cache import FeatureCache
+    from emotion_tf.models.pretrained import pretrained_files
+    from emotion_tf.runs.run import Run
     from emotion_tf.training.loop import train
     from emotion_tf.training.outputs import collect_outputs, inference
-    from emotion_tf.training.run_folder import RunFolder
     from emotion_tf.training.setup import TrainingData
-    from emotion_tf.verbs.pretrained import pretrained_files
 
     config = _config(arguments, variant, seed)
     data = Path(config.data)
     info = records.read_info(data)
     folder = arguments.out / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    run, command, say = RunFolder(folder), "benchmarks.ablation", lambda line: None
+    run, command, say = Run(folder), "benchmarks.ablation", lambda line: None
     state = train(config, run, TrainingData.of_splits(data, info), pretrained_files(config), command=command, say=say)
     test = pipeline.split_rows(data, info, "test")
     parts = frozen_parts(run.model)

@@ -50,10 +50,10 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
     from emotion_tf import config as configuration
     from emotion_tf.config import Config, TextConfig, TrainConfig
     from emotion_tf.data import records
+    from emotion_tf.models.pretrained import pretrained_files
+    from emotion_tf.runs.run import Run
     from emotion_tf.training.loop import train
-    from emotion_tf.training.run_folder import RunFolder
     from emotion_tf.training.setup import TrainingData
-    from emotion_tf.verbs.pretrained import pretrained_files
 
     face = configuration.read_config(Path(arguments.face_init) / "config.json").face
     config = Config(
@@ -62,7 +62,7 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
         face=dataclasses.replace(face, init=arguments.face_init, train_tower=False, augment=False),
         train=TrainConfig(epochs=arguments.epochs, patience=arguments.epochs, cache_features=cached),
     )
-    data, run = Path(config.data), RunFolder(path)
+    data, run = Path(config.data), Run(path)
     train(
         config,
         run,

@@ -24,10 +24,10 @@ def main() -> None:
     from emotion_tf.data import demo_faces
     from emotion_tf.interpret.batch import Scorer, Utterance
     from emotion_tf.interpret.explain import explain
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     began = time.perf_counter()
-    scorer = Scorer(RunFolder(Path(sys.argv[1])))
+    scorer = Scorer(Run(Path(sys.argv[1])))
     print(f"loaded in {time.perf_counter() - began:.1f} s")
     rng = np.random.default_rng(0)
     who, shown = demo_faces.draw_identity(rng), demo_faces.draw_expression("joy", rng)

@@ -51,10 +51,10 @@ def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, 
     from emotion_tf.config import to_json
     from emotion_tf.data import pipeline, records
     from emotion_tf.evaluation.metrics import weighted_f1
+    from emotion_tf.runs.run import Run
     from emotion_tf.training.outputs import inference
-    from emotion_tf.training.run_folder import RunFolder
 
-    run = RunFolder(path)
+    run = Run(path)
     data = Path(run.config.data)
     of_split = pipeline.split_rows(data, records.read_info(data), split)
     rows = list(pipeline.read_rows(of_split))

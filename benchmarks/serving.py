@@ -21,11 +21,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import reporting
+from emotion_tf.runs.ensemble import Ensemble, open_folder
 from emotion_tf.serving import about
 from emotion_tf.serving.exported import SavedModel
 from emotion_tf.serving.graph import Graph
 from emotion_tf.serving.predict import strings
-from emotion_tf.training.ensemble import EnsembleFolder, open_folder
 from emotion_tf.training.outputs import inference
 
 TEXT = "I did not expect that, and I am glad that you came all this way."
@@ -40,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run = open_folder(given.export.parent.parent)
-    if isinstance(run, EnsembleFolder):
+    if isinstance(run, Ensemble):
         raise SystemExit("Expected the export of a single run.")
     graph, saved = Graph([run], run.labels, run.spec.face_size, None), SavedModel(given.export)
     model = inference(run.model)

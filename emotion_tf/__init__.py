@@ -18,7 +18,7 @@ def load(run: str) -> Predictor:
     """
     from pathlib import Path
 
+    from emotion_tf.runs.ensemble import open_folder
     from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.ensemble import open_folder
 
     return Predictor(open_folder(Path(run)))

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.files import sha256
+from emotion_tf.program import program
 
 TIMEOUT = 60.0  # seconds without a byte
 
@@ -188,7 +189,7 @@ def describe() -> list[dict[str, str]]:
                 "licence": row.licence,
                 "size": f"{row.size / 1e6:.3g} MB",
                 "sha256": row.sha256,
-                "get": f"python main.py weights fetch {row.name}",
+                "get": f"{program()} weights fetch {row.name}",
                 "cached": str(cached) if cached else "",
             }
         )

@@ -11,8 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
-import main
-from emotion_tf import cli
+from emotion_tf import cli, folders
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
 FACE_SIZE = 32
@@ -97,7 +96,7 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     from helpers import train_run
 
     from emotion_tf.evaluation.choice import read_choice
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     path = tmp_path_factory.mktemp("runs") / "bert"
     train = dataclasses.replace(bert_config.train, epochs=1, steps_per_epoch=3)
@@ -105,7 +104,7 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
         train_run(dataclasses.replace(bert_config, train=train), path, tiny_bert)
     assert read_choice(path).utterances  # training has chosen; of so few utterances temperatures that are all 1
     _set_temperatures(path)
-    return RunFolder(path)
+    return Run(path)
 
 
 def _set_temperatures(path):
@@ -134,11 +133,11 @@ def eager():
 @pytest.fixture
 def command(monkeypatch, capfd, tmp_path):
     """Runs the command line in this process: words -> exit code and what it said; runs go to a folder of the test."""
-    monkeypatch.setattr(cli, "RUNS", tmp_path / "saved_models")
+    monkeypatch.setattr(folders, "RUNS", tmp_path / "saved_models")
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        return main.main(), capfd.readouterr()
+        return cli.main(), capfd.readouterr()
 
     return run
 
@@ -178,9 +177,9 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
     from emotion_tf.data import records
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
     from emotion_tf.models.two_tower import build_model
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
-    run = RunFolder(path)
+    run = Run(path)
     spec, vocabulary = records.data_spec(records.read_info(dataset)), WordVocabulary(list(words))
     shape = (len(vocabulary), config.text.word_dim)
     keras.utils.set_random_seed(1)  # of a few units all may be dead, and then there is nothing to see
@@ -250,7 +249,7 @@ def trained(tmp_path_factory):
     """Trains a run: data set, width of a BERT with its vocabulary (0: none), the configuration's parts -> run."""
     from helpers import train_run
 
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     def make(data, bert_width=0, **parts):
         path = tmp_path_factory.mktemp("runs") / "trained"
@@ -258,7 +257,7 @@ def trained(tmp_path_factory):
         if encoder:
             parts["text"] = dataclasses.replace(parts["text"], encoder=encoder)
         train_run(Config(data=str(data), **parts), path, encoder)
-        return RunFolder(path)
+        return Run(path)
 
     return make
 
@@ -266,12 +265,12 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def served_bert(untrained_bert, tmp_path_factory):
     """The same with temperatures that differ."""
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     path = tmp_path_factory.mktemp("runs") / "served_bert"
     shutil.copytree(untrained_bert.path, path)
     _set_temperatures(path)
-    return RunFolder(path)
+    return Run(path)
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ def training_data(config):
 
 def train_run(config, path, encoder=None, say=lambda line: None, face_files=None, **options):
     """Trains a run into `path` as the command line does; returns where the training stands at its end."""
+    from emotion_tf.models.pretrained import PretrainedFiles
+    from emotion_tf.runs.run import Run
     from emotion_tf.training.loop import train
-    from emotion_tf.training.run_folder import RunFolder
-    from emotion_tf.training.setup import PretrainedFiles
 
     files = PretrainedFiles(encoder, face_files or {})
-    return train(config, RunFolder(path), training_data(config), files, command="pytest", say=say, **options)
+    return train(config, Run(path), training_data(config), files, command="pytest", say=say, **options)
 
 
 def build_setup(config, encoder=None, say=lambda line: None, face_files=None):

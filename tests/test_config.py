@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emotion_tf import cli, config
+from emotion_tf import config, folders
+from emotion_tf.cli.arguments import TrainArguments, train_arguments
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 from emotion_tf.errors import UserError
 
@@ -179,7 +180,7 @@ def test_what_the_towers_use(towers, uses):
 
 def test_every_field_is_an_option_and_documented(capsys):
     with pytest.raises(SystemExit) as end:
-        cli.train_arguments(["--help"])
+        train_arguments(["--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0
     for part in ("text", "face", "fusion", "train"):
@@ -190,12 +191,12 @@ def test_every_field_is_an_option_and_documented(capsys):
 # The command line of `train`
 
 
-def arguments(*words: str) -> cli.TrainArguments:
-    return cli.train_arguments(words)
+def arguments(*words: str) -> TrainArguments:
+    return train_arguments(words)
 
 
 def test_nothing_said_is_the_demo_preset():
-    assert arguments() == cli.TrainArguments(config=config.preset("demo"))
+    assert arguments() == TrainArguments(config=config.preset("demo"))
 
 
 def test_preset_and_overrides():
@@ -272,7 +273,7 @@ def test_a_wrong_option_is_one_line(words, said):
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch):
     """A saved_models with one interrupted run."""
-    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
     run = tmp_path / "halfway"
     (run / "checkpoint").mkdir(parents=True)
     (run / "config.json").write_text(config.to_json(UNUSUAL), encoding="utf-8")
@@ -297,13 +298,13 @@ def test_resume_with_other_options_is_refused(interrupted, words):
 
 
 def test_resume_of_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
     assert "Nothing to resume" in fault(arguments, "--resume")
     assert "nobody" in fault(arguments, "--resume", "--name", "nobody")
 
 
 def test_names_of_runs_are_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "RUNS", tmp_path)
-    assert cli.free_name(Config()) == "demo-both"
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
+    assert folders.free_name(Config()) == "demo-both"
     (tmp_path / "demo-both").mkdir()
-    assert cli.free_name(Config()) == "demo-both-2"
+    assert folders.free_name(Config()) == "demo-both-2"

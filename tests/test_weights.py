@@ -194,12 +194,12 @@ def test_the_command_fetches_yunet_without_tensorflow(served):
     served("/ok/net.onnx")
     row = weights.TABLE["file"]
     code = f"""if True:
-        import dataclasses, sys, main
-        from emotion_tf import weights
+        import dataclasses, sys
+        from emotion_tf import cli, weights
         file = dict(url={row.url!r}, size={row.size}, sha256={row.sha256!r}, artefact="net.onnx", marker="net.onnx")
         weights.TABLE["yunet"] = dataclasses.replace(weights.TABLE["yunet"], **file)
         sys.argv = ["main.py", "weights", "fetch", "yunet"]
-        code = main.main()
+        code = cli.main()
         print(code, weights.find("yunet").name, {{"tensorflow", "keras"}} & set(sys.modules))
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,10 +9,12 @@ from typing import Annotated
 
 import tyro
 
-from emotion_tf import cli
 from emotion_tf import config as configuration
+from emotion_tf import folders
+from emotion_tf.command_line import early_options, parse
 from emotion_tf.config import Config, file, rules
 from emotion_tf.errors import UserError
+from emotion_tf.program import program
 from tuning import plan
 from tuning.plan import Plan
 
@@ -98,9 +100,9 @@ class TuneArguments:
 
 def tune_arguments(args: Sequence[str]) -> TuneArguments:
     """Parses; --preset, --config or the resumed search give the configuration that the others change."""
-    known = cli.early_options(args)
+    known = early_options(args)
     if known.name is not None:
-        cli.check_name(known.name, plan.RESULTS)
+        folders.check_name(known.name, plan.RESULTS)
     resumes = known.resume.lower() != "false"
     start = TuneArguments(config=configuration.preset(known.preset or "demo"))
     if resumes:
@@ -109,7 +111,7 @@ def tune_arguments(args: Sequence[str]) -> TuneArguments:
     if known.config or (known.preset and resumes):
         config = configuration.read_config(Path(known.config)) if known.config else configuration.preset(known.preset)
         start = dataclasses.replace(start, config=config)
-    found: TuneArguments = cli.parse(TuneArguments, args, "main.py tune", default=start)
+    found: TuneArguments = parse(TuneArguments, args, f"{program()} tune", default=start)
     if found.smoke:
         found = dataclasses.replace(found, config=configuration.smoke(found.config))
     if found.resume and found.overwrite:
@@ -130,7 +132,7 @@ def _resumed(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
 def saved_plan(folder: Path) -> Plan:
     """The search in a folder of tuning/results/. Raises UserError when there is none."""
     if not (folder / "search.json").is_file():
-        raise UserError(f"No search at {folder}: there is no search.json. Start one with: python main.py tune")
+        raise UserError(f"No search at {folder}: there is no search.json. Start one with: {program()} tune")
     return file.read_json(Plan, folder / "search.json")
 
 

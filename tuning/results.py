@@ -14,6 +14,7 @@ from rich.table import Table
 from emotion_tf import config as configuration
 from emotion_tf import files
 from emotion_tf.config import Config
+from emotion_tf.program import program
 from tuning.plan import Plan
 from tuning.space import Parameter, declare, draw, label, value_of
 
@@ -119,7 +120,7 @@ def print_summary(
             table.add_row(one.option, _short(best["hyperparameters"][one.option]), _short(theirs))
     console.print(table)
     print("The best of many looks better than it is: it was chosen by what it is judged by. Judge it on test:")
-    print(f"  python main.py train --config {folder / 'best.json'}")
+    print(f"  {program()} train --config {folder / 'best.json'}")
     print(f"Results: {folder}")
 
 

@@ -19,7 +19,7 @@ from emotion_tf.quiet import start_tensorflow
 from tuning.workers import Outcome
 
 if TYPE_CHECKING:
-    from emotion_tf.training.setup import PretrainedFiles
+    from emotion_tf.models.pretrained import PretrainedFiles
 
 SPLITS = ("train", "dev")
 
@@ -87,11 +87,11 @@ class Training:
 
     def _train(self, task: Task, rows: Any, name: str) -> Any:
         from emotion_tf.data import records
+        from emotion_tf.runs.run import Run
         from emotion_tf.training.loop import train
-        from emotion_tf.training.run_folder import RunFolder
         from emotion_tf.training.setup import TrainingData
 
-        run, folder = RunFolder(task.folder / name), Path(task.config.data)
+        run, folder = Run(task.folder / name), Path(task.config.data)
         earlier = task.earlier / name if task.earlier else None
         info = records.read_info(folder)
         data = TrainingData(folder, info, *rows) if rows else TrainingData.of_splits(folder, info)

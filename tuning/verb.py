@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emotion_tf import cli
+from emotion_tf import folders
+from emotion_tf.cli.prepare import DEMO, prepare_demo
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.program import command
 from emotion_tf.quiet import start_tensorflow
-from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import pretrained_files
 from tuning import choice, plan, space
 from tuning.arguments import SHORT, TuneArguments, saved_plan
 from tuning.plan import Plan
 
 
-def tune(arguments: TuneArguments, command: str) -> None:
+def tune(arguments: TuneArguments) -> None:
     """Searches, goes on with a search, or takes trials from a chief."""
     start_tensorflow()
     if arguments.tuner.role == "worker":
@@ -32,12 +32,12 @@ def tune(arguments: TuneArguments, command: str) -> None:
         print(f"No data at {DEMO}: drawing the demo data set", flush=True)
         prepare_demo()
     info = _read(Path(arguments.config.data))
-    made = _plan(arguments, info, command)
+    made = _plan(arguments, info, command())
     if made.folds:
         from emotion_tf.training.initialize import check_unseen
 
         check_unseen(made.config, made.data_sha256)
-    folder = plan.RESULTS / (arguments.name or cli.free_name(made.config, plan.RESULTS))
+    folder = plan.RESULTS / (arguments.name or folders.free_name(made.config, plan.RESULTS))
     searched, job = _searched(made, info), _job(made)
     _begin(folder, made, arguments)
     _lead(folder, made, searched, job, arguments)
@@ -95,6 +95,7 @@ def _begin(folder: Path, made: Plan, arguments: TuneArguments) -> None:
 
 
 def _job(made: Plan) -> Any:
+    from emotion_tf.models.pretrained import pretrained_files
     from tuning.trial import Training
 
     config = made.config

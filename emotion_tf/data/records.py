@@ -17,6 +17,7 @@ from emotion_tf.data import account, images, manifest, tokenizer
 from emotion_tf.data.films import Films
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.program import program
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
@@ -289,7 +290,7 @@ def read_info(data: Path) -> dict[str, Any]:
             )
     except FileNotFoundError:
         raise UserError(
-            f"No data set at {data}: {INFO} is not there. Make one with: python main.py prepare table "
+            f"No data set at {data}: {INFO} is not there. Make one with: {program()} prepare table "
             f"MANIFEST --out {data}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

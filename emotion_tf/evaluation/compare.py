@@ -19,7 +19,8 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
-from emotion_tf.run_list import ENSEMBLE, other_results
+from emotion_tf.folders import ENSEMBLE, other_results
+from emotion_tf.program import program
 
 SAME = ("dialogue_id", "utterance_id", "emotion")
 
@@ -71,7 +72,7 @@ def read_run(path: Path, split: str, data: Path | None = None) -> Compared:
         UserError: no such run, or it was not evaluated on that split.
     """
     if not path.is_dir():
-        raise UserError(f"No run at {path}. Expected a folder that `train` made; see: python main.py runs")
+        raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
     there = path if data is None else other_results(path, data)
     try:
         options = _options(path)
@@ -81,7 +82,7 @@ def read_run(path: Path, split: str, data: Path | None = None) -> Compared:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
-            f"was evaluated: python main.py evaluate {path} --split {split}{f' --data {data}' if data else ''}"
+            f"was evaluated: {program()} evaluate {path} --split {split}{f' --data {data}' if data else ''}"
         ) from None
     return Compared(path.name, options, metrics, table, _seconds(path), _parameters(path))
 

@@ -10,7 +10,7 @@ from typing import Any
 from emotion_tf import files, weights
 from emotion_tf.evaluation import before_use, choice, pages
 from emotion_tf.evaluation.votes import METHODS
-from emotion_tf.run_list import ENSEMBLE
+from emotion_tf.folders import ENSEMBLE
 
 NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")

@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emotion_tf import weights
+from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.program import program
 from emotion_tf.quiet import start_tensorflow
 
 LONG_SIDE = 640
@@ -50,7 +53,7 @@ class YuNet:
     def __init__(self, model: Path, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
         if not model.is_file():
             raise UserError(
-                f"No face detector at {model}. Expected YuNet's ONNX file: python main.py weights fetch yunet, or name "
+                f"No face detector at {model}. Expected YuNet's ONNX file: {program()} weights fetch yunet, or name "
                 "one with --faces.detector-model PATH, or take --faces.detector mtcnn."
             )
         try:
@@ -110,3 +113,23 @@ class Mtcnn:
 def load_detector(name: str, model: Path | None = None) -> Detector:
     """The named detector (`config.crops.DETECTORS`). Raises UserError when YuNet's model file is not there."""
     return YuNet(model or Path("face_detection_yunet_2023mar.onnx")) if name == "yunet" else Mtcnn()
+
+
+def fetch_yunet() -> Path:
+    """Returns YuNet's model file, which is downloaded if it is not cached."""
+    if weights.find("yunet") is None:
+        print("Fetching yunet ...", flush=True)
+    return weights.fetch("yunet")
+
+
+def detector_model(faces: CropConfig) -> Path | None:
+    """Returns YuNet's model file, checked; None for a detector whose package carries its weights.
+
+    Raises:
+        UserError: the file cannot be fetched, is not there, or is not a YuNet model.
+    """
+    if faces.detector != "yunet":
+        return None
+    model = Path(faces.detector_model) if faces.detector_model else fetch_yunet()
+    load_detector("yunet", model)  # tells what is wrong with the file before any clip is read
+    return model

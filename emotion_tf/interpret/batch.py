@@ -19,7 +19,7 @@ from emotion_tf.models.layers import FoldFrames
 from emotion_tf.models.pooling import AttentionWeights
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import presence_pattern
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 ROWS = 64
 """Rows that go through the model at once."""
@@ -53,7 +53,7 @@ class Scorer:
     a bare logit it is a function of the probabilities alone, and unlike these it does not flatten out near 0 and 1.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: Run) -> None:
         self.run, self.model = run, run.model
         self.preprocess = run.preprocessor(self.model)
 

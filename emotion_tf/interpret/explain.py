@@ -12,7 +12,7 @@ from emotion_tf.errors import UserError, nearest
 from emotion_tf.interpret import checks, face, modality, text
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.kinds import Explanation, FaceMap, Strip
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 SHUFFLES = 2
 """Shuffled models that an attribution is compared with."""
@@ -23,7 +23,7 @@ Through = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def explain(
-    run: RunFolder | Scorer,
+    run: Run | Scorer,
     utterances: Sequence[Utterance],
     label: str = "",
     layer: str = "",

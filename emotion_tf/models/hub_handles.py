@@ -14,6 +14,7 @@ import tensorflow as tf
 from emotion_tf import weights
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.models.hub_module import GRAPH_FILE, load_graph, read_module_files
+from emotion_tf.program import program
 
 _REMOTE = ("http", "https", "gs")
 
@@ -32,7 +33,7 @@ def resolve_encoder(handle: str) -> str:
     if handle in weights.encoders():
         found = weights.find(handle)
         if found is None:
-            raise UserError(f"Encoder {handle!r} is not in the cache. Run: python main.py weights fetch {handle}")
+            raise UserError(f"Encoder {handle!r} is not in the cache. Run: {program()} weights fetch {handle}")
         return str(found)
     if urllib.parse.urlsplit(handle).scheme in _REMOTE:
         return check_folder(_download(handle), handle)
@@ -68,7 +69,7 @@ def _download(url: str) -> str:
         reason = " ".join(str(error).split())[:200]
     raise UserError(
         f"Cannot get encoder {url!r}: {reason}. Without that server, give the path of a local SavedModel; for "
-        "text also 'minilm', after `python main.py weights fetch minilm`."
+        f"text also 'minilm', after `{program()} weights fetch minilm`."
     )
 
 

@@ -16,6 +16,7 @@ from emotion_tf.faces.pool import crop_all
 from emotion_tf.page.answer import threshold_for
 from emotion_tf.page.inputs import SECONDS
 from emotion_tf.page.runs import OpenRun, Runs
+from emotion_tf.program import program
 from emotion_tf.serving import film
 from emotion_tf.serving.film import FilmPrediction
 
@@ -65,7 +66,7 @@ def read_lines(path: Path) -> list[film.Line]:
     if len(lines) > MOST_SUBTITLES:
         raise UserError(
             f"{path.name} has {len(lines):,} subtitles. At most {MOST_SUBTITLES} are taken here; "
-            "`python main.py predict --subtitles` takes any number."
+            f"`{program()} predict --subtitles` takes any number."
         )
     return lines
 
@@ -81,7 +82,7 @@ def within(items: Iterable[Any], seconds: float) -> Iterator[Any]:
         if time.monotonic() > end:
             raise UserError(
                 f"This film takes longer than {seconds / 60:g} minutes, so it was given up. Give a shorter part of it; "
-                "`python main.py predict --subtitles` takes any."
+                f"`{program()} predict --subtitles` takes any."
             )
         yield item
 

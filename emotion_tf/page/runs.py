@@ -12,11 +12,11 @@ import numpy as np
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import Choice, read_choice
+from emotion_tf.folders import ENSEMBLE
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
-from emotion_tf.run_list import ENSEMBLE
+from emotion_tf.runs.ensemble import open_folder
+from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Asked, Predictor
-from emotion_tf.training.ensemble import open_folder
-from emotion_tf.training.run_folder import RunFolder
 
 MOST_LOADED = 3
 
@@ -52,7 +52,7 @@ def open_local(path: Path) -> OpenRun:
     """A run or an ensemble, loaded. Raises UserError when it cannot be."""
     run = open_folder(path)
     predictor = Predictor(run)
-    if isinstance(run, RunFolder):
+    if isinstance(run, Run):
         scorer = Scorer(run)
         return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.choice)
     of_members = {name for member in run.members for name in Scorer(member).modalities}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf.errors import UserError
-from emotion_tf.training.ensemble import EnsembleFolder
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
 
@@ -38,9 +38,9 @@ class About:
     crops: dict[str, Any] = field(default_factory=dict)
 
 
-def about(run: RunFolder | EnsembleFolder) -> About:
+def about(run: Run | Ensemble) -> About:
     """Facts of a run or an ensemble, without its model being loaded."""
-    members = run.members if isinstance(run, EnsembleFolder) else [run]
+    members = run.members if isinstance(run, Ensemble) else [run]
     texts = [member.config.text for member in members if member.config.uses_text]
     spec = run.spec
     return About(

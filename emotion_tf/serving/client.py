@@ -26,11 +26,12 @@ from emotion_tf.data import images
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import crop_photo
 from emotion_tf.faces.detect import Detector
+from emotion_tf.program import program
+from emotion_tf.runs.ensemble import open_folder
 from emotion_tf.serving import about as facts
 from emotion_tf.serving import warmup
 from emotion_tf.serving.about import About
 from emotion_tf.serving.predict import Arrays, Asked, Prediction, full_inputs
-from emotion_tf.training.ensemble import open_folder
 
 BATCH = 32
 """Utterances of one request."""
@@ -188,7 +189,7 @@ class Transport(ABC):
     def _down(self, detail: str) -> Unavailable:
         return Unavailable(
             f"No server answers at {self.address} ({_line(detail)}). Expected TensorFlow Serving; one is started by: "
-            "python main.py serve RUN"
+            f"{program()} serve RUN"
         )
 
     def _slow(self) -> UserError:

@@ -16,15 +16,15 @@ from emotion_tf.data.images import MOST_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
+from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.run import Run
 from emotion_tf.serving import about, contents, warmup
 from emotion_tf.serving.graph import MOST_BYTES
 from emotion_tf.serving.predict import Predictor
 from emotion_tf.serving.verify import verify
-from emotion_tf.training.ensemble import EnsembleFolder
-from emotion_tf.training.run_folder import RunFolder
 
 
-def export(run: RunFolder | EnsembleFolder, version: int | None = None, keep: int = 0) -> Path:
+def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Path:
     """Writes `serving/<version>/` of a run, or of an ensemble with all its members, and returns its path.
 
     What it holds, and that it does, is the contract of docs/serving.md, which `verify` checks before the folder gets
@@ -89,13 +89,13 @@ def _write(predictor: Predictor, folder: Path) -> None:
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     (folder / about.FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    cards = [run.path, *(one.path for one in run.members)] if isinstance(run, EnsembleFolder) else [run.path]
+    cards = [run.path, *(one.path for one in run.members)] if isinstance(run, Ensemble) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     contents.write(folder)
 
 
 @contextlib.contextmanager
-def _on_disk(run: RunFolder | EnsembleFolder) -> Iterator[None]:
+def _on_disk(run: Run | Ensemble) -> Iterator[None]:
     """What TensorFlow says of a disk that is full or not writable, as one line: it has several kinds of error."""
     try:
         yield

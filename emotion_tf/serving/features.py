@@ -15,7 +15,7 @@ from emotion_tf.data import pipeline
 from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
 from emotion_tf.models.two_tower import TwoTower
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 BATCH = 64
 FUSION = "fusion"
@@ -24,7 +24,7 @@ IDS = ("dialogue_id", "utterance_id", "label")
 
 
 def write_features(
-    run: RunFolder, data: Path, info: dict[str, Any], split: str, tower: str, layer: str, out: Path
+    run: Run, data: Path, info: dict[str, Any], split: str, tower: str, layer: str, out: Path
 ) -> tuple[int, ...]:
     """Writes the features of a split as NumPy's .npz; returns their shape.
 

@@ -13,7 +13,7 @@ from emotion_tf.data.images import decode_pictures
 from emotion_tf.evaluation.votes import FLOOR, Vote
 from emotion_tf.interpret.in_graph import Explained, attributions
 from emotion_tf.models.two_tower import presence_pattern
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 Tensors = dict[str, tf.Tensor]
 FULL = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
@@ -30,7 +30,7 @@ class Part:
         preprocess: makes its inputs.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: Run) -> None:
         self.name, self.model = run.path.name, run.model
         self.preprocess = run.preprocessor(self.model)
         self._temperatures = tf.constant(run.choice.temperatures.values)
@@ -53,7 +53,7 @@ class Graph:
         vote: how the members' probabilities become one; None for a single run.
     """
 
-    def __init__(self, runs: Sequence[RunFolder], labels: Sequence[str], face_size: int, vote: Vote | None) -> None:
+    def __init__(self, runs: Sequence[Run], labels: Sequence[str], face_size: int, vote: Vote | None) -> None:
         self.parts = [Part(run) for run in runs]
         self.labels, self.face_size, self.vote = tuple(labels), face_size, vote
         self.reads_faces = any(part.preprocess.wants_faces for part in self.parts)

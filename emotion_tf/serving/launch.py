@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_tf.errors import UserError
+from emotion_tf.program import program
 from emotion_tf.serving import contents
 from emotion_tf.serving.client import Client, read_about
 from emotion_tf.serving.export import versions
@@ -82,7 +83,7 @@ def served(options: Options) -> Iterator[subprocess.Popen[bytes]]:
     about = read_about(options.run)
     found = versions(options.run / "serving")
     if not found:
-        raise UserError(f"{options.run} has no export. Make one first: python main.py export {options.run}")
+        raise UserError(f"{options.run} has no export. Make one first: {program()} export {options.run}")
     contents.check(options.run / "serving" / str(max(found)))
     log = options.run / LOG
     words = command(options)

@@ -13,10 +13,10 @@ import tensorflow as tf
 from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.run import Run
 from emotion_tf.serving.about import About, about
 from emotion_tf.serving.graph import Graph
-from emotion_tf.training.ensemble import EnsembleFolder
-from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
 Arrays = dict[str, np.ndarray]
@@ -133,9 +133,9 @@ class Predictor(Asked):
         graph: its functions of raw inputs, which are exported too.
     """
 
-    def __init__(self, run: RunFolder | EnsembleFolder) -> None:
+    def __init__(self, run: Run | Ensemble) -> None:
         self.run, self.about, self.where = run, about(run), str(run.path)
-        runs, vote = (run.members, run.vote) if isinstance(run, EnsembleFolder) else ([run], None)
+        runs, vote = (run.members, run.vote) if isinstance(run, Ensemble) else ([run], None)
         self.graph = Graph(runs, run.labels, run.spec.face_size, vote)
         # of a run; of an ensemble those of its first member
         self.model, self.preprocess = self.graph.parts[0].model, self.graph.parts[0].preprocess

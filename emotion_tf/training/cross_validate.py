@@ -24,10 +24,11 @@ from emotion_tf.data import pipeline, records, splits
 from emotion_tf.data.pipeline import Rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.runs.run import Run
 from emotion_tf.training.loop import train
 from emotion_tf.training.outputs import collect_outputs, inference
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.setup import PretrainedFiles, TrainingData
+from emotion_tf.training.setup import TrainingData
 
 HELD_OUT = "held_out.csv"
 
@@ -125,7 +126,7 @@ class CrossValidation:
         """Trains a fold's run, or continues it, and writes the predictions of what the fold holds out."""
         seed = self.config.train.seed + fold.repeat
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
-        run, folder = RunFolder(self.path / fold.name), Path(config.data)
+        run, folder = Run(self.path / fold.name), Path(config.data)
         self.say(f"Run: {run.path}: {len(fold.train.chosen or ())} utterances, {len(fold.positions)} held out")
         if not run.model_path.exists():
             data = TrainingData(folder, self.info, fold.train, pipeline.split_rows(folder, self.info, "dev"))

@@ -20,9 +20,9 @@ from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.outputs import Infer, collect_outputs, inference
-from emotion_tf.training.run_folder import RunFolder
 
 BATCH = 64
 
@@ -67,7 +67,7 @@ def check_context(config: Config, data: Path, kept: int) -> None:
             )
 
 
-def check_data(run: RunFolder, data: Path, spec: DataSpec) -> None:
+def check_data(run: Run, data: Path, spec: DataSpec) -> None:
     """Raises UserError if a run cannot read the data set."""
     read = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
     for name in (name for name, matters in read.items() if matters):
@@ -95,7 +95,7 @@ def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows
     return choice
 
 
-def evaluate(run: RunFolder, data: Path, info: dict[str, Any], split: str) -> Evaluated:
+def evaluate(run: Run, data: Path, info: dict[str, Any], split: str) -> Evaluated:
     """Evaluates a run on a split, with its temperatures. Raises UserError if the data do not fit."""
     check_data(run, data, records.data_spec(info))
     split_rows = pipeline.split_rows(data, info, split)

@@ -8,11 +8,11 @@ import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
-from emotion_tf.training.run_folder import RunFolder
 
 
-def write_epoch(run: RunFolder, numbers: Mapping[str, float]) -> None:
+def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
     """Appends the row of the epoch `numbers["epoch"]` (from 1), in place of the rows of an interrupted attempt."""
     known = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
     known = known[known["epoch"] < numbers["epoch"]] if len(known) else known

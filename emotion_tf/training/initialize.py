@@ -17,8 +17,8 @@ from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
-from emotion_tf.training.run_folder import RunFolder
 
 
 def initialize_towers(
@@ -33,7 +33,7 @@ def initialize_towers(
         init = getattr(config, modality).init
         if not init:
             continue
-        run = RunFolder(Path(init))
+        run = Run(Path(init))
         if modality == "text":
             _check_vocabularies(run, config, spec, words)
         count = _copy(run, modality, tower, spec)
@@ -53,7 +53,7 @@ def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = 
         init, visited = getattr(config, name).init if used else "", set()
         while init and init not in visited:  # a run may have replaced the one that it started from
             visited.add(init)
-            run = RunFolder(Path(init))
+            run = Run(Path(init))
             shared = "all" if run.spec.data_sha256 == data_sha256 else _count_shared(run, name, Path(config.data), say)
             if shared:
                 raise UserError(
@@ -66,7 +66,7 @@ def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = 
                 init = ""
 
 
-def _count_shared(run: RunFolder, name: str, data: Path, say: Callable[[str], None]) -> int:
+def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -> int:
     """Returns how many utterances of a training split are in the run's own.
 
     They share, for a text tower, text and ids; for a face tower, a byte-identical picture.
@@ -103,7 +103,7 @@ def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
     layer.embeddings.assign(table)
 
 
-def _copy(run: RunFolder, modality: str, tower: Tower, spec: DataSpec) -> int:
+def _copy(run: Run, modality: str, tower: Tower, spec: DataSpec) -> int:
     """Assigns the weights of a run's tower; returns how many numbers they are. Raises UserError."""
     if modality not in run.model.towers:
         raise UserError(f"{run.path} has no {modality} tower. Expected a run trained with --towers {modality} or both.")
@@ -134,7 +134,7 @@ def _weights(tower: Tower) -> list[Any]:
     return weights
 
 
-def _check_vocabularies(run: RunFolder, config: Config, spec: DataSpec, words: WordVocabulary) -> None:
+def _check_vocabularies(run: Run, config: Config, spec: DataSpec, words: WordVocabulary) -> None:
     """Raises unless word pieces and words have the same ids in the run, as far as its branches read them."""
     other_pieces = config.uses_bert and run.spec.tokenizer_sha256 != spec.tokenizer_sha256
     reads_words = set(config.text.branches) != {"bert"}

@@ -14,6 +14,8 @@ from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.runs.run import Run
 from emotion_tf.training.average import averaged
 from emotion_tf.training.checkpoint import BEST, LAST, Checkpoints, State
 from emotion_tf.training.evaluate import calibrate
@@ -21,14 +23,13 @@ from emotion_tf.training.history import epoch_line, write_epoch
 from emotion_tf.training.outputs import collect_outputs
 from emotion_tf.training.phases import Stage, begin_phase, phases
 from emotion_tf.training.progress import EpochProgress
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.setup import PretrainedFiles, Say, Setup, TrainingData, build_setup
+from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup
 from emotion_tf.training.step import Sums
 
 
 def train(
     config: Config,
-    run: RunFolder,
+    run: Run,
     data: TrainingData,
     pretrained: PretrainedFiles,
     *,
@@ -93,7 +94,7 @@ def _is_over(state: State, config: Config, until: int) -> bool:
     return state.epochs_since_best >= config.train.patience or 0 < until <= state.epoch
 
 
-def _train_epoch(stage: Stage, state: State, run: RunFolder, checkpoints: Checkpoints) -> State:
+def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints) -> State:
     """Fits one epoch, validates, records and checkpoints it; returns the state after it."""
     epoch, began = state.epoch, time.monotonic()
     sums = _fit(stage, epoch)
@@ -150,7 +151,7 @@ def _validate(stage: Stage) -> dict[str, float]:
     }
 
 
-def _save_best(setup: Setup, run: RunFolder, checkpoints: Checkpoints) -> None:
+def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints) -> None:
     """Calibrates the best epoch's model on dev, writes `model.keras`, and removes the checkpoints."""
     checkpoints.load(BEST)
     for layer in setup.model.pretrained:

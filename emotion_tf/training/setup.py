@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
@@ -30,18 +31,6 @@ from emotion_tf.training.losses import RowLoss, build_loss
 from emotion_tf.training.precision import choose_precision, computing_in
 
 Say = Callable[[str], None]
-
-
-class PretrainedFiles(NamedTuple):
-    """Local files that a model is built from.
-
-    Attributes:
-        encoder: SavedModel of the bert branch.
-        face_networks: branch (fer, encoder) -> its network's file.
-    """
-
-    encoder: str | None = None
-    face_networks: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def test_no_file(tmp_path):
 @pytest.mark.slow
 def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config, tmp_path):
     """In a run of frozen embeddings, so that training leaves them."""
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     path = write(tmp_path / "v.txt", "glove", {"the": [1.5, 2.5], "you": [-1, 0.125], "no_word_here": [9, 9]})
     text = dataclasses.replace(
@@ -136,7 +136,7 @@ def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     said = []
     config = dataclasses.replace(small_config, towers="text", text=text, train=train)
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     train_run(config, run.path, say=said.append)
     assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in said)
     path.unlink()

@@ -10,7 +10,7 @@ from helpers import build_setup, train_run
 
 from emotion_tf.features.boundary import frozen_parts
 from emotion_tf.features.cache import FeatureCache
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_training_gives_the_same_numbers_with_and_without(
     kept = train_run(config, tmp_path / "kept", tiny_bert, lines.append)
     assert any(line.startswith("Features of frozen networks (text_bert, input_mask") for line in lines)
     assert kept.epoch == plain.epoch == 2 and kept.best_epoch == plain.best_epoch
-    runs = [RunFolder(tmp_path / name) for name in ("plain", "kept")]
+    runs = [Run(tmp_path / name) for name in ("plain", "kept")]
     columns = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
     np.testing.assert_allclose(*(pd.read_csv(run.history)[columns].to_numpy() for run in runs), atol=1e-5)
     for a, b in zip(*(run.model.weights for run in runs), strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emotion_tf.interpret import checks
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +34,7 @@ def test_the_curves_of_any_number_of_parts_go_from_all_to_none(count):
 
 
 def test_shuffling_changes_every_matrix_and_takes_it_back_bit_by_bit(untrained):
-    model = RunFolder(untrained).model
+    model = Run(untrained).model
     before = [np.array(weight) for weight in model.weights]
     with pytest.raises(KeyboardInterrupt), checks.shuffled(model, 0):
         during = [np.array(weight) for weight in model.weights]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser import check_page
 
+from emotion_tf.cli import explain as verb
 from emotion_tf.config import FusionConfig
 from emotion_tf.config.fusion import KINDS as FUSIONS
 from emotion_tf.errors import UserError
@@ -18,9 +19,8 @@ from emotion_tf.interpret import face, render
 from emotion_tf.interpret.batch import Scorer, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.integrate import MOST_STEPS
+from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Predictor
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.verbs import explain as verb
 
 LINE = 'Ada said <b>"no" & ran'
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
@@ -28,7 +28,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def scorer(untrained):
-    return Scorer(RunFolder(untrained))
+    return Scorer(Run(untrained))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def explained(scorer):
 
 
 def test_an_explanation_has_words_overlays_and_shares(explained, untrained):
-    prediction = Predictor(RunFolder(untrained)).predict([LINE], [[PICTURE, PICTURE[::-1]]])
+    prediction = Predictor(Run(untrained)).predict([LINE], [[PICTURE, PICTURE[::-1]]])
     np.testing.assert_allclose(explained.probabilities, prediction.probabilities[0], atol=1e-5)
     assert explained.labels[explained.target] == prediction.label[0]
     assert [word for word, _ in explained.words] == ["Ada", "said", "<", "b", ">", '"', "no", '"', "&", "ran"]

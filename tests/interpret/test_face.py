@@ -76,9 +76,9 @@ def test_pixels_of_a_linear_model_need_no_step_more(linear):
 
 @pytest.fixture(scope="module")
 def cnn(untrained):
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
-    return Scorer(RunFolder(untrained))
+    return Scorer(Run(untrained))
 
 
 def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):

@@ -10,8 +10,8 @@ import tensorflow as tf
 from emotion_tf.interpret import face, in_graph, integrate, text
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
 from emotion_tf.models.activations import replay
+from emotion_tf.runs.run import Run
 from emotion_tf.serving.graph import Graph
-from emotion_tf.training.run_folder import RunFolder
 
 LINES = ["Yes, no! I can’t believe it.", "Well?", "İ did not expect THAT 😀", ""]
 STEPS = 16
@@ -71,7 +71,7 @@ def test_gru_and_cnn(run):
 
 @pytest.mark.slow
 def test_nothing_at_all_is_explained_by_nothing(untrained_text):
-    run = RunFolder(untrained_text)
+    run = Run(untrained_text)
     graph = Graph([run], run.labels, 32, None)
     found = graph.explain(tf.constant(["", " "]), tf.constant([[""]] * 2), tf.constant([[b"x"]] * 2))
     assert found["words"].shape[0] == 2 and not found["word_attributions"].numpy().any()

@@ -9,7 +9,7 @@ from emotion_tf.data import pipeline, records
 from emotion_tf.interpret import modality
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.dataset import read_utterances
-from emotion_tf.training.run_folder import RunFolder
+from emotion_tf.runs.run import Run
 
 
 def every(players):
@@ -70,7 +70,7 @@ def test_shares_of_a_run_sum_to_what_all_modalities_together_change(scorer, rows
 
 
 def test_a_modality_that_the_logits_do_not_read_is_not_important(untrained, dataset):
-    run = RunFolder(untrained)  # a model of its own: it is changed
+    run = Run(untrained)  # a model of its own: it is changed
     scorer = Scorer(run)
     layer = scorer.model.fusion.get_layer("fusion_dense_0")
     kernel = layer.kernel.numpy()

@@ -207,9 +207,9 @@ def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_con
 def carried(face, files, small_config, tmp_path, remove):
     """Trains a run with that tower; it predicts and exports when the file is gone."""
     from emotion_tf.data import images
+    from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
     from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.run_folder import RunFolder
 
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     config = dataclasses.replace(small_config, towers="face", face=face, train=train)
@@ -218,10 +218,10 @@ def carried(face, files, small_config, tmp_path, remove):
     train_run(config, tmp_path / "run", face_files=files)
     crop = images.to_crop(pictures(1)[0], SIZE)
     inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
-    logits = RunFolder(tmp_path / "run").model(inputs)["logits"]
+    logits = Run(tmp_path / "run").model(inputs)["logits"]
     remove()
     keras.backend.clear_session()
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     expected = Predictor(run).predict([""], [crop]).probabilities
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(logits)), expected, atol=1e-6)
     served = tf.saved_model.load(str(export(run))).signatures["serving_default"]

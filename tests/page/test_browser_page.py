@@ -123,10 +123,10 @@ def first_table(tab, n=0):
 
 
 def predictor(folder, name):
+    from emotion_tf.runs.run import Run
     from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.run_folder import RunFolder
 
-    return Predictor(RunFolder(folder / name))
+    return Predictor(Run(folder / name))
 
 
 def crops_of(path, size):
@@ -138,11 +138,11 @@ def crops_of(path, size):
 
 @pytest.fixture(scope="module")
 def exported(folder):
+    from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
     from emotion_tf.serving.exported import ExportPredictor
-    from emotion_tf.training.run_folder import RunFolder
 
-    return ExportPredictor(export(RunFolder(folder / "both")))
+    return ExportPredictor(export(Run(folder / "both")))
 
 
 def test_words_a_picture_and_the_other_face(tab, folder, files, exported):

@@ -332,7 +332,7 @@ def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_
 
 
 def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, monkeypatch):
-    from emotion_tf.verbs import demo
+    from emotion_tf.cli import demo
 
     def unfetched(config):
         raise UserError("Cannot download weights 'yunet'.")

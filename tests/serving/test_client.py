@@ -15,10 +15,10 @@ from made_faces import find_made_faces, made_face, scene
 from model_server import ModelServer
 
 from emotion_tf.errors import UserError
+from emotion_tf.runs.run import Run
 from emotion_tf.serving import client as client_module
 from emotion_tf.serving.client import Client, read_about
 from emotion_tf.serving.predict import Predictor
-from emotion_tf.training.run_folder import RunFolder
 
 TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
 
@@ -38,7 +38,7 @@ def untrained(small_config, initialised):
 
 @pytest.fixture(scope="module")
 def predictor(untrained):
-    return Predictor(RunFolder(untrained))
+    return Predictor(Run(untrained))
 
 
 @pytest.fixture(scope="module")
@@ -198,5 +198,5 @@ def test_a_real_server():
 
     run = Path(os.environ["TF_SERVING_RUN"])
     client = Client(os.environ["TF_SERVING_ADDRESS"], read_about(run), os.environ.get("TF_SERVING_MODEL", ""))
-    expected = Predictor(RunFolder(run)).predict(TEXTS)
+    expected = Predictor(Run(run)).predict(TEXTS)
     np.testing.assert_allclose(client.predict(TEXTS).probabilities, expected.probabilities, atol=1e-5)

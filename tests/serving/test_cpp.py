@@ -65,9 +65,9 @@ def test_every_signature_gives_what_keras_gives(program, bert_run, tmp_path):
 
 def test_a_plain_saved_model_cannot_be_run(program, untrained, tmp_path):
     """That this way of testing sees what a server stumbles over: the same function, saved without ExportArchive."""
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
-    predictor, module = Predictor(RunFolder(untrained)), tf.Module()
+    predictor, module = Predictor(Run(untrained)), tf.Module()
     module.parts, module.model = [part.preprocess for part in predictor.graph.parts], predictor.model
     serve, given = predictor.graph.signatures["serving_default"]
     module.serve = tf.function(serve, input_signature=given, autograph=False)
@@ -85,13 +85,13 @@ def test_a_plain_saved_model_cannot_be_run(program, untrained, tmp_path):
 def test_an_ensemble_keeps_to_the_contract(program, untrained_text, untrained, tmp_path):
     import json
 
-    from emotion_tf.training.ensemble import EnsembleFolder, digest
+    from emotion_tf.runs.ensemble import Ensemble, digest
 
     members = [untrained_text, untrained]
     vote = {"method": "weighted", "weights": [0.25, 0.75]}
     there = [{"name": p.name, "path": str(p), "sha256": digest(p), "seed": 0} for p in members]
     (tmp_path / "ensemble.json").write_text(json.dumps({"vote": vote, "members": there, **CARD}))
-    run = EnsembleFolder(tmp_path)
+    run = Ensemble(tmp_path)
     numbers, attributions = compare(program, export(run), Predictor(run), tmp_path, 2)
     assert numbers <= 1e-5 and attributions <= 1e-4
 

@@ -323,9 +323,9 @@ def test_a_disk_that_is_full_half_way(untrained, tmp_path):
     run = shutil.copytree(untrained, tmp_path / "run")
     code = (
         "import resource, sys, pathlib, emotion_tf.serving.export as e\n"
-        "from emotion_tf.training.run_folder import RunFolder\n"
+        "from emotion_tf.runs.run import Run\n"
         "from emotion_tf.errors import UserError\n"
-        "run = RunFolder(pathlib.Path(sys.argv[1]))\n"
+        "run = Run(pathlib.Path(sys.argv[1]))\n"
         "for most in (100, 20_000, 400_000):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))\n"
         "    try: print('exported', e.export(run))\n"

@@ -10,15 +10,15 @@ from emotion_tf.errors import UserError
 from emotion_tf.models.layers import HasMoreThan
 from emotion_tf.models.tower import Tower, fusion_inputs
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.runs.run import Run
 from emotion_tf.serving import features
 from emotion_tf.training.evaluate import evaluate
-from emotion_tf.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
 def run(untrained):
     """A run without BERT."""
-    return RunFolder(untrained)
+    return Run(untrained)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from strangers import TEXTS, requests
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from emotion_tf.errors import UserError
+from emotion_tf.runs.run import Run
 from emotion_tf.serving import launch
 from emotion_tf.serving.client import Client, read_about
 from emotion_tf.serving.export import export
 from emotion_tf.serving.predict import Predictor
-from emotion_tf.training.run_folder import RunFolder
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
 
@@ -115,10 +115,10 @@ def memory(pid):
 def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_path):
     """SOAK_SECONDS=600: for ten minutes. Every answer is right, no error but the expected, and memory does not grow."""
     run = shutil.copytree(untrained, tmp_path / "run")
-    export(RunFolder(run))
+    export(Run(run))
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
-    predictor = Predictor(RunFolder(run))
+    predictor = Predictor(Run(run))
     crops = [path.read_bytes() for path in sorted((manifest_path.parent / "faces").rglob("*.jpg"))[:8]]
     good = [crops[i % len(crops)] if i % 3 else None for i in range(len(TEXTS))]
     expected = predictor.predict(TEXTS, good).probabilities
@@ -174,7 +174,7 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_verb_says_when_it_is_ready_and_ends_with_its_server(untrained, program, tmp_path, end):
     run = shutil.copytree(untrained, tmp_path / "run")
-    export(RunFolder(run))
+    export(Run(run))
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
     words = ["serve", str(run), "--port", str(port), "--rest-port", str(rest)]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from small_records import with_dev_as_test
 
-from emotion_tf import cli
+from emotion_tf import folders
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, records, splits
 from emotion_tf.training import cross_validate, loop
@@ -26,7 +26,7 @@ def words(dataset):
 @pytest.mark.slow
 def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(words, succeed, dataset, eager):
     said = succeed(*words, "--name", "cv", "--repeats", 2)
-    path = cli.RUNS / "cv"
+    path = folders.RUNS / "cv"
     table = pd.read_csv(path / "oof.csv", dtype=str)
     info = records.read_info(dataset)
     rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, "train")))
@@ -59,11 +59,11 @@ def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed
         patch.setattr(loop, "write_epoch", interrupted)
         code, said = command(*words, "--name", "cut")
     assert code == 130 and "`crossval`" in said.err
-    first = cli.RUNS / "cut" / "repeat0-fold0" / "held_out.csv"
+    first = folders.RUNS / "cut" / "repeat0-fold0" / "held_out.csv"
     before = first.stat().st_mtime_ns
     succeed(*words, "--name", "cut")
     assert calls == ["repeat0-fold0", "repeat0-fold1"] and first.stat().st_mtime_ns == before
-    assert (cli.RUNS / "cut" / "oof.csv").read_bytes() == (cli.RUNS / "whole" / "oof.csv").read_bytes()
+    assert (folders.RUNS / "cut" / "oof.csv").read_bytes() == (folders.RUNS / "whole" / "oof.csv").read_bytes()
 
 
 def test_a_planted_leak_ends_it(dataset, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_planted_leak_ends_it(dataset, monkeypatch):
 def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
     said = fault(*words, "--name", "cv", "--text.init", untrained)
     assert "Invalid `text.init`" in said and "has seen what a fold holds out" in said
-    assert not (cli.RUNS / "cv").exists()
+    assert not (folders.RUNS / "cv").exists()
 
 
 def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault, untrained, dataset, tmp_path):
@@ -114,8 +114,8 @@ def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault,
 
 
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
-    (cli.RUNS / "cv").mkdir(parents=True)
+    (folders.RUNS / "cv").mkdir(parents=True)
     assert "is of another cross-validation" in fault(*words, "--name", "cv")
     assert "Invalid `--folds`. Expected 2 to" in fault(*words, "--name", "x", "--folds", 1)
     assert "Invalid `--repeats`" in fault(*words, "--name", "x", "--repeats", 0)
-    assert not (cli.RUNS / "x").exists()
+    assert not (folders.RUNS / "x").exists()

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
+from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
 from emotion_tf.training.history import epoch_line, write_epoch
-from emotion_tf.training.run_folder import RunFolder
 
 
 def test_an_epoch_that_is_repeated_takes_the_place_of_what_was_recorded(tmp_path):
-    run = RunFolder(tmp_path)
+    run = Run(tmp_path)
     for epoch, loss in ((1, 3.0), (2, 2.0), (3, 1.0), (2, 2.5)):
         write_epoch(run, {"epoch": epoch, "loss": loss})
     assert pd.read_csv(run.history).to_dict("list") == {"epoch": [1, 2], "loss": [3.0, 2.5]}

@@ -9,11 +9,11 @@ import pytest
 from helpers import build_setup, train_run, training_data
 
 from emotion_tf.errors import UserError
+from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.runs.run import Run
 from emotion_tf.training import loop
 from emotion_tf.training.checkpoint import Checkpoints
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.setup import PretrainedFiles
 
 CLOCK = ["seconds", "utterances_per_second"]
 
@@ -39,7 +39,7 @@ def small_run(small_config, tmp_path_factory):
     """A finished run of GRU + CNN."""
     path = tmp_path_factory.mktemp("runs") / "small"
     train_run(small_config, path)
-    return RunFolder(path)
+    return Run(path)
 
 
 def weights(model):
@@ -135,7 +135,7 @@ def test_continued_after_each_epoch_of_two_phases_it_has_the_same_bits(
             train_run(config, tmp_path / name, tiny_bert, until=stop, save_model=False)
             vectors.unlink(missing_ok=True)
     check_same_bits(tmp_path / "whole", tmp_path / "cut")
-    run = RunFolder(tmp_path / "cut")
+    run = Run(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoint" / "base-0.npz").is_file() == cache_features
     assert run.config == config and run.config.text.word_dim == 9 and run.word_dim == 3
 
@@ -149,7 +149,7 @@ def whole_run(word_config, tmp_path_factory):
     tf.config.run_functions_eagerly(True)
     state = train_run(change(word_config, epochs=3, ema=0.9), path)
     tf.config.run_functions_eagerly(False)
-    return RunFolder(path), state
+    return Run(path), state
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, owner, name, call)
         train_run(config, tmp_path / "cut")
-    cut = RunFolder(tmp_path / "cut")
+    cut = Run(tmp_path / "cut")
     if name != "rmtree":
         with pytest.raises(UserError, match="continue it with --resume"):
             _ = cut.model
@@ -200,7 +200,7 @@ def test_other_data_than_those_of_the_run_are_refused(word_config, tmp_path, eag
     with pytest.raises(UserError, match="trained on other data"):
         loop.train(
             word_config,
-            RunFolder(tmp_path / "run"),
+            Run(tmp_path / "run"),
             dataclasses.replace(data, info=info),
             PretrainedFiles(),
             command="pytest",
@@ -235,7 +235,7 @@ def test_the_saved_model_is_the_best_epoch_by_validation(word_config, tmp_path, 
     assert (state.epoch, state.best_epoch, state.best) == (5, 1, 0.5)  # three epochs without a better one
     assert any(line.startswith("Stopped early: 3 epochs") for line in lines)
     assert not any((a == b).all() for a, b in zip(validated[0], validated[1], strict=True) if a.any())
-    for a, b in zip(weights(RunFolder(tmp_path / "run").model), validated[1], strict=True):
+    for a, b in zip(weights(Run(tmp_path / "run").model), validated[1], strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -258,7 +258,7 @@ def test_the_best_epoch_may_be_one_of_the_phase_before(bert_config, tiny_bert, t
     (kept, best), (trained_whole, last) = validated
     assert kept and not trained_whole
     assert sum((a != b).any() for a, b in zip(best, last, strict=True)) > 10
-    for a, b in zip(weights(RunFolder(tmp_path / "run").model), best, strict=True):
+    for a, b in zip(weights(Run(tmp_path / "run").model), best, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -289,7 +289,7 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
         start = build_setup(config, tiny_bert).model.towers["text"].find_layer("bert").get_weights()
         lines = []
         train_run(config, tmp_path / str(train_encoder), tiny_bert, lines.append)
-        end = RunFolder(tmp_path / str(train_encoder)).model.towers["text"].find_layer("bert").get_weights()
+        end = Run(tmp_path / str(train_encoder)).model.towers["text"].find_layer("bert").get_weights()
         moved[train_encoder] = sum(not np.array_equal(a, b) for a, b in zip(start, end, strict=True))
         said[train_encoder] = lines[0]
     assert moved[False] == 0

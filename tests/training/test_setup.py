@@ -10,9 +10,9 @@ from helpers import build_setup, train_run, training_data
 
 from emotion_tf.data import pipeline
 from emotion_tf.errors import UserError
+from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.runs.run import Run
 from emotion_tf.training import setup as training_setup
-from emotion_tf.training.run_folder import RunFolder
-from emotion_tf.training.setup import PretrainedFiles
 
 
 def change(config, **train):
@@ -82,7 +82,7 @@ def test_word_vectors_set_the_width_and_leave_the_configuration(text_config, tmp
     np.testing.assert_array_equal(table[[ids["the"], ids["you"]]], [[1.5, 2.5, 0.5], [-1, 0.125, 2]])
     assert any(line.startswith(f"Word embeddings of {vectors}: 2 of ") for line in lines)
     # the run remembers the width, and a checkpoint that is going to replace the weights needs no file
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     run.create(setup, "pytest", overwrite=False)
     assert run.word_dim == 3 and run.config == config
     vectors.unlink()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +9,11 @@ import numpy as np
 from tyro.conf import Positional
 
 from emotion_tf import files
+from emotion_tf.cli.prepare import CROPS
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.prepare import CROPS
 
 if TYPE_CHECKING:
     from emotion_tf.interpret.batch import Scorer, Utterance
@@ -64,7 +63,7 @@ def explain(
     """
     from emotion_tf.interpret import render
     from emotion_tf.interpret.batch import Scorer
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
     if face_is_crop and not face:
         raise UserError("--face-is-crop goes with --face: it says that the picture is an aligned face crop already.")
@@ -80,8 +79,8 @@ def explain(
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
     files.check_replaceable(folder, "index.html", "page of explanations")
-    scorer = Scorer(RunFolder(run))
-    facts = [("Command", shlex.join(["main.py", *sys.argv[1:]])), ("Run", str(run)), ("Seed", _seed(scorer))]
+    scorer = Scorer(Run(run))
+    facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
     summary: Summary | None = None
     if data is None:
         found = _given(scorer, text, context, _crops(scorer, face, face_is_crop, clip, faces), label, layer)
@@ -107,7 +106,7 @@ def _next(folder: Path) -> Path:
 
 
 def _crops(scorer: Scorer, face: tuple[Path, ...], is_crop: bool, clip: Path | None, faces: CropConfig) -> list[Any]:
-    from emotion_tf.verbs.predict import find_faces
+    from emotion_tf.cli.predict import find_faces
 
     return list(face) if is_crop else find_faces(scorer.run.spec, face, clip, faces)
 

@@ -1,4 +1,4 @@
-"""The runs of `saved_models/`, read without TensorFlow."""
+"""`runs`: the runs and ensembles in saved_models/."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ENSEMBLE = "ensemble.json"
-"""What the folder of an ensemble has in place of a run's config.json and run.json."""
+from emotion_tf import folders
+from emotion_tf.folders import ENSEMBLE
+from emotion_tf.program import program
 
 
-def other_results(run: Path, data: Path) -> Path:
-    """Folder in a run's for its results on another data set than its own, which they do not replace."""
-    return run / "elsewhere" / data.resolve().name
+def runs() -> None:
+    """List the runs in saved_models/ with their scores."""
+    print_runs(folders.RUNS)
 
 
 def print_runs(folder: Path) -> None:
     """Prints each run and ensemble with its state, data, towers and weighted F1 on dev and test."""
     runs = sorted(path.parent for name in ("run.json", ENSEMBLE) for path in folder.glob(f"*/{name}"))
     if not runs:
-        print(f"No run in {folder}/. Train one with: python main.py train")
+        print(f"No run in {folder}/. Train one with: {program()} train")
         return
     table = Table("run", "state", "data", "towers", "branches", "seed", "dev weighted F1", "test weighted F1")
     for run in runs:

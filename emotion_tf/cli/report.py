@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from emotion_tf.data.pipeline import Rows
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Help
+    from emotion_tf.runs.run import Run
     from emotion_tf.training.evaluate import Evaluated
-    from emotion_tf.training.run_folder import RunFolder
 
 
-def write(
-    run: RunFolder, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str, out: Path
-) -> Path:
+def write(run: Run, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str, out: Path) -> Path:
     """Writes `report.html` (of another split than test, `report_SPLIT.html`) into the folder `out`, and the run's
     MODEL_CARD.md; returns the page."""
     from emotion_tf.data import pipeline
@@ -71,7 +69,7 @@ def _seen(split: str) -> str:
     }.get(split, "")
 
 
-def _explanations(run: RunFolder, rows: Rows, chosen: Sequence[int]) -> dict[int, Explanation]:
+def _explanations(run: Run, rows: Rows, chosen: Sequence[int]) -> dict[int, Explanation]:
     """Why these utterances were predicted so, without the checks that `explain` makes: they take most of the time."""
     from emotion_tf.data import splits
     from emotion_tf.evaluation.mistakes import Explanation
@@ -96,7 +94,7 @@ def _explanations(run: RunFolder, rows: Rows, chosen: Sequence[int]) -> dict[int
     }
 
 
-def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
+def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
     """What each modality is worth, and why that cannot be told of what is not there."""
     import numpy as np
 
@@ -123,7 +121,7 @@ def _helps(run: RunFolder, rows: Any, found: Evaluated) -> tuple[list[Help], str
     return helps, " ".join(missing)
 
 
-def _facts(run: RunFolder, data: Path, info: dict[str, Any], command: str) -> dict[str, str]:
+def _facts(run: Run, data: Path, info: dict[str, Any], command: str) -> dict[str, str]:
     from emotion_tf.data import records
 
     config = run.config
@@ -144,7 +142,7 @@ def _facts(run: RunFolder, data: Path, info: dict[str, Any], command: str) -> di
     }
 
 
-def calibrate_if_new(run: RunFolder) -> None:
+def calibrate_if_new(run: Run) -> None:
     """Chooses temperatures and thresholds for a run of before they were, as the end of training does."""
     from emotion_tf.data import pipeline, records, verify
     from emotion_tf.evaluation import choice

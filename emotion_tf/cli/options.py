@@ -1,4 +1,4 @@
-"""Every option of the configuration and the names that it takes, read from the configuration itself."""
+"""`options`: every option of the configuration and the names that it takes, read from the configuration itself."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ TITLES = {
     "train": "Training",
     "faces": "Faces in clips (prepare, predict)",
 }
+
+
+def options(markdown: bool = False) -> None:
+    """Every option of the configuration with its default, and the names that it takes.
+
+    Args:
+        markdown: as the page docs/options.md.
+    """
+    print(as_markdown(), end="") if markdown else print_options()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +78,7 @@ def print_options() -> None:
         console.print(table)
 
 
-def markdown() -> str:
+def as_markdown() -> str:
     """The same as a page."""
     lines = [
         "# Options",

@@ -6,18 +6,19 @@ import dataclasses
 import json
 from pathlib import Path
 
-from emotion_tf import cli
 from emotion_tf import config as configuration
+from emotion_tf import folders
+from emotion_tf.cli.arguments import TrainArguments
+from emotion_tf.cli.evaluate import evaluate_split
+from emotion_tf.cli.prepare import DEMO, prepare_demo
+from emotion_tf.cli.report import report_path
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
-from emotion_tf.verbs.prepare import DEMO, prepare_demo
-from emotion_tf.verbs.pretrained import pretrained_files
-from emotion_tf.verbs.report import report_path
-from emotion_tf.verbs.run import evaluate_split
 
 
-def train(arguments: cli.TrainArguments, command: str) -> None:
+def train(arguments: TrainArguments) -> None:
     """Train a run, or several; with nothing prepared, on the demo data set, which is made first."""
     config = arguments.config
     start_tensorflow(config.train.threads)
@@ -25,20 +26,21 @@ def train(arguments: cli.TrainArguments, command: str) -> None:
         print(f"No data at {DEMO}: drawing the demo data set", flush=True)
         prepare_demo()
     if arguments.seeds > 1:
-        _train_seeds(arguments, command)
+        _train_seeds(arguments)
         return
-    run = cli.RUNS / (arguments.name or cli.free_name(config))
+    run = folders.RUNS / (arguments.name or folders.free_name(config))
     if arguments.resume and (run / "model.keras").exists():
-        raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: python main.py evaluate {run}")
+        raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
     if run.exists() and not (arguments.resume or arguments.overwrite):
         raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    _train_one(config, run, command, arguments.overwrite)
+    _train_one(config, run, arguments.overwrite)
 
 
-def _train_one(config: Config, path: Path, command: str, overwrite: bool) -> None:
+def _train_one(config: Config, path: Path, overwrite: bool) -> None:
     from emotion_tf.data import records, verify
+    from emotion_tf.models.pretrained import pretrained_files
+    from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
-    from emotion_tf.training.run_folder import RunFolder
     from emotion_tf.training.setup import TrainingData
 
     folder = Path(config.data)
@@ -46,22 +48,22 @@ def _train_one(config: Config, path: Path, command: str, overwrite: bool) -> Non
     verify.verify_shards(folder, info)
     data, files = TrainingData.of_splits(folder, info), pretrained_files(config)
     print(f"Run: {path}", flush=True)
-    loop.train(config, RunFolder(path), data, files, command=command, overwrite=overwrite, say=_say)
-    _evaluate(config, path, command)
+    loop.train(config, Run(path), data, files, command=command(), overwrite=overwrite, say=_say)
+    _evaluate(config, path)
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _evaluate(config: Config, path: Path, command: str) -> None:
+def _evaluate(config: Config, path: Path) -> None:
     """Evaluates a trained run on what the data set has of dev and test; its report is written last."""
-    from emotion_tf.training.run_folder import RunFolder
+    from emotion_tf.runs.run import Run
 
-    data, run = Path(config.data), RunFolder(path)
+    data, run = Path(config.data), Run(path)
     splits = _splits(data)
     for split in splits:
-        page = evaluate_split(run, data, split, command, report=split == splits[-1])
+        page = evaluate_split(run, data, split, command(), report=split == splits[-1])
     print(f"Run: {path}")
     print(f"Report: {page}")
 
@@ -72,7 +74,7 @@ def _splits(data: Path) -> list[str]:
     return [split for split in ("dev", "test") if split in records.read_info(data)["splits"]]
 
 
-def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
+def _train_seeds(arguments: TrainArguments) -> None:
     """Trains NAME-seed0, NAME-seed1 ...; said again it goes on: finished ones stay, an interrupted one is resumed."""
     import keras
 
@@ -82,16 +84,16 @@ def _train_seeds(arguments: cli.TrainArguments, command: str) -> None:
     paths = []
     for seed in range(config.train.seed, config.train.seed + arguments.seeds):
         one = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-        path = cli.RUNS / f"{name}-seed{seed}"
+        path = folders.RUNS / f"{name}-seed{seed}"
         paths.append(path)
         there = path.exists() and not arguments.overwrite
         if there:
             _check_same(path, one)
         if there and (path / "model.keras").exists():
             if not report_path(path, _splits(Path(one.data))[-1]).exists():  # interrupted while it was evaluated
-                _evaluate(one, path, command)
+                _evaluate(one, path)
         else:
-            _train_one(one, path, command, overwrite=not (there and (path / "checkpoint").is_dir()))
+            _train_one(one, path, overwrite=not (there and (path / "checkpoint").is_dir()))
             keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)

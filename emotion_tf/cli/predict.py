@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from emotion_tf.cli.prepare import CROPS, count_processes
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces.detect import detector_model
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.prepare import CROPS, count_processes
-from emotion_tf.verbs.pretrained import detector_model
 
 if TYPE_CHECKING:
     from emotion_tf.schema import DataSpec
@@ -125,8 +125,8 @@ def _asked(run: Path | None, export: Path | None, server: str, model: str, timeo
         from emotion_tf.serving.client import Client, read_about
 
         return Client(server, read_about(run), model, timeout)
+    from emotion_tf.runs.ensemble import open_folder
     from emotion_tf.serving.predict import Predictor
-    from emotion_tf.training.ensemble import open_folder
 
     return Predictor(open_folder(run))
 

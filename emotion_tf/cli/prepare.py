@@ -12,8 +12,8 @@ from tyro.conf import Positional
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces.detect import detector_model
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.pretrained import detector_model, encoder
 
 if TYPE_CHECKING:
     from emotion_tf.data.films import Films
@@ -280,26 +280,6 @@ def _vocabulary(tokenizer: str, utterances: list[str]) -> tuple[list[str], bool]
         vocabulary = read_vocabulary(Path(tokenizer))
         return vocabulary, not any(token != token.lower() for token in vocabulary if not token.startswith("["))
     from emotion_tf.models.hub_handles import load_vocabulary
+    from emotion_tf.models.pretrained import encoder_folder
 
-    return load_vocabulary(encoder(tokenizer))
-
-
-@needs_tensorflow
-def audit(data: Positional[Path], root: Path | None = None) -> None:
-    """Look at a data set: a page (audit.html) and a contact sheet (audit.png) in its folder.
-
-    Args:
-        data: a folder in tfrecords/.
-        root: folder of the clips, when they are no longer where the data set was prepared from.
-    """
-    from emotion_tf.data import records, verify
-    from emotion_tf.data.audit import gather
-    from emotion_tf.evaluation import audit_page
-
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    facts = gather(data, info, root)
-    audit_page.write_sheet(data / "audit.png", facts)
-    audit_page.write_page(data / "audit.html", facts)
-    print(f"Page: {data / 'audit.html'}")
-    print(f"Contact sheet: {data / 'audit.png'}")
+    return load_vocabulary(encoder_folder(tokenizer))

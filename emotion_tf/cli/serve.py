@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from emotion_tf.errors import UserError
+from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
 
 
@@ -36,7 +37,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with this program, however it is ended
     with launch.served(options) as process:
         print(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); end: Ctrl-C")
-        print(f"python main.py predict {run} --server localhost:{port} --text ...", flush=True)
+        print(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
         try:
             code = process.wait()
         except KeyboardInterrupt:

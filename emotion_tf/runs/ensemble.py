@@ -16,16 +16,16 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import Compared
 from emotion_tf.evaluation.votes import Vote
-from emotion_tf.run_list import ENSEMBLE
+from emotion_tf.folders import ENSEMBLE
+from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
-from emotion_tf.training.run_folder import RunFolder
 
 HASHED = ("model.keras", "config.json", "vocab.txt", "words.txt", "calibration.json")
 """What a run's predictions follow from, where it has them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleFolder:
+class Ensemble:
     """Contents of `saved_models/NAME` as `ensemble` wrote it."""
 
     path: Path
@@ -49,7 +49,7 @@ class EnsembleFolder:
         return Vote.from_json(self.about["vote"])
 
     @cached_property
-    def members(self) -> list[RunFolder]:
+    def members(self) -> list[Run]:
         """The members' runs. Raises UserError when one is not there, or is not what it was."""
         found = []
         for one in self.about["members"]:
@@ -64,7 +64,7 @@ class EnsembleFolder:
                     f"{self.path}: Its member {path} has changed since: the votes were fitted to the model that it "
                     "held. Make the ensemble again with --overwrite."
                 )
-            found.append(RunFolder(path))
+            found.append(Run(path))
         return found
 
     @property
@@ -78,19 +78,19 @@ class EnsembleFolder:
         return self.members[0].spec
 
 
-def open_folder(path: Path) -> RunFolder | EnsembleFolder:
+def open_folder(path: Path) -> Run | Ensemble:
     """A run or an ensemble, whichever the folder holds."""
-    return EnsembleFolder(path) if (path / ENSEMBLE).is_file() else RunFolder(path)
+    return Ensemble(path) if (path / ENSEMBLE).is_file() else Run(path)
 
 
 def digest(path: Path) -> str:
     """Hash of the files of a run that its predictions follow from. Raises UserError when it is unfinished."""
-    RunFolder(path).check_finished()
+    Run(path).check_finished()
     hashes = [files.sha256(path / name) if (path / name).is_file() else "" for name in HASHED]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
-def check_members(paths: Sequence[Path]) -> list[RunFolder]:
+def check_members(paths: Sequence[Path]) -> list[Run]:
     """The runs, if they can be members of one ensemble.
 
     Raises:
@@ -102,7 +102,7 @@ def check_members(paths: Sequence[Path]) -> list[RunFolder]:
     for path in paths:
         if (path / ENSEMBLE).is_file():
             raise UserError(f"{path} is an ensemble. Expected runs: name its members in its place.")
-    runs = [RunFolder(path) for path in paths]
+    runs = [Run(path) for path in paths]
     for run in runs:
         run.check_finished()
         for name in ("labels", "data_sha256"):
@@ -123,7 +123,7 @@ def check_members(paths: Sequence[Path]) -> list[RunFolder]:
 
 def write_ensemble(
     out: Path,
-    members: Sequence[RunFolder],
+    members: Sequence[Run],
     vote: Vote,
     results: Mapping[str, Compared],
     about: dict[str, Any],

@@ -19,8 +19,9 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import Choice, read_choice
+from emotion_tf.folders import ENSEMBLE
 from emotion_tf.models.two_tower import TwoTower
-from emotion_tf.run_list import ENSEMBLE
+from emotion_tf.program import program
 from emotion_tf.schema import DataSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFolder:
+class Run:
     """Paths and contents of `saved_models/RUN`."""
 
     path: Path
@@ -83,7 +84,7 @@ class RunFolder:
                 ) from None
             raise UserError(
                 f"No run at {self.path}: run.json is not there or not readable. Expected a folder that "
-                "`train` made; see: python main.py runs"
+                f"`train` made; see: {program()} runs"
             ) from None
 
     @cached_property

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from emotion_tf import cli, files
+from emotion_tf import files, folders
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
+from emotion_tf.folders import ENSEMBLE
+from emotion_tf.program import command, program
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.run_list import ENSEMBLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +43,7 @@ def ensemble(
     from emotion_tf.evaluation import ensemble as results
     from emotion_tf.evaluation.compare import read_run, with_intervals
     from emotion_tf.evaluation.votes import METHODS, best, fit_all
-    from emotion_tf.training import ensemble as folder
+    from emotion_tf.runs import ensemble as folder
 
     if method:
         rules.one_of("method", method, METHODS)
@@ -66,7 +65,7 @@ def ensemble(
     }
     about = {
         "data": dev[0].metrics.get("data", members[0].config.data),
-        "command": shlex.join(["main.py", *sys.argv[1:]]),
+        "command": command(),
         "fitted_on": {"predictions": _where(weights_from), "utterances": len(ballots.label)},
         "chosen_by": "--method" if method else "weighted F1 in cross-validation on what was fitted on",
         "cross_validated": {m: {"weighted_f1": f.weighted_f1, "log_loss": f.log_loss} for m, f in fitted.items()},
@@ -83,8 +82,8 @@ def _where(weights_from: Sequence[Path]) -> str:
 
 def _out(name: str, overwrite: bool) -> Path:
     """Where the ensemble goes. Raises UserError when something is there that is not to be replaced."""
-    cli.check_name(name)
-    out = cli.RUNS / name
+    folders.check_name(name)
+    out = folders.RUNS / name
     files.check_replaceable(out, ENSEMBLE, "ensemble")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new --name; --overwrite replaces it.")
@@ -107,7 +106,7 @@ def _read_test(runs: Sequence[Path]) -> dict[str, list[Compared]]:
 
     missing = [path for path in runs if not (path / "predictions_test.csv").is_file()]
     if missing:
-        print(f"Not on test. For that: python main.py evaluate {missing[0]} --split test")
+        print(f"Not on test. For that: {program()} evaluate {missing[0]} --split test")
         return {}
     return {"test": [read_run(path, "test") for path in runs]}
 

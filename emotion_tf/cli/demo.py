@@ -11,12 +11,13 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from emotion_tf import cli
+from emotion_tf import folders
+from emotion_tf.cli.prepare import CROPS
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces.detect import detector_model
+from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.verbs.prepare import CROPS
-from emotion_tf.verbs.pretrained import detector_model
 
 PORT = 7860
 
@@ -54,11 +55,11 @@ def demo(
         raise UserError(f"Invalid `--upload`. Expected at least 1 megabyte. Received: {upload}.")
     if (server and run is None) or (model and not server):
         raise UserError("--server needs RUN (or an export of it), which tells the labels; --model goes with --server.")
-    folder = run.resolve().parent if run else cli.RUNS
+    folder = run.resolve().parent if run else folders.RUNS
     names = finished_runs(folder)
     if run is None and not names:
         raise UserError(
-            f"Nothing is trained yet: no run in {folder}/. Begin with `make demo`, or with `python main.py train`."
+            f"Nothing is trained yet: no run in {folder}/. Begin with `make demo`, or with `{program()} train`."
         )
     first = run.resolve().name if run else names[0]
     if server:

@@ -1,0 +1,79 @@
+"""The command line: `emotion-tf VERB`, or `python main.py VERB` in a clone. Verbs are imported when called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emotion_tf import command_line
+from emotion_tf.cli.verbs import VERBS, Verb
+from emotion_tf.errors import UserError, nearest
+from emotion_tf.program import program
+
+HELP = ("-h", "--help", "help")
+
+
+def main() -> int:
+    """Runs the verb that the command line names. Exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        dispatch(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "Interrupted. `train --resume` continues a training and `tune --resume` a search; run `crossval` or "
+            "`prepare` again to continue them.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def dispatch(args: Sequence[str]) -> None:
+    """Runs the verb that the arguments name. Raises UserError for an unknown verb or option."""
+    if not args or args[0] in HELP:
+        print(overview())
+        return
+    group = [verb for verb in VERBS if verb.name.startswith(f"{args[0]} ")]
+    if not group:
+        run(_find(args[0], {verb.name.split()[0]: verb for verb in VERBS}), args[1:])
+    elif len(args) < 2 or args[1] in HELP:
+        print("\n".join([f"usage: {program()} {args[0]} ...", "", *map(_line, group)]))
+    else:
+        run(_find(args[1], {verb.name.split()[1]: verb for verb in group}), args[2:])
+
+
+def run(verb: Verb, args: Sequence[str]) -> None:
+    """Parses the arguments of a verb and runs it."""
+    function = load(verb.run)
+    if verb.arguments:
+        function(load(verb.arguments)(args))
+    else:
+        command_line.parse(function, args, f"{program()} {verb.name}")()
+
+
+def load(reference: str) -> Any:
+    """Returns what `module:name` stands for; a module without a package is one of `emotion_tf.cli`."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module if "." in module else f"{__name__}.{module}"), name)
+
+
+def overview() -> str:
+    """Returns the list of verbs."""
+    return "\n".join(
+        [f"usage: {program()} VERB [options]      (VERB --help lists its options)", "", *map(_line, VERBS)]
+    )
+
+
+def _line(verb: Verb) -> str:
+    return f"  {f'{verb.name} {verb.usage}':<33} {verb.summary}"
+
+
+def _find(name: str, verbs: Mapping[str, Verb]) -> Verb:
+    """Raises UserError for an unknown verb."""
+    if name not in verbs:
+        raise UserError(f"Unknown verb {name!r}. Expected one of: {', '.join(verbs)}.{nearest(name, verbs)}")
+    return verbs[name]

@@ -1,0 +1,65 @@
+"""`evaluate`: the results of a run on a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from emotion_tf.folders import other_results
+from emotion_tf.program import command
+from emotion_tf.quiet import needs_tensorflow
+
+
+@needs_tensorflow
+def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: bool = False) -> None:
+    """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
+
+    Args:
+        run: a folder in saved_models/.
+        data: another data set than the run's; the results go into RUN/elsewhere/NAME/, and `compare --data` reads them.
+        split: train, dev or test.
+        report: write report.html and MODEL_CARD.md, too.
+    """
+    from emotion_tf.cli.report import calibrate_if_new
+    from emotion_tf.runs.run import Run
+
+    folder = Run(run)
+    if report:
+        calibrate_if_new(folder)
+    page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
+    if page:
+        print(f"Report: {page}")
+
+
+def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
+    """Evaluates a `Run` on a split of a data set; writes and prints what came out; returns its report's path.
+
+    What is of another data set than the run's goes into a folder of its own.
+    """
+    from emotion_tf.cli import report as report_page
+    from emotion_tf.data import records, verify
+    from emotion_tf.evaluation import report as results
+    from emotion_tf.training.evaluate import evaluate as evaluate_run
+
+    info = records.read_info(data)
+    verify.verify_shards(data, info)
+    found = evaluate_run(run, data, info, split)
+    numbers = found.numbers
+    context = {"command": command, "data": str(data), "seed": run.config.train.seed}
+    own = records.data_spec(info).data_sha256 == run.spec.data_sha256
+    out = run.path if own else other_results(run.path, data)
+    out.mkdir(parents=True, exist_ok=True)
+    results.write_metrics(out / "metrics.json", split, {**numbers, **context})
+    results.write_predictions(out / f"predictions_{split}.csv", found.rows, run.labels, found.probabilities)
+    title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
+    results.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    results.print_table(
+        f"{run.path} on {split} of {data} (seed {context['seed']})",
+        numbers,
+        info.get("demo", {}).get("best_accuracy", {}).get(split),
+    )
+    if not own:
+        print(f"Not the run's own data set: its results there are in {out}")
+    return report_page.write(run, data, info, split, found, command, out) if report else None

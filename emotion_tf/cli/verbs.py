@@ -1,0 +1,51 @@
+"""The verbs: one row each. A new verb is a module with its function, and a row here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """A verb of the command line.
+
+    Attributes:
+        name: as it is typed, such as `prepare table`.
+        usage: its most important arguments, for the overview.
+        summary: one line of help.
+        run: `module:function`, a module of `emotion_tf.cli` or a full name, imported when the verb is called. The
+            function's parameters are the verb's options.
+        arguments: `module:function` that parses a list of words to the one argument of `run`, for a verb whose options
+            depend on others (such as --preset).
+    """
+
+    name: str
+    usage: str
+    summary: str
+    run: str
+    arguments: str = ""
+
+
+VERBS = (
+    Verb("prepare table", "MANIFEST --out DIR", "a CSV of utterances and face pictures", "prepare:prepare_table"),
+    Verb("prepare clips", "TABLE --out DIR", "a CSV of utterances and video clips", "prepare:prepare_clips"),
+    Verb("prepare meld", "--root DIR --out DIR", "MELD as it was unpacked", "prepare:prepare_meld"),
+    Verb("prepare faces", "DIR --out DIR", "folders of labelled faces, for a face tower", "prepare:prepare_faces"),
+    Verb("prepare demo", "", "the built-in demo data set", "prepare:prepare_demo"),
+    Verb("audit", "DATASET", "a page of faces, selections and gaps", "audit:audit"),
+    Verb("weights list", "", "pretrained networks by name", "weights:weights_list"),
+    Verb("weights fetch", "NAME", "download one of them", "weights:fetch"),
+    Verb("train", "", "train a run (by default on the demo data)", "train:train", "arguments:train_arguments"),
+    Verb("crossval", "", "cross-validate by dialogue", "crossval:crossval", "arguments:crossval_arguments"),
+    Verb("tune", "", "search hyperparameters", "tuning.verb:tune", "tuning.arguments:tune_arguments"),
+    Verb("evaluate", "RUN", "accuracy, F1, confusion; --report: a page", "evaluate:evaluate"),
+    Verb("predict", "RUN --text T --face F", "one utterance, a --table, or a film", "predict:predict"),
+    Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
+    Verb("demo", "[RUN]", "a page on 127.0.0.1 to try runs on", "demo:demo"),
+    Verb("compare", "RUN RUN ...", "runs side by side, with intervals", "compare:compare"),
+    Verb("ensemble", "RUN RUN ... --name NAME", "runs that vote", "ensemble:ensemble"),
+    Verb("export", "RUN", "a SavedModel for TF Serving; or --verify one", "export:export"),
+    Verb("serve", "RUN", "start TF Serving with a run's newest export", "serve:serve"),
+    Verb("features", "RUN DATA --out X.npz", "outputs of a tower or of any layer", "features:features"),
+    Verb("runs", "", "list the runs in saved_models/", "runs:runs"),
+    Verb("options", "", "every option of the configuration", "options:options"),
+)  # fmt: skip

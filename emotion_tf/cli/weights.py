@@ -1,0 +1,43 @@
+"""`weights`: pretrained networks by name."""
+
+from __future__ import annotations
+
+import sys
+
+from tyro.conf import Positional
+
+from emotion_tf.quiet import start_tensorflow
+
+
+def weights_list() -> None:
+    """List the pretrained weights that are known by name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emotion_tf import weights
+
+    rows = weights.describe()
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def fetch(name: Positional[str]) -> None:
+    """Download pretrained weights, check them, and keep them in the cache.
+
+    Args:
+        name: as in `weights list`.
+    """
+    from emotion_tf import weights
+
+    weights.lookup(name)
+    if name == "yunet":
+        from emotion_tf.faces.detect import fetch_yunet
+
+        print(f"{name}: {fetch_yunet()}")
+        return
+    start_tensorflow()
+    from emotion_tf.models.pretrained import fetch_network
+
+    print(f"{name}: {fetch_network(name)}")

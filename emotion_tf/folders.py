@@ -1,0 +1,42 @@
+"""Names and places of runs on disk, read without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emotion_tf.config import Config
+from emotion_tf.errors import UserError
+from emotion_tf.program import program
+
+RUNS = Path("saved_models")
+ENSEMBLE = "ensemble.json"
+"""The file that the folder of an ensemble has in place of a run's config.json and run.json."""
+
+
+def other_results(run: Path, data: Path) -> Path:
+    """Returns the folder, inside a run's, for its results on another data set than its own."""
+    return run / "elsewhere" / data.resolve().name
+
+
+def check_name(name: str, folder: Path | None = None) -> None:
+    """Raises UserError unless `name` is one folder inside saved_models/ (or another): --overwrite removes it."""
+    if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+        raise UserError(
+            f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/, without a path. Received: {name!r}."
+        )
+
+
+def newest_unfinished() -> Path:
+    """The run in saved_models/ that was interrupted last. Raises UserError when there is none."""
+    unfinished = (path for path in RUNS.glob("*/checkpoint") if not (path.parent / "model.keras").exists())
+    runs = sorted(unfinished, key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise UserError(f"Nothing to resume: no run in {RUNS}/ was interrupted. Train one with: {program()} train")
+    return runs[-1].parent
+
+
+def free_name(config: Config, folder: Path | None = None) -> str:
+    """Data set and towers, with the next number that is free in saved_models/ (or in another folder)."""
+    stem = f"{Path(config.data).name}-{config.towers}"
+    taken = (f"{stem}-{n}" if n > 1 else stem for n in range(1, 100_000))
+    return next(name for name in taken if not ((folder or RUNS) / name).exists())
