@@ -1,23 +1,28 @@
-"""The emotion of each utterance of a dialogue, from what was said and the face that said it."""
+"""Emotion recognition for the utterances of a dialogue, from text and faces."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emotion_tf.serving.predict import Predictor
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+__version__ = "0.2.0"
 
 
-def load(run: str) -> Predictor:
-    """Loads a run or an ensemble of `saved_models/`, ready for `.predict(utterances, faces)`.
+def load(run: str | Path) -> Predictor:
+    """Loads a run or an ensemble, ready for `.predict(utterances, faces)`.
+
+    TensorFlow is imported by this function, not by `import emotion_tf`.
+
+    Args:
+        run: its folder, such as `saved_models/demo-both`.
 
     Raises:
-        emotion_tf.errors.UserError: there is no finished run.
+        emotion_tf.errors.UserError: the folder holds no finished run or ensemble.
     """
-    from pathlib import Path
-
     from emotion_tf.runs.ensemble import open_folder
     from emotion_tf.serving.predict import Predictor
 

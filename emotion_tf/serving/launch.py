@@ -17,8 +17,7 @@ from emotion_tf.serving.export import versions
 
 PROGRAM, IMAGE = "tensorflow_model_server", "tensorflow/serving:2.18.0"
 CONTAINERS = ("docker", "podman")
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-BATCHING = "batching_parameters.config"
+BATCHING = Path(__file__).with_name("batching_parameters.config")
 LOG = "serve.log"
 
 
@@ -53,14 +52,14 @@ def command(options: Options) -> list[str]:
     batching = ["--enable_batching=true"]
     if program := shutil.which(PROGRAM):
         where = [f"--port={options.port}", f"--rest_api_port={options.rest_port}", f"--model_name={options.model}"]
-        files = [f"--model_base_path={serving}", f"--batching_parameters_file={DEPLOY / BATCHING}"]
+        files = [f"--model_base_path={serving}", f"--batching_parameters_file={BATCHING}"]
         return [program, *where, *files, *batching]
     for name in CONTAINERS:
         if (tool := shutil.which(name)) and _has_image(tool, options.image):
             ports = [f"127.0.0.1:{options.port}:8500", f"127.0.0.1:{options.rest_port}:8501"]
-            volumes = [f"{serving}:/models/{options.model}:ro", f"{DEPLOY / BATCHING}:/config/{BATCHING}:ro"]
+            volumes = [f"{serving}:/models/{options.model}:ro", f"{BATCHING}:/config/{BATCHING.name}:ro"]
             given = [word for port in ports for word in ("-p", port)] + [word for v in volumes for word in ("-v", v)]
-            inside = [*batching, f"--batching_parameters_file=/config/{BATCHING}"]
+            inside = [*batching, f"--batching_parameters_file=/config/{BATCHING.name}"]
             return [tool, "run", "--rm", "--init", *given, "-e", f"MODEL_NAME={options.model}", options.image, *inside]
     raise UserError(
         f"No TensorFlow Serving here: neither {PROGRAM} nor a container of {options.image}. Install one of them: "

@@ -97,13 +97,17 @@ def test_a_server_that_ends_or_never_gets_ready(with_export, program):
 
 
 def test_the_configuration_is_read_by_the_genuine_proto():
-    config = text_format.Parse((launch.DEPLOY / "models.config").read_text(), ModelServerConfig())
+    config = text_format.Parse((ROOT / "deploy" / "models.config").read_text(), ModelServerConfig())
     (model,) = config.model_config_list.config
     assert (model.name, model.base_path) == ("mine", "/models/mine")
-    batching = (launch.DEPLOY / launch.BATCHING).read_text()
+    batching = launch.BATCHING.read_text()
     assert "pad_variable_length_inputs: false" in batching and "max_batch_size { value: 32 }" in batching
-    compose = (launch.DEPLOY / "compose.yaml").read_text()
-    assert launch.IMAGE in compose and "models.config" in compose and launch.BATCHING in compose
+    compose = (ROOT / "deploy" / "compose.yaml").read_text()
+    assert (
+        launch.IMAGE in compose
+        and "models.config" in compose
+        and f"emotion_tf/serving/{launch.BATCHING.name}" in compose
+    )
 
 
 def memory(pid):
