@@ -1,8 +1,8 @@
-"""BERT as a plain `tf.Module` with the interface of TF-Hub's BERT encoders, and published weights turned into one.
+"""BERT as a `tf.Module` with the interface of TF-Hub's BERT encoders.
 
-A module that our code builds is a valid TF-Hub handle like any other, with two things foreign ones lack: its dropout is
-stateless (seed and counter are variables of the module, so a checkpoint holds them and training can be continued bit
-for bit), and it can be made as tiny as a test wants.
+A saved `BertModule` is a valid TF-Hub handle. It differs from published modules in two ways: its dropout is stateless
+(seed and counter are variables of the module, so a checkpoint holds them and interrupted training continues bit for
+bit), and it can have any size, which tests need.
 
 Architecture: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019),
     https://arxiv.org/abs/1810.04805
@@ -12,33 +12,31 @@ Interface: https://www.tensorflow.org/hub/common_saved_model_apis/text (transfor
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf.errors import UserError
+from emotion_tf.models.hub_interface import INPUT_NAMES
 
 _EPSILON = 1e-12
 _MASKED = -1e9
-INPUT_NAMES = ("input_word_ids", "input_mask", "input_type_ids")
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Size of a BERT encoder; the defaults are those of MiniLM-L6-H384.
+    """Sizes of a BERT encoder. The defaults are those of MiniLM-L6-H384.
 
     Attributes:
         vocab_size: number of word pieces.
-        hidden: width of the token vectors; a multiple of `heads`.
+        hidden: width H of the token vectors, a multiple of `heads`.
         layers: number of transformer layers.
         heads: attention heads.
-        intermediate: width inside the feed-forward part.
-        positions: longest sequence.
-        types: number of segments.
-        dropout: rate on the embeddings, the attention weights and both residual branches.
+        intermediate: width of the feed-forward layers.
+        positions: maximum sequence length.
+        types: number of segment ids.
+        dropout: rate for the embeddings, the attention weights and both residual branches.
     """
 
     vocab_size: int = 30522
@@ -57,7 +55,7 @@ class BertConfig:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {self.dropout}")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every trainable variable. Query, key and value share a matrix: one product, not three."""
+        """Returns the shape of each trainable variable by name. Query, key and value share a kernel: one product."""
         h, i = self.hidden, self.intermediate
         shapes: dict[str, tuple[int, ...]] = {
             "embeddings/word": (self.vocab_size, h),
@@ -84,14 +82,14 @@ class BertModule(tf.Module):
     """A BERT encoder.
 
     Args:
-        config: the sizes.
-        vocab_file: one word piece per line, as many as `config.vocab_size`; it travels inside the SavedModel.
-        do_lower_case: whether text is lower-cased before it is looked up in the vocabulary.
-        seed: of the random initialisation (truncated normal, stddev 0.02, as in the paper's code) and of dropout.
-        weights: name -> float32 array, as `BertConfig.shapes` names them; without it the module starts random.
+        config: sizes of the encoder.
+        vocab_file: text file with one word piece per line, `config.vocab_size` of them. The SavedModel contains it.
+        do_lower_case: whether the tokenizer has to lower-case text.
+        seed: seed of the random initialisation and of dropout.
+        weights: float32 arrays by the names of `BertConfig.shapes`. By default `random_weights(config, seed)`.
 
     Raises:
-        ValueError: a weight is missing or has another shape; the vocabulary has another size.
+        ValueError: a weight is missing or has a wrong shape, or the vocabulary has a wrong size.
     """
 
     def __init__(
@@ -105,13 +103,16 @@ class BertModule(tf.Module):
         super().__init__(name="bert")
         entries = len(Path(vocab_file).read_text(encoding="utf-8").splitlines())
         if entries != config.vocab_size:
-            raise ValueError(f"{vocab_file} has {entries} entries, `config.vocab_size` is {config.vocab_size}.")
+            raise ValueError(
+                f"Invalid vocabulary {vocab_file}. Expected {config.vocab_size} entries (`config.vocab_size`). "
+                f"Received: {entries} entries."
+            )
         self.config = config
         values = random_weights(config, seed) if weights is None else weights
         self.weights = {name: _variable(name, values, shape) for name, shape in config.shapes().items()}
         self.vocab_file = tf.saved_model.Asset(str(vocab_file))
         self.do_lower_case = tf.Variable(do_lower_case, trainable=False, dtype=tf.bool, name="do_lower_case")
-        # Replicas of a MirroredStrategy count together; without this aggregation they may not count at all.
+        # A MirroredStrategy does not let its replicas update a variable that has no aggregation.
         self.dropout_seed, self.dropout_counter = (
             tf.Variable(
                 value, trainable=False, dtype=tf.int64, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -125,12 +126,12 @@ class BertModule(tf.Module):
 
         Args:
             inputs: `input_word_ids`, `input_mask` (1 = real), `input_type_ids`, each int32 (B, L).
-            training: Python bool; True applies dropout and advances its counter by one.
+            training: Python bool. True applies dropout and increments its counter.
 
         Returns:
             `pooled_output` float32 (B, H); `sequence_output` float32 (B, L, H); `encoder_outputs`, a list with the
-            output of every layer, the last of them being `sequence_output`; and beyond the interface `attention`
-            float32 (layers, B, L, L): how much each position looks at each other one, mean over the heads.
+            output of each layer, of which the last is `sequence_output`; and, in addition to TF-Hub's interface,
+            `attention` float32 (layers, B, L, L), the attention weights averaged over the heads.
         """
         ids, mask, types = (inputs[name] for name in INPUT_NAMES)
         batch, length = tf.shape(ids)[0], tf.shape(ids)[1]
@@ -152,12 +153,12 @@ class BertModule(tf.Module):
         }
 
     def _embed(self, ids: tf.Tensor, types: tf.Tensor, drop: _Dropout) -> tf.Tensor:
-        """Word, position and segment vectors, summed and normalised; (B * L, H), so later products are plain 2-D."""
+        """Returns the normalised sum of word, position and segment embeddings, flattened to (B * L, H)."""
         word = tf.gather(self.weights["embeddings/word"], ids)
         position = self.weights["embeddings/position"][: tf.shape(ids)[1]]
-        # A product with one-hot rows, not a gather: the gradient of two rows then needs no scatter.
-        kind = tf.one_hot(types, self.config.types) @ self.weights["embeddings/type"]
-        x = tf.reshape(word + position + kind, (-1, self.config.hidden))
+        # One-hot rows and a product: the gradient of a gather would be a scatter, which is slower for two rows.
+        segment = tf.one_hot(types, self.config.types) @ self.weights["embeddings/type"]
+        x = tf.reshape(word + position + segment, (-1, self.config.hidden))
         return drop(self._norm("embeddings/norm", x))
 
     def _layer(
@@ -179,7 +180,7 @@ class BertModule(tf.Module):
     def _attend(
         self, name: str, x: tf.Tensor, bias: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], drop: _Dropout
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scaled dot-product attention of all heads at once; (B * L, H) in and out, beside its weights (B, L, L)."""
+        """Returns multi-head attention, (B * L, H) from (B * L, H), and its weights averaged over heads, (B, L, L)."""
         heads, depth = self.config.heads, self.config.hidden // self.config.heads
         qkv = tf.reshape(self._dense(f"{name}/attention/qkv", x), (*size, 3, heads, depth))
         query, key, value = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))
@@ -199,7 +200,7 @@ class BertModule(tf.Module):
 
 
 class _Dropout:
-    """The dropout of one call: every place it is used at draws from its own stream of (seed, counter)."""
+    """Dropout for one call of the module. Each application draws from its own stateless stream."""
 
     def __init__(self, module: BertModule, training: bool) -> None:
         self._rate = module.config.dropout if training else 0.0
@@ -218,7 +219,7 @@ class _Dropout:
 
 
 def random_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Name -> float32 array: kernels truncated normal with stddev 0.02 (BERT's own), norms one, biases zero."""
+    """Returns initial weights by name: kernels from a clipped normal (stddev 0.02, as BERT), gammas 1, the rest 0."""
     generator = np.random.default_rng(seed)
     values = {}
     for name, shape in config.shapes().items():
@@ -232,13 +233,13 @@ def random_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:
 
 def _variable(name: str, values: dict[str, np.ndarray], shape: tuple[int, ...]) -> tf.Variable:
     if name not in values or tuple(values[name].shape) != shape:
-        found = tuple(values[name].shape) if name in values else "nothing"
-        raise ValueError(f"BERT weight {name!r}: expected shape {shape}, received {found}.")
+        received = tuple(values[name].shape) if name in values else "nothing"
+        raise ValueError(f"Invalid BERT weight {name!r}. Expected shape {shape}. Received: {received}.")
     return tf.Variable(np.asarray(values[name], np.float32), name=name)
 
 
 class _Root(tf.Module):
-    """What is saved: tf.Module's lists of variables are properties, and a SavedModel keeps only plain attributes."""
+    """The object that is saved. `tf.Module` lists variables by properties; a SavedModel keeps plain attributes only."""
 
     variables: Any = ()  # type: ignore[assignment]
     trainable_variables: Any = ()  # type: ignore[assignment]
@@ -246,11 +247,10 @@ class _Root(tf.Module):
 
 
 def save_bert(module: BertModule, path: str | Path) -> None:
-    """Writes `module` as a TF-Hub SavedModel into the folder `path`.
+    """Saves `module` as a TF-Hub SavedModel in the folder `path`.
 
-    It has a trace with and one without training, both for any batch and any length, and carries what TF-Hub's BERT
-    encoders
-    carry: `variables`, `trainable_variables`, `vocab_file`, `do_lower_case`.
+    The SavedModel has two traces (training and inference), both for any batch size and length, and the attributes of
+    TF-Hub's BERT encoders: `variables`, `trainable_variables`, `vocab_file`, `do_lower_case`.
     """
     spec = tf.TensorSpec((None, None), tf.int32)
     for training in (False, True):
@@ -262,126 +262,3 @@ def save_bert(module: BertModule, path: str | Path) -> None:
     root.vocab_file, root.do_lower_case = module.vocab_file, module.do_lower_case
     root.dropout_seed, root.dropout_counter = module.dropout_seed, module.dropout_counter
     tf.saved_model.save(root, str(path))
-
-
-_SAFETENSORS_DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8"}
-
-
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array of a `.safetensors` file (https://github.com/huggingface/safetensors#format).
-
-    The format is a length, a JSON header and raw little-endian arrays: these lines spare every user a dependency.
-
-    Raises:
-        ValueError: the file is cut, or holds a dtype other than F32, F16 and I64.
-    """
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    if len(data) < 8 or start > len(data):
-        raise ValueError(f"{path} is not a safetensors file: its header is longer than the file.")
-    header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
-    arrays = {}
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        if entry["dtype"] not in _SAFETENSORS_DTYPES or start + last > len(data):
-            raise ValueError(f"{path}: cannot read tensor {name!r} ({entry['dtype']}, bytes {first} to {last}).")
-        flat = np.frombuffer(data[start + first : start + last], _SAFETENSORS_DTYPES[entry["dtype"]])
-        arrays[name] = flat.reshape(entry["shape"])
-    return arrays
-
-
-_RENAMED = {
-    "attention/output": "attention.output.dense",
-    "feed_forward/in": "intermediate.dense",
-    "feed_forward/out": "output.dense",
-}
-_RENAMED_NORMS = {"attention/norm": "attention.output.LayerNorm", "feed_forward/norm": "output.LayerNorm"}
-
-
-def rename_bert(published: dict[str, np.ndarray], config: BertConfig) -> dict[str, np.ndarray]:
-    """Weights under the names of the published PyTorch BERT -> under ours; kernels turned, query, key and value joined.
-
-    Raises:
-        KeyError: a weight that `config` asks for is not there.
-    """
-
-    def norm(ours: str, theirs: str) -> dict[str, np.ndarray]:
-        return {f"{ours}/gamma": published[f"{theirs}.weight"], f"{ours}/beta": published[f"{theirs}.bias"]}
-
-    def dense(ours: str, *theirs: str) -> dict[str, np.ndarray]:
-        kernel = np.concatenate([published[f"{name}.weight"].T for name in theirs], axis=1)
-        return {
-            f"{ours}/kernel": kernel,
-            f"{ours}/bias": np.concatenate([published[f"{name}.bias"] for name in theirs]),
-        }
-
-    weights = {
-        f"embeddings/{ours}": published[f"embeddings.{theirs}_embeddings.weight"]
-        for ours, theirs in (("word", "word"), ("position", "position"), ("type", "token_type"))
-    }
-    weights |= norm("embeddings/norm", "embeddings.LayerNorm") | dense("pooler", "pooler.dense")
-    for n in range(config.layers):
-        ours, theirs = f"layer_{n}", f"encoder.layer.{n}"
-        weights |= dense(f"{ours}/attention/qkv", *(f"{theirs}.attention.self.{p}" for p in ("query", "key", "value")))
-        for part, name in _RENAMED.items():
-            weights |= dense(f"{ours}/{part}", f"{theirs}.{name}")
-        for part, name in _RENAMED_NORMS.items():
-            weights |= norm(f"{ours}/{part}", f"{theirs}.{name}")
-    return weights
-
-
-# The three sentences and similarities that https://sbert.net/docs/quickstart.html prints for all-MiniLM-L6-v2.
-REFERENCE_SENTENCES = (
-    "the weather is lovely today .",
-    "it ' s so sunny outside !",
-    "he drove to the stadium .",
-)
-REFERENCE_SIMILARITY = np.array([[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]])
-
-
-def convert_minilm(raw: Path, out: Path) -> None:
-    """Turns the published all-MiniLM-L6-v2 into a TF-Hub SavedModel, and checks what was saved.
-
-    Args:
-        raw: folder with `config.json`, `model.safetensors` and `vocab.txt`.
-        out: folder to write.
-
-    Raises:
-        UserError: the saved encoder does not give the published sentence similarities to 1e-3.
-    """
-    sizes = json.loads((raw / "config.json").read_text(encoding="utf-8"))
-    config = BertConfig(
-        vocab_size=sizes["vocab_size"],
-        hidden=sizes["hidden_size"],
-        layers=sizes["num_hidden_layers"],
-        heads=sizes["num_attention_heads"],
-        intermediate=sizes["intermediate_size"],
-        positions=sizes["max_position_embeddings"],
-        types=sizes["type_vocab_size"],
-        dropout=sizes["hidden_dropout_prob"],
-    )
-    weights = rename_bert(read_safetensors(raw / "model.safetensors"), config)
-    save_bert(BertModule(config, raw / "vocab.txt", do_lower_case=True, weights=weights), out)
-    found = reference_similarity(out, raw / "vocab.txt")
-    error = float(np.abs(found - REFERENCE_SIMILARITY).max())
-    if not error < 1e-3:
-        raise UserError(
-            f"The converted MiniLM differs by {error:.4f} from the published sentence similarities; not kept."
-        )
-
-
-def reference_similarity(path: Path, vocab_file: Path) -> np.ndarray:
-    """Cosine similarities (3, 3) of `REFERENCE_SENTENCES`, mean-pooled, by the SavedModel at `path`.
-
-    The sentences consist of whole words of the vocabulary, so that looking them up needs no tokenizer.
-    """
-    index = {piece: n for n, piece in enumerate(vocab_file.read_text(encoding="utf-8").splitlines())}
-    rows = [[index[piece] for piece in f"[CLS] {text} [SEP]".split()] for text in REFERENCE_SENTENCES]
-    ids = tf.ragged.constant(rows, dtype=tf.int32).to_tensor()
-    mask = tf.cast(ids > 0, tf.int32)
-    inputs = dict(zip(INPUT_NAMES, (ids, mask, tf.zeros_like(ids)), strict=True))
-    sequence = tf.saved_model.load(str(path))(inputs, training=False)["sequence_output"]
-    total = tf.reduce_sum(sequence * tf.cast(mask, tf.float32)[..., tf.newaxis], axis=1)
-    unit = tf.linalg.l2_normalize(total, axis=-1)
-    return tf.matmul(unit, unit, transpose_b=True).numpy()

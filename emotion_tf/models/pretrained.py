@@ -10,8 +10,8 @@ from emotion_tf import weights
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.models.backbones import convert_fer
-from emotion_tf.models.bert_module import convert_minilm
 from emotion_tf.models.hub_handles import resolve_encoder
+from emotion_tf.models.minilm import convert_minilm
 
 _CONVERTERS = {"minilm": convert_minilm, "fer": convert_fer}
 

