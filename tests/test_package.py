@@ -1,0 +1,78 @@
+"""The package as it is installed: what the wheel holds, and the command that messages name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import emotion_tf
+from emotion_tf.program import command, program
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of a copy of the project: building leaves files beside the sources."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("emotion_tf", "tuning"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    # setuptools is in requirements-dev.txt, so nothing is downloaded
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        "dist",
+    ]
+    done = subprocess.run([*build, "."], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (copy / "dist").glob("*.whl")
+    return path
+
+
+def test_a_wheel_holds_every_file_of_the_packages(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("emotion_tf", "tuning")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and not {"__pycache__", "results"} & set(path.parts)
+    }
+    assert {"emotion_tf/py.typed", "tuning/py.typed", "emotion_tf/evaluation/report.html"} <= files
+    assert files - names == set()
+    assert {name.split("/")[0] for name in names} == {
+        "emotion_tf",
+        "tuning",
+        f"emotion_tf-{emotion_tf.__version__}.dist-info",
+    }
+
+
+def test_a_wheel_names_its_command_and_what_it_needs(wheel):
+    archive, info = zipfile.ZipFile(wheel), f"emotion_tf-{emotion_tf.__version__}.dist-info"
+    assert "emotion-tf = emotion_tf.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+    metadata = archive.read(f"{info}/METADATA").decode()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needed = [line for line in lines if line and not line.startswith("#")]
+    assert metadata.count("Requires-Dist: ") == len(needed) > 10
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("main.py", "python main.py"), ("/usr/bin/emotion-tf", "emotion-tf"), ("emotion-tf", "emotion-tf")],
+)
+def test_messages_name_the_command_that_was_typed(path, name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [path, "evaluate", "saved_models/a b"])
+    assert program() == name
+    assert command() == f"{name} evaluate 'saved_models/a b'"
