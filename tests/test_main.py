@@ -54,7 +54,7 @@ for words in [[], ["--help"], ["prepare"], ["weights"], *(verb.name.split() for 
     if words in ([], ["--help"], ["prepare"], ["weights"]):
         assert max(map(len, said.getvalue().splitlines())) <= 80, words
     for verb in cli.VERBS if not words else ():
-        assert f"\n  {verb.name}" in said.getvalue()
+        assert f"  {verb.name}" in said.getvalue()
 print("tensorflow" in sys.modules, "keras" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
