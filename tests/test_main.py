@@ -61,6 +61,16 @@ print("tensorflow" in sys.modules, "keras" in sys.modules)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False\n")
 
 
+def test_a_reader_that_has_gone_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "main.py", "train", "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_nothing_said_is_help():
     done = shell()
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf import folders
-from emotion_tf.cli.prepare import DEMO, prepare_demo
+from emotion_tf.cli.prepare import draw_missing_demo
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
@@ -28,9 +28,7 @@ def tune(arguments: TuneArguments) -> None:
     if arguments.tuner.role == "worker":
         _work(arguments)
         return
-    if not Path(arguments.config.data).exists() and Path(arguments.config.data) == DEMO:
-        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
-        prepare_demo()
+    draw_missing_demo(Path(arguments.config.data))
     info = _read(Path(arguments.config.data))
     made = _plan(arguments, info, command())
     if made.folds:

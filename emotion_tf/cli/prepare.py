@@ -199,6 +199,13 @@ def prepare_demo(
         _write(read_manifest(Path(folder) / "manifest.csv", MELD_EMOTIONS), out, options, overwrite, extra)
 
 
+def draw_missing_demo(data: Path) -> None:
+    """Writes the demo data set if `data` is its folder and does not exist: the default of `train` and `tune`."""
+    if data == DEMO and not data.exists():
+        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        prepare_demo()
+
+
 def _options(
     out: Path, labels: tuple[str, ...], face_size: int, context: int, tokenizer: str, overwrite: bool
 ) -> PrepareOptions:
