@@ -224,13 +224,26 @@ def test_config_file_and_overrides(tmp_path):
     )
 
 
-@pytest.mark.parametrize("said", [("false",), ("False",), ("FALSE",)])
-def test_true_and_false(said):
+def test_booleans_of_the_configuration_are_pairs():
     bert = ("--text.branches", "bert")
-    assert arguments(*bert, "--text.train-encoder", *said).config.text.train_encoder is False
-    assert arguments(*bert, f"--text.train-encoder={said[0]}").config.text.train_encoder is False
-    assert arguments("--train.deterministic", "true", "--face.augment", *said).config.face.augment is False
-    assert arguments("--overwrite", *said).overwrite is False
+    assert arguments(*bert, "--text.no-train-encoder").config.text.train_encoder is False
+    assert arguments(*bert, "--text.no-train-encoder", "--text.train-encoder").config.text.train_encoder is True
+    changed = arguments("--train.deterministic", "--face.no-augment").config
+    assert changed.train.deterministic is True and changed.face.augment is False
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--face.augment", "false"], "--face.augment takes no value. Write --face.no-augment. Received"),
+        (["--name", "true", "--face.augment=False"], "Write --face.no-augment. Received: --face.augment False"),
+        (["--train.deterministic", "true"], "Write --train.deterministic. Received"),
+        (["--overwrite", "false"], "--overwrite takes no value. Leave --overwrite out. Received"),
+        (["--resume=true"], "Write --resume. Received"),
+    ],
+)
+def test_a_flag_with_a_value_is_told_how_to_write_it(words, said):
+    assert said in fault(arguments, *words)
 
 
 def test_flags_stand_alone():
@@ -252,7 +265,7 @@ def test_smoke_is_small_and_keeps_the_rest():
         (["--epochs", "3"], ["--epochs", "--train.epochs"]),
         (["--train.epochs", "x"], ["--train.epochs", "'x'"]),
         (["--train.epochs"], ["--train.epochs"]),
-        (["--text.train-encoder", "maybe"], ["--text.train-encoder", "maybe"]),
+        (["--text.train-encoder", "maybe"], ["maybe"]),
         (["--text.branches", "brt"], ["`text.branches`", "'brt'", "Did you mean 'bert'?"]),
         (["--preset", "mini"], ["--preset", "'mini'", "Did you mean 'minilm'?"]),
         (["--preset"], ["--preset"]),
@@ -280,9 +293,7 @@ def interrupted(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    "words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume", "true"]]
-)
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume"]])
 def test_resume_takes_the_configuration_of_the_run(interrupted, words):
     found = arguments(*words)
     assert found.resume and found.name == "halfway" and found.config == UNUSUAL

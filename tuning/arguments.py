@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from emotion_tf import config as configuration
 from emotion_tf import folders
-from emotion_tf.command_line import early_options, parse
-from emotion_tf.config import Config, file, rules
+from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_configured
+from emotion_tf.config import file, rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from tuning import plan
@@ -63,23 +60,16 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class TuneArguments:
-    """Search hyperparameters around a configuration. Ends with the best one found, as best.json for `train --config`.
+class TuneArguments(ConfigArguments):
+    """Search hyperparameters around a configuration. Writes the best one as best.json for `train --config`.
 
-    Trials are compared by their weighted F1 on dev; test is not looked at. The first is the configuration
-    itself, or the nearest one that is searched (Hyperband draws all).
+    Trials are compared by their weighted F1 on dev; test is not read. The first trial is the configuration itself, or
+    the nearest one that is searched (Hyperband draws all).
     """
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
     tuner: TunerOptions = TunerOptions()
-    preset: str = "demo"
-    """Starting configuration: demo, minilm or base, as for `train`."""
-    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """Starting point of the configuration: the config.json of a run."""
-    name: str | None = None
-    """Name of the search in tuning/results/; without it, data set and towers, and the next free number."""
     trials: int = 30
-    """How many configurations are tried."""
+    """Number of configurations to try."""
     search: tuple[str, ...] = ()
     """Options to search: `train.learning_rate`, `dropout` (of each part), `fusion` (all of it),
     `learning_rate=1e-4:1e-3`, `fusion.kind=concat,gated`; none: all that act in the configuration."""
@@ -90,35 +80,31 @@ class TuneArguments:
     Not with hyperband."""
     workers: int = 2
     """Processes that run trials at the same time, each with its share of the processors."""
-    resume: bool = False
-    """Go on with a search (--name, or the newest unfinished one); with more --trials, with a finished one, too."""
-    overwrite: bool = False
-    """Replace the search of that name."""
-    smoke: bool = False
-    """Trials of seconds: one epoch of four small batches."""
+    resume: Flag = False
+    """Continue a search (--name, or the newest unfinished one); with more --trials, a finished one as well."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for options that exclude each other, and for too few workers."""
+        if self.resume and self.overwrite:
+            raise UserError(
+                "Received --resume and --overwrite. Expected one: the first continues, the second starts anew."
+            )
+        rules.number("--workers", self.workers, 0 if self.tuner.role == "chief" else 1)
 
 
 def tune_arguments(args: Sequence[str]) -> TuneArguments:
-    """Parses; --preset, --config or the resumed search give the configuration that the others change."""
+    """Parses the arguments of `tune`. --preset, --config or the resumed search give the configuration."""
     known = early_options(args)
     if known.name is not None:
         folders.check_name(known.name, plan.RESULTS)
-    resumes = known.resume.lower() != "false"
-    start = TuneArguments(config=configuration.preset(known.preset or "demo"))
-    if resumes:
+    start = TuneArguments(configuration.preset(known.preset or "demo"))
+    if known.resume:
         folder = plan.RESULTS / known.name if known.name else newest_unfinished()
         start = _resumed(start, saved_plan(folder), folder.name)
-    if known.config or (known.preset and resumes):
+    if known.config or (known.preset and known.resume):
         config = configuration.read_config(Path(known.config)) if known.config else configuration.preset(known.preset)
         start = dataclasses.replace(start, config=config)
-    found: TuneArguments = parse(TuneArguments, args, f"{program()} tune", default=start)
-    if found.smoke:
-        found = dataclasses.replace(found, config=configuration.smoke(found.config))
-    if found.resume and found.overwrite:
-        raise UserError("Received --resume and --overwrite. Expected one: the first goes on, the second begins anew.")
-    if found.workers < (least := 0 if found.tuner.role == "chief" else 1):
-        raise UserError(f"Invalid `--workers`. Expected a number of at least {least}. Received: {found.workers}.")
-    return found
+    return parse_configured("tune", args, start)
 
 
 def _resumed(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from emotion_tf import files, folders
+from emotion_tf.command_line import Flag
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.folders import ENSEMBLE
@@ -28,7 +29,7 @@ def ensemble(
     name: str,
     method: str = "",
     weights_from: tuple[Path, ...] = (),
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Let runs vote: each method is fitted on dev (or out-of-fold) predictions and shown, one is kept for the export.
 

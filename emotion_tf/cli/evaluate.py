@@ -7,13 +7,14 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from emotion_tf.command_line import Flag
 from emotion_tf.folders import other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: bool = False) -> None:
+def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: Flag = False) -> None:
     """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
 
     Args:

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from emotion_tf import files
 from emotion_tf.cli.prepare import CROPS
+from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
@@ -29,7 +30,7 @@ def explain(
     text: str = "",
     context: tuple[str, ...] = (),
     face: tuple[Path, ...] = (),
-    face_is_crop: bool = False,
+    face_is_crop: Flag = False,
     clip: Path | None = None,
     data: Path | None = None,
     split: str = "dev",
@@ -38,7 +39,7 @@ def explain(
     label: str = "",
     layer: str = "",
     out: Path | None = None,
-    overwrite: bool = False,
+    overwrite: Flag = False,
     faces: CropConfig = CROPS,
 ) -> None:
     """Explain what moved a run: the words, the part of the face, the modality; as a page with its checks, and PNGs.

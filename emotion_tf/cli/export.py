@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from emotion_tf.command_line import Flag
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def export(run: Positional[Path], version: int | None = None, keep: int = 0, verify: bool = False) -> None:
+def export(run: Positional[Path], version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
     """Export a run or an ensemble as a SavedModel for TF Serving: serving/<next version>/ in its folder.
 
     Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from emotion_tf.command_line import Flag
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 
@@ -18,7 +19,7 @@ def features(
     tower: str = "fusion",
     layer: str = "",
     split: str = "test",
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Write the features of a tower or of any of its layers, with the ids of their utterances, as .npz.
 

@@ -10,6 +10,7 @@ import docstring_parser
 from rich.console import Console
 from rich.table import Table
 
+from emotion_tf.command_line import Flag, negated
 from emotion_tf.config import CHOICES, Config, CropConfig
 
 TITLES = {
@@ -22,7 +23,7 @@ TITLES = {
 }
 
 
-def options(markdown: bool = False) -> None:
+def options(markdown: Flag = False) -> None:
     """Every option of the configuration with its default, and the names that it takes.
 
     Args:
@@ -33,9 +34,18 @@ def options(markdown: bool = False) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option: as it is typed, its default, what it is, and the names that it takes, each with what it is."""
+    """One option of the configuration.
+
+    Attributes:
+        flag: as it is typed.
+        negated: as it is typed to switch it off; empty for an option with a value.
+        default: its default.
+        about: its help.
+        names: the names that it takes, each with its description.
+    """
 
     flag: str
+    negated: str
     default: str
     about: str
     names: tuple[tuple[str, str], ...]
@@ -57,7 +67,8 @@ def _options(part: str, values: Any) -> Iterator[Option]:
             name = f"{part}.{field.name}" if part else field.name
             flag = "--" + name.replace("_", "-")
             names = tuple(CHOICES.get(name, {}).items())
-            yield Option(flag, _shown(value), " ".join(about[field.name].split()), names)
+            off = negated(flag) if isinstance(value, bool) else ""
+            yield Option(flag, off, _shown(value), " ".join(about[field.name].split()), names)
 
 
 def _shown(value: Any) -> str:
@@ -72,7 +83,7 @@ def print_options() -> None:
     for title, options in sections():
         table = Table("option", "default", "what it is", title=title, title_justify="left", expand=True)
         for option in options:
-            table.add_row(option.flag, option.default, option.about)
+            table.add_row(", ".join(filter(None, (option.flag, option.negated))), option.default, option.about)
             for name, about in option.names:
                 table.add_row(f"    {name}", "", about)
         console.print(table)
@@ -89,7 +100,8 @@ def as_markdown() -> str:
     for title, options in sections():
         lines += ["", f"## {title}", "", "| option | default | what it is |", "|---|---|---|"]
         for option in options:
-            lines.append(_line(f"`{option.flag}`", f"`{option.default}`" if option.default else "", option.about))
+            flags = ", ".join(f"`{flag}`" for flag in (option.flag, option.negated) if flag)
+            lines.append(_line(flags, f"`{option.default}`" if option.default else "", option.about))
             lines += [_line(f"&emsp;`{name}`", "", about) for name, about in option.names]
     return "\n".join(lines) + "\n"
 

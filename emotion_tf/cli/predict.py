@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from emotion_tf.cli.prepare import CROPS, count_processes
+from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -26,7 +27,7 @@ def predict(
     text: str = "",
     context: tuple[str, ...] = (),
     face: tuple[Path, ...] = (),
-    face_is_crop: bool = False,
+    face_is_crop: Flag = False,
     clip: Path | None = None,
     subtitles: Path | None = None,
     table: Path | None = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -32,7 +33,7 @@ def prepare_table(
     face_size: int = 112,
     context: int = 8,
     tokenizer: str = "minilm",
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Write the data set of a manifest: a CSV table with one row an utterance.
 
@@ -66,7 +67,7 @@ def prepare_clips(
     context: int = 8,
     tokenizer: str = "minilm",
     processes: int = 0,
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Write the data set of a table of clips: faces are found, the one that speaks is chosen, aligned and kept.
 
@@ -98,14 +99,14 @@ def prepare_meld(
     out: Path,
     faces: CropConfig = CROPS,
     target: str = "emotion",
-    text_only: bool = False,
+    text_only: Flag = False,
     fair_times: Path | None = None,
     fair_boxes: Path | None = None,
     face_size: int = 112,
     context: int = 8,
     tokenizer: str = "minilm",
     processes: int = 0,
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Write the data set of MELD, wherever and however it was unpacked, with an account of every row and clip.
 
@@ -149,7 +150,7 @@ def prepare_faces(
     out: Path,
     labels: tuple[str, ...] = ("meld",),
     face_size: int = 48,
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Write the data set of a folder of labelled faces, to train a face tower alone (train --towers face).
 
@@ -176,7 +177,7 @@ def prepare_demo(
     face_size: int = 48,
     context: int = 8,
     tokenizer: str = "learned",
-    overwrite: bool = False,
+    overwrite: Flag = False,
 ) -> None:
     """Draw and write the built-in demo data set: parametric faces and utterances from a small grammar.
 

@@ -156,13 +156,13 @@ class FaceConfig:
         for name, told, rule, holds in (
             ("layer", self.layer, "with one network among --face.branches, whose layers are meant", one),
             ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
-            ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone true", self.train_backbone),
-            ("unfreeze_from", self.unfreeze_from, "with --face.train-tower true", self.train_tower),
+            ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone", self.train_backbone),
+            ("unfreeze_from", self.unfreeze_from, "with --face.train-tower", self.train_tower),
             ("layer", self.layer, "different layers", len(set(self.layer)) == len(self.layer)),
             ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
             ("train_backbone", not self.train_backbone, "false with a network among --face.branches", self.networks),
             ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),
-            ("erase", self.erase, "with --face.augment true", self.augment),
+            ("erase", self.erase, "with --face.augment", self.augment),
             ("encoder", self.encoder, "with --face.branches encoder", encoder),
             ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),
         ):

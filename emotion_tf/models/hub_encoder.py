@@ -66,7 +66,7 @@ class HubEncoder(keras.layers.Layer):
 
     OUTPUTS: tuple[str, ...] = OUTPUT_NAMES
     INTERFACE: type = Interface
-    FREEZE = "--text.train-encoder false"
+    FREEZE = "--text.no-train-encoder"
 
     def _inspect(self, module: Any, handle: str) -> Any:
         return inspect_module(module, handle)
@@ -245,7 +245,7 @@ class HubImage(HubEncoder):
 
     OUTPUTS = ()
     INTERFACE = ImageInterface
-    FREEZE = "--face.train-backbone false"
+    FREEZE = "--face.no-train-backbone"
 
     def _inspect(self, module: Any, handle: str) -> ImageInterface:
         return inspect_image_module(module, handle)

@@ -142,7 +142,7 @@ def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
     augmented = ["faces"] if setup.config.uses_face and setup.config.face.augment else []
     parts = frozen_parts(setup.model, augmented)
     if {part.modality for part in frozen_parts(setup.model)} > {part.modality for part in parts}:
-        setup.say("The frozen face network runs in every epoch: --face.augment true changes the crops each time")
+        setup.say("The frozen face network runs in every epoch: --face.augment changes the crops each time")
     if not parts:
         return None
     cache = FeatureCache(parts, setup.preprocess, setup.say)
