@@ -1,13 +1,15 @@
-"""What is each part worth? `python -m benchmarks.ablation DATA --face-init RUN --out FOLDER [--mismatched DATA]`.
+"""Ablations: `python -m benchmarks.ablation DATA --face-init RUN --out FOLDER [--mismatched DATA]`.
 
-On the kept features of a frozen text encoder (`--text-init RUN`: of the frozen text tower of a run, which fixes its
-pooling) and of the frozen face tower of a run, trains a baseline (concat,
-cross-entropy, the mean of the tokens, no modality dropout) and variants that differ from it in one part, each with
-several seeds; the epoch is chosen on dev. Prints weighted F1 on test, once as it is and once with the faces of half the
-utterances removed (drawn once), the mean over the seeds with its deviation, and the difference of the means to the
-baseline with its 95 % interval (paired bootstrap over dialogues). A difference whose interval lies on the other side of
-0 than a paper's result is marked. What is done is kept in FOLDER: the same command goes on, and another one's results
-are refused.
+Trains a baseline (concat, cross-entropy, mean of the tokens, no modality dropout) and variants that differ from it in
+one part, each with several seeds. All of them read cached features of a frozen text encoder (with `--text-init RUN`: of
+the frozen text tower of that run, which determines the pooling) and of the frozen face tower of a run. The epoch is
+chosen on dev.
+
+Prints weighted F1 on test, with all faces and with the faces of half of the utterances removed (the same utterances for
+every run): mean and standard deviation over the seeds, and the difference to the baseline with its 95 % interval
+(paired bootstrap over dialogues). A difference is marked if its interval lies on the other side of 0 than the published
+result. FOLDER keeps the result of every run: rerun the command to continue; results of other data, runs or options
+raise an error.
 """
 
 from __future__ import annotations
@@ -26,18 +28,28 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import reporting
+from benchmarks import make_parser, run_benchmark
 from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.progress import track
 from emotion_tf.quiet import start_tensorflow
 
 SHARE = 0.5
+"""Share of the utterances whose faces are removed."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the baseline; `expected` is the sign that `source` found, 0: none was looked up."""
+    """A change to the baseline.
+
+    Attributes:
+        kind: the part that changes, as `--only` names it.
+        name: the variant.
+        changes: option -> value.
+        expected: sign of the difference that `source` published; 0: no source.
+        source: the paper.
+        mismatched: whether the variant trains on the data set of `--mismatched`.
+    """
 
     kind: str
     name: str
@@ -80,19 +92,24 @@ VARIANTS = (
 )
 
 
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    arguments = make_parser(__doc__)
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--face-init", required=True, type=Path, help="run whose face tower is frozen")
+    arguments.add_argument("--text-init", type=Path, help="run whose text tower is frozen, instead of --encoder")
+    arguments.add_argument("--out", required=True, type=Path, help="folder of the results")
+    arguments.add_argument("--mismatched", type=Path, help="the data set with half of the faces of another emotion")
+    arguments.add_argument("--encoder", default="minilm")
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--epochs", type=int, default=8)
+    arguments.add_argument("--only", nargs="*", default=[], help="kinds of variants")
+    return arguments
+
+
 def main() -> None:
-    """Trains what is not there yet, then prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--face-init", required=True, type=Path)
-    parser.add_argument("--text-init", type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--mismatched", type=Path)
-    parser.add_argument("--encoder", default="minilm")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--only", nargs="*", default=[], help="kinds of variants")
-    arguments = parser.parse_args()
+    """Trains the runs that have no result yet, then prints the table."""
+    arguments = parser().parse_args()
     start_tensorflow()
     variants = [
         variant
@@ -101,11 +118,11 @@ def main() -> None:
         and (not arguments.only or variant is BASELINE or variant.kind in arguments.only)
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    work = [(variant, seed) for variant in variants for seed in range(arguments.seeds)]
-    for variant, seed in track(work, len(work), "ablation", "runs"):
+    runs = [(variant, seed) for variant in variants for seed in range(arguments.seeds)]
+    for variant, seed in track(runs, len(runs), "ablation", "runs"):
         file = _file(arguments.out, variant, seed)
         if file.exists():
-            _check_same(file, _purpose(arguments, variant, seed))
+            _check_same(file, _digest(arguments, variant, seed))
         else:
             _run(arguments, variant, seed, file)
     _print(arguments, variants)
@@ -115,21 +132,22 @@ def _file(out: Path, variant: Variant, seed: int) -> Path:
     return out / f"{variant.kind}-{variant.name}-seed{seed}.npz".replace(" ", "_")
 
 
-def _purpose(arguments: argparse.Namespace, variant: Variant, seed: int) -> str:
-    """A digest of all that a result depends on."""
+def _digest(arguments: argparse.Namespace, variant: Variant, seed: int) -> str:
+    """Returns a hash of everything that a result depends on: configuration, data, initial checkpoints."""
     from emotion_tf.config import to_json
     from emotion_tf.data import records
 
     config = _config(arguments, variant, seed)
-    inits = [one / "model.keras" for one in (arguments.face_init, arguments.text_init) if one]
+    initial = [run / "model.keras" for run in (arguments.face_init, arguments.text_init) if run]
     parts = [to_json(config), records.data_spec(records.read_info(Path(config.data))).data_sha256]
-    return hashlib.sha256(" ".join([*parts, *map(files.sha256, inits)]).encode()).hexdigest()
+    return hashlib.sha256(" ".join([*parts, *map(files.sha256, initial)]).encode()).hexdigest()
 
 
-def _check_same(file: Path, purpose: str) -> None:
-    with np.load(file, allow_pickle=False) as found:
-        if json.loads(str(found["about"])).get("purpose") != purpose:
-            raise UserError(f"{file} is of other data, runs or options. Expected another --out for these.")
+def _check_same(file: Path, digest: str) -> None:
+    """Raises UserError if a result was made with other data, runs or options."""
+    with np.load(file, allow_pickle=False) as result:
+        if json.loads(str(result["about"])).get("digest") != digest:
+            raise UserError(f"{file} was made with other data, runs or options. Expected another --out for these.")
 
 
 def _config(arguments: argparse.Namespace, variant: Variant, seed: int) -> Any:
@@ -139,8 +157,8 @@ def _config(arguments: argparse.Namespace, variant: Variant, seed: int) -> Any:
     face = configuration.read_config(arguments.face_init / "config.json").face
     text = TextConfig(branches=("bert",), encoder=arguments.encoder, train_encoder=False)
     if arguments.text_init:
-        known = configuration.read_config(arguments.text_init / "config.json").text
-        text = dataclasses.replace(known, init=str(arguments.text_init), train_tower=False)
+        tower = configuration.read_config(arguments.text_init / "config.json").text
+        text = dataclasses.replace(tower, init=str(arguments.text_init), train_tower=False)
     config = Config(
         data=str(arguments.mismatched if variant.mismatched else arguments.data),
         text=text,
@@ -154,7 +172,7 @@ def _config(arguments: argparse.Namespace, variant: Variant, seed: int) -> Any:
 
 
 def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) -> None:
-    """Trains one run and keeps its predictions of test, whole and with half of the faces gone."""
+    """Trains one run and writes its predictions on test, with all faces and with half of them removed."""
     import keras
 
     from emotion_tf.data import pipeline, records
@@ -171,31 +189,32 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     info = records.read_info(data)
     folder = arguments.out / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    run, command, say = Run(folder), "benchmarks.ablation", lambda line: None
-    state = train(config, run, TrainingData.of_splits(data, info), pretrained_files(config), command=command, say=say)
+    run, command, silent = Run(folder), "benchmarks.ablation", lambda line: None
+    splits = TrainingData.of_splits(data, info)
+    state = train(config, run, splits, pretrained_files(config), command=command, say=silent)
     test = pipeline.split_rows(data, info, "test")
     parts = frozen_parts(run.model)
     if not parts:
-        raise ValueError("No features are kept: the numbers would take hours.")
-    cache = FeatureCache(parts, run.preprocessor(run.model), say)
+        raise ValueError("The model has no frozen part, so no features are cached and the ablation would take hours.")
+    cache = FeatureCache(parts, run.preprocessor(run.model), silent)
     inputs = rest_inputs(run.model, parts)
     infer = inference(keras.Model(inputs, connect_rest(run.model, parts, inputs)))
     preprocess = cache.preprocess.reading(name for name in inputs if name not in cache.columns)
-    kept = {}
-    for name, rows in (("whole", test), ("without", _without_faces(test, arguments.out / f"{data.name}-without"))):
+    predictions = {}
+    for name, rows in (("whole", test), ("reduced", _without_faces(test, arguments.out / f"{data.name}-reduced"))):
         features = cache.read(rows, {path: files.sha256(Path(path)) for path in rows.paths})
         outputs = collect_outputs(infer, pipeline.eval_batches(rows, preprocess, 64, features))
-        kept |= {name: outputs.logits.argmax(axis=1), "label": outputs.label}
-    known = list(pipeline.read_rows(test))
-    about = {"dev": state.best, "purpose": _purpose(arguments, variant, seed)}
+        predictions |= {name: outputs.logits.argmax(axis=1), "label": outputs.label}
+    dialogue = np.array([row["dialogue_id"] for row in pipeline.read_rows(test)])
+    about = {"dev": state.best, "digest": _digest(arguments, variant, seed)}
     with files.new_file(out) as temporary:
-        np.savez(temporary, **kept, dialogue=np.array([row["dialogue_id"] for row in known]), about=json.dumps(about))
+        np.savez(temporary, **predictions, dialogue=dialogue, about=json.dumps(about))
     shutil.rmtree(folder)
     keras.backend.clear_session()
 
 
 def _without_faces(rows: Any, folder: Path) -> Any:
-    """The same utterances with the faces of a share of them removed, as shards of their own."""
+    """Writes copies of the shards in which a share of the utterances has no faces. Returns their rows."""
     import tensorflow as tf
 
     from emotion_tf.data.pipeline import Rows
@@ -224,75 +243,65 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     from emotion_tf.evaluation.metrics import weighted_f1
     from emotion_tf.evaluation.significance import paired_bootstrap
 
-    runs = {
+    results = {
         variant.name: [_load(arguments.out, variant, seed) for seed in range(arguments.seeds)] for variant in variants
     }
-    base = runs[BASELINE.name]
-    label, dialogue = base[0]["label"], base[0]["dialogue"]
-    for one in (one for found in runs.values() for one in found):
-        if not (np.array_equal(one["label"], label) and np.array_equal(one["dialogue"], dialogue)):
+    baseline = results[BASELINE.name]
+    label, dialogue = baseline[0]["label"], baseline[0]["dialogue"]
+    for result in (result for seeds in results.values() for result in seeds):
+        if not (np.array_equal(result["label"], label) and np.array_equal(result["dialogue"], dialogue)):
             raise UserError(f"{arguments.mismatched} has other utterances than {arguments.data}.")
     floor = weighted_f1(label, np.full_like(label, np.bincount(label).argmax()))
     text = arguments.text_init.name if arguments.text_init else arguments.encoder
     title = (
-        f"weighted F1 on test of {arguments.data} ({len(label)} utterances, floor {floor:.4f}), {text} frozen, faces "
+        f"weighted F1 on test of {arguments.data} ({len(label)} utterances, floor {floor:.4f}); frozen: {text}, faces "
         f"of {arguments.face_init.name}; seeds 0 to {arguments.seeds - 1}, {arguments.epochs} epochs, the best on dev"
     )
-    table = Table(
-        "part",
-        "variant",
-        "dev",
-        "test",
-        "to baseline [95 %]",
-        "p",
-        f"{SHARE:.0%} of faces gone",
-        "loss",
-        "",
-        title=title,
-    )
+    removed = f"{SHARE:.0%} of faces removed"
+    table = Table("part", "variant", "dev", "test", "to baseline [95 %]", "p", removed, "loss", "", title=title)
+    whole_baseline = np.stack([result["whole"] for result in baseline])
     for variant in variants:
-        found = runs[variant.name]
-        columns = {name: np.stack([one[name] for one in found]) for name in ("whole", "without")}
-        scores = {name: [weighted_f1(label, one) for one in rows] for name, rows in columns.items()}
-        difference = paired_bootstrap(label, columns["whole"], np.stack([one["whole"] for one in base]), dialogue)
-        against, remark = "", ""
+        seeds = results[variant.name]
+        predicted = {name: np.stack([result[name] for result in seeds]) for name in ("whole", "reduced")}
+        scores = {name: [weighted_f1(label, y_pred) for y_pred in rows] for name, rows in predicted.items()}
+        comparison = ["", "", ""]
         if variant is not BASELINE:
-            against = f"{difference.difference:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-            remark = _remark(variant, difference)
-        loss = np.subtract(scores["whole"], scores["without"])
+            test = paired_bootstrap(label, predicted["whole"], whole_baseline, dialogue)
+            interval = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
+            comparison = [interval, f"{test.two_sided:.4f}", _remark(variant, test.low, test.high)]
         table.add_row(
             variant.kind,
             variant.name,
-            _spread([one["dev"] for one in found]),
+            _spread([result["dev"] for result in seeds]),
             _spread(scores["whole"]),
-            against,
-            f"{difference.two_sided:.4f}" if against else "",
-            _spread(scores["without"]),
-            _spread(loss),
-            remark,
+            *comparison[:2],
+            _spread(scores["reduced"]),
+            _spread(np.subtract(scores["whole"], scores["reduced"])),
+            comparison[2],
         )
     Console(width=200).print(table)
 
 
-def _remark(variant: Variant, difference: Any) -> str:
+def _remark(variant: Variant, low: float, high: float) -> str:
+    """Compares the sign of an interval with that of the published difference."""
     if not variant.expected:
         return ""
-    sign = 1 if difference.low > 0 else -1 if difference.high < 0 else 0
-    verdict = {variant.expected: "as", 0: "not told apart from 0, unlike"}.get(sign, "CONTRADICTS")
+    sign = 1 if low > 0 else -1 if high < 0 else 0
+    verdict = {variant.expected: "as", 0: "not different from 0, unlike"}.get(sign, "CONTRADICTS")
     return f"{verdict} {variant.source}"
 
 
 def _load(out: Path, variant: Variant, seed: int) -> dict[str, Any]:
-    with np.load(_file(out, variant, seed), allow_pickle=False) as found:
-        return {name: found[name] for name in ("label", "whole", "without", "dialogue")} | json.loads(
-            str(found["about"])
-        )
+    with np.load(_file(out, variant, seed), allow_pickle=False) as result:
+        arrays = {name: result[name] for name in ("label", "whole", "reduced", "dialogue")}
+        return arrays | json.loads(str(result["about"]))
 
 
 def _spread(values: Any) -> str:
+    """Returns mean ± standard deviation."""
     values = np.asarray(values)
     return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_benchmark(main)

@@ -1,9 +1,9 @@
-"""What do cached features save? `python -m benchmarks.cached_features DATA --face-init RUN [--epochs 4]`.
+"""Time saved by cached features: `python -m benchmarks.cached_features DATA --face-init RUN [--epochs 4]`.
 
-Trains the same model twice from the same seed, a frozen text encoder and the frozen face tower of a run, both joined by
-what is trained: once with the networks running in every epoch, once with their kept outputs. Prints the seconds of an
-epoch (training and validation; the median without the first, which makes the graphs) and the largest difference of any
-number in the history.
+Trains the same model twice from the same seed: a frozen text encoder, the frozen face tower of a run, and a trained
+fusion. One training runs the frozen networks in every epoch, the other reads their cached outputs. Prints the seconds
+per epoch (training and validation; the median without the first epoch, which includes tracing) and the largest
+difference between any two numbers of the histories.
 """
 
 from __future__ import annotations
@@ -18,31 +18,38 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import reporting
+from benchmarks import make_parser, run_benchmark
 from emotion_tf.quiet import start_tensorflow
 
 NUMBERS = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
 
 
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    arguments = make_parser(__doc__)
+    arguments.add_argument("data")
+    arguments.add_argument("--face-init", required=True, help="run whose face tower is frozen")
+    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--encoder", default="minilm")
+    return arguments
+
+
 def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--face-init", required=True)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--encoder", default="minilm")
-    arguments = parser.parse_args()
+    """Trains both models and prints the table."""
+    arguments = parser().parse_args()
     start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         histories = [_train(arguments, Path(folder) / str(cached), cached) for cached in (False, True)]
-    each = [float(np.median(history["seconds"][1:])) for history in histories]
-    table = Table("features", "seconds an epoch", "epochs", title=f"{arguments.data}, {arguments.encoder}, frozen")
-    for name, seconds in zip(("networks run", "kept"), each, strict=True):
-        table.add_row(name, f"{seconds:.2f}", str(arguments.epochs))
+    seconds = [float(np.median(history["seconds"][1:])) for history in histories]
+    table = Table("features", "seconds per epoch", "epochs", title=f"{arguments.data}, {arguments.encoder}, frozen")
+    for name, median in zip(("computed", "cached"), seconds, strict=True):
+        table.add_row(name, f"{median:.2f}", str(arguments.epochs))
     console = Console(width=120)
     console.print(table)
     numbers = [history[NUMBERS].to_numpy() for history in histories]
-    console.print(f"ratio {each[0] / each[1]:.1f}; largest difference {np.abs(numbers[0] - numbers[1]).max():.2e}")
+    console.print(
+        f"ratio {seconds[0] / seconds[1]:.1f}; largest difference {np.abs(numbers[0] - numbers[1]).max():.2e}"
+    )
     console.print(f"best dev weighted F1 {numbers[1][:, -1].max():.4f}, seed 0")
 
 
@@ -74,4 +81,4 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_benchmark(main)

@@ -1,23 +1,31 @@
-"""How long does it take to explain one utterance?
+"""Time of one explanation: `python -m benchmarks.explain RUN`.
 
-Command: `python -m benchmarks.explain RUN`. Explains a drawn face with a sentence of the demo's grammar, with all
-checks, three times after the run is loaded; the first also warms TensorFlow up.
+Explains a drawn face with a sentence of the demo data set's grammar, with all checks, three times after the run is
+loaded. Prints the seconds on the clock and of the processor; the first explanation includes TensorFlow's tracing.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
-from benchmarks import reporting
+from benchmarks import make_parser, run_benchmark
 from emotion_tf.quiet import start_tensorflow
 
-LINE = "Adro said the party was really wonderful, and I am delighted."
+SENTENCE = "Adro said the party was really wonderful, and I am delighted."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    arguments = make_parser(__doc__)
+    arguments.add_argument("run", type=Path)
+    return arguments
 
 
 def main() -> None:
-    """Prints the seconds of each, and of the processor."""
+    """Measures and prints the seconds of each explanation."""
+    path = parser().parse_args().run
     start_tensorflow()
     import numpy as np
 
@@ -26,18 +34,18 @@ def main() -> None:
     from emotion_tf.interpret.explain import explain
     from emotion_tf.runs.run import Run
 
-    began = time.perf_counter()
-    scorer = Scorer(Run(Path(sys.argv[1])))
-    print(f"loaded in {time.perf_counter() - began:.1f} s")
+    start = time.perf_counter()
+    scorer = Scorer(Run(path))
+    print(f"loaded in {time.perf_counter() - start:.1f} s")
     rng = np.random.default_rng(0)
-    who, shown = demo_faces.draw_identity(rng), demo_faces.draw_expression("joy", rng)
-    drawn = demo_faces.Face(who, shown, demo_faces.draw_shot(rng))
-    face = demo_faces.encode_face(drawn, scorer.run.spec.face_size)
+    identity, expression = demo_faces.draw_identity(rng), demo_faces.draw_expression("joy", rng)
+    face = demo_faces.Face(identity, expression, demo_faces.draw_shot(rng))
+    face_crop = demo_faces.encode_face(face, scorer.run.spec.face_size)
     for _ in range(3):
-        began, processor = time.perf_counter(), time.process_time()
-        explain(scorer, [Utterance(LINE, [face])])
-        print(f"{time.perf_counter() - began:.1f} s ({time.process_time() - processor:.1f} s of the processor)")
+        start, processor = time.perf_counter(), time.process_time()
+        explain(scorer, [Utterance(SENTENCE, [face_crop])])
+        print(f"{time.perf_counter() - start:.1f} s ({time.process_time() - processor:.1f} s of the processor)")
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_benchmark(main)

@@ -1,7 +1,7 @@
-"""Where does bfloat16 gain? `python -m benchmarks.precision [BRANCH[:LAYER] ...] [--face-size 48]`.
+"""Speed of bfloat16 against float32: `python -m benchmarks.precision [BRANCH[:LAYER] ...] [--face-size 48]`.
 
-Trains a face tower on ready batches of random crops, forward, backward and update, in float32 and in bfloat16 in turn.
-Prints crops a second of each (the median of the turns) and their ratio.
+Trains a face tower on batches of random crops that lie in memory, alternating between float32 and bfloat16. Prints
+crops per second of each (the median over the turns) and their ratio.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import reporting
+from benchmarks import make_parser, run_benchmark
 from emotion_tf.quiet import start_tensorflow
 
 BRANCHES = ("cnn", "vgg16:block3_conv3", "resnet50v2", "resnet50", "mobilenetv2", "efficientnetv2b0")
 TURNS, SECONDS, BATCH = 3, 3.0, 64
 
 
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    arguments = make_parser(__doc__)
+    arguments.add_argument("branches", nargs="*", default=BRANCHES)
+    arguments.add_argument("--face-size", type=int, default=48)
+    return arguments
+
+
 def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("branches", nargs="*", default=BRANCHES)
-    parser.add_argument("--face-size", type=int, default=48)
-    arguments = parser.parse_args()
+    """Measures each branch and prints the table."""
+    arguments = parser().parse_args()
     start_tensorflow()
     table = Table(
         "branch", "float32, crops/s", "bfloat16, crops/s", "ratio", title=f"{arguments.face_size} px, batch {BATCH}"
@@ -40,6 +45,7 @@ def main() -> None:
 
 
 def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
+    """Returns a function that makes one update (forward, backward, optimizer); its graph is traced."""
     import keras
     import tensorflow as tf
 
@@ -50,8 +56,8 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
     from emotion_tf.training.precision import computing_in
 
     name, _, layer = branch.partition(":")
-    own = {"cnn_filters": (32, 64, 128, 256)} if name == "cnn" else {"weights": "none"}
-    face = FaceConfig(branches=(name,), layer=(layer,) if layer else (), **own)
+    options = {"cnn_filters": (32, 64, 128, 256)} if name == "cnn" else {"weights": "none"}
+    face = FaceConfig(branches=(name,), layer=(layer,) if layer else (), **options)
     spec = DataSpec(MELD_EMOTIONS, face_size, 1, True, "", "")
     with computing_in(precision):
         model = build_model(Config(towers="face", face=face), spec, (0, 0))
@@ -75,12 +81,13 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
 
 
 def _rate(step: Callable[[], object]) -> float:
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < SECONDS:
+    """Returns crops per second."""
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
         step()
-        count += 1
-    return BATCH * count / (time.perf_counter() - began)
+        steps += 1
+    return BATCH * steps / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_benchmark(main)

@@ -1,90 +1,100 @@
-"""What an export costs beside the bare model: python -m benchmarks.serving saved_models/RUN/serving/1
+"""Time and size of an export against the Keras model: `python -m benchmarks.serving RUN/serving/1`.
 
-Prints, for batches of 1 and 32, the median time of `serving_default` (strings and JPEGs in, by a session as a server
-runs it) beside that of the run's model on tensors that are ready, call by call in turn, and their ratio; p99/p50 of
-calls of one; and the size of the export beside that of its weights."""
+Prints, for batches of 1 and 32, the median time of `serving_default` (strings and JPEGs in, in a session as a server
+runs it), that of the run's Keras model on prepared tensors, and their ratio; the calls alternate. Also prints p99/p50
+of both, and the size of the export beside that of its weights.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import cv2
 import numpy as np
-import tensorflow as tf
 
-from benchmarks import reporting
-from emotion_tf.runs.ensemble import Ensemble, open_folder
-from emotion_tf.serving import about
-from emotion_tf.serving.exported import SavedModel
-from emotion_tf.serving.graph import Graph
-from emotion_tf.serving.predict import strings
-from emotion_tf.training.outputs import inference
+from benchmarks import make_parser, run_benchmark
+from emotion_tf.errors import UserError
+from emotion_tf.quiet import start_tensorflow
 
 TEXT = "I did not expect that, and I am glad that you came all this way."
 
 
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    arguments = make_parser(__doc__)
+    arguments.add_argument("export", type=Path)
+    arguments.add_argument("--calls", type=int, default=500, help="calls with one utterance")
+    arguments.add_argument("--calls-32", type=int, default=40, help="calls with 32 utterances")
+    return arguments
+
+
 def main() -> None:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export", type=Path)
-    parser.add_argument("--calls", type=int, default=500, help="calls of one utterance")
-    parser.add_argument("--calls-32", type=int, default=40, help="calls of 32 utterances")
-    given = parser.parse_args()
+    arguments = parser().parse_args()
+    start_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    run = open_folder(given.export.parent.parent)
+    import tensorflow as tf
+
+    from emotion_tf.runs.ensemble import Ensemble, open_folder
+    from emotion_tf.serving import about
+    from emotion_tf.serving.exported import SavedModel
+    from emotion_tf.serving.graph import Graph
+    from emotion_tf.training.outputs import inference
+
+    run = open_folder(arguments.export.parent.parent)
     if isinstance(run, Ensemble):
-        raise SystemExit("Expected the export of a single run.")
-    graph, saved = Graph([run], run.labels, run.spec.face_size, None), SavedModel(given.export)
+        raise UserError(f"{arguments.export} is the export of an ensemble. Expected the export of a single run.")
+    graph, saved = Graph([run], run.labels, run.spec.face_size, None), SavedModel(arguments.export)
     model = inference(run.model)
     print("batch  calls  export ms (median)  model ms (median)  ratio  p99/p50 export  p99/p50 model")
-    for batch, calls in ((1, given.calls), (32, given.calls_32)):
-        inputs = requests(batch, run.spec.face_size)
-        full = inputs["utterance"], np.full((batch, 1), b"", object), inputs["face_jpeg"][:, None]
-        (ready,) = graph.inputs(*graph.read(*(tf.constant(value) for value in full)))
-        theirs, ours = alternating(
-            lambda ready=ready: model(ready)["logits"].numpy(),
-            lambda inputs=inputs: saved.run("serving_default", inputs),
+    for batch, calls in ((1, arguments.calls), (32, arguments.calls_32)):
+        request = make_request(batch, run.spec.face_size)
+        raw = request["utterance"], np.full((batch, 1), b"", object), request["face_jpeg"][:, None]
+        (tensors,) = graph.inputs(*graph.read(*(tf.constant(value) for value in raw)))
+        model_times, export_times = measure_alternating(
+            lambda tensors=tensors: model(tensors)["logits"].numpy(),
+            lambda request=request: saved.run("serving_default", request),
             calls,
         )
-        tails = [np.percentile(times, 99) / np.median(times) for times in (ours, theirs)]
-        medians = [1e3 * float(np.median(times)) for times in (ours, theirs)]
+        tails = [np.percentile(times, 99) / np.median(times) for times in (export_times, model_times)]
+        medians = [1e3 * float(np.median(times)) for times in (export_times, model_times)]
         print(
             f"{batch:5}  {calls:5}  {medians[0]:18.2f}  {medians[1]:17.2f}  {medians[0] / medians[1]:5.3f}"
             f"  {tails[0]:14.2f}  {tails[1]:13.2f}"
         )
-    size = sum(path.stat().st_size for path in given.export.rglob("*") if path.is_file())
-    weights = json.loads((given.export / about.FILE).read_text(encoding="utf-8"))["weights_bytes"]
+    size = sum(path.stat().st_size for path in arguments.export.rglob("*") if path.is_file())
+    weights = json.loads((arguments.export / about.FILE).read_text(encoding="utf-8"))["weights_bytes"]
     print(f"export {size:,} bytes, weights {weights:,} bytes: {size / weights:.4f}")
 
 
-def requests(batch: int, side: int) -> dict[str, np.ndarray]:
-    """Texts, and JPEGs as large as the model's crops."""
+def make_request(batch: int, side: int) -> dict[str, np.ndarray]:
+    """Returns texts and JPEGs of the size of the model's face crops."""
+    import cv2
+
+    from emotion_tf.serving.predict import strings
+
     rng = np.random.default_rng(0)
-    drawn = [cv2.resize(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side)) for _ in range(batch)]
-    faces = [cv2.imencode(".jpg", one)[1].tobytes() for one in drawn]
-    return {"utterance": strings([TEXT.encode()] * batch), "face_jpeg": strings(faces)}
+    faces = [cv2.resize(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side)) for _ in range(batch)]
+    jpegs = [cv2.imencode(".jpg", face)[1].tobytes() for face in faces]
+    return {"utterance": strings([TEXT.encode()] * batch), "face_jpeg": strings(jpegs)}
 
 
-def alternating(
-    one: Callable[[], object], other: Callable[[], object], calls: int, warm: int = 5
+def measure_alternating(
+    first: Callable[[], object], second: Callable[[], object], calls: int, warm_up: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of each call of both, taken in turn so that what else the machine does meets both."""
-    found = np.zeros((2, calls + warm))
-    for i in range(calls + warm):
-        for j, call in enumerate((one, other)):
+    """Returns the seconds of each call of both. The calls alternate, so that other load affects both alike."""
+    seconds = np.zeros((2, calls + warm_up))
+    for i in range(calls + warm_up):
+        for j, function in enumerate((first, second)):
             start = time.perf_counter()
-            call()
-            found[j, i] = time.perf_counter() - start
-    return found[0, warm:], found[1, warm:]
+            function()
+            seconds[j, i] = time.perf_counter() - start
+    return seconds[0, warm_up:], seconds[1, warm_up:]
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_benchmark(main)
