@@ -135,11 +135,11 @@ def _file(out: Path, variant: Variant, seed: int) -> Path:
 def _digest(arguments: argparse.Namespace, variant: Variant, seed: int) -> str:
     """Returns a hash of everything that a result depends on: configuration, data, initial checkpoints."""
     from emotion_tf.config import to_json
-    from emotion_tf.data import records
+    from emotion_tf.data.dataset import Dataset
 
     config = _config(arguments, variant, seed)
     initial = [run / "model.keras" for run in (arguments.face_init, arguments.text_init) if run]
-    parts = [to_json(config), records.data_spec(records.read_info(Path(config.data))).data_sha256]
+    parts = [to_json(config), Dataset.open(Path(config.data)).spec.data_sha256]
     return hashlib.sha256(" ".join([*parts, *map(files.sha256, initial)]).encode()).hexdigest()
 
 
@@ -175,7 +175,8 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     """Trains one run and writes its predictions on test, with all faces and with half of them removed."""
     import keras
 
-    from emotion_tf.data import pipeline, records
+    from emotion_tf.data import pipeline
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.features.boundary import connect_rest, frozen_parts, rest_inputs
     from emotion_tf.features.cache import FeatureCache
     from emotion_tf.models.pretrained import pretrained_files
@@ -185,14 +186,13 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     from emotion_tf.training.setup import TrainingData
 
     config = _config(arguments, variant, seed)
-    data = Path(config.data)
-    info = records.read_info(data)
+    dataset = Dataset.open(Path(config.data))
     folder = arguments.out / "run"
     shutil.rmtree(folder, ignore_errors=True)
     run, command, silent = Run(folder), "benchmarks.ablation", lambda line: None
-    splits = TrainingData.of_splits(data, info)
+    splits = TrainingData.of_splits(dataset)
     state = train(config, run, splits, pretrained_files(config), command=command, say=silent)
-    test = pipeline.split_rows(data, info, "test")
+    test = dataset.rows("test")
     parts = frozen_parts(run.model)
     if not parts:
         raise ValueError("The model has no frozen part, so no features are cached and the ablation would take hours.")
@@ -201,7 +201,8 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     infer = inference(keras.Model(inputs, connect_rest(run.model, parts, inputs)))
     preprocess = cache.preprocess.reading(name for name in inputs if name not in cache.columns)
     predictions = {}
-    for name, rows in (("whole", test), ("reduced", _without_faces(test, arguments.out / f"{data.name}-reduced"))):
+    reduced = _without_faces(test, arguments.out / f"{dataset.path.name}-reduced")
+    for name, rows in (("whole", test), ("reduced", reduced)):
         features = cache.read(rows, {path: files.sha256(Path(path)) for path in rows.paths})
         outputs = collect_outputs(infer, pipeline.eval_batches(rows, preprocess, 64, features))
         predictions |= {name: outputs.logits.argmax(axis=1), "label": outputs.label}
@@ -217,7 +218,7 @@ def _without_faces(rows: Any, folder: Path) -> Any:
     """Writes copies of the shards in which a share of the utterances has no faces. Returns their rows."""
     import tensorflow as tf
 
-    from emotion_tf.data.pipeline import Rows
+    from emotion_tf.data.dataset import Rows
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / Path(path).name for path in rows.paths]

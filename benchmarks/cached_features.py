@@ -56,7 +56,7 @@ def main() -> None:
 def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFrame:
     from emotion_tf import config as configuration
     from emotion_tf.config import Config, TextConfig, TrainConfig
-    from emotion_tf.data import records
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.models.pretrained import pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training.loop import train
@@ -69,11 +69,11 @@ def _train(arguments: argparse.Namespace, path: Path, cached: bool) -> pd.DataFr
         face=dataclasses.replace(face, init=arguments.face_init, train_tower=False, augment=False),
         train=TrainConfig(epochs=arguments.epochs, patience=arguments.epochs, cache_features=cached),
     )
-    data, run = Path(config.data), Run(path)
+    run = Run(path)
     train(
         config,
         run,
-        TrainingData.of_splits(data, records.read_info(data)),
+        TrainingData.of_splits(Dataset.open(Path(config.data))),
         pretrained_files(config),
         command="benchmarks.cached_features",
     )

@@ -48,14 +48,14 @@ def main() -> None:
 def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, float, float]:
     """Returns a run's configuration without its seed (JSON), its seed, and weighted F1 with and without the removal."""
     from emotion_tf.config import to_json
-    from emotion_tf.data import pipeline, records
+    from emotion_tf.data import pipeline
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.metrics import weighted_f1
     from emotion_tf.runs.run import Run
     from emotion_tf.training.outputs import inference
 
     run = Run(path)
-    data = Path(run.config.data)
-    rows = pipeline.split_rows(data, records.read_info(data), split)
+    rows = Dataset.open(Path(run.config.data)).rows(split)
     count = len(list(pipeline.read_rows(rows)))
     removed = np.random.default_rng(seed).permutation(count) < share * count
     infer, predicted, label, weight = inference(run.model), [], [], []

@@ -30,14 +30,15 @@ def main() -> None:
     from rich.table import Table
 
     from emotion_tf.config import TextConfig
-    from emotion_tf.data import pipeline, records
+    from emotion_tf.data import pipeline
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.data.preprocess import Preprocessor
     from emotion_tf.data.tokenizer import WordVocabulary
 
-    info = records.read_info(data)
-    rows = pipeline.split_rows(data, info, "train")
+    dataset = Dataset.open(data)
+    rows = dataset.rows("train")
     inputs = ("input_word_ids", "input_mask", "word_ids", "faces", "face_mask")
-    preprocess = Preprocessor(inputs, info["face_size"], TextConfig(), words=WordVocabulary(["the"]))
+    preprocess = Preprocessor(inputs, dataset.face_size, TextConfig(), words=WordVocabulary(["the"]))
     examples = pipeline.Examples(preprocess)
 
     def shuffled(epoch: int) -> tf.data.Dataset:

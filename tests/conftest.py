@@ -174,13 +174,13 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
     import keras
     import numpy as np
 
-    from emotion_tf.data import records
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
     from emotion_tf.models.two_tower import build_model
     from emotion_tf.runs.run import Run
 
     run = Run(path)
-    spec, vocabulary = records.data_spec(records.read_info(dataset)), WordVocabulary(list(words))
+    spec, vocabulary = Dataset.open(dataset).spec, WordVocabulary(list(words))
     shape = (len(vocabulary), config.text.word_dim)
     keras.utils.set_random_seed(1)  # of a few units all may be dead, and then there is nothing to see
     model = build_model(config, spec, shape, encoder, face_files)

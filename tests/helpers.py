@@ -7,10 +7,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def training_data(config):
     """The splits train and dev of a configuration's data set."""
-    from emotion_tf.data import records
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.training.setup import TrainingData
 
-    return TrainingData.of_splits(Path(config.data), records.read_info(Path(config.data)))
+    return TrainingData.of_splits(Dataset.open(Path(config.data)))
 
 
 def train_run(config, path, encoder=None, say=lambda line: None, face_files=None, **options):

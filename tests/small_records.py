@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
 import tensorflow as tf
 
 from emotion_tf import schema
-from emotion_tf.data import records
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import SPECIAL_TOKENS
 
 NAMES = [feature.name for feature in schema.RECORD]
@@ -22,19 +23,27 @@ def read(paths) -> list[dict]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def with_dev_as_test(data, out) -> dict:
-    """The same data set but for its test split, in a new folder; returns its info."""
+def with_dev_as_test(data, out) -> Dataset:
+    """The same data set in a new folder, where the split test holds the utterances of dev."""
     shutil.copytree(data, out)
-    info = records.read_info(out)
+    info = json.loads((out / INFO).read_text())
     (dev,), (test,) = (info["splits"][split]["shards"] for split in ("dev", "test"))
     shutil.copy(out / dev["file"], out / test["file"])
     info["splits"]["test"] = {**info["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
-    (out / records.INFO).write_text(json.dumps(info))
-    return info
+    (out / INFO).write_text(json.dumps(info))
+    return Dataset.open(out)
+
+
+def with_other_hash(dataset, split) -> Dataset:
+    """The data set as if the first shard of a split had other contents."""
+    of_split = dataset.splits[split]
+    first, *others = of_split.shards
+    shards = (dataclasses.replace(first, sha256="0" * 64), *others)
+    return dataclasses.replace(dataset, splits={**dataset.splits, split: dataclasses.replace(of_split, shards=shards)})
 
 
 def shards(data, split) -> list[str]:
-    return [str(data / shard["file"]) for shard in records.read_info(data)["splits"][split]["shards"]]
+    return list(Dataset.open(data).rows(split).paths)
 
 
 def contents(folder) -> dict[str, bytes]:

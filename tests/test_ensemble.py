@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import emotion_tf
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.evaluation import votes
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.report import write_metrics, write_predictions
@@ -43,9 +44,9 @@ def fewer_fits(monkeypatch):
 @pytest.fixture(scope="module")
 def predicted(dataset):
     """Rows of dev and test, and what three made-up models say of them: the third knows nothing."""
-    info, found, rng = records.read_info(dataset), {}, np.random.default_rng(0)
+    found, rng = {}, np.random.default_rng(0)
     for split in ("dev", "test"):
-        rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, split)))
+        rows = list(pipeline.read_rows(Dataset.open(dataset).rows(split)))
         label = np.array([row["label"] for row in rows])
         logits = rng.normal(0, 1, (3, len(rows), len(LABELS)))
         logits += np.array([2.2, 2.0, 0])[:, None, None] * np.eye(len(LABELS))[label]

@@ -26,13 +26,13 @@ def run(untrained, tmp_path):
 
 
 def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed, monkeypatch):
-    from emotion_tf.data import pipeline
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.training import ablation, evaluate
 
-    happened, real_rows, real_choose = [], pipeline.split_rows, evaluate.choose
+    happened, real_rows, real_choose = [], Dataset.rows, evaluate.choose
     monkeypatch.setattr(ablation, "EXCHANGES", 2)
     monkeypatch.setattr(slices, "FEWEST_DIALOGUES", 3)  # of which the tiny data set has few
-    monkeypatch.setattr(pipeline, "split_rows", lambda *a: happened.append(a[2]) or real_rows(*a))
+    monkeypatch.setattr(Dataset, "rows", lambda self, split: happened.append(split) or real_rows(self, split))
     monkeypatch.setattr(evaluate, "choose", lambda dev: happened.append("choose") or real_choose(dev))
     printed = succeed("evaluate", run, "--report")
     assert happened[:2] == ["dev", "choose"] and set(happened[2:]) == {"test"}
@@ -56,7 +56,7 @@ def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed
 def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, succeed, fault):
     succeed("evaluate", run)
     other, second = tmp_path / "other", tmp_path / "second"
-    info = with_dev_as_test(dataset, other)
+    copied = with_dev_as_test(dataset, other)
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
     for path in (run, second):
         if path is second:
@@ -65,7 +65,7 @@ def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, 
         assert f"Not the run's own data set: its results there are in {path / 'elsewhere' / 'other'}" in said
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     numbers = json.loads((run / "elsewhere" / "other" / "metrics.json").read_text())["test"]
-    assert numbers["data"] == str(other) and numbers["utterances"] == info["splits"]["dev"]["records"]
+    assert numbers["data"] == str(other) and numbers["utterances"] == copied.splits["dev"].records
     succeed("evaluate", run, "--data", shutil.copytree(dataset, tmp_path / "copy"))  # the run's own, elsewhere
     assert not (run / "elsewhere" / "copy").exists()
     assert f"{numbers['utterances']} utterances" in succeed("compare", run, second, "--data", other)

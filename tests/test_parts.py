@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from emotion_tf import schema, weights
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
-from emotion_tf.data import pipeline, records, splits
+from emotion_tf.data import pipeline, splits
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.backbones import convert_fer
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.runs.run import Run
@@ -98,11 +99,11 @@ TRAININGS = {
 @pytest.fixture(scope="module")
 def data(dataset):
     """As many utterances of the demo data set as are learned, each with a face."""
-    info = records.read_info(dataset)
-    train = pipeline.split_rows(dataset, info, "train")
+    whole = Dataset.open(dataset)
+    train = whole.rows("train")
     faces = [i for i, row in enumerate(pipeline.read_rows(train)) if row["faces"]]
     rows = splits.choose(train, faces[: ROWS + 2])
-    return TrainingData(dataset, info, rows, rows)
+    return TrainingData(whole, rows, rows)
 
 
 def set_up(config, data, encoder, files):
@@ -117,8 +118,8 @@ def set_up(config, data, encoder, files):
         warmup=5 / MOST_UPDATES,
         cache_features=False,
     )
-    config = dataclasses.replace(config, data=str(data.folder), train=settings)
-    data = dataclasses.replace(data, info=data.info | {"face_size": size})
+    config = dataclasses.replace(config, data=str(data.dataset.path), train=settings)
+    data = dataclasses.replace(data, dataset=dataclasses.replace(data.dataset, face_size=size))
     return build_setup(config, data, PretrainedFiles(encoder, files or {}), lambda line: None)
 
 

@@ -186,7 +186,7 @@ def test_meld_of_real_clips(tmp_path):
     source = films.Films(tmp_path, found.clips, CropConfig(), MODEL, 2, found.account)
     options = records.PrepareOptions(meld.MELD_EMOTIONS, 112, 0, "x")
     pieces = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], True)
-    info = records.write_dataset(found.rows, tmp_path / "out", options, pieces, films=source)
-    assert info["account"]["rows"]["train"] == {"total": len(clips), "no face found": 2, "with a face": len(clips) - 2}
-    assert info["account"]["clips"]["train"] == {"total": len(clips), "opened": len(clips)}
-    assert info["max_faces"] == 4
+    written = records.write_dataset(found.rows, tmp_path / "out", options, pieces, films=source)
+    assert written.account["rows"]["train"] == {"total": len(clips), "no face found": 2, "with a face": len(clips) - 2}
+    assert written.account["clips"]["train"] == {"total": len(clips), "opened": len(clips)}
+    assert written.max_faces == 4

@@ -86,15 +86,14 @@ class Training:
         )
 
     def _train(self, task: Task, rows: Any, name: str) -> Any:
-        from emotion_tf.data import records
+        from emotion_tf.data.dataset import Dataset
         from emotion_tf.runs.run import Run
         from emotion_tf.training.loop import train
         from emotion_tf.training.setup import TrainingData
 
-        run, folder = Run(task.folder / name), Path(task.config.data)
+        run, dataset = Run(task.folder / name), Dataset.open(Path(task.config.data))
         earlier = task.earlier / name if task.earlier else None
-        info = records.read_info(folder)
-        data = TrainingData(folder, info, *rows) if rows else TrainingData.of_splits(folder, info)
+        data = TrainingData(dataset, *rows) if rows else TrainingData.of_splits(dataset)
         if earlier and (earlier / "checkpoint" / "last.npz").is_file():
             shutil.copytree(earlier, run.path)
         return train(task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False)
@@ -110,12 +109,12 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
 
     Dialogues, and those that share a picture, stay whole.
     """
-    from emotion_tf.data import pipeline, records, splits
+    from emotion_tf.data import pipeline, splits
+    from emotion_tf.data.dataset import Dataset
 
-    folder = Path(data)
-    info = records.read_info(folder)
-    rows = pipeline.split_rows(folder, info, *SPLITS)
-    known = [(s, row) for s in SPLITS for row in pipeline.read_rows(pipeline.split_rows(folder, info, s))]
+    dataset = Dataset.open(Path(data))
+    rows = dataset.rows(*SPLITS)
+    known = [(s, row) for s in SPLITS for row in pipeline.read_rows(dataset.rows(s))]
     dialogues = [(split, row["dialogue_id"]) for split, row in known]
     pictures = splits.picture_hashes(rows)
     group = splits.groups(dialogues, pictures)

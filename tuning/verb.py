@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_tf import folders
 from emotion_tf.cli.prepare import draw_missing_demo
@@ -21,6 +21,9 @@ from tuning import choice, plan, space
 from tuning.arguments import SHORT, TuneArguments, saved_plan
 from tuning.plan import Plan
 
+if TYPE_CHECKING:
+    from emotion_tf.data.dataset import Dataset
+
 
 def tune(arguments: TuneArguments) -> None:
     """Searches, goes on with a search, or takes trials from a chief."""
@@ -29,29 +32,27 @@ def tune(arguments: TuneArguments) -> None:
         _work(arguments)
         return
     draw_missing_demo(Path(arguments.config.data))
-    info = _read(Path(arguments.config.data))
-    made = _plan(arguments, info, command())
+    dataset = _open(Path(arguments.config.data))
+    made = _plan(arguments, dataset, command())
     if made.folds:
         from emotion_tf.training.initialize import check_unseen
 
         check_unseen(made.config, made.data_sha256)
     folder = plan.RESULTS / (arguments.name or folders.free_name(made.config, plan.RESULTS))
-    searched, job = _searched(made, info), _job(made)
+    searched, job = _searched(made, dataset), _job(made)
     _begin(folder, made, arguments)
     _lead(folder, made, searched, job, arguments)
 
 
-def _read(data: Path) -> dict[str, Any]:
-    from emotion_tf.data import records, verify
+def _open(path: Path) -> Dataset:
+    from emotion_tf.data.dataset import Dataset
 
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    return info
+    dataset = Dataset.open(path)
+    dataset.verify()
+    return dataset
 
 
-def _plan(arguments: TuneArguments, info: dict[str, Any], command: str) -> Plan:
-    from emotion_tf.data import records
-
+def _plan(arguments: TuneArguments, dataset: Dataset, command: str) -> Plan:
     train, threads = arguments.config.train, arguments.config.train.threads
     if arguments.resume and arguments.name:
         saved = saved_plan(plan.RESULTS / arguments.name)
@@ -66,14 +67,14 @@ def _plan(arguments: TuneArguments, info: dict[str, Any], command: str) -> Plan:
         fix=arguments.fix,
         algorithm=arguments.tuner.algorithm,
         folds=arguments.folds,
-        data_sha256=records.data_spec(info).data_sha256,
+        data_sha256=dataset.spec.data_sha256,
         trials=arguments.trials,
         command=command,
     )
 
 
-def _searched(made: Plan, info: dict[str, Any]) -> list[space.Parameter]:
-    facts = space.Facts(context=info["context"], crops=info["max_faces"])
+def _searched(made: Plan, dataset: Dataset) -> list[space.Parameter]:
+    facts = space.Facts(context=dataset.context, crops=dataset.max_faces)
     found = space.parameters(made.config, facts)
     return choice.choose(found, made.search, made.fix, made.config, facts)
 
@@ -205,23 +206,22 @@ def _floor(made: Plan) -> dict[str, Any]:
     """What always predicting training's most frequent class would score on the utterances that trials are judged by."""
     import numpy as np
 
-    from emotion_tf.data import pipeline, records
+    from emotion_tf.data import pipeline
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.metrics import weighted_f1
 
-    data = Path(made.config.data)
-    info = records.read_info(data)
+    dataset = Dataset.open(Path(made.config.data))
     splits = ("train", "dev") if made.folds else ("dev",)
-    rows = list(pipeline.read_rows(pipeline.split_rows(data, info, *splits)))
-    counts = info["splits"]["train"]["per_class"]
-    majority = max(counts, key=counts.get)
+    rows = list(pipeline.read_rows(dataset.rows(*splits)))
+    counts = dataset.splits["train"].per_class
+    majority = max(counts, key=lambda label: counts[label])
     label, weight = np.array([r["label"] for r in rows]), np.array([r["weight"] for r in rows])
-    predicted = np.full_like(label, info["labels"].index(majority))
+    predicted = np.full_like(label, dataset.labels.index(majority))
     return {"label": majority, "weighted_f1": weighted_f1(label, predicted, weight)}
 
 
 def _work(arguments: TuneArguments) -> None:
     """Takes trials from a chief on another machine."""
-    from emotion_tf.data import records
     from tuning.machines import joined, plan_of, worker_name
     from tuning.search import run_trials
     from tuning.workers import workers
@@ -231,13 +231,13 @@ def _work(arguments: TuneArguments) -> None:
         made = plan.from_text(plan_of(client))
         if arguments.config.data != Config().data:
             made = dataclasses.replace(made, config=dataclasses.replace(made.config, data=arguments.config.data))
-        info = _read(Path(made.config.data))
-        if records.data_spec(info).data_sha256 != made.data_sha256:
+        dataset = _open(Path(made.config.data))
+        if dataset.spec.data_sha256 != made.data_sha256:
             raise UserError(
                 f"{made.config.data} is another data set than the chief's at {address}. Expected a copy of it: name it "
                 "with --data."
             )
-        searched, folder = _searched(made, info), Path(temporary)
+        searched, folder = _searched(made, dataset), Path(temporary)
         names = [f"{worker_name()}-{i}" for i in range(arguments.workers)]
         print(f"Working for {address} with {len(names)} processes", flush=True)
         with workers(_job(made), len(names), folder / "workers.log") as submit:

@@ -18,26 +18,26 @@ def crossval(arguments: CrossvalArguments) -> None:
     """Cross-validate a configuration; said again after an interruption it goes on at the fold it was in."""
     config, data = arguments.config, Path(arguments.config.data)
     start_tensorflow(config.train.threads)
-    from emotion_tf.data import records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.models.pretrained import pretrained_files
     from emotion_tf.training import cross_validate
     from emotion_tf.training.initialize import check_unseen
 
     path = folders.RUNS / (arguments.name or f"{data.name}-{config.towers}-crossval")
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    check_unseen(config, records.data_spec(info).data_sha256)
-    known, folds = cross_validate.plan(data, info, arguments.folds, arguments.repeats, config.train.seed)
-    work = cross_validate.CrossValidation(config, path, info, pretrained_files(config), _say)
+    dataset = Dataset.open(data)
+    dataset.verify()
+    check_unseen(config, dataset.spec.data_sha256)
+    known, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
+    work = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
     work.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     found = list(work.run(folds))
-    probabilities = cross_validate.out_of_fold(known, found, arguments.repeats, len(info["labels"]))
+    probabilities = cross_validate.out_of_fold(known, found, arguments.repeats, len(dataset.labels))
     label, weight = (np.array([row[name] for row in known]) for name in ("label", "weight"))
     group = np.array([row["dialogue_id"] for row in known])
     of_folds = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    numbers = summary(label, weight, group, probabilities, of_folds, info["labels"])
-    _write(path, known, probabilities, info["labels"], {**numbers, "command": command(), "data": str(data)})
+    numbers = summary(label, weight, group, probabilities, of_folds, dataset.labels)
+    _write(path, known, probabilities, dataset.labels, {**numbers, "command": command(), "data": str(data)})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, numbers)
     print(f"Out-of-fold predictions: {path / 'oof.csv'}")

@@ -40,16 +40,16 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     What is of another data set than the run's goes into a folder of its own.
     """
     from emotion_tf.cli import report as report_page
-    from emotion_tf.data import records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation import report as results
     from emotion_tf.training.evaluate import evaluate as evaluate_run
 
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    found = evaluate_run(run, data, info, split)
+    dataset = Dataset.open(data)
+    dataset.verify()
+    found = evaluate_run(run, dataset, split)
     numbers = found.numbers
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
-    own = records.data_spec(info).data_sha256 == run.spec.data_sha256
+    own = dataset.spec.data_sha256 == run.spec.data_sha256
     out = run.path if own else other_results(run.path, data)
     out.mkdir(parents=True, exist_ok=True)
     results.write_metrics(out / "metrics.json", split, {**numbers, **context})
@@ -59,8 +59,8 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     results.print_table(
         f"{run.path} on {split} of {data} (seed {context['seed']})",
         numbers,
-        info.get("demo", {}).get("best_accuracy", {}).get(split),
+        dataset.best_accuracy(split),
     )
     if not own:
         print(f"Not the run's own data set: its results there are in {out}")
-    return report_page.write(run, data, info, split, found, command, out) if report else None
+    return report_page.write(run, dataset, split, found, command, out) if report else None

@@ -164,11 +164,11 @@ def _data(
 
 
 def _read(scorer: Scorer, data: Path, split: str) -> list[Utterance]:
-    from emotion_tf.data import pipeline, records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.interpret.dataset import read_utterances
     from emotion_tf.training.evaluate import check_data
 
-    info = records.read_info(data)
-    verify.verify_shards(data, info)
-    check_data(scorer.run, data, records.data_spec(info))
-    return read_utterances(scorer, pipeline.split_rows(data, info, split))
+    dataset = Dataset.open(data)
+    dataset.verify()
+    check_data(scorer.run, dataset)
+    return read_utterances(scorer, dataset.rows(split))

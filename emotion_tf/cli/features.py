@@ -32,7 +32,7 @@ def features(
         split: train, dev or test.
         overwrite: replace the file that is there.
     """
-    from emotion_tf.data import records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.runs.run import Run
     from emotion_tf.serving.features import write_features
     from emotion_tf.training.evaluate import check_data
@@ -41,8 +41,8 @@ def features(
         raise UserError(f"Invalid `--out`. Expected a name that ends in .npz. Received: {out}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
-    folder, info = Run(run), records.read_info(data)
-    verify.verify_shards(data, info)
-    check_data(folder, data, records.data_spec(info))
-    shape = write_features(folder, data, info, split, tower, layer, out)
+    folder, dataset = Run(run), Dataset.open(data)
+    dataset.verify()
+    check_data(folder, dataset)
+    shape = write_features(folder, dataset, split, tower, layer, out)
     print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")

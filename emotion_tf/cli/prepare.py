@@ -261,14 +261,14 @@ def _write(
             print(f"Going on after {done} of {total} {unit}", flush=True)
         return track(items, total, "faces" if films else "writing", unit, done)
 
-    info = records.write_dataset(rows, out, options, pieces, overwrite, extra, films, progress)
-    for split, counts in info["splits"].items():
-        classes = ", ".join(f"{name} {n}" for name, n in counts["per_class"].items())
+    dataset = records.write_dataset(rows, out, options, pieces, overwrite, films, progress=progress, **(extra or {}))
+    for split, counts in dataset.splits.items():
+        classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
         print(
-            f"{split}: {counts['records']} utterances in {counts['dialogues']} dialogues, "
-            f"{counts['with_face']} with a face ({classes})"
+            f"{split}: {counts.records} utterances in {counts.dialogues} dialogues, "
+            f"{counts.with_face} with a face ({classes})"
         )
-    for line in (*(account.lines(info["account"]) if films else ()), *(extra or {}).get("notes", ())):
+    for line in (*(account.lines(dataset.account) if films else ()), *dataset.notes):
         print(line)
     print(f"Data set: {out}")
 

@@ -13,23 +13,22 @@ from emotion_tf.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from emotion_tf.data.pipeline import Rows
+    from emotion_tf.data.dataset import Dataset, Rows
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Help
     from emotion_tf.runs.run import Run
     from emotion_tf.training.evaluate import Evaluated
 
 
-def write(run: Run, data: Path, info: dict[str, Any], split: str, found: Evaluated, command: str, out: Path) -> Path:
+def write(run: Run, dataset: Dataset, split: str, found: Evaluated, command: str, out: Path) -> Path:
     """Writes `report.html` (of another split than test, `report_SPLIT.html`) into the folder `out`, and the run's
     MODEL_CARD.md; returns the page."""
-    from emotion_tf.data import pipeline
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
     from emotion_tf.evaluation.mistakes import worst
     from emotion_tf.evaluation.report_page import Evidence, write_report
 
-    rows = pipeline.split_rows(data, info, split)
+    rows = dataset.rows(split)
     mistakes = worst(found.outputs.label, found.probabilities)
     helps, missing = _helps(run, rows, found)
     evidence = Evidence(
@@ -41,13 +40,13 @@ def write(run: Run, data: Path, info: dict[str, Any], split: str, found: Evaluat
         outputs=found.outputs,
         choice=run.choice,
         table=read_utterances(rows),
-        facts=_facts(run, data, info, command),
+        facts=_facts(run, dataset, command),
         seen=_seen(split) if out == run.path else "",
         home="" if out == run.path else run.config.data,
         history=pd.read_csv(run.history) if run.history.exists() else None,
         helps=helps,
         helps_missing=missing,
-        ceiling=info.get("demo", {}).get("best_accuracy", {}).get(split, {}),
+        ceiling=dataset.best_accuracy(split),
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
@@ -121,17 +120,15 @@ def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
     return helps, " ".join(missing)
 
 
-def _facts(run: Run, data: Path, info: dict[str, Any], command: str) -> dict[str, str]:
-    from emotion_tf.data import records
-
+def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
     branches = [f"text: {', '.join(config.text.branches)}"] if config.uses_text else []
     branches += [f"face: {', '.join(config.face.branches)}"] if config.uses_face else []
     joined = [f"fusion: {config.fusion.kind}"] if config.towers == "both" else []
     parameters = run.about.get("parameters")
     return {
-        "data": str(data),
-        "SHA-256 of the data": records.data_spec(info).data_sha256,
+        "data": str(dataset.path),
+        "SHA-256 of the data": dataset.spec.data_sha256,
         "SHA-256 of config.json": files.sha256(run.path / "config.json"),
         "SHA-256 of model.keras": files.sha256(run.model_path),
         "seed": str(config.train.seed),
@@ -144,20 +141,19 @@ def _facts(run: Run, data: Path, info: dict[str, Any], command: str) -> dict[str
 
 def calibrate_if_new(run: Run) -> None:
     """Chooses temperatures and thresholds for a run of before they were, as the end of training does."""
-    from emotion_tf.data import pipeline, records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation import choice
     from emotion_tf.training.evaluate import calibrate
 
-    data = Path(run.config.data)
     if (run.path / choice.NAME).exists():
         return
     try:
-        info = records.read_info(data)
-        if records.data_spec(info).data_sha256 != run.spec.data_sha256:
-            raise UserError(f"{data} has changed since.")
+        dataset = Dataset.open(Path(run.config.data))
+        if dataset.spec.data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{dataset.path} has changed since.")
     except UserError as error:
         print(f"Not calibrated, since the run's own validation split is not at hand: {error}")
         return
-    verify.verify_shards(data, info)
-    calibrate(run.path, run.model, run.preprocessor(run.model), pipeline.split_rows(data, info, "dev"))
+    dataset.verify()
+    calibrate(run.path, run.model, run.preprocessor(run.model), dataset.rows("dev"))
     print(f"Calibrated on dev: {run.path / choice.NAME}")

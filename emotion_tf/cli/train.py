@@ -35,16 +35,15 @@ def train(arguments: TrainArguments) -> None:
 
 
 def _train_one(config: Config, path: Path, overwrite: bool) -> None:
-    from emotion_tf.data import records, verify
+    from emotion_tf.data.dataset import Dataset
     from emotion_tf.models.pretrained import pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
     from emotion_tf.training.setup import TrainingData
 
-    folder = Path(config.data)
-    info = records.read_info(folder)
-    verify.verify_shards(folder, info)
-    data, files = TrainingData.of_splits(folder, info), pretrained_files(config)
+    dataset = Dataset.open(Path(config.data))
+    dataset.verify()
+    data, files = TrainingData.of_splits(dataset), pretrained_files(config)
     print(f"Run: {path}", flush=True)
     loop.train(config, Run(path), data, files, command=command(), overwrite=overwrite, say=_say)
     _evaluate(config, path)
@@ -67,9 +66,9 @@ def _evaluate(config: Config, path: Path) -> None:
 
 
 def _splits(data: Path) -> list[str]:
-    from emotion_tf.data import records
+    from emotion_tf.data.dataset import Dataset
 
-    return [split for split in ("dev", "test") if split in records.read_info(data)["splits"]]
+    return [split for split in ("dev", "test") if split in Dataset.open(data).splits]
 
 
 def _train_seeds(arguments: TrainArguments) -> None:

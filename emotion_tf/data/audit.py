@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
-from emotion_tf.data.pipeline import split_rows
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.faces.frames import frame_at, parse_piece
 from emotion_tf.faces.speaker import MARGIN
 
@@ -27,12 +27,11 @@ NAMES = (
 FRAME_WIDTH = 480
 
 
-def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[str, Any]:
+def gather(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
     """The facts of a data set.
 
     Args:
-        data: its folder.
-        info: its `dataset_info.json`.
+        dataset: the data set.
         root: where the clips are now, if not where they were prepared from.
 
     Returns:
@@ -41,11 +40,11 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
         [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
     """
     facts: dict[str, Any] = {
-        "name": data.name,
-        "labels": info["labels"],
-        "faces": info.get("faces", {}),
-        "account": info.get("account", {}),
-        "splits": {name: {"records": s["records"], **s["per_class"]} for name, s in info["splits"].items()},
+        "name": dataset.path.name,
+        "labels": dataset.labels,
+        "faces": dataset.faces,
+        "account": dataset.account,
+        "splits": {name: {"records": split.records, **split.per_class} for name, split in dataset.splits.items()},
         "causes": defaultdict(Counter),
         "policies": Counter(),
         "scores": defaultdict(list),
@@ -55,12 +54,12 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
         "choices": 0,
         "below_margin": 0,
         "lengths": [],
-        "crops": {label: [] for label in info["labels"]},
+        "crops": {label: [] for label in dataset.labels},
     }
     chance = random.Random(0)
     seen: Counter[str] = Counter()
     doubtful: list[tuple[tuple[bool, float], int, dict[str, Any]]] = []
-    for n, row in enumerate(_rows(data, info)):
+    for n, row in enumerate(_rows(dataset)):
         label = row["label"]
         facts["causes"][row["split"]][_cause(row)] += 1
         if row["face_jpeg"]:
@@ -76,14 +75,14 @@ def gather(data: Path, info: dict[str, Any], root: Path | None = None) -> dict[s
                 if len(doubtful) > DOUBTFUL:
                     heapq.heappop(doubtful)
     facts["lengths"].sort()
-    where = root or Path(info.get("faces", {}).get("root", "."))
+    where = root or Path(dataset.faces.get("root", "."))
     facts["doubtful"] = [_shown(row, where) for _, _, row in sorted(doubtful, reverse=True)]
     return facts
 
 
-def _rows(data: Path, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for split in info["splits"]:
-        for _, batch in split_rows(data, info, split).numbered().batch(128):
+def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for split in dataset.splits:
+        for _, batch in dataset.rows(split).numbered().batch(128):
             columns = schema.parse_examples(batch, NAMES)
             values = {
                 n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()
@@ -92,7 +91,7 @@ def _rows(data: Path, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 made = dict(zip(values, row, strict=True))
                 text = {k: v.decode() for k, v in made.items() if isinstance(v, bytes)}
                 clip = [name.decode() for name in made["clip"]]
-                yield {**made, **text, "clip": clip, "split": split, "label": info["labels"][made["label"]]}
+                yield {**made, **text, "clip": clip, "split": split, "label": dataset.labels[made["label"]]}
 
 
 def _cause(row: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,12 @@ import tensorflow as tf
 from emotion_tf import schema
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import line_of, lines, nearest
+from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.errors import UserError
 
 SHUFFLE_BUFFER = 20_000
 POOL_BATCHES = 16
 LETTERS_A_PIECE = 4
-# No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
-as_graph = tf.autograph.experimental.do_not_convert
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
 
 
@@ -32,43 +29,6 @@ class Order:
 
     seed: int
     epoch: int
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Utterances: all records of some shards, or chosen ones of them.
-
-    Attributes:
-        paths: the shards, in order.
-        chosen: positions of records in them all, ascending; None: every one.
-    """
-
-    paths: tuple[str, ...]
-    chosen: tuple[int, ...] | None = None
-
-    def numbered(self) -> tf.data.Dataset:
-        """Data set of (position in the shards int64, serialised record), in order."""
-        dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
-        if self.chosen is None:
-            return dataset
-        keep = np.zeros(1 + max(self.chosen, default=0), bool)
-        keep[list(self.chosen)] = True
-        mask = tf.constant(keep)
-        return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
-
-
-def split_rows(data: Path, info: dict[str, Any], *splits: str) -> Rows:
-    """All utterances of one or several splits. Raises UserError when the data set has no such split."""
-    return Rows(tuple(path for split in splits for path in _shards(data, info, split)))
-
-
-def _shards(data: Path, info: dict[str, Any], split: str) -> list[str]:
-    if split not in info["splits"]:
-        raise UserError(
-            f"No split {split!r} in {data}. Expected one of: {', '.join(info['splits'])}. Add such rows to "
-            "the manifest and prepare it again."
-        )
-    return [str(data / shard["file"]) for shard in info["splits"][split]["shards"]]
 
 
 def train_batches(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,11 @@ import tensorflow as tf
 
 from emotion_tf import files, schema
 from emotion_tf.data import account, images, manifest, tokenizer
+from emotion_tf.data.dataset import INFO, Dataset, Shard, Split, Tokenizer
 from emotion_tf.data.films import Films
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
-from emotion_tf.program import program
 
-INFO = "dataset_info.json"
-VOCABULARY = "vocab.txt"
-SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # what `predict` must do as `prepare` did
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # what is lost at most when long work is killed
 
@@ -67,14 +64,15 @@ def write_dataset(
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
     overwrite: bool = False,
-    extra: dict[str, Any] | None = None,
     films: Films | None = None,
+    demo: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]] = lambda items, total, done: items,
     rows_per_shard: int = 0,
-) -> dict[str, Any]:
-    """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the info.
+) -> Dataset:
+    """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the data set.
 
-    Work that was killed goes on where its last finished shard ended, when it is asked for with the same input again.
+    After an interruption, the same call continues behind the last finished shard.
 
     Args:
         rows: the checked manifest, in order of speaking inside each dialogue.
@@ -82,8 +80,9 @@ def write_dataset(
         options: labels, sizes.
         pieces: the word-piece tokenizer.
         overwrite: whether `out` may be replaced.
-        extra: more that the info shall hold (the demo generator's ceilings).
         films: the clips that the faces are taken from; None: the rows name pictures of faces.
+        demo: what the demo generator knows of its data, as `demo.describe` returns it.
+        notes: remarks to store with the data set.
         progress: wraps the rows while they are written: (rows, how many, how many of them were done before).
         rows_per_shard: 0: 1,000, or 200 with clips.
 
@@ -93,45 +92,43 @@ def write_dataset(
     if overwrite:
         files.check_replaceable(out, INFO, "data set")
     plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if films else ROWS_PER_SHARD))
-    info: dict[str, Any] = {
-        "schema_version": schema.SCHEMA_VERSION,
-        "features": [asdict(feature) for feature in schema.RECORD],
-        "labels": list(options.labels),
-        "face_size": options.face_size,
-        "max_faces": 1,
-        "context": options.context,
-        "tokenizer": {
-            "name": options.tokenizer,
-            "lower_case": pieces.lower_case,
-            "sha256": pieces.sha256,
-            "file": VOCABULARY,
-        },
-        "faces": films.about() if films else {},
-        "splits": {},
-        **(extra or {}),
-    }
-    with files.kept_folder(out, _purpose(info, rows, films, [len(shard.rows) for shard in plan]), overwrite) as folder:
+    dataset = Dataset(
+        path=out,
+        labels=options.labels,
+        face_size=options.face_size,
+        max_faces=1,
+        context=options.context,
+        tokenizer=Tokenizer(options.tokenizer, pieces.lower_case, pieces.sha256),
+        splits={},
+        faces=films.about() if films else {},
+        demo=demo or {},
+        notes=notes,
+    )
+    purpose = _purpose(dataset, rows, films, [len(shard.rows) for shard in plan])
+    with files.kept_folder(out, purpose, overwrite) as folder:
         try:
-            tokenizer.write_vocabulary(folder / VOCABULARY, pieces.vocabulary)
-            notes = _write_shards(folder, plan, rows, options, pieces, films, progress)
+            tokenizer.write_vocabulary(folder / dataset.tokenizer.file, pieces.vocabulary)
+            written = _write_shards(folder, plan, rows, options, pieces, films, progress)
         except tf.errors.OpError as error:
             raise UserError(
                 f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder."
             ) from None
-        info["max_faces"] = max(1, *(count for note in notes for count in note["faces"]))
-        info["splits"] = _splits(plan, notes, options.labels)
-        if films:
-            info["account"] = account.settle(rows, [p for note in notes for p in note["problems"]], films)
-        (folder / INFO).write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        dataset = replace(
+            dataset,
+            max_faces=max(1, *(count for note in written for count in note["faces"])),
+            splits=_splits(plan, written, options.labels),
+            account=account.settle(rows, [p for note in written for p in note["problems"]], films) if films else {},
+        )
+        (folder / INFO).write_text(json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for shard in plan:
             (folder / f"{shard.name}.json").unlink()
-    return info
+    return dataset
 
 
-def _purpose(info: dict[str, Any], rows: Sequence[manifest.Row], films: Films | None, plan: list[int]) -> str:
+def _purpose(dataset: Dataset, rows: Sequence[manifest.Row], films: Films | None, plan: list[int]) -> str:
     """A digest of all that the bytes of the data set depend on."""
     pictures = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for row in rows for p in row.faces if p.exists()]
-    parts = [info, [repr(row) for row in rows], pictures, films.purpose() if films else None, plan]
+    parts = [dataset.to_json(), [repr(row) for row in rows], pictures, films.purpose() if films else None, plan]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
@@ -161,19 +158,19 @@ def _around(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str
     return found
 
 
-def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
-    splits: dict[str, Any] = {}
+def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Split]:
+    splits = {}
     for split in dict.fromkeys(shard.split for shard in plan):
         own = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
         rows = [row for shard, _ in own for row in shard.rows]
         per_class = Counter(labels[row.label] for row in rows)
-        splits[split] = {
-            "records": len(rows),
-            "dialogues": len({row.dialogue_id for row in rows}),
-            "with_face": sum(count > 0 for _, note in own for count in note["faces"]),
-            "per_class": {label: per_class[label] for label in labels},
-            "shards": [{key: note[key] for key in ("file", "records", "bytes", "sha256")} for _, note in own],
-        }
+        splits[split] = Split(
+            records=len(rows),
+            dialogues=len({row.dialogue_id for row in rows}),
+            with_face=sum(count > 0 for _, note in own for count in note["faces"]),
+            per_class={label: per_class[label] for label in labels},
+            shards=tuple(Shard(*(note[key] for key in ("file", "records", "bytes", "sha256"))) for _, note in own),
+        )
     return splits
 
 
@@ -270,50 +267,3 @@ def _record(row: manifest.Row, tokens: list[int], around: Around, faces: FaceCro
         "label": row.label,
         "weight": row.weight,
     }
-
-
-def read_info(data: Path) -> dict[str, Any]:
-    """Reads a data set's `dataset_info.json`.
-
-    Raises:
-        UserError: no data set there, broken JSON, or another schema version.
-    """
-    path = data / INFO
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        version = info["schema_version"]
-        _ = info["labels"], info["face_size"], info["max_faces"], info["context"], info["tokenizer"]["sha256"]
-        for split in info["splits"].values():
-            _ = (
-                split["records"],
-                [[shard[key] for key in ("file", "records", "bytes", "sha256")] for shard in split["shards"]],
-            )
-    except FileNotFoundError:
-        raise UserError(
-            f"No data set at {data}: {INFO} is not there. Make one with: {program()} prepare table "
-            f"MANIFEST --out {data}"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"Cannot read {path}: {type(error).__name__}: {error}. Prepare the data set again.") from None
-    if version != schema.SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set "
-            "again with this program."
-        )
-    return info
-
-
-def data_spec(info: dict[str, Any]) -> schema.DataSpec:
-    """What a model must know of the data set."""
-    shards = [shard["sha256"] for split in info["splits"].values() for shard in split["shards"]]
-    return schema.DataSpec(
-        labels=tuple(info["labels"]),
-        face_size=info["face_size"],
-        max_faces=info["max_faces"],
-        lower_case=info["tokenizer"]["lower_case"],
-        tokenizer=info["tokenizer"]["name"],
-        tokenizer_sha256=info["tokenizer"]["sha256"],
-        data_sha256=hashlib.sha256("".join(shards).encode()).hexdigest(),
-        crops={name: value for name, value in info.get("faces", {}).items() if name in SHARED_OPTIONS},
-        context=info["context"],
-    )

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from emotion_tf import schema
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.dataset import Rows
 from emotion_tf.errors import UserError
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data import context
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.dataset import Rows
 from emotion_tf.faces.align import sharpness
 from emotion_tf.faces.speaker import MARGIN
 

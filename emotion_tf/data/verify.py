@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from emotion_tf.data.dataset import Shard, Split
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of those eight bytes
 CRC = struct.Struct("<I")
 REPAIR = "Prepare the data set again, or copy the shard anew."
 
 
-def verify_shards(data: Path, info: dict[str, Any]) -> None:
-    """Compares every shard with `dataset_info.json`: there, its bytes, sha256 and number of records; none besides.
+def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
+    """Compares every shard with `dataset_info.json`: its bytes, sha256 and number of records.
 
     Raises:
-        UserError: names the shard, what is wrong with it, and where.
+        UserError: a shard is missing, damaged or not listed. The message names the shard, the damage and its offset.
     """
-    shards = [shard for split in info["splits"].values() for shard in split["shards"]]
-    known = {shard["file"] for shard in shards}
+    shards = [shard for split in splits.values() for shard in split.shards]
+    known = {shard.file for shard in shards}
     for path in sorted(data.glob("*.tfrecord*")):
         if path.name not in known:
             raise UserError(
@@ -34,47 +37,44 @@ def verify_shards(data: Path, info: dict[str, Any]) -> None:
                 "known shards. Remove it."
             )
     for shard in shards:
-        _verify_shard(data / shard["file"], shard)
-    for name, split in info["splits"].items():
-        held = sum(shard["records"] for shard in split["shards"])
-        if held != split["records"]:
+        _verify_shard(data / shard.file, shard)
+    for name, split in splits.items():
+        held = sum(shard.records for shard in split.shards)
+        if held != split.records:
             raise UserError(
-                f"{data / 'dataset_info.json'}: Wrong count: it says {split['records']} records in {name}, "
+                f"{data / 'dataset_info.json'}: Wrong count: it says {split.records} records in {name}, "
                 f"its shards hold {held}. {REPAIR}"
             )
 
 
-def _verify_shard(path: Path, shard: dict[str, Any]) -> None:
+def _verify_shard(path: Path, shard: Shard) -> None:
     if not path.is_file():
         raise UserError(
-            f"{path}: The shard is missing. Expected {shard['records']} records in {shard['bytes']} bytes. {REPAIR}"
+            f"{path}: The shard is missing. Expected {shard.records} records in {shard.bytes} bytes. {REPAIR}"
         )
     size = path.stat().st_size
-    if size != shard["bytes"] or files.sha256(path) != shard["sha256"]:
+    if size != shard.bytes or files.sha256(path) != shard.sha256:
         raise UserError(f"{path}: {_diagnose(path, size, shard)}. {REPAIR}")
     try:
         records = sum(1 for _ in _walk(path))
     except _Damage as damage:
         raise UserError(f"{path}: {damage}. {REPAIR}") from None
-    if records != shard["records"]:
+    if records != shard.records:
         raise UserError(
-            f"{path}: Wrong count: dataset_info.json says {shard['records']} records, the shard holds "
-            f"{records}. {REPAIR}"
+            f"{path}: Wrong count: dataset_info.json says {shard.records} records, the shard holds {records}. {REPAIR}"
         )
 
 
-def _diagnose(path: Path, size: int, shard: dict[str, Any]) -> str:
+def _diagnose(path: Path, size: int, shard: Shard) -> str:
     """What is wrong with a shard whose bytes are not those that were written."""
     records = 0
     try:
         for _offset, _length in _walk(path, check=True):
             records += 1
     except _Damage as damage:
-        return f"{damage} (record {records}; {size} bytes, expected {shard['bytes']})"
-    if size < shard["bytes"]:
-        return (
-            f"Cut between records: {records} records in {size} bytes, expected {shard['records']} in {shard['bytes']}"
-        )
+        return f"{damage} (record {records}; {size} bytes, expected {shard.bytes})"
+    if size < shard.bytes:
+        return f"Cut between records: {records} records in {size} bytes, expected {shard.records} in {shard.bytes}"
     return (
         f"Foreign content: {records} whole records in {size} bytes, but not those of dataset_info.json (sha256 differs)"
     )

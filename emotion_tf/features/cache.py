@@ -17,7 +17,7 @@ import tensorflow as tf
 from emotion_tf import files, weights
 from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.dataset import Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.progress import track

@@ -6,7 +6,7 @@ import numpy as np
 
 from emotion_tf import schema
 from emotion_tf.data.context import line_of, lines
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data.dataset import Rows
 from emotion_tf.interpret.batch import Scorer, Utterance
 
 NAMES = ("dialogue_id", "utterance_id", "speaker", "utterance", "face_jpeg", "label", "context", "context_speaker")

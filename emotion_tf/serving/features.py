@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
 from emotion_tf.models.two_tower import TwoTower
@@ -23,9 +24,7 @@ Function = Callable[[Mapping[str, Any]], Any]
 IDS = ("dialogue_id", "utterance_id", "label")
 
 
-def write_features(
-    run: Run, data: Path, info: dict[str, Any], split: str, tower: str, layer: str, out: Path
-) -> tuple[int, ...]:
+def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: str, out: Path) -> tuple[int, ...]:
     """Writes the features of a split as NumPy's .npz; returns their shape.
 
     The file holds `features` float32 (N, ...) and, of each, `dialogue_id`, `utterance_id` and `label`. A layer that
@@ -36,7 +35,7 @@ def write_features(
         UserError: no such tower or layer, a layer of several outputs without the name of one, or no room.
     """
     function, by_crop = layer_function(run.model, tower, layer)
-    of_split = pipeline.split_rows(data, info, split)
+    of_split = dataset.rows(split)
     batches = pipeline.eval_batches(of_split, run.preprocessor(run.model), BATCH)
     parts = list(_batches(function, batches, by_crop))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]

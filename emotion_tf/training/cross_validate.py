@@ -20,8 +20,8 @@ import pandas as pd
 from emotion_tf import config as configuration
 from emotion_tf import files
 from emotion_tf.config import Config
-from emotion_tf.data import pipeline, records, splits
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data import pipeline, splits
+from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.models.pretrained import PretrainedFiles
@@ -49,15 +49,13 @@ class Fold:
         return f"repeat{self.repeat}-fold{self.number}"
 
 
-def plan(
-    data: Path, info: dict[str, Any], count: int, repeats: int, seed: int
-) -> tuple[list[dict[str, Any]], list[Fold]]:
+def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[list[dict[str, Any]], list[Fold]]:
     """The utterances of the training split, and `count` folds of them for each repeat (drawn by `seed` + repeat).
 
     Raises:
         UserError: a number of folds that the data do not allow.
     """
-    rows = pipeline.split_rows(data, info, "train")
+    rows = dataset.rows("train")
     known, pictures = list(pipeline.read_rows(rows)), splits.picture_hashes(rows)
     dialogue = [row["dialogue_id"] for row in known]
     group = splits.groups(dialogue, pictures)
@@ -76,7 +74,7 @@ class CrossValidation:
     Args:
         config: of every fold; repeat r trains with its seed + r.
         path: folder of the whole; each fold has a run of its own in it.
-        info: the data set's `dataset_info.json`, its shards verified.
+        dataset: the data set, its shards verified.
         pretrained: local files of pretrained networks.
         say: receives lines of progress.
     """
@@ -85,15 +83,15 @@ class CrossValidation:
         self,
         config: Config,
         path: Path,
-        info: dict[str, Any],
+        dataset: Dataset,
         pretrained: PretrainedFiles,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.path, self.info, self.pretrained, self.say = config, path, info, pretrained, say
+        self.config, self.path, self.dataset, self.pretrained, self.say = config, path, dataset, pretrained, say
 
     def prepare(self, folds: int, repeats: int, command: str, overwrite: bool) -> None:
         """Makes the folder, or takes up the one that the same command made. Raises UserError for another one's."""
-        about = {"folds": folds, "repeats": repeats, "data_sha256": records.data_spec(self.info).data_sha256}
+        about = {"folds": folds, "repeats": repeats, "data_sha256": self.dataset.spec.data_sha256}
         if self.path.exists() and not overwrite:
             self._check_same(about)
             return
@@ -120,16 +118,16 @@ class CrossValidation:
             if not file.exists():
                 self._train(fold, file)
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
-            yield fold, table[[f"p_{label}" for label in self.info["labels"]]].to_numpy(np.float64)
+            yield fold, table[[f"p_{label}" for label in self.dataset.labels]].to_numpy(np.float64)
 
     def _train(self, fold: Fold, file: Path) -> None:
         """Trains a fold's run, or continues it, and writes the predictions of what the fold holds out."""
         seed = self.config.train.seed + fold.repeat
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
-        run, folder = Run(self.path / fold.name), Path(config.data)
+        run = Run(self.path / fold.name)
         self.say(f"Run: {run.path}: {len(fold.train.chosen or ())} utterances, {len(fold.positions)} held out")
         if not run.model_path.exists():
-            data = TrainingData(folder, self.info, fold.train, pipeline.split_rows(folder, self.info, "dev"))
+            data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
             command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
             broken = not run.checkpoints.is_dir()
             train(config, run, data, self.pretrained, command=command, overwrite=broken, say=self.say)

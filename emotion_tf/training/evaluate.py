@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import softmax
 
 from emotion_tf.config import Config
-from emotion_tf.data import pipeline, records
-from emotion_tf.data.pipeline import Rows
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
@@ -56,27 +56,27 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
         )
 
 
-def check_context(config: Config, data: Path, kept: int) -> None:
+def check_context(config: Config, dataset: Dataset) -> None:
     """Raises UserError if the data set keeps fewer utterances around each than the model reads."""
     for name in ("context", "future"):
         wanted = getattr(config.text, name)
-        if config.uses_text and wanted > kept:
+        if config.uses_text and wanted > dataset.context:
             raise UserError(
-                f"{data} keeps {kept} utterances before and after each. Expected the {wanted} of --text.{name}: "
-                f"prepare it again with --context {wanted}."
+                f"{dataset.path} keeps {dataset.context} utterances before and after each. Expected the {wanted} of "
+                f"--text.{name}: prepare it again with --context {wanted}."
             )
 
 
-def check_data(run: Run, data: Path, spec: DataSpec) -> None:
+def check_data(run: Run, dataset: Dataset) -> None:
     """Raises UserError if a run cannot read the data set."""
     read = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
     for name in (name for name, matters in read.items() if matters):
-        if getattr(spec, name) != getattr(run.spec, name):
+        if getattr(dataset.spec, name) != getattr(run.spec, name):
             raise UserError(
-                f"{data} does not fit the run {run.path}: {name} is {getattr(spec, name)!r}. Expected "
+                f"{dataset.path} does not fit the run {run.path}: {name} is {getattr(dataset.spec, name)!r}. Expected "
                 f"{getattr(run.spec, name)!r}. Prepare it as the run's data was."
             )
-    check_context(run.config, data, spec.context)
+    check_context(run.config, dataset)
 
 
 def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None) -> Choice:
@@ -95,14 +95,14 @@ def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows
     return choice
 
 
-def evaluate(run: Run, data: Path, info: dict[str, Any], split: str) -> Evaluated:
+def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluated:
     """Evaluates a run on a split, with its temperatures. Raises UserError if the data do not fit."""
-    check_data(run, data, records.data_spec(info))
-    split_rows = pipeline.split_rows(data, info, split)
+    check_data(run, dataset)
+    of_split = dataset.rows(split)
     model = run.model
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
+    outputs = collect_outputs(inference(model), pipeline.eval_batches(of_split, run.preprocessor(model), BATCH))
     probabilities = run.choice.temperatures.probabilities(outputs.logits, outputs.pattern)
-    rows = list(pipeline.read_rows(split_rows))
+    rows = list(pipeline.read_rows(of_split))
     numbers = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
     group = np.array([row["dialogue_id"] for row in rows])
     bounds = intervals(outputs.label, probabilities.argmax(axis=1), group, weight=outputs.weight)

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from emotion_tf.config import Config
-from emotion_tf.data import pipeline, records, splits, verify
+from emotion_tf.data import pipeline, splits
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
@@ -71,23 +72,22 @@ def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -
 
     They share, for a text tower, text and ids; for a face tower, a byte-identical picture.
     """
-    home = Path(run.config.data)
     try:
-        info = records.read_info(home)
-        if records.data_spec(info).data_sha256 != run.spec.data_sha256:
-            raise UserError(f"{home} has changed since.")
-        verify.verify_shards(home, info)
+        dataset = Dataset.open(Path(run.config.data))
+        if dataset.spec.data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{dataset.path} has changed since.")
+        dataset.verify()
     except UserError as error:
         say(f"Whether {run.path} had seen these data cannot be told: {error}")
         return 0
-    theirs, ours = (_examples(folder, name) for folder in (home, data))
+    theirs, ours = (_examples(trained_on, name) for trained_on in (dataset, Dataset.open(data)))
     seen = {key for keys in theirs for key in keys}
     return sum(not seen.isdisjoint(keys) for keys in ours)
 
 
-def _examples(data: Path, name: str) -> list[set[Any]]:
+def _examples(dataset: Dataset, name: str) -> list[set[Any]]:
     """Returns what identifies each training utterance of a data set to a tower."""
-    rows = pipeline.split_rows(data, records.read_info(data), "train")
+    rows = dataset.rows("train")
     if name == "face":
         return [set(hashes) for hashes in splits.picture_hashes(rows)]
     columns = ("dialogue_id", "utterance_id", "utterance")

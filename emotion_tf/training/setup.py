@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.config import Config
-from emotion_tf.data import context, pipeline, records
+from emotion_tf.data import context, pipeline
+from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
-from emotion_tf.data.pipeline import Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
@@ -38,31 +38,28 @@ class TrainingData:
     """The utterances of a training.
 
     Attributes:
-        folder: the data set's.
-        info: its `dataset_info.json`, the shards verified.
+        dataset: the data set, its shards verified.
         train, dev: utterances to train on, and those by which the epoch is chosen.
     """
 
-    folder: Path
-    info: dict[str, Any]
+    dataset: Dataset
     train: Rows
     dev: Rows
 
     @classmethod
-    def of_splits(cls, folder: Path, info: dict[str, Any]) -> TrainingData:
+    def of_splits(cls, dataset: Dataset) -> TrainingData:
         """Returns the splits train and dev of a data set. Raises UserError if it lacks one."""
-        return cls(folder, info, *(pipeline.split_rows(folder, info, split) for split in ("train", "dev")))
+        return cls(dataset, dataset.rows("train"), dataset.rows("dev"))
 
     @property
     def spec(self) -> DataSpec:
         """Labels and sizes."""
-        return records.data_spec(self.info)
+        return self.dataset.spec
 
     def shards(self, rows: Rows) -> dict[str, str]:
         """Returns the sha256 of the shards of some rows, by their paths."""
-        every = [shard for split in self.info["splits"].values() for shard in split["shards"]]
-        sha256 = {str(self.folder / shard["file"]): shard["sha256"] for shard in every}
-        return {path: sha256[path] for path in rows.paths}
+        hashes = self.dataset.hashes
+        return {path: hashes[path] for path in rows.paths}
 
 
 @dataclass(frozen=True)
@@ -146,13 +143,13 @@ def build_setup(
     spec, train = data.spec, config.train
     rows = list(pipeline.read_rows(data.train))
     check_tokenizer(config, spec, pretrained.encoder)
-    check_context(config, data=data.folder, kept=spec.context)
+    check_context(config, data.dataset)
     texts = _word_branch_texts(config, rows)
     words = WordVocabulary.from_utterances(texts, config.text.vocabulary_size)
     vectors = _read_vectors(config, words, texts, say) if resumed_width is None else None
     width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
     counts = np.bincount([row["label"] for row in rows], minlength=len(spec.labels))
-    pieces = read_vocabulary(data.folder / records.VOCABULARY)
+    pieces = read_vocabulary(data.dataset.vocabulary)
 
     keras.utils.set_random_seed(train.seed)
     if train.deterministic:

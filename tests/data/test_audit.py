@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -16,6 +17,7 @@ from small_tables import write_table
 from emotion_tf.config import CropConfig
 from emotion_tf.data import audit, films, records
 from emotion_tf.data.clips import COLUMNS, read_clips
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.faces.frames import Piece, frame_at, parse_piece
 from emotion_tf.labels import MELD_EMOTIONS
@@ -55,7 +57,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(data):
-    return audit.gather(data, records.read_info(data))
+    return audit.gather(Dataset.open(data))
 
 
 def test_counts_are_exact(facts):
@@ -110,16 +112,16 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
 
 
 def test_clips_that_moved_are_told_and_found_again_by_root(data, tmp_path):
-    info = records.read_info(data)
-    info["faces"]["root"] = str(tmp_path)
-    assert audit.gather(data, info)["doubtful"][0]["frame"] is None
-    assert audit.gather(data, info, data.parent)["doubtful"][0]["frame"]
+    opened = Dataset.open(data)
+    moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
+    assert audit.gather(moved)["doubtful"][0]["frame"] is None
+    assert audit.gather(moved, data.parent)["doubtful"][0]["frame"]
 
 
 def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
     from emotion_tf.evaluation import audit_page
 
-    facts = audit.gather(dataset, records.read_info(dataset))
+    facts = audit.gather(Dataset.open(dataset))
     assert facts["policies"] == {} and facts["doubtful"] == []
     audit_page.write_page(tmp_path / "a.html", facts)
     audit_page.write_sheet(tmp_path / "a.png", facts)

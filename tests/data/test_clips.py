@@ -12,6 +12,7 @@ from small_tables import write_table
 from emotion_tf.config import CropConfig
 from emotion_tf.data import films, records
 from emotion_tf.data.clips import COLUMNS, read_clips, seconds
+from emotion_tf.data.dataset import INFO
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
@@ -84,13 +85,13 @@ def test_records_say_where_each_face_came_from(whole):
 
 
 def test_the_info_has_options_and_account(whole):
-    info = json.loads((whole / records.INFO).read_text())
+    info = json.loads((whole / INFO).read_text())
     assert info["faces"]["policy"] == "speaking" and info["faces"]["rate"] == 8 and info["max_faces"] == 2
     assert info["account"]["rows"]["train"] == {
         "total": 6, "with a face": 3, "no face found": 1, "no clip": 1, "cannot be decoded": 1,
     }  # fmt: skip
     named = ["test-00000-of-00001.tfrecord", *(f"train-0000{n}-of-00003.tfrecord" for n in range(3))]
-    assert sorted(p.name for p in whole.iterdir()) == [records.INFO, *named, "vocab.txt"]
+    assert sorted(p.name for p in whole.iterdir()) == [INFO, *named, "vocab.txt"]
 
 
 def test_two_processes_write_the_same_bytes(folder, whole, tmp_path, monkeypatch):

@@ -72,8 +72,8 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
     found = meld.read_meld(raw)
     source = films.Films(raw, found.clips, CropConfig(crops=2), None, 2, found.account)
     options = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
-    info = records.write_dataset(found.rows, tmp_path / "out", options, PIECES, films=source)
-    told = info["account"]
+    written = records.write_dataset(found.rows, tmp_path / "out", options, PIECES, films=source)
+    told = written.account
     assert told["rows"] == {
         "train": {
             "total": 8, "with a face": 1, "no face found": 1, "cannot be decoded": 2, "known bad clip": 1, "no clip": 1,
@@ -106,7 +106,7 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
     assert any("clip without a row: dia0_utt9.mp4" in line for line in lines)
     assert any("train_sent_emo.csv: 1 lines in an old encoding, repaired" in line for line in lines)
     assert any("test_sent_emo.csv: 1 rows with a StartTime or EndTime" in line for line in lines)
-    assert info["splits"]["train"]["with_face"] == 1 and info["max_faces"] == 2
+    assert written.splits["train"].with_face == 1 and written.max_faces == 2
 
 
 def test_rows_keep_their_text_and_come_in_order_of_speaking(raw):

@@ -12,6 +12,7 @@ from small_tables import write_table
 from emotion_tf.config import TextConfig
 from emotion_tf.data import manifest, pipeline, records
 from emotion_tf.data.augment import augment_faces
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.pipeline import Order, eval_batches, train_batches
 from emotion_tf.data.preprocess import FACE_NAMES, TEXT_NAMES, WORD_NAMES, Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, learn_vocabulary
@@ -23,8 +24,8 @@ BATCH = 8
 
 @pytest.fixture(scope="module")
 def data(dataset):
-    info = records.read_info(dataset)
-    return {split: pipeline.split_rows(dataset, info, split) for split in info["splits"]}, info
+    opened = Dataset.open(dataset)
+    return {split: opened.rows(split) for split in opened.splits}, opened
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,9 @@ def flat(batches) -> list[bytes]:
 
 
 def test_every_record_once_an_epoch(data):
-    paths, info = data
+    paths, opened = data
     found = list(train_batches(paths["train"], plain, BATCH, Order(0, 0), None))
-    count = info["splits"]["train"]["records"]
+    count = opened.splits["train"].records
     wanted = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
     assert Counter(flat(found)) == Counter(wanted) and len(set(wanted)) == count
     assert len(found) == -(-count // BATCH)
@@ -182,14 +183,12 @@ def odd(tmp_path_factory):
     rows = [{"utterance_id": str(i), "utterance": "ha " * i + "!", "emotion": "fear"} for i in range(5)]
     read = manifest.read_manifest(write_table(folder / "m.csv", rows), MELD_EMOTIONS)
     pieces = WordPieceTokenizer(learn_vocabulary(["ha ha !"], 20), True)
-    info = records.write_dataset(read, folder / "out", records.PrepareOptions(MELD_EMOTIONS, 16, 0, "x"), pieces)
-    return folder / "out", info
+    return records.write_dataset(read, folder / "out", records.PrepareOptions(MELD_EMOTIONS, 16, 0, "x"), pieces)
 
 
 def test_a_batch_without_a_face_has_one_absent_frame(odd):
-    data, info = odd
     preprocess = Preprocessor(FACE_NAMES, 16, TextConfig())
-    paths = pipeline.split_rows(data, info, "train")
+    paths = odd.rows("train")
     for batches in (
         eval_batches(paths, preprocess, 2),
         train_batches(paths, preprocess, 2, Order(0, 0), augment_faces),
@@ -203,15 +202,13 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
 
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_a_split_smaller_than_a_batch(odd, batch):
-    data, info = odd
-    found = list(train_batches(pipeline.split_rows(data, info, "train"), plain, batch, Order(0, 0), None))
+    found = list(train_batches(odd.rows("train"), plain, batch, Order(0, 0), None))
     assert len(found) == -(-5 // batch) and len(set(flat(found))) == 5
 
 
 def test_an_unknown_split_is_named(odd):
-    data, info = odd
     with pytest.raises(UserError, match=r"No split 'dev' in .*Expected one of: train"):
-        pipeline.split_rows(data, info, "dev")
+        odd.rows("dev")
 
 
 def test_the_utterance_with_its_speaker_is_what_raw_text_gives(data, dataset):

@@ -10,6 +10,7 @@ from small_tables import write_picture, write_table
 
 from emotion_tf import schema
 from emotion_tf.data import context, images, manifest, records
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
@@ -39,7 +40,7 @@ def small(tmp_path):
 
 
 def test_every_feature_comes_back(small, tmp_path):
-    info = write(small, tmp_path / "out")
+    dataset = write(small, tmp_path / "out")
     first, second, third, fourth, _ = read(shards(tmp_path / "out", "train"))
     whole = (tmp_path / "a.jpg").read_bytes()
     assert first == {
@@ -76,7 +77,8 @@ def test_every_feature_comes_back(small, tmp_path):
     assert (second["utterance"], second["tokens"], second["face_mask"]) == (b"", [2, 3], [1])
     assert (third["utterance"].decode(), third["face_jpeg"], third["speaker"]) == ("שלום ☕", [], b"")
     assert (fourth["utterance_id"], fourth["utterance"], fourth["weight"]) == (b"x y", b"Well.\nNo.", 0.25)
-    assert info["max_faces"] == 2 and [f["name"] for f in info["features"]] == NAMES
+    assert dataset.max_faces == 2 and dataset == Dataset.open(tmp_path / "out")
+    assert [feature["name"] for feature in json.loads((tmp_path / "out" / INFO).read_text())["features"]] == NAMES
 
 
 def test_context_is_what_is_around_in_the_same_dialogue_and_split(small, tmp_path):
@@ -122,7 +124,7 @@ def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
 
 def test_the_demo_data_set_holds_its_manifest(dataset, manifest_path):
     """Rows, order, labels, pictures and tokens of the session's data set, split by split."""
-    info = records.read_info(dataset)
+    facts = Dataset.open(dataset)
     rows = manifest.read_manifest(manifest_path, MELD_EMOTIONS)
     for split in manifest.SPLITS:
         wanted = [row for row in rows if row.split == split]
@@ -130,14 +132,14 @@ def test_the_demo_data_set_holds_its_manifest(dataset, manifest_path):
         assert [r["utterance"].decode() for r in found] == [row.utterance for row in wanted]
         assert [r["label"] for r in found] == [row.label for row in wanted]
         assert [r["face_jpeg"] for r in found] == [[path.read_bytes() for path in row.faces] for row in wanted]
-        counts = info["splits"][split]
-        assert counts["records"] == len(wanted) == sum(counts["per_class"].values())
-        assert counts["per_class"] == {
+        counts = facts.splits[split]
+        assert counts.records == len(wanted) == sum(counts.per_class.values())
+        assert counts.per_class == {
             label: sum(row.label == i for row in wanted) for i, label in enumerate(MELD_EMOTIONS)
         }
-        assert counts["dialogues"] == len({row.dialogue_id for row in wanted})
-        assert counts["with_face"] == sum(bool(row.faces) for row in wanted)
-    assert len(read_vocabulary(dataset / info["tokenizer"]["file"])) > 100
+        assert counts.dialogues == len({row.dialogue_id for row in wanted})
+        assert counts.with_face == sum(bool(row.faces) for row in wanted)
+    assert len(read_vocabulary(facts.vocabulary)) > 100
 
 
 def test_twice_the_same_bytes(small, tmp_path):
@@ -156,19 +158,19 @@ def test_twice_the_same_bytes(small, tmp_path):
 def test_shards_are_cut_and_numbered(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "ROWS_PER_SHARD", 2)
     rows = [{"utterance_id": str(i), "utterance": f"Number {i}"} for i in range(5)]
-    info = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
-    found = info["splits"]["train"]["shards"]
-    assert [s["file"] for s in found] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
-    assert [s["records"] for s in found] == [2, 2, 1]
+    written = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
+    found = written.splits["train"].shards
+    assert [s.file for s in found] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
+    assert [s.records for s in found] == [2, 2, 1]
     assert [r["utterance_id"] for r in read(shards(tmp_path / "out", "train"))] == [b"0", b"1", b"2", b"3", b"4"]
 
 
 @pytest.mark.parametrize("labels", [("neutral", "positive", "negative"), ("no", "yes")])
 def test_other_labels(labels, tmp_path):
     rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
-    info = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", labels)
-    assert info["splits"]["train"]["per_class"] == dict.fromkeys(labels, 1)
-    assert records.data_spec(records.read_info(tmp_path / "out")).labels == labels
+    written = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", labels)
+    assert written.splits["train"].per_class == dict.fromkeys(labels, 1)
+    assert Dataset.open(tmp_path / "out").spec.labels == labels
     assert [row["label"] for row in read(shards(tmp_path / "out", "train"))] == list(range(len(labels)))
 
 
@@ -212,9 +214,9 @@ def test_a_bad_picture_in_the_last_row_leaves_nothing(before, small, tmp_path):
 
 def test_what_is_no_data_set(dataset, tmp_path):
     with pytest.raises(UserError, match="prepare table"):
-        records.read_info(tmp_path)
-    path = tmp_path / records.INFO
-    whole = records.read_info(dataset)
+        Dataset.open(tmp_path)
+    path = tmp_path / INFO
+    whole = json.loads((dataset / INFO).read_text())
     shard = {k: v for k, v in whole["splits"]["dev"]["shards"][0].items() if k != "sha256"}
     broken = [
         "", "{", "[]", "3", "{}", "\0",
@@ -226,15 +228,15 @@ def test_what_is_no_data_set(dataset, tmp_path):
     for text in broken:
         path.write_text(text)
         with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
-            records.read_info(tmp_path)
+            Dataset.open(tmp_path)
     path.write_text(json.dumps({**whole, "schema_version": 99}))
     with pytest.raises(UserError, match="Schema version 99. Expected 3"):
-        records.read_info(tmp_path)
+        Dataset.open(tmp_path)
 
 
 def test_data_spec_knows_the_content(dataset, small, tmp_path):
-    spec = records.data_spec(records.read_info(dataset))
+    spec = Dataset.open(dataset).spec
     write(small, tmp_path / "out")
-    other = records.data_spec(records.read_info(tmp_path / "out"))
+    other = Dataset.open(tmp_path / "out").spec
     assert spec.labels == MELD_EMOTIONS and spec.face_size == 32
     assert spec.data_sha256 != other.data_sha256 and spec.tokenizer_sha256 != other.tokenizer_sha256

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_tf.data import pipeline, records, splits
+from emotion_tf.data import pipeline, splits
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 
 
@@ -48,8 +49,7 @@ def test_folds_want_two_to_as_many_as_there_are_groups():
 
 
 def test_chosen_records_of_several_splits_are_read_in_order(dataset):
-    info = records.read_info(dataset)
-    both = pipeline.split_rows(dataset, info, "train", "dev")
+    both = Dataset.open(dataset).rows("train", "dev")
     every = [row["utterance"] for row in pipeline.read_rows(both)]
     chosen = [len(every) - 1, 3, 0, len(every) // 2]
     found = [row["utterance"] for row in pipeline.read_rows(splits.choose(both, chosen))]

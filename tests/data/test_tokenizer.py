@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from emotion_tf import schema
 from emotion_tf.config import TextConfig
-from emotion_tf.data import pipeline, records
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.preprocess import TEXT_NAMES, WORD_NAMES, Preprocessor
 from emotion_tf.data.tokenizer import (
     SPECIAL_TOKENS,
@@ -82,11 +82,11 @@ def test_pack_tokens_cuts_the_end_but_keeps_sep(most, kept):
 
 def test_raw_text_gives_the_recorded_tokens(dataset):
     """What training reads from the records is what `predict` and the export make of the same text."""
-    info = records.read_info(dataset)
-    pieces = WordPieceTokenizer(read_vocabulary(dataset / records.VOCABULARY), info["tokenizer"]["lower_case"])
-    assert pieces.sha256 == info["tokenizer"]["sha256"]
+    opened = Dataset.open(dataset)
+    pieces = WordPieceTokenizer(read_vocabulary(opened.vocabulary), opened.tokenizer.lower_case)
+    assert pieces.sha256 == opened.tokenizer.sha256
     preprocess = Preprocessor(TEXT_NAMES, 32, TextConfig(max_tokens=12), pieces)
-    paths = pipeline.split_rows(dataset, info, "test")
+    paths = opened.rows("test")
     for records_batch in tf.data.TFRecordDataset(list(paths.paths)).batch(16).take(2):
         features = schema.parse_examples(records_batch, ["utterance", "tokens"])
         no_face = tf.fill([tf.shape(records_batch)[0], 1], "")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from small_records import read, shards
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.utterances import _facts, read_crops, read_utterances
 
 
 def test_as_the_records_say(dataset):
-    info = records.read_info(dataset)
-    rows = pipeline.split_rows(dataset, info, "test")
+    rows = Dataset.open(dataset).rows("test")
     table, known = read_utterances(rows), read(shards(dataset, "test"))
     assert table["utterance"].tolist() == [row["utterance"].decode() for row in known]
     assert table["faces"].tolist() == [len(row["face_jpeg"]) for row in known]
@@ -32,7 +32,7 @@ def test_crops_of_chosen_utterances(dataset):
     known = read(shards(dataset, "test"))
     without = next(i for i, row in enumerate(known) if not row["face_jpeg"])
     several = max(range(len(known)), key=lambda i: len(known[i]["face_jpeg"]))
-    rows = pipeline.split_rows(dataset, records.read_info(dataset), "test")
+    rows = Dataset.open(dataset).rows("test")
     jpegs = known[several]["face_jpeg"]
     assert len(jpegs) > 1 and read_crops(rows, [without, several]) == {several: jpegs[len(jpegs) // 2]}
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from emotion_tf import files
-from emotion_tf.data import records, verify
+from emotion_tf.data import verify
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.errors import UserError
 
 
@@ -18,13 +20,21 @@ from emotion_tf.errors import UserError
 def copied(dataset, tmp_path):
     """A data set to damage, and the first shard of its dev split."""
     shutil.copytree(dataset, tmp_path / "data")
-    info = records.read_info(tmp_path / "data")
-    return tmp_path / "data", info, tmp_path / "data" / info["splits"]["dev"]["shards"][0]["file"]
+    dataset = Dataset.open(tmp_path / "data")
+    return dataset, Path(dataset.rows("dev").paths[0])
 
 
-def fault(data, info, path) -> str:
+def with_counts(dataset, **values) -> Dataset:
+    """The data set with other facts of its split dev, or (`shard`) of that split's only shard."""
+    dev = dataset.splits["dev"]
+    if "shard" in values:
+        values = {"shards": (dataclasses.replace(dev.shards[0], **values["shard"]),)}
+    return dataclasses.replace(dataset, splits={**dataset.splits, "dev": dataclasses.replace(dev, **values)})
+
+
+def fault(dataset, path) -> str:
     with pytest.raises(UserError) as caught:
-        verify.verify_shards(data, info)
+        dataset.verify()
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
     return message
@@ -43,10 +53,10 @@ def flipped(content: bytes, at: int) -> bytes:
 
 
 def test_a_whole_data_set_passes(copied):
-    data, info, path = copied
-    verify.verify_shards(data, info)
+    dataset, path = copied
+    dataset.verify()
     begins = offsets(path.read_bytes())
-    assert len(begins) - 1 == info["splits"]["dev"]["records"]
+    assert len(begins) - 1 == dataset.splits["dev"].records
 
 
 def long_header(length: int) -> bytes:
@@ -75,54 +85,51 @@ def long_header(length: int) -> bytes:
     ],
 )
 def test_a_damaged_shard(damage, said, copied):
-    data, info, path = copied
+    dataset, path = copied
     content = path.read_bytes()
     path.write_bytes(damage(content, offsets(content)))
-    message = fault(data, info, path)
+    message = fault(dataset, path)
     assert all(part in message for part in said), message
 
 
 def test_a_missing_shard(copied):
-    data, info, path = copied
+    dataset, path = copied
     path.unlink()
-    assert "missing" in fault(data, info, path)
+    assert "missing" in fault(dataset, path)
     path.mkdir()
-    assert "missing" in fault(data, info, path)
+    assert "missing" in fault(dataset, path)
 
 
 @pytest.mark.parametrize("name", ["dev-00001-of-00002.tfrecord", "old.tfrecord.gz"])
 def test_a_foreign_shard(name, copied):
-    data, info, path = copied
-    shutil.copy(path, data / name)
-    assert "Foreign shard" in fault(data, info, data / name)
+    dataset, path = copied
+    shutil.copy(path, dataset.path / name)
+    assert "Foreign shard" in fault(dataset, dataset.path / name)
 
 
 def test_two_shards_swapped(copied):
-    data, info, path = copied
-    other = data / info["splits"]["test"]["shards"][0]["file"]
+    dataset, path = copied
+    other = Path(dataset.rows("test").paths[0])
     contents = path.read_bytes(), other.read_bytes()
     path.write_bytes(contents[1])
     other.write_bytes(contents[0])
-    assert "Foreign content" in fault(data, info, path)
+    assert "Foreign content" in fault(dataset, path)
 
 
 def test_a_wrong_count_in_the_info(copied):
-    data, info, path = copied
-    wrong = copy.deepcopy(info)
-    wrong["splits"]["dev"]["shards"][0]["records"] += 1
-    assert "Wrong count" in fault(data, wrong, path)
-    wrong = copy.deepcopy(info)
-    wrong["splits"]["dev"]["records"] -= 1
-    assert "Wrong count" in fault(data, wrong, data / records.INFO)
+    dataset, path = copied
+    count = dataset.splits["dev"].records
+    assert "Wrong count" in fault(with_counts(dataset, shard={"records": count + 1}), path)
+    assert "Wrong count" in fault(with_counts(dataset, records=count - 1), dataset.path / INFO)
 
 
 def test_a_damaged_shard_whose_hash_was_written_anew(copied):
     """Nobody can segfault TensorFlow by putting the hash right: the length fields are walked all the same."""
-    data, info, path = copied
+    dataset, path = copied
     content = path.read_bytes()
     path.write_bytes(long_header(1 << 62) + content[12:])
-    info["splits"]["dev"]["shards"][0] |= {"sha256": files.sha256(path), "bytes": len(content)}
-    assert "Absurd length field" in fault(data, info, path)
+    rewritten = with_counts(dataset, shard={"sha256": files.sha256(path), "bytes": len(content)})
+    assert "Absurd length field" in fault(rewritten, path)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"123456789", bytes(range(256)) * 9])

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.interpret.batch import Scorer
 from emotion_tf.interpret.dataset import HIT, MISTAKE, TORN, interesting, read_utterances
 from emotion_tf.training.evaluate import evaluate
 
 
 def test_what_is_explained_is_what_is_evaluated(untrained_bert, dataset):
-    info = records.read_info(dataset)
+    data = Dataset.open(dataset)
     scorer = Scorer(untrained_bert)
-    rows = read_utterances(scorer, pipeline.split_rows(dataset, info, "dev"))
-    found = evaluate(untrained_bert, dataset, info, "dev")
+    rows = read_utterances(scorer, data.rows("dev"))
+    found = evaluate(untrained_bert, data, "dev")
     np.testing.assert_allclose(scorer.logits(rows), found.outputs.logits, atol=1e-5)
     np.testing.assert_allclose(scorer.probabilities(rows), found.probabilities, atol=1e-5)
     known = found.rows

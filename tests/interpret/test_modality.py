@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.interpret import modality
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.dataset import read_utterances
@@ -51,7 +51,7 @@ def scorer(untrained_bert):
 
 @pytest.fixture(scope="module")
 def rows(scorer, dataset):
-    return read_utterances(scorer, pipeline.split_rows(dataset, records.read_info(dataset), "dev"))
+    return read_utterances(scorer, Dataset.open(dataset).rows("dev"))
 
 
 def test_shares_of_a_run_sum_to_what_all_modalities_together_change(scorer, rows):
@@ -77,7 +77,7 @@ def test_a_modality_that_the_logits_do_not_read_is_not_important(untrained, data
     width = scorer.model.output["text/embedding"].shape[-1]
     kernel[width:] = 0
     layer.kernel.assign(kernel)
-    rows = read_utterances(scorer, pipeline.split_rows(dataset, records.read_info(dataset), "test"))
+    rows = read_utterances(scorer, Dataset.open(dataset).rows("test"))
     before, found = modality.permutation_importance(scorer, rows, repeats=2)
     by_name = {one.modality: one for one in found}
     assert set(by_name) == {"text", "face"} and 0 <= before <= 1

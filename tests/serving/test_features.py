@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.models.layers import HasMoreThan
 from emotion_tf.models.tower import Tower, fusion_inputs
@@ -28,11 +29,11 @@ def ask(run, dataset, tmp_path, monkeypatch):
 
     def ask(tower, layer="", split="test", run=run):
         out = tmp_path / "x.npz"
-        info = records.read_info(dataset)
-        shape = features.write_features(run, dataset, info, split, tower, layer, out)
+        data = Dataset.open(dataset)
+        shape = features.write_features(run, data, split, tower, layer, out)
         with np.load(out, allow_pickle=False) as file:
             found = dict(file)
-        rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, split)))
+        rows = list(pipeline.read_rows(data.rows(split)))
         assert found["features"].shape == shape and found["labels"].tolist() == list(run.labels)
         return found, rows
 
@@ -41,7 +42,7 @@ def ask(run, dataset, tmp_path, monkeypatch):
 
 def test_logits_in_the_order_of_the_split(ask, run, dataset):
     found, rows = ask("fusion", "logits")
-    probabilities = evaluate(run, dataset, records.read_info(dataset), "test").probabilities
+    probabilities = evaluate(run, Dataset.open(dataset), "test").probabilities
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(found["features"])), probabilities, atol=1e-5)
     for name in features.IDS:
         assert found[name].tolist() == [row[name] for row in rows]

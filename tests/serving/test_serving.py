@@ -11,8 +11,9 @@ import pytest
 from helpers import ROOT
 
 import emotion_tf
-from emotion_tf.data import manifest, pipeline, records
+from emotion_tf.data import manifest, pipeline
 from emotion_tf.data.context import before
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.training.evaluate import evaluate
@@ -24,7 +25,7 @@ def predictor(served_bert):
 
 
 def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predictor, dataset, manifest_path):
-    probabilities, rows, _, _ = evaluate(served_bert, dataset, records.read_info(dataset), "test")
+    probabilities, rows, _, _ = evaluate(served_bert, Dataset.open(dataset), "test")
     known = {
         (r.dialogue_id, r.utterance_id): r
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
@@ -119,8 +120,7 @@ def test_a_damaged_model_file_is_one_line(served_bert, tmp_path):
 
 def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     """The recorded word pieces are those that the served graph makes."""
-    info = records.read_info(dataset)
-    paths = pipeline.split_rows(dataset, info, "test")
+    paths = Dataset.open(dataset).rows("test")
     inputs, _, _ = next(iter(pipeline.eval_batches(paths, predictor.preprocess, 8)))
     import tensorflow as tf
 

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.config import FusionConfig
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.models.two_tower import build_model
@@ -23,19 +24,19 @@ pytestmark = pytest.mark.usefixtures("eager")
 @pytest.fixture(scope="module", params=["concat", pytest.param("cross_attention", marks=pytest.mark.slow)])
 def parts(request, small_config, dataset):
     """A model as it was initialised, its preprocessor, and a split of raw inputs."""
-    info = records.read_info(dataset)
+    data = Dataset.open(dataset)
     fusion = FusionConfig(kind=request.param, width=8, heads=2, dense_units=(8,))
     config = dataclasses.replace(small_config, fusion=fusion, text=dataclasses.replace(small_config.text, context=2))
     words = WordVocabulary(["i", "the", "you", "is", "it"])
     keras.utils.set_random_seed(0)
-    model = build_model(config, records.data_spec(info), (len(words), config.text.word_dim))
+    model = build_model(config, data.spec, (len(words), config.text.word_dim))
     # as it was initialised it gives the same vector for an absent modality and a dead embedding
     for name, tower in model.towers.items():
         missing = tower.find_layer(f"{name}_missing").missing
         missing.assign(10 * np.random.default_rng(1).normal(size=missing.shape))
     pieces = WordPieceTokenizer(read_vocabulary(dataset / "vocab.txt"), True)
-    preprocess = Preprocessor(model.input, info["face_size"], config.text, pieces, words)
-    return model, preprocess, pipeline.split_rows(dataset, info, "dev")
+    preprocess = Preprocessor(model.input, data.face_size, config.text, pieces, words)
+    return model, preprocess, data.rows("dev")
 
 
 def test_without_and_exchanged_as_the_whole_model_says(parts, monkeypatch):

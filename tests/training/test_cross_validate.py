@@ -10,7 +10,8 @@ from small_records import with_dev_as_test
 
 from emotion_tf import folders
 from emotion_tf.config import Config
-from emotion_tf.data import pipeline, records, splits
+from emotion_tf.data import pipeline, splits
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.training import cross_validate, loop
 from emotion_tf.training.initialize import check_unseen
 
@@ -28,8 +29,7 @@ def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(w
     said = succeed(*words, "--name", "cv", "--repeats", 2)
     path = folders.RUNS / "cv"
     table = pd.read_csv(path / "oof.csv", dtype=str)
-    info = records.read_info(dataset)
-    rows = list(pipeline.read_rows(pipeline.split_rows(dataset, info, "train")))
+    rows = list(pipeline.read_rows(Dataset.open(dataset).rows("train")))
     assert [(r["dialogue_id"], r["utterance_id"]) for r in rows] == list(
         zip(table["dialogue_id"], table["utterance_id"], strict=True)
     )
@@ -68,9 +68,8 @@ def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed
 
 def test_a_planted_leak_ends_it(dataset, monkeypatch):
     monkeypatch.setattr(splits, "groups", lambda dialogue, pictures: list(range(len(dialogue))))  # single utterances
-    info = records.read_info(dataset)
     with pytest.raises(cross_validate.UserError, match="is on both sides"):
-        cross_validate.plan(dataset, info, 2, 1, 0)
+        cross_validate.plan(Dataset.open(dataset), 2, 1, 0)
 
 
 def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
@@ -92,8 +91,8 @@ def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault,
         return run
 
     with_dev_as_test(dataset, tmp_path / "other")
-    known = records.read_info(dataset)["splits"]["train"]["records"]
-    sha256 = records.data_spec(records.read_info(tmp_path / "other")).data_sha256
+    known = Dataset.open(dataset).splits["train"].records
+    sha256 = Dataset.open(tmp_path / "other").spec.data_sha256
     first = made("first", tmp_path / "other", data_sha256=sha256)
     second = made("second", tmp_path / "gone", init=first, data_sha256="of before")
     for run in (first, second):

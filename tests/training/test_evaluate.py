@@ -1,13 +1,13 @@
 """A run on a split: which data it takes, and what is reported."""
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.choice import choose, read_choice
 from emotion_tf.training.evaluate import calibrate, check_data, check_tokenizer, evaluate
@@ -17,29 +17,31 @@ from emotion_tf.training.outputs import collect_outputs, inference
 def test_data_has_to_fit_what_the_towers_read_and_no_more(bert_run):
     spec = dataclasses.replace(bert_run.spec, tokenizer_sha256="another")
     face = SimpleNamespace(path="x", spec=bert_run.spec, config=dataclasses.replace(bert_run.config, towers="face"))
-    check_data(face, Path("d"), spec)
+    data = SimpleNamespace(path="d", spec=spec, context=spec.context)
+    check_data(face, data)
     with pytest.raises(UserError, match="tokenizer_sha256"):
-        check_data(bert_run, Path("d"), spec)
+        check_data(bert_run, data)
+    data.spec = dataclasses.replace(spec, face_size=7)
     with pytest.raises(UserError, match="face_size"):
-        check_data(face, Path("d"), dataclasses.replace(spec, face_size=7))
+        check_data(face, data)
 
 
 def test_it_reports_the_floor_and_refuses_other_data(bert_run, dataset, eager):
-    info = records.read_info(dataset)
-    probabilities, rows, numbers, outputs = evaluate(bert_run, dataset, info, "test")
-    assert len(probabilities) == len(rows) == numbers["utterances"] == info["splits"]["test"]["records"]
+    data = Dataset.open(dataset)
+    probabilities, rows, numbers, outputs = evaluate(bert_run, data, "test")
+    assert len(probabilities) == len(rows) == numbers["utterances"] == data.splits["test"].records
     assert [row["label"] for row in rows] == outputs.label.tolist()
-    share = info["splits"]["test"]["per_class"]["neutral"] / len(rows)
+    share = data.splits["test"].per_class["neutral"] / len(rows)
     assert numbers["majority_floor"]["accuracy"] == pytest.approx(share)
     with pytest.raises(UserError, match="face_size is 99. Expected 32"):
-        evaluate(bert_run, dataset, {**info, "face_size": 99}, "test")
+        evaluate(bert_run, dataclasses.replace(data, face_size=99), "test")
     with pytest.raises(UserError, match="No split 'dev2'"):
-        evaluate(bert_run, dataset, info, "dev2")
+        evaluate(bert_run, data, "dev2")
 
 
 def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
     """The run's temperatures: 2 with text alone, 0.5 with both, 3 for what is left."""
-    probabilities, _, numbers, outputs = evaluate(bert_run, dataset, records.read_info(dataset), "dev")
+    probabilities, _, numbers, outputs = evaluate(bert_run, Dataset.open(dataset), "dev")
     assert set(outputs.pattern) == {1, 3}
     logits = outputs.logits / np.where(outputs.pattern == 1, 2.0, 0.5)[:, None]
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -48,7 +50,7 @@ def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
 
 
 def test_what_dev_decides_is_written_into_the_folder(bert_run, dataset, tmp_path, eager):
-    model, dev = bert_run.model, pipeline.split_rows(dataset, records.read_info(dataset), "dev")
+    model, dev = bert_run.model, Dataset.open(dataset).rows("dev")
     preprocess = bert_run.preprocessor(model)
     choice = calibrate(tmp_path, model, preprocess, dev)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
@@ -58,7 +60,7 @@ def test_what_dev_decides_is_written_into_the_folder(bert_run, dataset, tmp_path
 
 
 def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
-    spec = records.data_spec(records.read_info(dataset))
+    spec = Dataset.open(dataset).spec
     check_tokenizer(bert_config, spec, tiny_bert)
     with pytest.raises(UserError, match="prepared with another tokenizer"):
         check_tokenizer(bert_config, dataclasses.replace(spec, tokenizer_sha256="0"), tiny_bert)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import build_setup, train_run
 
-from emotion_tf.data import records
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
@@ -58,7 +58,7 @@ def test_which_weights_are_trained_does_not_matter_to_the_start(bert_run, bert_c
 
 
 def test_a_tower_that_was_taken_over_learns_as_pretrained_branches_do(bert_run, small_config):
-    spec = records.data_spec(records.read_info(Path(small_config.data)))
+    spec = Dataset.open(Path(small_config.data)).spec
     assert list(build_model(small_config, spec, (50, 8)).pretrained) == []
     model = build_model(init(small_config, face=bert_run.path), spec, (50, 8))
     trained = {id(w) for layer in model.pretrained for w in layer.layer.weights}
@@ -106,7 +106,7 @@ def test_no_run_and_a_run_without_that_tower_are_refused(small_config, untrained
 
 
 def test_words_without_a_vector_keep_their_random_one(small_config):
-    spec = records.data_spec(records.read_info(Path(small_config.data)))
+    spec = Dataset.open(Path(small_config.data)).spec
     words = WordVocabulary(["yes", "no", "well"])
     tower = build_model(small_config, spec, (len(words), 2)).towers["text"]
     layer = tower.find_layer("word_embedding")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emotion_tf.data import pipeline, records
+from emotion_tf.data import pipeline
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.training.outputs import collect_outputs, inference, input_spec
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 @pytest.fixture
 def dev(dataset):
-    return pipeline.split_rows(dataset, records.read_info(dataset), "dev")
+    return Dataset.open(dataset).rows("dev")
 
 
 def test_they_are_in_the_order_of_the_records(bert_run, dev):

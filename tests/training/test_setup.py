@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ def weights(model):
 
 
 def texts(data, split):
-    return [row["utterance"].lower() for row in pipeline.read_rows(pipeline.split_rows(data.folder, data.info, split))]
+    return [row["utterance"].lower() for row in pipeline.read_rows(data.dataset.rows(split))]
 
 
 def test_the_word_vocabulary_is_made_from_the_training_split_alone(text_config):
@@ -56,8 +55,8 @@ def test_rows_classes_and_updates_are_counted(text_config, dataset):
     long = dataclasses.replace(setup, config=change(setup.config, steps_per_epoch=10_000))
     assert (short.steps, long.steps) == (2, setup.steps)
     shards = setup.data.shards(setup.data.dev)
-    dev = setup.data.info["splits"]["dev"]["shards"]
-    assert shards == {str(dataset / shard["file"]): shard["sha256"] for shard in dev}
+    dev = setup.data.dataset.splits["dev"].shards
+    assert shards == {str(dataset / shard.file): shard.sha256 for shard in dev}
 
 
 def test_the_same_seed_gives_the_same_weights(text_config):
@@ -140,6 +139,6 @@ def test_more_context_than_the_data_keep_is_refused(text_config, tmp_path):
 
 def test_data_without_a_split_are_refused(text_config):
     data = training_data(text_config)
-    info = {**data.info, "splits": {"train": data.info["splits"]["train"]}}
+    train_alone = dataclasses.replace(data.dataset, splits={"train": data.dataset.splits["train"]})
     with pytest.raises(UserError, match="No split 'dev'"):
-        type(data).of_splits(Path(text_config.data), info)
+        type(data).of_splits(train_alone)

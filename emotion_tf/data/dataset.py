@@ -1,0 +1,223 @@
+"""A prepared data set: its shards, its vocabulary, and the facts of `dataset_info.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from emotion_tf import schema
+from emotion_tf.data import verify
+from emotion_tf.errors import UserError
+from emotion_tf.program import program
+
+INFO = "dataset_info.json"
+VOCABULARY = "vocab.txt"
+SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # what `predict` must do as `prepare` did
+# No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
+as_graph = tf.autograph.experimental.do_not_convert
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Utterances: all records of some shards, or chosen ones of them.
+
+    Attributes:
+        paths: the shards, in order.
+        chosen: positions of records in them all, ascending; None: every one.
+    """
+
+    paths: tuple[str, ...]
+    chosen: tuple[int, ...] | None = None
+
+    def numbered(self) -> tf.data.Dataset:
+        """Data set of (position in the shards int64, serialised record), in order."""
+        dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
+        if self.chosen is None:
+            return dataset
+        keep = np.zeros(1 + max(self.chosen, default=0), bool)
+        keep[list(self.chosen)] = True
+        mask = tf.constant(keep)
+        return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A TFRecord file: its name in the data set's folder, number of records, size in bytes, and SHA-256."""
+
+    file: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a data set.
+
+    Attributes:
+        records: number of utterances.
+        dialogues: number of dialogues.
+        with_face: number of utterances with at least one face crop.
+        per_class: label -> number of utterances.
+        shards: its files, in order.
+    """
+
+    records: int
+    dialogues: int
+    with_face: int
+    per_class: Mapping[str, int]
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The word-piece tokenizer of a data set.
+
+    Attributes:
+        name: the value of `prepare --tokenizer`.
+        lower_case: whether it folds case and accents.
+        sha256: of its vocabulary and case.
+        file: its vocabulary, in the data set's folder.
+    """
+
+    name: str
+    lower_case: bool
+    sha256: str
+    file: str = VOCABULARY
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as `prepare` writes it.
+
+    Attributes:
+        path: its folder.
+        labels: class names, in the order of the logits.
+        face_size: side of the face crops in pixels.
+        max_faces: most face crops of one utterance.
+        context: most past, and most future, utterances stored with each utterance.
+        tokenizer: its word-piece tokenizer.
+        splits: split -> its records and shards.
+        faces: how faces were found in the clips (`Films.about`); empty if the manifest named pictures.
+        account: what became of every row and clip (`account.settle`); empty if the manifest named pictures.
+        demo: what the demo generator knows of its data (`demo.describe`); empty for other data.
+        notes: remarks of `prepare`.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    face_size: int
+    max_faces: int
+    context: int
+    tokenizer: Tokenizer
+    splits: Mapping[str, Split]
+    faces: Mapping[str, Any] = field(default_factory=dict)
+    account: dict[str, Any] = field(default_factory=dict)
+    demo: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """Reads `dataset_info.json`. The shards are not read: see `verify`.
+
+        Raises:
+            UserError: no data set at `path`, invalid JSON, or another schema version.
+        """
+        file = path / INFO
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            version = values["schema_version"]
+            dataset = _from_json(path, values) if version == schema.SCHEMA_VERSION else None
+        except FileNotFoundError:
+            raise UserError(
+                f"No data set at {path}: {INFO} is not there. Make one with: {program()} prepare table "
+                f"MANIFEST --out {path}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"Cannot read {file}: {type(error).__name__}: {error}. Prepare the data set again."
+            ) from None
+        if dataset is None:
+            raise UserError(
+                f"{file}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set "
+                "again with this program."
+            )
+        return dataset
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the contents of `dataset_info.json`."""
+        values = dataclasses.asdict(self)
+        del values["path"]
+        optional = {name: values.pop(name) for name in ("account", "demo", "notes")}
+        return {
+            "schema_version": schema.SCHEMA_VERSION,
+            "features": [dataclasses.asdict(feature) for feature in schema.RECORD],
+            **values,
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    def verify(self) -> None:
+        """Compares every shard with `dataset_info.json`. Raises UserError, as `verify_shards`."""
+        verify.verify_shards(self.path, self.splits)
+
+    def rows(self, *splits: str) -> Rows:
+        """Returns all utterances of one or several splits. Raises UserError if the data set lacks one."""
+        for split in splits:
+            if split not in self.splits:
+                raise UserError(
+                    f"No split {split!r} in {self.path}. Expected one of: {', '.join(self.splits)}. Add such rows to "
+                    "the manifest and prepare it again."
+                )
+        return Rows(tuple(str(self.path / shard.file) for split in splits for shard in self.splits[split].shards))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Path of every shard, as in `Rows.paths` -> its SHA-256."""
+        return {str(self.path / shard.file): shard.sha256 for split in self.splits.values() for shard in split.shards}
+
+    @property
+    def vocabulary(self) -> Path:
+        """The file of the tokenizer's vocabulary."""
+        return self.path / self.tokenizer.file
+
+    @cached_property
+    def spec(self) -> schema.DataSpec:
+        """What a model must know of the data set."""
+        return schema.DataSpec(
+            labels=self.labels,
+            face_size=self.face_size,
+            max_faces=self.max_faces,
+            lower_case=self.tokenizer.lower_case,
+            tokenizer=self.tokenizer.name,
+            tokenizer_sha256=self.tokenizer.sha256,
+            data_sha256=hashlib.sha256("".join(self.hashes.values()).encode()).hexdigest(),
+            crops={name: value for name, value in self.faces.items() if name in SHARED_OPTIONS},
+            context=self.context,
+        )
+
+    def best_accuracy(self, split: str) -> dict[str, float]:
+        """Returns the accuracy that no model can exceed on a demo split: what is read -> accuracy. Else empty."""
+        return self.demo.get("best_accuracy", {}).get(split, {})
+
+
+def _from_json(path: Path, values: dict[str, Any]) -> Dataset:
+    """Raises KeyError, TypeError or AttributeError for anything that `Dataset.to_json` does not return."""
+    splits = {
+        name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+        for name, split in values["splits"].items()
+    }
+    names = {field.name for field in dataclasses.fields(Dataset)} & set(values)
+    return Dataset(
+        path=path,
+        **{name: values[name] for name in names}
+        | {"labels": tuple(values["labels"]), "tokenizer": Tokenizer(**values["tokenizer"]), "splits": splits},
+    )
