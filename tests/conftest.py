@@ -95,23 +95,22 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     """A finished run with BERT + GRU and CNN, whose temperatures differ."""
     from helpers import train_run
 
-    from emotion_tf.evaluation.choice import read_choice
+    from emotion_tf.evaluation.calibration import read_calibration
     from emotion_tf.runs.run import Run
 
     path = tmp_path_factory.mktemp("runs") / "bert"
     train = dataclasses.replace(bert_config.train, epochs=1, steps_per_epoch=3)
     with _eagerly():
         train_run(dataclasses.replace(bert_config, train=train), path, tiny_bert)
-    assert read_choice(path).utterances  # training has chosen; of so few utterances temperatures that are all 1
+    assert read_calibration(path).utterances  # training has fitted it; of so few utterances temperatures that are all 1
     _set_temperatures(path)
     return Run(path)
 
 
 def _set_temperatures(path):
-    from emotion_tf.evaluation.calibration import Temperatures
-    from emotion_tf.evaluation.choice import Choice, write_choice
+    from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 
-    write_choice(path, Choice(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+    write_calibration(path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from small_records import with_dev_as_test
 
-from emotion_tf.evaluation import choice, slices
+from emotion_tf.evaluation import calibration, slices
 from emotion_tf.evaluation.before_use import markdown
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -25,17 +25,17 @@ def run(untrained, tmp_path):
     return path
 
 
-def test_a_report_whose_choice_is_made_before_test_is_read(run, dataset, succeed, monkeypatch):
+def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, succeed, monkeypatch):
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.training import ablation, evaluate
 
-    happened, real_rows, real_choose = [], Dataset.rows, evaluate.choose
+    happened, real_rows, real_fit = [], Dataset.rows, evaluate.fit_calibration
     monkeypatch.setattr(ablation, "EXCHANGES", 2)
     monkeypatch.setattr(slices, "FEWEST_DIALOGUES", 3)  # of which the tiny data set has few
     monkeypatch.setattr(Dataset, "rows", lambda self, split: happened.append(split) or real_rows(self, split))
-    monkeypatch.setattr(evaluate, "choose", lambda dev: happened.append("choose") or real_choose(dev))
+    monkeypatch.setattr(evaluate, "fit_calibration", lambda dev: happened.append("calibration") or real_fit(dev))
     printed = succeed("evaluate", run, "--report")
-    assert happened[:2] == ["dev", "choose"] and set(happened[2:]) == {"test"}
+    assert happened[:2] == ["dev", "calibration"] and set(happened[2:]) == {"test"}
     assert printed.splitlines()[-1] == f"Report: {run / 'report.html'}"
     assert f"Calibrated on dev: {run / 'calibration.json'}" in printed
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -104,7 +104,7 @@ def test_a_run_reads_its_temperatures(run):
     from emotion_tf.evaluation.calibration import Temperatures
     from emotion_tf.runs.run import Run
 
-    assert Run(run).choice == choice.Choice()
-    made = choice.Choice(Temperatures(2.0, {}, {"all": (150, 30)}), (), 150)
-    choice.write_choice(run, made)
-    assert Run(run).choice == made
+    assert Run(run).calibration == calibration.Calibration()
+    made = calibration.Calibration(Temperatures(2.0, {}, {"all": (150, 30)}), (), 150)
+    calibration.write_calibration(run, made)
+    assert Run(run).calibration == made

@@ -38,7 +38,7 @@ def write(run: Run, dataset: Dataset, split: str, found: Evaluated, command: str
         majority=run.majority,
         numbers=found.numbers,
         outputs=found.outputs,
-        choice=run.choice,
+        calibration=run.calibration,
         table=read_utterances(rows),
         facts=_facts(run, dataset, command),
         seen=_seen(split) if out == run.path else "",
@@ -142,10 +142,10 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
 def calibrate_if_new(run: Run) -> None:
     """Chooses temperatures and thresholds for a run of before they were, as the end of training does."""
     from emotion_tf.data.dataset import Dataset
-    from emotion_tf.evaluation import choice
+    from emotion_tf.evaluation import calibration
     from emotion_tf.training.evaluate import calibrate
 
-    if (run.path / choice.NAME).exists():
+    if (run.path / calibration.FILE).exists():
         return
     try:
         dataset = Dataset.open(Path(run.config.data))
@@ -156,4 +156,4 @@ def calibrate_if_new(run: Run) -> None:
         return
     dataset.verify()
     calibrate(run.path, run.model, run.preprocessor(run.model), dataset.rows("dev"))
-    print(f"Calibrated on dev: {run.path / choice.NAME}")
+    print(f"Calibrated on dev: {run.path / calibration.FILE}")

@@ -1,20 +1,26 @@
-"""How far probabilities can be believed, and the temperatures that make them believable."""
+"""What dev decides of a run besides its weights: the temperatures of its logits, and thresholds of confidence.
+
+Every function that fits takes the validation split alone. The result is stored with the run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.selective import Threshold, choose_thresholds
 
+FILE = "calibration.json"
 PATTERNS = ("nothing", "text only", "face only", "text and face")
 """Which modalities an utterance has; the place in the tuple is 1 for a text plus 2 for a face."""
-BINS = 15
 FEWEST = 100
 FEWEST_WRONG = 5
 RANGE = 0.05, 20.0
@@ -34,49 +40,6 @@ class Outputs(NamedTuple):
     label: np.ndarray
     weight: np.ndarray
     pattern: np.ndarray
-
-
-class Bin(NamedTuple):
-    """Predictions of like confidence: bounds, total weight, mean confidence, and the share that is right."""
-
-    low: float
-    high: float
-    weight: float
-    confidence: float
-    accuracy: float
-
-
-def reliability(
-    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
-) -> list[Bin]:
-    """Predictions in bins of equal width by the probability of the class that is predicted (Guo 2017, equation 2).
-
-    Args:
-        label: int (N,), true classes.
-        probabilities: float (N, C).
-        weight: float (N,), or None for equal weights.
-        bins: how many.
-
-    Returns:
-        The bins that are not empty.
-    """
-    weight = np.ones(len(label)) if weight is None else weight
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == label
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    sums = np.stack([np.bincount(place, weight * x, bins) for x in (np.ones(len(label)), confidence, right)])
-    return [
-        Bin(i / bins, (i + 1) / bins, float(n), float(c / n), float(a / n)) for i, (n, c, a) in enumerate(sums.T) if n
-    ]
-
-
-def calibration_error(
-    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
-) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over the bins (Guo 2017, equation 3)."""
-    found = reliability(label, probabilities, weight, bins)
-    total = sum(one.weight for one in found)
-    return sum(one.weight * abs(one.accuracy - one.confidence) for one in found) / total
 
 
 def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -139,8 +102,60 @@ def fit_temperatures(dev: Outputs) -> Temperatures:
     return Temperatures(own.pop("all", 1.0), own, counts)
 
 
-def to_json(temperatures: Temperatures) -> dict[str, Any]:
-    """As `from_json` reads it."""
+@dataclass(frozen=True)
+class Calibration:
+    """What dev decides of a run.
+
+    Attributes:
+        temperatures: of its logits.
+        thresholds: of its calibrated probabilities, for wanted precisions.
+        utterances: number of utterances in the validation split.
+    """
+
+    temperatures: Temperatures = NONE
+    thresholds: tuple[Threshold, ...] = ()
+    utterances: int = 0
+
+
+def fit_calibration(dev: Outputs) -> Calibration:
+    """Fits temperatures and thresholds on the validation split."""
+    temperatures = fit_temperatures(dev)
+    probabilities = temperatures.probabilities(dev.logits, dev.pattern)
+    return Calibration(temperatures, tuple(choose_thresholds(dev.label, probabilities)), len(dev.label))
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Writes `calibration.json` into a run's folder."""
+    values = {
+        "fitted_on": "dev",
+        "utterances": calibration.utterances,
+        "temperatures": _temperatures_to_json(calibration.temperatures),
+        "thresholds": [threshold._asdict() for threshold in calibration.thresholds],
+    }
+    files.write_text(folder / FILE, json.dumps(values, indent=2) + "\n")
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """Reads `calibration.json`. A run without it has temperature 1 and no thresholds.
+
+    Raises:
+        UserError: the file exists and cannot be read.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Calibration()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        thresholds = tuple(Threshold(**{k: float(v) for k, v in row.items()}) for row in values["thresholds"])
+        return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, int(values["utterances"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        raise UserError(
+            f"Cannot read {path}: {error} Remove it, and `evaluate --report` writes it anew; without it probabilities "
+            "are those that training left."
+        ) from None
+
+
+def _temperatures_to_json(temperatures: Temperatures) -> dict[str, Any]:
     return {
         "pooled": temperatures.pooled,
         "own": dict(temperatures.own),
@@ -148,20 +163,18 @@ def to_json(temperatures: Temperatures) -> dict[str, Any]:
     }
 
 
-def from_json(values: Any) -> Temperatures:
-    """What `to_json` made.
-
-    Raises:
-        UserError: anything else.
-    """
+def _temperatures_from_json(values: Any) -> Temperatures:
+    """Raises UserError for anything that `_temperatures_to_json` does not return."""
     try:
-        found = Temperatures(
+        temperatures = Temperatures(
             float(values["pooled"]),
             {str(name): float(value) for name, value in values["own"].items()},
             {str(name): (int(n), int(wrong)) for name, (n, wrong) in values["fitted_on"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"No temperatures ({type(error).__name__}: {error}).") from None
-    if not all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in found.values) or set(found.own) - set(PATTERNS):
+    if not all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in temperatures.values) or set(temperatures.own) - set(
+        PATTERNS
+    ):
         raise UserError(f"Invalid temperatures. Expected numbers from {RANGE[0]} to {RANGE[1]}. Received: {values}.")
-    return found
+    return temperatures

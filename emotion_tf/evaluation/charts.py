@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from emotion_tf.evaluation.calibration import Bin
 from emotion_tf.evaluation.pages import drawn
+from emotion_tf.evaluation.reliability import Bin
 from emotion_tf.evaluation.selective import Curve
 
 SIZE = (5.2, 4.2)  # inches: a phone shows it at about two thirds, which 9 points survive

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf import files, weights
-from emotion_tf.evaluation import before_use, choice, pages
+from emotion_tf.evaluation import before_use, calibration, pages
 from emotion_tf.evaluation.votes import METHODS
 from emotion_tf.folders import ENSEMBLE
 
@@ -30,7 +30,7 @@ def text(run: Path) -> str:
         branches={tower: config[tower]["branches"] for tower in towers},
         licences=_licences(config, towers),
         splits=_splits(metrics),
-        calibrated=(run / choice.NAME).exists(),
+        calibrated=(run / calibration.FILE).exists(),
         before_use=before_use,
     )
 

@@ -14,10 +14,10 @@ from scipy.special import softmax
 
 from emotion_tf.evaluation import charts, pages
 from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
-from emotion_tf.evaluation.calibration import NONE, PATTERNS, Outputs, calibration_error, reliability
-from emotion_tf.evaluation.choice import Choice
+from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs
 from emotion_tf.evaluation.mistakes import Explanation, worst
 from emotion_tf.evaluation.modalities import Help
+from emotion_tf.evaluation.reliability import calibration_error, reliability
 from emotion_tf.evaluation.selective import Kept, Threshold, kept, risk_coverage
 from emotion_tf.evaluation.significance import class_intervals, interval
 from emotion_tf.evaluation.slices import Slice, slices
@@ -36,10 +36,10 @@ class Evidence:
         majority: class most frequent in training.
         numbers: metrics of the split, as `evaluate` writes them.
         outputs: of the model on the split, N utterances.
-        choice: temperatures and thresholds, as the run was given them by its validation split.
+        calibration: temperatures and thresholds, as fitted on the validation split.
         table: the N utterances, as `data.utterances.read_utterances` gives them.
         facts: name -> value: data, hashes, seed, commands.
-        seen: what the model or the choice has had from these very utterances; empty: nothing.
+        seen: what the model or its calibration has had from these very utterances; empty: nothing.
         home: the run's own data set, where this is another one.
         history: one line an epoch; None: not known.
         helps: what each modality is worth.
@@ -55,7 +55,7 @@ class Evidence:
     majority: int
     numbers: Mapping[str, Any]
     outputs: Outputs
-    choice: Choice
+    calibration: Calibration
     table: pd.DataFrame
     facts: Mapping[str, str]
     seen: str = ""
@@ -70,7 +70,7 @@ class Evidence:
     @property
     def probabilities(self) -> np.ndarray:
         """Calibrated, (N, C)."""
-        return self.choice.temperatures.probabilities(self.outputs.logits, self.outputs.pattern)
+        return self.calibration.temperatures.probabilities(self.outputs.logits, self.outputs.pattern)
 
     @property
     def group(self) -> np.ndarray:
@@ -191,7 +191,7 @@ def _learning(history: pd.DataFrame | None) -> dict[str, Any] | None:
 
 
 def _patterns(evidence: Evidence, raw: np.ndarray) -> list[PatternRow]:
-    outputs, temperatures, rows = evidence.outputs, evidence.choice.temperatures, []
+    outputs, temperatures, rows = evidence.outputs, evidence.calibration.temperatures, []
     for i, name in enumerate(PATTERNS):
         of = outputs.pattern == i
         if of.any():
@@ -220,7 +220,7 @@ def _thresholds(evidence: Evidence) -> list[ThresholdRow]:
     label, probabilities = evidence.outputs.label, evidence.probabilities
     right = probabilities.argmax(axis=1) == label
     rows = []
-    for one in evidence.choice.thresholds:
+    for one in evidence.calibration.thresholds:
         sure = probabilities.max(axis=1) >= one.threshold
         sums = np.stack([right & sure, sure], axis=1).astype(float)
         between = interval(sums, evidence.group, _ratio)

@@ -101,7 +101,7 @@ class Scorer:
     def calibrated(self, outputs: Mapping[str, tf.Tensor]) -> np.ndarray:
         """Returns the calibrated probabilities float32 (B, C) of the model's outputs."""
         pattern = np.asarray(presence_pattern(outputs))
-        return self.run.choice.temperatures.probabilities(np.asarray(outputs["logits"]), pattern)
+        return self.run.calibration.temperatures.probabilities(np.asarray(outputs["logits"]), pattern)
 
     def _passes(self, utterances: Sequence[Utterance]) -> Iterator[dict[str, tf.Tensor]]:
         for i in range(0, len(utterances), ROWS):

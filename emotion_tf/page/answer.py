@@ -108,7 +108,7 @@ def answer(run: OpenRun, given: Given, wanted: float) -> Answer:
         notes.append(run.unexplained)
     else:
         (found,) = explain(run.scorer, [Utterance(given.text, given.faces, past)], check=False)
-    threshold, sure = threshold_for(run.choice.thresholds, wanted)
+    threshold, sure = threshold_for(run.calibration.thresholds, wanted)
     probabilities = prediction.probabilities[0]
     seconds = time.perf_counter() - began
     return Answer(run.name, prediction.labels, probabilities, threshold, sure, found, tuple(notes), seconds)

@@ -112,7 +112,7 @@ def answer_film(
             found = film.predict_film(run.predictor, lines, crops)
     except UserError as error:
         raise UserError(str(error).replace(str(clip), clip.name)) from None
-    threshold, _ = threshold_for(run.choice.thresholds, wanted)
+    threshold, _ = threshold_for(run.calibration.thresholds, wanted)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.csv"
         picture = found.write(out, clip.name, threshold)

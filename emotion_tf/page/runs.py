@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.choice import Choice, read_choice
+from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
 from emotion_tf.runs.ensemble import open_folder
@@ -37,7 +37,7 @@ class OpenRun:
         reads: which of text, face and context matter to it.
         scorer: what explains it; None: nothing does, and `unexplained` says why.
         unexplained: a sentence.
-        choice: the thresholds that its validation split gave it.
+        calibration: its temperatures and thresholds.
     """
 
     name: str
@@ -45,7 +45,7 @@ class OpenRun:
     reads: tuple[str, ...]
     scorer: Scorer | None
     unexplained: str
-    choice: Choice
+    calibration: Calibration
 
 
 def open_local(path: Path) -> OpenRun:
@@ -54,11 +54,11 @@ def open_local(path: Path) -> OpenRun:
     predictor = Predictor(run)
     if isinstance(run, Run):
         scorer = Scorer(run)
-        return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.choice)
+        return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.calibration)
     of_members = {name for member in run.members for name in Scorer(member).modalities}
     reads = tuple(name for name in (TEXT, FACE, CONTEXT) if name in of_members)
     return OpenRun(
-        path.name, predictor, reads, None, "What moves an ensemble is not explained: ask its members.", Choice()
+        path.name, predictor, reads, None, "What moves an ensemble is not explained: ask its members.", Calibration()
     )
 
 
@@ -83,7 +83,7 @@ def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun
     does = {TEXT: tried.text_present[0], FACE: tried.face_present[0], CONTEXT: about.context > 0}
     reads = tuple(name for name, it_does in does.items() if it_does)
     said = f"Answered by {address}; what moved it is shown where the run itself is asked."
-    return OpenRun(path.name, client, reads, None, said, read_choice(path))
+    return OpenRun(path.name, client, reads, None, said, read_calibration(path))
 
 
 class Runs:

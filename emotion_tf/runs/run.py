@@ -18,7 +18,7 @@ from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.choice import Choice, read_choice
+from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
@@ -118,9 +118,9 @@ class Run:
         return self.labels.index(self.about["majority"])
 
     @cached_property
-    def choice(self) -> Choice:
+    def calibration(self) -> Calibration:
         """Temperatures and thresholds; of a run without them temperature 1 and none."""
-        return read_choice(self.path)
+        return read_calibration(self.path)
 
     def check_finished(self) -> None:
         """Raises UserError when this is no run, or one without a trained model."""

@@ -33,7 +33,7 @@ class Part:
     def __init__(self, run: Run) -> None:
         self.name, self.model = run.path.name, run.model
         self.preprocess = run.preprocessor(self.model)
-        self._temperatures = tf.constant(run.choice.temperatures.values)
+        self._temperatures = tf.constant(run.calibration.temperatures.values)
 
     def __call__(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns logits (B, C), calibrated probabilities (B, C), and each row's pattern of presence (B,)."""

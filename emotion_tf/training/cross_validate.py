@@ -133,7 +133,7 @@ class CrossValidation:
             train(config, run, data, self.pretrained, command=command, overwrite=broken, say=self.say)
         batches = pipeline.eval_batches(fold.held, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
-        probabilities = run.choice.temperatures.probabilities(outputs.logits, outputs.pattern)
+        probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
         write_predictions(file, list(pipeline.read_rows(fold.held)), run.labels, probabilities)
         keras.backend.clear_session()
 

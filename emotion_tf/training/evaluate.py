@@ -14,9 +14,16 @@ from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.calibration import PATTERNS, Outputs, Temperatures, calibration_error
-from emotion_tf.evaluation.choice import Choice, choose, write_choice
+from emotion_tf.evaluation.calibration import (
+    PATTERNS,
+    Calibration,
+    Outputs,
+    Temperatures,
+    fit_calibration,
+    write_calibration,
+)
 from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.reliability import calibration_error
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
@@ -79,8 +86,10 @@ def check_data(run: Run, dataset: Dataset) -> None:
     check_context(run.config, dataset)
 
 
-def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None) -> Choice:
-    """Chooses temperatures and thresholds by validation utterances, and writes them into the run's folder.
+def calibrate(
+    folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None
+) -> Calibration:
+    """Fits temperatures and thresholds on validation utterances, and writes them into the run's folder.
 
     Args:
         folder: of the run.
@@ -90,9 +99,9 @@ def calibrate(folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows
         infer: `inference(model)`, where it was traced before.
     """
     batches = pipeline.eval_batches(dev, preprocess, BATCH)
-    choice = choose(collect_outputs(infer or inference(model), batches))
-    write_choice(folder, choice)
-    return choice
+    calibration = fit_calibration(collect_outputs(infer or inference(model), batches))
+    write_calibration(folder, calibration)
+    return calibration
 
 
 def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluated:
@@ -101,13 +110,13 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluated:
     of_split = dataset.rows(split)
     model = run.model
     outputs = collect_outputs(inference(model), pipeline.eval_batches(of_split, run.preprocessor(model), BATCH))
-    probabilities = run.choice.temperatures.probabilities(outputs.logits, outputs.pattern)
+    probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     rows = list(pipeline.read_rows(of_split))
     numbers = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
     group = np.array([row["dialogue_id"] for row in rows])
     bounds = intervals(outputs.label, probabilities.argmax(axis=1), group, weight=outputs.weight)
     numbers["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
-    numbers["calibration"] = _calibration(run.choice.temperatures, outputs, probabilities)
+    numbers["calibration"] = _calibration(run.calibration.temperatures, outputs, probabilities)
     return Evaluated(probabilities, rows, numbers, outputs)
 
 

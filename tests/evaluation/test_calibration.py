@@ -10,8 +10,9 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation import calibration, choice
-from emotion_tf.evaluation.calibration import Outputs, calibration_error, fit_temperature, fit_temperatures, reliability
+from emotion_tf.evaluation import calibration
+from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_temperature, fit_temperatures
+from emotion_tf.evaluation.reliability import calibration_error, reliability
 from emotion_tf.evaluation.selective import Threshold
 
 
@@ -97,10 +98,10 @@ def test_where_almost_nothing_is_wrong_no_temperature_is_fitted():
 
 def test_what_chooses_is_given_one_split():
     """Structure, not good will: no function that selects has a place for a second split."""
-    assert list(inspect.signature(choice.choose).parameters) == ["dev"]
+    assert list(inspect.signature(calibration.fit_calibration).parameters) == ["dev"]
     assert list(inspect.signature(fit_temperatures).parameters) == ["dev"]
     dev = outputs([(3, *planted(2000, 2.0))])
-    found = choice.choose(dev)
+    found = calibration.fit_calibration(dev)
     assert found.utterances == 2000 and found.temperatures.pooled == pytest.approx(2.0, rel=0.1)
     calibrated = found.temperatures.probabilities(dev.logits, dev.pattern)
     for one in found.thresholds:
@@ -109,13 +110,13 @@ def test_what_chooses_is_given_one_split():
         assert one.precision >= one.wanted and kept.mean() == pytest.approx(one.coverage)
 
 
-def test_the_choice_is_read_as_it_was_written(tmp_path):
-    assert choice.read_choice(tmp_path) == choice.Choice()
-    made = choice.choose(outputs([(3, *planted(400, 2.0)), (1, *planted(30, 2.0))]))
-    choice.write_choice(tmp_path, made)
-    assert choice.read_choice(tmp_path) == made and made.thresholds
+def test_a_calibration_is_read_as_it_was_written(tmp_path):
+    assert calibration.read_calibration(tmp_path) == Calibration()
+    made = calibration.fit_calibration(outputs([(3, *planted(400, 2.0)), (1, *planted(30, 2.0))]))
+    calibration.write_calibration(tmp_path, made)
+    assert calibration.read_calibration(tmp_path) == made and made.thresholds
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
-    assert isinstance(choice.read_choice(tmp_path).thresholds[0], Threshold)
+    assert isinstance(calibration.read_calibration(tmp_path).thresholds[0], Threshold)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +130,9 @@ def test_the_choice_is_read_as_it_was_written(tmp_path):
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": "NaN"}}),
     ],
 )
-def test_a_damaged_choice_is_one_line(change, tmp_path):
-    choice.write_choice(tmp_path, choice.Choice(calibration.NONE, (), 10))
+def test_a_damaged_calibration_is_one_line(change, tmp_path):
+    calibration.write_calibration(tmp_path, Calibration(calibration.NONE, (), 10))
     path = tmp_path / "calibration.json"
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=r"Cannot read .*calibration\.json.*Remove it"):
-        choice.read_choice(tmp_path)
+        calibration.read_calibration(tmp_path)

@@ -13,11 +13,11 @@ import pytest
 
 from emotion_tf.evaluation import report_page
 from emotion_tf.evaluation.before_use import BEFORE_USE
-from emotion_tf.evaluation.calibration import Outputs, calibration_error
-from emotion_tf.evaluation.choice import Choice, choose
+from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_calibration
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.mistakes import Explanation, worst
 from emotion_tf.evaluation.modalities import Ablation, judge
+from emotion_tf.evaluation.reliability import calibration_error
 from emotion_tf.evaluation.report_page import Evidence, write_report
 from emotion_tf.evaluation.significance import intervals
 
@@ -72,10 +72,10 @@ def split(seed, count=240, certain=4.0):
 @pytest.fixture(scope="module")
 def evidence():
     """A run's evidence that no model has been needed for."""
-    test, chosen = split(1), choose(split(0))
+    test, chosen = split(1), fit_calibration(split(0))
     group = (np.arange(240) // 6).astype(str)
     probabilities = chosen.temperatures.probabilities(test.logits, test.pattern)
-    raw = Choice().temperatures.probabilities(test.logits, test.pattern)
+    raw = Calibration().temperatures.probabilities(test.logits, test.pattern)
     numbers = metrics(test.label, probabilities, LABELS, 0)
     numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group, 500)
     numbers["calibration"] = {
@@ -107,7 +107,7 @@ def evidence():
         majority=0,
         numbers=numbers,
         outputs=test,
-        choice=chosen,
+        calibration=chosen,
         table=table,
         facts={"data": "tfrecords/tiny", "seed": "7", "command of the training": "main.py train --name <i>"},
         history=pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "dev_loss": [1, 0.9], "dev_weighted_f1": [0.5, 0.25]}),
@@ -151,7 +151,7 @@ def test_what_it_says(page, evidence):
     assert f"always neutral: {evidence.numbers['majority_floor']['accuracy']:.3f}" in said
     assert "seed 7" in said and "main.py train --name <i>" in said and "both 0.900" in said
     assert "Epoch 1 of 2 was kept" in said
-    assert f"--abstain-below {evidence.choice.thresholds[0].threshold:.3f}" in said
+    assert f"--abstain-below {evidence.calibration.thresholds[0].threshold:.3f}" in said
     assert HOSTILE in said and "completeness 0.3 %" in said and "Ben: Why?" in said
     assert "only looked at afterwards" in said
 
@@ -166,7 +166,7 @@ def test_on_a_split_that_it_has_seen_it_says_that_the_numbers_flatter(evidence, 
         history=None,
         helps=(),
         helps_missing="One tower alone.",
-        choice=Choice(),
+        calibration=Calibration(),
     )
     write_report(tmp_path / "r.html", other)
     said = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())

@@ -16,7 +16,7 @@ import pytest
 from browser import ARGUMENTS, axe_source, executable
 
 from emotion_tf.config import CropConfig
-from emotion_tf.evaluation.choice import read_choice, write_choice
+from emotion_tf.evaluation.calibration import read_calibration, write_calibration
 from emotion_tf.evaluation.selective import Threshold
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,8 @@ def folder(untrained, untrained_text, tmp_path_factory):
     made = tmp_path_factory.mktemp("saved_models")
     shutil.copytree(untrained, made / "both")
     shutil.copytree(untrained_text, made / "text")
-    choice = read_choice(made / "both")
-    write_choice(made / "both", dataclasses.replace(choice, thresholds=(Threshold(0.7, 0.999, 0.5, 0.7),)))
+    calibration = read_calibration(made / "both")
+    write_calibration(made / "both", dataclasses.replace(calibration, thresholds=(Threshold(0.7, 0.999, 0.5, 0.7),)))
     return made
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.choice import Choice
+from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.page import film
 from emotion_tf.page.html import _clock, film_html
@@ -41,7 +41,7 @@ def ask(tmp_path, wanted=0.9):
     (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
     runs = types.SimpleNamespace(lock=contextlib.nullcontext())
     run = types.SimpleNamespace(
-        name="run", predictor=Certain(), choice=Choice(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
+        name="run", predictor=Certain(), calibration=Calibration(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
     )
     shown = lambda items, total: items  # noqa: E731
     return film.answer_film(runs, run, clip, tmp_path / "film.srt", wanted, CropConfig(), made_faces.load_made, shown)

@@ -16,8 +16,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 import emotion_tf
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.calibration import Temperatures
-from emotion_tf.evaluation.choice import Choice, write_choice
+from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.serving import contents, verify, warmup
 from emotion_tf.serving.export import export
@@ -46,7 +45,7 @@ def run(small_config, initialised):
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
     fusion = dataclasses.replace(small_config.fusion, dense_units=())
     found = initialised(dataclasses.replace(small_config, text=text, fusion=fusion))
-    write_choice(found.path, Choice(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+    write_calibration(found.path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
     return found
 
 

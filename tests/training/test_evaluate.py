@@ -9,7 +9,7 @@ import pytest
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.choice import choose, read_choice
+from emotion_tf.evaluation.calibration import fit_calibration, read_calibration
 from emotion_tf.training.evaluate import calibrate, check_data, check_tokenizer, evaluate
 from emotion_tf.training.outputs import collect_outputs, inference
 
@@ -52,11 +52,11 @@ def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
 def test_what_dev_decides_is_written_into_the_folder(bert_run, dataset, tmp_path, eager):
     model, dev = bert_run.model, Dataset.open(dataset).rows("dev")
     preprocess = bert_run.preprocessor(model)
-    choice = calibrate(tmp_path, model, preprocess, dev)
+    calibration = calibrate(tmp_path, model, preprocess, dev)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
-    expected = choose(outputs)
-    assert read_choice(tmp_path).utterances == choice.utterances == len(outputs.label)
-    np.testing.assert_allclose(choice.temperatures.values, expected.temperatures.values, rtol=1e-3)
+    expected = fit_calibration(outputs)
+    assert read_calibration(tmp_path).utterances == calibration.utterances == len(outputs.label)
+    np.testing.assert_allclose(calibration.temperatures.values, expected.temperatures.values, rtol=1e-3)
 
 
 def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):

@@ -182,7 +182,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     for a, b in zip(weights(whole.model), weights(cut.model), strict=True):
         np.testing.assert_array_equal(a, b)
     pd.testing.assert_frame_equal(history(whole.path), history(cut.path), check_exact=True)
-    assert whole.choice == cut.choice
+    assert whole.calibration == cut.calibration
 
 
 def test_it_stops_after_so_many_epochs_in_all(word_config, tmp_path, eager):
