@@ -39,9 +39,9 @@ def main() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import tensorflow as tf
 
+    from emotion_tf.runs import facts
     from emotion_tf.runs.ensemble import Ensemble, open_folder
-    from emotion_tf.serving import about
-    from emotion_tf.serving.exported import SavedModel
+    from emotion_tf.runs.export import SavedModel
     from emotion_tf.serving.graph import Graph
     from emotion_tf.training.outputs import inference
 
@@ -67,7 +67,7 @@ def main() -> None:
             f"  {tails[0]:14.2f}  {tails[1]:13.2f}"
         )
     size = sum(path.stat().st_size for path in arguments.export.rglob("*") if path.is_file())
-    weights = json.loads((arguments.export / about.FILE).read_text(encoding="utf-8"))["weights_bytes"]
+    weights = json.loads((arguments.export / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
     print(f"export {size:,} bytes, weights {weights:,} bytes: {size / weights:.4f}")
 
 

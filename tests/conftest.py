@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import sys
-from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -171,7 +170,6 @@ def succeed(command):
 def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_files=None):
     """A run with a model as it was initialised: much quicker to get than a trained one."""
     import keras
-    import numpy as np
 
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
@@ -183,16 +181,17 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
     shape = (len(vocabulary), config.text.word_dim)
     keras.utils.set_random_seed(1)  # of a few units all may be dead, and then there is nothing to see
     model = build_model(config, spec, shape, encoder, face_files)
-    setup = SimpleNamespace(  # those parts of a `Setup` that a run's folder holds
-        config=config,
-        data=SimpleNamespace(spec=spec),
-        counts=np.arange(len(spec.labels), 0, -1),
+    run.create(
+        config,
+        spec,
+        model,
+        majority=spec.labels[0],
         pieces=read_vocabulary(dataset / "vocab.txt"),
-        words=vocabulary,
-        embedding_shape=shape,
-        model=model,
+        words=vocabulary.words,
+        word_dim=shape[1],
+        command="pytest",
+        overwrite=False,
     )
-    run.create(setup, "pytest", False)
     model.save(run.model_path)
     return run
 

@@ -178,7 +178,7 @@ def _plain(value):
 
 def main():
     """Serves the newest version below --model_base_path until it is ended, as the real one does."""
-    from emotion_tf.serving.exported import SavedModel
+    from emotion_tf.runs.export import SavedModel
 
     parser = argparse.ArgumentParser()
     for flag in ("port", "rest_api_port"):

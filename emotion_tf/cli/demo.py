@@ -46,7 +46,7 @@ def demo(
     from emotion_tf.faces.detect import load_detector
     from emotion_tf.page.runs import Runs, finished_runs, open_served
     from emotion_tf.page.server import MEGABYTE, serving
-    from emotion_tf.serving.client import read_about
+    from emotion_tf.runs.facts import read_facts
     from emotion_tf.serving.film import as_prepared
 
     if not 0 <= port < 65536:
@@ -67,7 +67,7 @@ def demo(
     else:
         # a run that was named and cannot be used is told as such when it is opened
         runs = Runs(folder, names if first in names else [first, *names])
-    config = as_prepared(faces, read_about(folder / first).crops, sys.argv)
+    config = as_prepared(faces, read_facts(folder / first).crops, sys.argv)
     try:
         detector = detector_model(config)
     except UserError as error:

@@ -16,8 +16,8 @@ from emotion_tf.faces.detect import detector_model
 from emotion_tf.quiet import needs_tensorflow
 
 if TYPE_CHECKING:
+    from emotion_tf.runs.facts import ModelFacts
     from emotion_tf.schema import DataSpec
-    from emotion_tf.serving.about import About
     from emotion_tf.serving.predict import Asked, Prediction
 
 
@@ -115,24 +115,28 @@ def _check_read(where: str, prediction: Prediction, given: dict[str, bool]) -> N
 def _asked(run: Path | None, export: Path | None, server: str, model: str, timeout: float) -> Asked:
     """Who answers: a run, an export, or a server."""
     if export is not None and not (run or server or model):
-        from emotion_tf.serving.exported import ExportPredictor
+        from emotion_tf.runs.export import Export
+        from emotion_tf.serving.predict import ExportPredictor
 
-        return ExportPredictor(export)
+        return ExportPredictor(Export.open(export))
     if run is None or export is not None or (model and not server):
         raise UserError(
             "Expected one of: RUN; --export RUN/serving/VERSION; RUN or an export with --server, and --model with it."
         )
     if server:
-        from emotion_tf.serving.client import Client, read_about
+        from emotion_tf.runs.facts import read_facts
+        from emotion_tf.serving.client import Client
 
-        return Client(server, read_about(run), model, timeout)
+        return Client(server, read_facts(run), model, timeout)
     from emotion_tf.runs.ensemble import open_folder
     from emotion_tf.serving.predict import Predictor
 
     return Predictor(open_folder(run))
 
 
-def find_faces(spec: DataSpec | About, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig) -> list[bytes]:
+def find_faces(
+    spec: DataSpec | ModelFacts, photos: tuple[Path, ...], clip: Path | None, faces: CropConfig
+) -> list[bytes]:
     """The aligned crops of photos or of a clip, found as in the run's data set."""
     if not photos and clip is None:
         return []

@@ -15,6 +15,7 @@ from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
 from emotion_tf.runs.ensemble import open_folder
+from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Asked, Predictor
 
@@ -74,13 +75,13 @@ def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun
     Raises:
         UserError: no such run, or no server that answers for it.
     """
-    from emotion_tf.serving.client import Client, read_about
+    from emotion_tf.serving.client import Client
 
-    about = read_about(path)
-    client = Client(address, about, model, timeout)
+    facts = read_facts(path)
+    client = Client(address, facts, model, timeout)
     # an export does not say which towers it has; what it was given of both, it does
-    tried = client.predict(["Hello!"], [np.zeros((about.face_size, about.face_size, 3), np.uint8)])
-    does = {TEXT: tried.text_present[0], FACE: tried.face_present[0], CONTEXT: about.context > 0}
+    tried = client.predict(["Hello!"], [np.zeros((facts.face_size, facts.face_size, 3), np.uint8)])
+    does = {TEXT: tried.text_present[0], FACE: tried.face_present[0], CONTEXT: facts.context > 0}
     reads = tuple(name for name, it_does in does.items() if it_does)
     said = f"Answered by {address}; what moved it is shown where the run itself is asked."
     return OpenRun(path.name, client, reads, None, said, read_calibration(path))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,9 +24,6 @@ from emotion_tf.folders import ENSEMBLE
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
 from emotion_tf.schema import DataSpec
-
-if TYPE_CHECKING:
-    from emotion_tf.training.setup import Setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +47,41 @@ class Run:
         """One line an epoch."""
         return self.path / "history.csv"
 
-    def create(self, setup: Setup, command: str, overwrite: bool) -> None:
-        """Writes what is known before training."""
-        spec = setup.data.spec
+    def create(
+        self,
+        config: Config,
+        spec: DataSpec,
+        model: keras.Model,
+        *,
+        majority: str,
+        pieces: Sequence[str],
+        words: Sequence[str],
+        word_dim: int,
+        command: str,
+        overwrite: bool,
+    ) -> None:
+        """Creates the folder of a run that is about to train.
+
+        Args:
+            config: its configuration.
+            spec: of its data.
+            model: untrained; only its parameters are counted.
+            majority: the most frequent class in training.
+            pieces: the word pieces, in the order of their ids.
+            words: the word vocabulary, in the order of its ids.
+            word_dim: width of the word embedding.
+            command: the command line that trains it.
+            overwrite: replace the folder if it exists.
+
+        Raises:
+            UserError: the folder exists, or cannot be written.
+        """
         about = {
             **dataclasses.asdict(spec),
-            "majority": spec.labels[int(setup.counts.argmax())],
+            "majority": majority,
             "command": command,
-            "parameters": setup.model.count_params(),
-            "word_dim": setup.embedding_shape[1],
+            "parameters": model.count_params(),
+            "word_dim": word_dim,
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
@@ -66,9 +90,9 @@ class Run:
         }
         with files.new_folder(self.path, overwrite) as folder:
             (folder / "checkpoint").mkdir()
-            (folder / "config.json").write_text(configuration.to_json(setup.config), encoding="utf-8")
-            write_vocabulary(folder / "vocab.txt", setup.pieces)
-            write_vocabulary(folder / "words.txt", setup.words.words)
+            (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
+            write_vocabulary(folder / "vocab.txt", pieces)
+            write_vocabulary(folder / "words.txt", words)
             (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @cached_property

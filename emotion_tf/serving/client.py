@@ -27,10 +27,8 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import crop_photo
 from emotion_tf.faces.detect import Detector
 from emotion_tf.program import program
-from emotion_tf.runs.ensemble import open_folder
-from emotion_tf.serving import about as facts
+from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
-from emotion_tf.serving.about import About
 from emotion_tf.serving.predict import Arrays, Asked, Prediction, full_inputs
 
 BATCH = 32
@@ -44,21 +42,12 @@ SIGNATURE = "serve_full"
 Photo = str | Path | bytes
 
 
-def read_about(path: Path) -> About:
-    """What has to be known of a served model, from its run, its ensemble, or an export of it.
-
-    Raises:
-        UserError: there is none.
-    """
-    return facts.read(path) if (path / facts.FILE).is_file() else facts.about(open_folder(path))
-
-
 class Client(Asked):
     """A served model, asked as a run is: `predict(utterances, faces, contexts)`. Threads may share it.
 
     Args:
         address: HOST:PORT for gRPC; http://HOST:PORT or https://HOST:PORT for REST.
-        about: of the model that is served there; see `read_about`.
+        about: of the model that is served there; see `runs.facts.read_facts`.
         model: what the server calls it; empty: as its run.
         timeout: seconds for one answer, all tries together. It is tried again only when the server is UNAVAILABLE
             or the connection fails: whatever else it says, it has worked on it.
@@ -69,7 +58,7 @@ class Client(Asked):
     def __init__(
         self,
         address: str,
-        about: About,
+        about: ModelFacts,
         model: str = "",
         timeout: float = 10.0,
         batch: int = BATCH,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,11 @@ from emotion_tf.data.images import MOST_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
+from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.export import versions, write_checksums
 from emotion_tf.runs.run import Run
-from emotion_tf.serving import about, contents, warmup
+from emotion_tf.serving import warmup
 from emotion_tf.serving.graph import MOST_BYTES
 from emotion_tf.serving.predict import Predictor
 from emotion_tf.serving.verify import verify
@@ -57,11 +58,6 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     return out
 
 
-def versions(serving: Path) -> list[int]:
-    """Numbers of the versions that there are."""
-    return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
-
-
 def _write(predictor: Predictor, folder: Path) -> None:
     graph, run = predictor.graph, predictor.run
     # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
@@ -82,16 +78,17 @@ def _write(predictor: Predictor, folder: Path) -> None:
         found.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
     with _on_disk(run):
         warmup.write(folder / warmup.FILE, predictor.about.name, found)
-    facts = about.to_json(predictor.about) | {
-        "most_text_bytes": MOST_BYTES,
-        "most_pixels": MOST_PIXELS,
-        "weights_bytes": sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
-        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-    }
-    (folder / about.FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    facts.write_exported(
+        folder,
+        predictor.about,
+        most_text_bytes=MOST_BYTES,
+        most_pixels=MOST_PIXELS,
+        weights_bytes=sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
+        versions={"tensorflow": tf.__version__, "keras": keras.__version__},
+    )
     cards = [run.path, *(one.path for one in run.members)] if isinstance(run, Ensemble) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
-    contents.write(folder)
+    write_checksums(folder)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
-from emotion_tf.serving import contents
-from emotion_tf.serving.client import Client, read_about
-from emotion_tf.serving.export import versions
+from emotion_tf.runs.export import Export, versions
+from emotion_tf.runs.facts import read_facts
+from emotion_tf.serving.client import Client
 
 PROGRAM, IMAGE = "tensorflow_model_server", "tensorflow/serving:2.18.0"
 CONTAINERS = ("docker", "podman")
@@ -79,11 +79,11 @@ def served(options: Options) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         UserError: the run has no export, its newest one is damaged, there is no server, or it does not get ready.
     """
-    about = read_about(options.run)
+    facts = read_facts(options.run)
     found = versions(options.run / "serving")
     if not found:
         raise UserError(f"{options.run} has no export. Make one first: {program()} export {options.run}")
-    contents.check(options.run / "serving" / str(max(found)))
+    Export.open(options.run / "serving" / str(max(found)))
     log = options.run / LOG
     words = command(options)
     try:
@@ -93,7 +93,7 @@ def served(options: Options) -> Iterator[subprocess.Popen[bytes]]:
         raise UserError(
             f"Cannot start {words[0]} with its log at {log}: {error}. Expected both to be usable."
         ) from None
-    client = Client(f"127.0.0.1:{options.port}", about, options.model)
+    client = Client(f"127.0.0.1:{options.port}", facts, options.model)
     try:
         if not client.wait_until_ready(options.wait, lambda: process.poll() is None):
             said = " ".join(log.read_text(errors="replace").split())[-300:]

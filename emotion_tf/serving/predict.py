@@ -14,8 +14,9 @@ from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import with_abstentions
 from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.export import Export
+from emotion_tf.runs.facts import ModelFacts, facts_of
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.about import About, about
 from emotion_tf.serving.graph import Graph
 
 BATCH = 64
@@ -56,7 +57,7 @@ class Asked(ABC):
         where: what names it to the user.
     """
 
-    about: About
+    about: ModelFacts
     where: str
 
     @property
@@ -134,7 +135,7 @@ class Predictor(Asked):
     """
 
     def __init__(self, run: Run | Ensemble) -> None:
-        self.run, self.about, self.where = run, about(run), str(run.path)
+        self.run, self.about, self.where = run, facts_of(run), str(run.path)
         runs, vote = (run.members, run.vote) if isinstance(run, Ensemble) else ([run], None)
         self.graph = Graph(runs, run.labels, run.spec.face_size, vote)
         # of a run; of an ensemble those of its first member
@@ -143,6 +144,24 @@ class Predictor(Asked):
     def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         given = map(tf.constant, full_inputs(utterances, contexts, crops).values())
         return {name: value.numpy() for name, value in self.graph.full(*given).items()}
+
+
+class ExportPredictor(Asked):
+    """An export, ready for raw inputs.
+
+    Args:
+        export: opened, which checks its files.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+
+    def __init__(self, export: Export) -> None:
+        self.about, self.where = export.facts, str(export.path)
+        self._saved_model = export.load()
+
+    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        return self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
 
 
 def full_inputs(

@@ -13,9 +13,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelPro
 
 from emotion_tf import schema
 from emotion_tf.errors import UserError
+from emotion_tf.runs import facts
+from emotion_tf.runs.export import Export, SavedModel
 from emotion_tf.schema import Feature
-from emotion_tf.serving import about, contents, warmup
-from emotion_tf.serving.exported import SavedModel
+from emotion_tf.serving import warmup
 
 OPS = Path(__file__).with_name("server_ops.txt")
 SIGNATURES = {
@@ -38,18 +39,17 @@ def verify(path: Path) -> str:
             or differs, weights are stored twice, a server's loader cannot take it, or it does not answer its warm-up
             requests as Keras did.
     """
-    facts = about.read(path)
-    contents.check(path)
+    export = Export.open(path)
     ops = check_ops(path)
     share = check_size(path)
-    saved = SavedModel(path)
+    saved = export.load()
     try:
         check_signatures(saved)
         worst = check_answers(saved)
     finally:
         saved.close()
     return (
-        f"{len(SIGNATURES)} signatures, {len(facts.labels)} labels, {ops} kinds of op, {share:.3f} of the size "
+        f"{len(SIGNATURES)} signatures, {len(export.facts.labels)} labels, {ops} kinds of op, {share:.3f} of the size "
         f"of its weights, answers within {worst:.1e} of Keras"
     )
 
@@ -90,7 +90,7 @@ def check_size(path: Path) -> float:
     shapes = stored.get_variable_to_shape_map()
     types = stored.get_variable_to_dtype_map()
     held = sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
-    weights = json.loads((path / about.FILE).read_text(encoding="utf-8"))["weights_bytes"]
+    weights = json.loads((path / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
     if held > MOST_SIZE * weights:
         raise UserError(
             f"{path}: The weights are stored more than once. Expected about {weights:,} bytes. Received: {held:,}."

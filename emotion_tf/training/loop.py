@@ -23,7 +23,7 @@ from emotion_tf.training.history import epoch_line, write_epoch
 from emotion_tf.training.outputs import collect_outputs
 from emotion_tf.training.phases import Stage, begin_phase, phases
 from emotion_tf.training.progress import EpochProgress
-from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup
+from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup, create_run
 from emotion_tf.training.step import Sums
 
 
@@ -66,7 +66,7 @@ def train(
     trained = resumes and (run.checkpoints / LAST).is_file()
     setup = build_setup(config, data, pretrained, say, run.word_dim if trained else None)
     if not resumes:
-        run.create(setup, command, overwrite)
+        create_run(run, setup, command, overwrite)
     checkpoints = Checkpoints(run.checkpoints, setup.variables)
     state = State()
     if trained:

@@ -22,6 +22,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
+from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
 from emotion_tf.training.average import Average
@@ -117,6 +118,22 @@ class Setup:
         """Returns the loss of each row, float32 (B,): of the logits, and of the auxiliary heads."""
         weight = self.config.train.auxiliary_weight
         return self.loss(y_true, outputs["logits"]) + weight * auxiliary_loss(self.loss, y_true, outputs)
+
+
+def create_run(run: Run, setup: Setup, command: str, overwrite: bool) -> None:
+    """Creates the folder of the run that a set-up trains. Raises UserError if it exists, unless `overwrite`."""
+    spec = setup.data.spec
+    run.create(
+        setup.config,
+        spec,
+        setup.model,
+        majority=spec.labels[int(setup.counts.argmax())],
+        pieces=setup.pieces,
+        words=setup.words.words,
+        word_dim=setup.embedding_shape[1],
+        command=command,
+        overwrite=overwrite,
+    )
 
 
 def build_setup(

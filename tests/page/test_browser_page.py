@@ -138,11 +138,12 @@ def crops_of(path, size):
 
 @pytest.fixture(scope="module")
 def exported(folder):
+    from emotion_tf.runs.export import Export
     from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
-    from emotion_tf.serving.exported import ExportPredictor
+    from emotion_tf.serving.predict import ExportPredictor
 
-    return ExportPredictor(export(Run(folder / "both")))
+    return ExportPredictor(Export.open(export(Run(folder / "both"))))
 
 
 def test_words_a_picture_and_the_other_face(tab, folder, files, exported):

@@ -15,9 +15,10 @@ from made_faces import find_made_faces, made_face, scene
 from model_server import ModelServer
 
 from emotion_tf.errors import UserError
+from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import client as client_module
-from emotion_tf.serving.client import Client, read_about
+from emotion_tf.serving.client import Client
 from emotion_tf.serving.predict import Predictor
 
 TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
@@ -70,9 +71,9 @@ def transport(request):
 
 
 def test_a_server_answers_as_the_run_does(served, predictor, untrained, faces, transport):
-    client = Client(served.addresses[transport], read_about(untrained), timeout=60, batch=2)
+    client = Client(served.addresses[transport], read_facts(untrained), timeout=60, batch=2)
     assert client.wait_until_ready(10) and not Client(
-        served.addresses[transport], read_about(untrained), "other"
+        served.addresses[transport], read_facts(untrained), "other"
     ).wait_until_ready(0.3)
     served.requests.clear()
     found, expected = client.predict(TEXTS, faces), predictor.predict(TEXTS, faces)
@@ -102,7 +103,7 @@ def test_a_server_that_is_down_or_slow(predictor, untrained, transport):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    about = read_about(untrained)
+    about = read_facts(untrained)
     with pytest.raises(UserError, match="No server answers at .*serve RUN"):
         Client(("127.0.0.1:{}", "http://127.0.0.1:{}")[transport].format(port), about).predict(["a"])
     with ModelServer({"untrained": graph(predictor)}, delay=3) as server:
@@ -112,7 +113,7 @@ def test_a_server_that_is_down_or_slow(predictor, untrained, transport):
 
 
 def test_what_is_unavailable_is_tried_again_and_nothing_else(predictor, untrained, transport):
-    about = read_about(untrained)
+    about = read_facts(untrained)
     with ModelServer({"untrained": graph(predictor)}, unavailable=2) as server:
         client = Client(server.addresses[transport], about, timeout=30)
         assert client.predict(["a"]).probabilities.shape == (1, 7) and len(server.requests) == 3
@@ -148,11 +149,11 @@ def test_a_server_of_another_model(predictor, untrained, transport, fault):
         ModelServer({"untrained": answer}) as server,
         pytest.raises(UserError, match="The model untrained of .* is another one than untrained"),
     ):
-        Client(server.addresses[transport], read_about(untrained)).predict(["a", "b"])
+        Client(server.addresses[transport], read_facts(untrained)).predict(["a", "b"])
 
 
 def test_several_threads_share_a_client(served, predictor, untrained, transport):
-    client = Client(served.addresses[transport], read_about(untrained), timeout=60)
+    client = Client(served.addresses[transport], read_facts(untrained), timeout=60)
     expected = predictor.predict(TEXTS).probabilities
     wrong = []
 
@@ -171,7 +172,7 @@ def test_several_threads_share_a_client(served, predictor, untrained, transport)
 
 def test_photos_become_crops_at_the_client(served, predictor, untrained, tmp_path):
     pixels = scene([(made_face(3), (100, 60))])
-    client = Client(served.addresses[0], read_about(untrained), timeout=60, detect=find_made_faces)
+    client = Client(served.addresses[0], read_facts(untrained), timeout=60, detect=find_made_faces)
     cv2.imwrite(str(tmp_path / "photo.png"), pixels)
     black = cv2.imencode(".png", np.zeros_like(pixels))[1].tobytes()
     found = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])
@@ -179,16 +180,16 @@ def test_photos_become_crops_at_the_client(served, predictor, untrained, tmp_pat
     with pytest.raises(UserError, match="Cannot decode the picture"):
         client.predict_photos(["a"], [b"no picture"])
     with pytest.raises(UserError, match="a face detector"):
-        Client(served.addresses[0], read_about(untrained)).predict_photos(["a"], [black])
+        Client(served.addresses[0], read_facts(untrained)).predict_photos(["a"], [black])
 
 
 def test_wrong_options_of_a_client(untrained):
-    about = read_about(untrained)
+    about = read_facts(untrained)
     for options in ({"timeout": 0}, {"batch": 0}):
         with pytest.raises(UserError, match="Expected a timeout above 0"):
             Client("127.0.0.1:1", about, **options)
     with pytest.raises(UserError, match="No run at"):
-        read_about(ROOT)
+        read_facts(ROOT)
 
 
 @pytest.mark.skipif("TF_SERVING_ADDRESS" not in os.environ, reason="no TensorFlow Serving: TF_SERVING_ADDRESS")
@@ -197,6 +198,6 @@ def test_a_real_server():
     from pathlib import Path
 
     run = Path(os.environ["TF_SERVING_RUN"])
-    client = Client(os.environ["TF_SERVING_ADDRESS"], read_about(run), os.environ.get("TF_SERVING_MODEL", ""))
+    client = Client(os.environ["TF_SERVING_ADDRESS"], read_facts(run), os.environ.get("TF_SERVING_MODEL", ""))
     expected = Predictor(Run(run)).predict(TEXTS)
     np.testing.assert_allclose(client.predict(TEXTS).probabilities, expected.probabilities, atol=1e-5)

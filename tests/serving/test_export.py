@@ -18,10 +18,10 @@ import emotion_tf
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 from emotion_tf.labels import MELD_EMOTIONS
-from emotion_tf.serving import contents, verify, warmup
+from emotion_tf.runs.export import CHECKSUMS, Export, SavedModel
+from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
-from emotion_tf.serving.exported import ExportPredictor, SavedModel
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import ExportPredictor, Predictor
 
 # What a Python client without this project does.
 CLIENT = """
@@ -62,7 +62,7 @@ def exported(run):
 
 @pytest.fixture(scope="module")
 def asked(exported):
-    return ExportPredictor(exported)
+    return ExportPredictor(Export.open(exported))
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def copy(exported, tmp_path):
 
 
 def test_what_lies_in_an_export(exported, run):
-    assert exported.name == "1" and contents.check(exported) is None
-    subprocess.run(["sha256sum", "--quiet", "-c", str(contents.SUMS)], cwd=exported, check=True)
+    assert exported.name == "1" and Export.open(exported).facts.labels
+    subprocess.run(["sha256sum", "--quiet", "-c", str(CHECKSUMS)], cwd=exported, check=True)
     about = json.loads((exported / "assets.extra" / "model.json").read_text())
     assert about["labels"] == list(MELD_EMOTIONS) and about["name"] == run.path.name
     assert (about["face_size"], about["max_faces"], about["context"]) == (32, run.spec.max_faces, 2)
@@ -150,7 +150,7 @@ def test_the_export_predicts_as_the_run_does(asked, predictor, rows):
 
 def test_strangers_input_in_one_batch(asked, predictor):
     """Each answer is the one that the utterance has by itself, and is told which pictures could not be read."""
-    saved = asked._saved
+    saved = asked._saved_model
     inputs = requests(predictor.about.face_size)["serving_default"]
     together = saved.run("serving_default", inputs)
     good = [name in ("crop", "other", "large", "png", "grey") for name in PICTURES]
@@ -205,19 +205,19 @@ def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
 
 @pytest.mark.slow
 def test_answers_that_are_not_those_of_keras(asked, copy, exported, monkeypatch):
-    monkeypatch.setattr(asked._saved, "path", copy)
-    assert verify.check_answers(asked._saved) < 1e-6
+    monkeypatch.setattr(asked._saved_model, "path", copy)
+    assert verify.check_answers(asked._saved_model) < 1e-6
     requests = warmup.read(exported / warmup.FILE)
     requests[3][2]["probabilities"][0, 0] += 1e-3
     warmup.write(copy / warmup.FILE, "x", requests)
     with pytest.raises(UserError, match="explain does not give the probabilities"):
-        verify.check_answers(asked._saved)
+        verify.check_answers(asked._saved_model)
     warmup.write(copy / warmup.FILE, "x", [])
     with pytest.raises(UserError, match="No warm-up request"):
-        verify.check_answers(asked._saved)
+        verify.check_answers(asked._saved_model)
     (copy / warmup.FILE).write_bytes(b"no record" * 9)
     with pytest.raises(UserError, match="Cannot read the warm-up requests"):
-        verify.check_answers(asked._saved)
+        verify.check_answers(asked._saved_model)
 
 
 def test_an_op_that_a_server_does_not_have_is_named(tmp_path):
@@ -254,7 +254,7 @@ def test_a_plain_saved_model_is_refused(predictor, tmp_path):
 
 
 def test_a_signature_that_is_not_the_contracts(asked, monkeypatch):
-    saved = asked._saved
+    saved = asked._saved_model
     changed = type(saved.signatures["serve_full"]).FromString(saved.signatures["serve_full"].SerializeToString())
     changed.inputs["more"].CopyFrom(changed.inputs["context"])
     monkeypatch.setitem(saved.signatures, "serve_full", changed)

@@ -18,9 +18,10 @@ from strangers import TEXTS, requests
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from emotion_tf.errors import UserError
+from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import launch
-from emotion_tf.serving.client import Client, read_about
+from emotion_tf.serving.client import Client
 from emotion_tf.serving.export import export
 from emotion_tf.serving.predict import Predictor
 
@@ -52,11 +53,13 @@ def program(tmp_path, monkeypatch):
 @pytest.fixture
 def with_export(untrained, tmp_path):
     """A run with something at the place of an export, whose checksums hold."""
-    from emotion_tf.serving import contents
+    from emotion_tf.runs.export import write_checksums
+    from emotion_tf.runs.facts import write_exported
 
     run = shutil.copytree(untrained, tmp_path / "run")
     (run / "serving" / "3" / "assets.extra").mkdir(parents=True)
-    contents.write(run / "serving" / "3")
+    write_exported(run / "serving" / "3", read_facts(run))
+    write_checksums(run / "serving" / "3")
     return run
 
 
@@ -131,8 +134,8 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
     counts, wrong, sizes = [0] * 4, [], []
 
     def ask(i, address, end):
-        client = Client(address, read_about(run), "run", timeout=60)
-        other = Client(address, read_about(run), "other", timeout=60)
+        client = Client(address, read_facts(run), "run", timeout=60)
+        other = Client(address, read_facts(run), "other", timeout=60)
         rng = np.random.default_rng(i)
         while time.monotonic() < end:
             rows = rng.choice(len(TEXTS), rng.integers(1, 9), replace=False)

@@ -82,7 +82,7 @@ def test_word_vectors_set_the_width_and_leave_the_configuration(text_config, tmp
     assert any(line.startswith(f"Word embeddings of {vectors}: 2 of ") for line in lines)
     # the run remembers the width, and a checkpoint that is going to replace the weights needs no file
     run = Run(tmp_path / "run")
-    run.create(setup, "pytest", overwrite=False)
+    training_setup.create_run(run, setup, "pytest", overwrite=False)
     assert run.word_dim == 3 and run.config == config
     vectors.unlink()
     data = training_data(config)

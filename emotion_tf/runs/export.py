@@ -1,0 +1,121 @@
+"""An export's folder: its facts, its checksums, and its graph.
+
+The checksums have the format of `sha256sum -c`, so an export can be checked without Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 registers the text ops, which a server has linked in
+
+from emotion_tf import files
+from emotion_tf.errors import UserError
+from emotion_tf.runs.facts import ModelFacts, read_exported
+
+CHECKSUMS = Path("assets.extra", "SHA256SUMS")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Contents of `saved_models/RUN/serving/VERSION`.
+
+    Attributes:
+        path: its folder.
+        facts: of its model.
+    """
+
+    path: Path
+    facts: ModelFacts
+
+    @classmethod
+    def open(cls, path: Path) -> Export:
+        """Reads an export's facts and checks its files. The graph is not loaded: see `load`.
+
+        Raises:
+            UserError: no export at `path`, or its files are not those that `export` wrote.
+        """
+        export = cls(path, read_exported(path))
+        check_files(path)
+        return export
+
+    def load(self) -> SavedModel:
+        """Loads the graph. Raises UserError if a server could not."""
+        return SavedModel(self.path)
+
+
+class SavedModel:
+    """The signatures of a SavedModel, run as TF Serving runs them: by a session, without Python objects.
+
+    `tf.saved_model.load` also takes what a C++ loader cannot run, such as a plain `tf.saved_model.save` of Keras 3.
+    Threads may share an instance.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        graph = tf.Graph()
+        with graph.as_default():
+            self._session = tf.compat.v1.Session(graph=graph)
+            try:
+                loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+            except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise UserError(f"A server could not load {path}: {reason}. Export the run again.") from None
+        self.signatures = {name: s for name, s in loaded.signature_def.items() if not name.startswith("__")}
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature by name. Raises tf.errors.OpError for inputs that do not fit it."""
+        definition = self.signatures[signature]
+        feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+        fetches = {name: tensor.name for name, tensor in definition.outputs.items()}
+        return self._session.run(fetches, feeds)
+
+    def close(self) -> None:
+        """Frees its memory."""
+        self._session.close()
+
+
+def versions(serving: Path) -> list[int]:
+    """Returns the version numbers of a run's exports, in no order."""
+    return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
+
+
+def write_checksums(folder: Path) -> None:
+    """Lists all files of a folder in `assets.extra/SHA256SUMS`."""
+    lines = [f"{files.sha256(folder / name)}  {name.as_posix()}\n" for name in _names(folder)]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """Raises UserError if a file differs from what `export` wrote, is missing, or was added."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"No export at {folder}: cannot read {CHECKSUMS} ({error}). Export the run again.") from None
+    present = set(_names(folder))
+    for name, digest in listed.items():
+        received = files.sha256(folder / name) if name in present else "no file"
+        if received != digest:
+            raise UserError(
+                f"{folder / name} is not as it was written. Expected SHA-256 {digest[:12]}... Received: "
+                f"{received[:12]}. Copy the export anew, or export the run again."
+            )
+    unlisted = sorted(present - set(listed))
+    if unlisted:
+        raise UserError(
+            f"{folder / unlisted[0]} is not of this export. Expected no file that {CHECKSUMS} does not list."
+        )
+
+
+def _names(folder: Path) -> list[Path]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != CHECKSUMS)

@@ -1,0 +1,79 @@
+"""Facts of a model that callers need in order to query it; an export holds them as `assets.extra/model.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emotion_tf.errors import UserError
+from emotion_tf.runs.ensemble import Ensemble, open_folder
+from emotion_tf.runs.run import Run
+
+FILE = Path("assets.extra", "model.json")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Facts of a model.
+
+    Attributes:
+        name: of its run; by default a server's name of the model.
+        labels: the C class names, in the order of the probabilities.
+        face_size: side of the face crops in pixels.
+        max_faces: most crops of one utterance.
+        context: number of previous lines that are read with an utterance.
+        speaker: whether the utterance is read with its speaker, `Speaker: utterance`.
+        crops: the `--faces.*` options of its data set.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    face_size: int
+    max_faces: int
+    context: int
+    speaker: bool
+    crops: dict[str, Any] = field(default_factory=dict)
+
+
+def facts_of(run: Run | Ensemble) -> ModelFacts:
+    """Returns the facts of a run or an ensemble, without loading its model."""
+    members = run.members if isinstance(run, Ensemble) else [run]
+    texts = [member.config.text for member in members if member.config.uses_text]
+    spec = run.spec
+    return ModelFacts(
+        run.path.resolve().name,
+        tuple(run.labels),
+        spec.face_size,
+        spec.max_faces,
+        # each member reads as many of the previous lines as it was trained on
+        max((text.context for text in texts), default=0),
+        any(text.speaker for text in texts),
+        dict(spec.crops),
+    )
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """Returns the facts of a run, an ensemble or an export. Raises UserError if `path` is none of them."""
+    return read_exported(path) if (path / FILE).is_file() else facts_of(open_folder(path))
+
+
+def read_exported(export: Path) -> ModelFacts:
+    """Reads the facts of an export. Raises UserError if `export` is none."""
+    try:
+        values = json.loads((export / FILE).read_text(encoding="utf-8"))
+        own = {row.name: values[row.name] for row in dataclasses.fields(ModelFacts)}
+        return ModelFacts(**own | {"labels": tuple(values["labels"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that "
+            "`export` made, as saved_models/RUN/serving/1."
+        ) from None
+
+
+def write_exported(export: Path, facts: ModelFacts, **more: Any) -> None:
+    """Writes the facts into an export, with more values for its readers."""
+    values = dataclasses.asdict(facts) | more
+    (export / FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
