@@ -158,6 +158,11 @@ def test_no_module_walks_the_graph_of_keras_or_looks_layers_up_by_name(text):
     assert [name for name, source in sources().items() if name.startswith("emotion_tf") and text in source] == []
 
 
+def test_handles_of_pretrained_networks_are_resolved_in_one_module():
+    users = {name for name, source in sources().items() if "resolve_encoder(" in source}
+    assert users == {"emotion_tf.models.hub_handles", "emotion_tf.models.pretrained"}  # its definition, and its caller
+
+
 def test_the_command_line_starts_without_tensorflow():
     """In one process, whose modules are looked at after each import."""
     names = [

