@@ -1,4 +1,4 @@
-"""What has to be known before a model is used. One text: the report, the model card and the README show it."""
+"""What users must know before they use a model: the text of reports, model cards and docs/before_you_use.md."""
 
 from __future__ import annotations
 

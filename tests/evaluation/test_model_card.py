@@ -1,4 +1,4 @@
-"""The model card, and the one text that it shares with the report and the README."""
+"""The model card, and the one text that it shares with the report and the documentation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from helpers import ROOT
 from emotion_tf.evaluation import before_use, model_card
 
 
-def test_the_readme_has_the_same_text():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert " ".join(before_use.markdown().split()) in " ".join(readme.split())
+def test_the_documentation_has_the_same_text():
+    page = (ROOT / "docs" / "before_you_use.md").read_text(encoding="utf-8")
+    assert " ".join(before_use.markdown().split()) in " ".join(page.split())
 
 
 def test_the_text_says_what_must_be_known():
