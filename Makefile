@@ -1,11 +1,14 @@
-# make train   set-up and the main job: a two-tower model on the built-in demo data
-# make test    set-up and the tests
-# make demo    set-up, a run on the demo data if there is none yet, and a page on 127.0.0.1 to try it on
+# make train      installs if needed, then trains a two-tower model on the demo data set
+# make test       installs if needed, then runs the quick tests
+# make demo       installs if needed, trains if there is no run yet, and opens a page on 127.0.0.1 to try it on
+# make test-slow  runs the slow tests: they need the network, g++ and minutes
+# make lint       runs ruff and mypy
+# make bench      measures the input pipeline
 SHELL := /bin/sh
 VENV := .venv
-# What is installed follows from these files: their checksum names the stamp, so a changed file means a new set-up.
+# The checksum of the requirements names the stamp, so a changed file leads to a new installation.
 STAMP := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | tr ' ' '-')
-# The first interpreter of a supported version; PYTHON=... chooses another.
+# The first interpreter of a supported version; PYTHON=... names another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && { echo $$p; break; }; done)
 
