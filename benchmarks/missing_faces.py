@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import make_parser, run_benchmark
+from emotion_tf.quiet import start_tensorflow
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Evaluates the runs and prints the table."""
     arguments = parser().parse_args()
+    start_tensorflow()
     removed = f"{arguments.share:.0%} of faces removed"
     table = Table("run", "seed", "all faces", removed, "loss", title=f"weighted F1, {arguments.split}")
     scores_of: dict[str, list[tuple[float, float]]] = {}
