@@ -17,6 +17,7 @@ from emotion_tf.serving.export import export
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.phases import begin_phase, phases
 from emotion_tf.training.setup import TrainingData, build_setup, create_run
+from emotion_tf.training.step import zero_sums
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +146,7 @@ def learn(config, data, encoder, folder, files=None):
     frozen = [np.array(w) for w in kept]
     accuracies = []
     while len(accuracies) < MOST_UPDATES and (max(accuracies, default=0) < 0.95 or len(accuracies) < 4):
-        sums = stage.update(inputs, label, tf.ones(len(label)))
+        sums = stage.update(zero_sums(), inputs, label, tf.ones(len(label)))
         accuracies.append(float(sums.correct / sums.weight))
     assert max(accuracies) >= 0.95, accuracies[-1]
     assert [w.path for w, b in zip(trained, before, strict=True) if (np.asarray(w) == b).all()] == []

@@ -8,7 +8,6 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.config import Config
@@ -24,7 +23,7 @@ from emotion_tf.training.outputs import collect_outputs
 from emotion_tf.training.phases import Stage, begin_phase, phases
 from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup, create_run
-from emotion_tf.training.step import Sums
+from emotion_tf.training.step import Sums, zero_sums
 
 
 def train(
@@ -128,14 +127,11 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
 def _fit(stage: Stage, epoch: int) -> Sums:
     """Runs the updates of one epoch; returns their sums."""
     setup = stage.setup
-    sums: Sums | None = None
+    sums = zero_sums()
     with EpochProgress(epoch, setup.config.train.epochs, setup.steps) as progress:
         for batch in stage.train_batches(epoch):
-            update = stage.update(*batch)
-            sums = update if sums is None else tf.nest.map_structure(tf.add, sums, update)
+            sums = stage.update(sums, *batch)
             progress.advance(sums)
-    if sums is None:
-        raise ValueError("An epoch has no batch.")
     return sums
 
 

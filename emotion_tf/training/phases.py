@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,7 +24,7 @@ from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.outputs import Infer, inference, input_spec
 from emotion_tf.training.schedules import WarmupSchedule
 from emotion_tf.training.setup import Setup, parameter_line
-from emotion_tf.training.step import Batch, Sums, Update
+from emotion_tf.training.step import Sums, Update, zero_sums
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Stage:
         setup: of the training.
         network: what trains: the whole network, or what reads the features of frozen trunks.
         optimizer: of this phase alone.
-        update: a batch to its sums, after the weights were changed by it.
+        update: trains on a batch. Takes the sums of the epoch so far and the batch; returns the sums with the batch's.
         infer: the network's inputs to the outputs of the model.
         preprocess: makes those of its inputs that are read from records.
         train, dev: features of frozen trunks; None: these run.
@@ -63,7 +64,7 @@ class Stage:
     setup: Setup
     network: keras.Model
     optimizer: keras.Optimizer
-    update: Callable[[Batch], Sums] = field(repr=False)
+    update: Callable[..., Sums] = field(repr=False)
     infer: Infer
     preprocess: Preprocessor
     train: CachedFeatures | None
@@ -111,8 +112,6 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     average = setup.average.pairs_of(network.weights) if setup.average else []
     part_size = train.batch_size if train.accumulate > 1 else None
     update = Update(network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema)
-    batch_spec = (input_spec(network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
-    strategy = tf.distribute.get_strategy()
     preprocess, features = setup.preprocess, []
     if cache is not None:
         checkpoints.save_base(phase.first)
@@ -124,7 +123,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         setup=setup,
         network=network,
         optimizer=optimizer,
-        update=tf.function(lambda *batch: strategy.run(update, args=(batch,)), input_signature=batch_spec),
+        update=_compile(update),
         infer=inference(model if cache is None else network),
         preprocess=preprocess,
         train=features[0] if features else None,
@@ -133,6 +132,18 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         base=phase.first if features else None,
         changed={id(v) for v in (*network.variables, *(mean for mean, _ in average))} if features else None,
     )
+
+
+def _compile(update: Update) -> Callable[..., Sums]:
+    """Returns the update as a graph that also adds up the sums: eager additions take longer than a small update."""
+    strategy = tf.distribute.get_strategy()
+
+    def run(sums: Sums, *batch: Any) -> Sums:
+        return tf.nest.map_structure(tf.add, sums, strategy.run(update, args=(batch,)))
+
+    sums_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, zero_sums())
+    batch_spec = (input_spec(update.network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
+    return tf.function(run, input_signature=(sums_spec, *batch_spec))
 
 
 def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:

@@ -42,6 +42,11 @@ class Sums(NamedTuple):
     correct: tf.Tensor
 
 
+def zero_sums(gradients: Sequence[tf.Tensor] = ()) -> Sums:
+    """Returns the sums over no rows."""
+    return Sums([tf.zeros_like(gradient) for gradient in gradients], *[tf.zeros(())] * 4)
+
+
 @dataclass(frozen=True)
 class Update:
     """Everything that an update changes, and how.
@@ -81,8 +86,7 @@ def replica_sums(update: Update, batch: Batch) -> Sums:
         at = slice(i * size, (i + 1) * size)
         return _part_sums(update, {name: x[at] for name, x in inputs.items()}, label[at], weight[at])
 
-    zeros = [tf.zeros(v.shape, v.dtype) for v in update.network.trainable_variables]
-    start = Sums(zeros, *[tf.zeros(())] * 4)
+    start = zero_sums([v.value for v in update.network.trainable_variables])
     _, sums = tf.while_loop(
         lambda i, _: i * size < tf.shape(label)[0],
         lambda i, sums: (i + 1, tf.nest.map_structure(tf.add, sums, part(i))),
