@@ -25,7 +25,8 @@ from emotion_tf.config import Config, to_json
 from emotion_tf.errors import UserError
 
 README_LINES = 150
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "saved_models/README.md", "tfrecords/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 PROGRAM = ("python main.py", "emotion-tf")
 OPTION = re.compile(r"--[a-z][a-z\d_.-]*")
 
@@ -117,7 +118,6 @@ def fault_of_command(text: str) -> str:
 
 
 def is_command(text: str) -> bool:
-    """Returns whether a text begins as a command line of the project."""
     return bool(re.match(rf"({'|'.join(PROGRAM)}|make|python -m benchmarks\S*)(?=\s|$)", text.strip()))
 
 
@@ -271,7 +271,7 @@ def folder_with_files_that_options_name(tmp_path, monkeypatch):
     (tmp_path / "tuning" / "results" / "mine" / "search.json").write_text(json.dumps(search), encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_page(path):
     assert faults(path) == []
 
