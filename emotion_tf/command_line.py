@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import inspect
 import io
 import itertools
 import re
@@ -14,7 +15,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -40,8 +41,8 @@ class ConfigArguments:
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """Starting configuration, in place of --preset: the config.json of a run."""
     name: str | None = None
-    """Name of the result's folder in saved_models/ (of a search: in tuning/results/). Default: named after the data set
-    and the towers."""
+    """Name of the result's folder in saved_models/ (of a search: in tuning/results/).
+    Default: the names of the data set and the towers."""
     overwrite: Flag = False
     """Replace the folder of that name."""
     smoke: Flag = False
@@ -93,10 +94,14 @@ class _HelpText(io.StringIO):
 
 
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    @functools.wraps(verb)  # tyro makes the options of its signature and docstring
+    """Returns a function with the signature of a verb that binds its arguments, for tyro to call."""
+
     def deferred(*args: Any, **options: Any) -> Callable[[], None]:
         return functools.partial(verb, *args, **options)
 
+    deferred.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(verb) or "")  # tyro prints line breaks as they are
+    deferred.__annotations__ = get_type_hints(verb, include_extras=True)
+    deferred.__signature__ = inspect.signature(verb)  # type: ignore[attr-defined]
     return deferred
 
 

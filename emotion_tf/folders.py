@@ -8,6 +8,8 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 
+DEMO = Path(Config.data)
+"""The demo data set, which `train` and `tune` draw if it is missing."""
 RUNS = Path("saved_models")
 ENSEMBLE = "ensemble.json"
 """The file that the folder of an ensemble has in place of a run's config.json and run.json."""

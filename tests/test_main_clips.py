@@ -29,7 +29,7 @@ LEARNED = ("--tokenizer", "learned", "--face-size", "32")
         (["--faces.detector-model", "/none.onnx"], "No face detector at /none.onnx"),
         (["--faces.detector-model", "{junk}"], "is not a YuNet model"),
         (["--faces.policy", "speking"], "Did you mean 'speaking'?"),
-        (["--faces.policy", "boxes"], "needs boxes of the face that speaks"),
+        (["--faces.policy", "boxes"], "needs the boxes of the active speaker"),
         (["--faces.detector", "yolo"], "Invalid `faces.detector`. Expected one of: yunet, mtcnn"),
         (["--faces.rate", "0"], "Invalid `faces.rate`"),
         (["--faces.crops", "0"], "Invalid `faces.crops`"),
@@ -62,7 +62,7 @@ def test_meld_without_anything_and_with_options_that_exclude_each_other(tmp_path
     words = ("prepare", "meld", "--root", tmp_path, "--out", tmp_path / "data", *LEARNED)
     assert f"No table of MELD in {tmp_path}" in fault(*words)
     assert "--fair-times" in fault(*words, "--fair-boxes", tmp_path / "b.csv")
-    assert "takes no clips" in fault(*words, "--text-only", "--fair-times", tmp_path)
+    assert "reads no clips" in fault(*words, "--text-only", "--fair-times", tmp_path)
     assert "Expected one of: emotion, sentiment" in fault(*words, "--target", "emotions")
     assert os.listdir(tmp_path) == []
 

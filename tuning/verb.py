@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_tf import folders
-from emotion_tf.cli.prepare import draw_missing_demo
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
@@ -31,6 +30,8 @@ def tune(arguments: TuneArguments) -> None:
     if arguments.tuner.role == "worker":
         _work(arguments)
         return
+    from emotion_tf.data.prepare import draw_missing_demo
+
     draw_missing_demo(Path(arguments.config.data))
     dataset = _open(Path(arguments.config.data))
     made = _plan(arguments, dataset, command())

@@ -19,8 +19,8 @@ class TrainArguments(ConfigArguments):
     resume: Flag = False
     """Continue an interrupted run (--name, or the newest) from its last finished epoch."""
     seeds: int = 1
-    """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...). Prints mean and interval. Rerun to
-    continue."""
+    """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
+    Prints mean and interval. Rerun to continue."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number of seeds below 1."""

@@ -10,7 +10,6 @@ from emotion_tf import config as configuration
 from emotion_tf import folders
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.evaluate import evaluate_split
-from emotion_tf.cli.prepare import draw_missing_demo
 from emotion_tf.cli.report import report_path
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
@@ -22,6 +21,8 @@ def train(arguments: TrainArguments) -> None:
     """Train a run, or several; with nothing prepared, on the demo data set, which is made first."""
     config = arguments.config
     start_tensorflow(config.train.threads)
+    from emotion_tf.data.prepare import draw_missing_demo
+
     draw_missing_demo(Path(config.data))
     if arguments.seeds > 1:
         _train_seeds(arguments)

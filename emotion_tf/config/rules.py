@@ -32,6 +32,12 @@ def number(name: str, value: float, least: float, open_below: bool = False) -> N
         raise UserError(f"Invalid `{name}`. Expected a finite number {rule} {least}. Received: {value}.")
 
 
+def between(name: str, value: float, least: float, most: float) -> None:
+    """Raises UserError for a number outside the range, whose ends belong to it."""
+    if not least <= value <= most:
+        raise UserError(f"Invalid `{name}`. Expected a number from {least} to {most}. Received: {value}.")
+
+
 def share(name: str, value: float, closed: bool = False) -> None:
     """Refuses what is not from 0 to below 1 (`closed`: to 1)."""
     if not (0 <= value < 1 or (closed and value == 1)):

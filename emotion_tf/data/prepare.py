@@ -1,0 +1,82 @@
+"""Writes a data set with a progress bar and a printed summary; draws the demo data set."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emotion_tf.data import account, records
+from emotion_tf.data.demo import write_demo
+from emotion_tf.data.films import Films
+from emotion_tf.data.manifest import Row, read_manifest
+from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
+from emotion_tf.errors import UserError
+from emotion_tf.folders import DEMO
+from emotion_tf.labels import MELD_EMOTIONS
+from emotion_tf.progress import track
+
+DEMO_OPTIONS = records.PrepareOptions(MELD_EMOTIONS, face_size=48, context=8, tokenizer="learned")
+
+
+def write_dataset(
+    rows: Sequence[Row],
+    out: Path,
+    options: records.PrepareOptions,
+    tokenizer: WordPieceTokenizer,
+    overwrite: bool = False,
+    films: Films | None = None,
+    demo: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Writes a data set with `records.write_dataset`, shows a progress bar, and prints a summary of each split."""
+    unit = "clips" if films else "utterances"
+
+    def progress(items: Any, total: int, done: int) -> Any:
+        if done:
+            print(f"Continuing after {done} of {total} {unit}", flush=True)
+        return track(items, total, "faces" if films else "writing", unit, done)
+
+    dataset = records.write_dataset(rows, out, options, tokenizer, overwrite, films, demo, notes, progress)
+    for split, counts in dataset.splits.items():
+        classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
+        print(
+            f"{split}: {counts.records} utterances in {counts.dialogues} dialogues, "
+            f"{counts.with_face} with a face ({classes})"
+        )
+    for line in (*(account.lines(dataset.account) if films else ()), *dataset.notes):
+        print(line)
+    print(f"Data set: {out}")
+
+
+def learn_tokenizer(rows: Sequence[Row]) -> WordPieceTokenizer:
+    """Returns a tokenizer whose word pieces are learned from the training split. Raises UserError if that is empty."""
+    utterances = [row.utterance for row in rows if row.split == "train"]
+    if not utterances:
+        raise UserError(
+            "Invalid `--tokenizer`. Expected the name of an encoder or a vocab.txt for a table without a train split. "
+            "Received: learned."
+        )
+    return WordPieceTokenizer(learn_vocabulary(utterances), lower_case=True)
+
+
+@contextlib.contextmanager
+def draw_demo(utterances: int = 4000, seed: int = 0, face_size: int = 48) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """Yields the rows of the demo data set, whose pictures exist inside the block, and the generator's description.
+
+    Raises:
+        UserError: an argument is out of its range.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        description = write_demo(Path(folder), utterances, seed, face_size)
+        yield read_manifest(Path(folder) / "manifest.csv", MELD_EMOTIONS), description
+
+
+def draw_missing_demo(data: Path) -> None:
+    """Writes the demo data set if `data` is its folder and does not exist: the default of `train` and `tune`."""
+    if data == DEMO and not data.exists():
+        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        with draw_demo(face_size=DEMO_OPTIONS.face_size) as (rows, description):
+            write_dataset(rows, DEMO, DEMO_OPTIONS, learn_tokenizer(rows), demo=description)
