@@ -60,7 +60,7 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
     face = FaceConfig(branches=(name,), layer=(layer,) if layer else (), **options)
     spec = DataSpec(MELD_EMOTIONS, face_size, 1, True, "", "")
     with computing_in(precision):
-        model = build_model(Config(towers="face", face=face), spec, (0, 0))
+        model = build_model(Config(towers=("face",), face=face), spec, (0, 0))
     optimizer = keras.optimizers.AdamW(1e-3)
     optimizer.build(model.trainable_variables)
     random = tf.random.Generator.from_seed(0)

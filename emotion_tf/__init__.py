@@ -18,7 +18,7 @@ def load(run: str | Path) -> Predictor:
     TensorFlow is imported by this function, not by `import emotion_tf`.
 
     Args:
-        run: its folder, such as `saved_models/demo-both`.
+        run: its folder, such as `saved_models/demo-text-face`.
 
     Raises:
         emotion_tf.errors.UserError: the folder holds no finished run or ensemble.

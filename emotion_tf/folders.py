@@ -37,8 +37,12 @@ def newest_unfinished() -> Path:
     return runs[-1].parent
 
 
+def stem(config: Config) -> str:
+    """Returns data set and towers of a configuration, such as `demo-text-face`."""
+    return "-".join((Path(config.data).name, *config.towers))
+
+
 def free_name(config: Config, folder: Path | None = None) -> str:
     """Data set and towers, with the next number that is free in saved_models/ (or in another folder)."""
-    stem = f"{Path(config.data).name}-{config.towers}"
-    taken = (f"{stem}-{n}" if n > 1 else stem for n in range(1, 100_000))
+    taken = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in range(1, 100_000))
     return next(name for name in taken if not ((folder or RUNS) / name).exists())

@@ -216,7 +216,7 @@ def untrained(small_config, dataset, tmp_path_factory):
 def untrained_text(small_config, dataset, tmp_path_factory):
     """Path of a run of a GRU alone, which reads two past utterances, as it was initialised."""
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
-    config = dataclasses.replace(small_config, towers="text", text=text)
+    config = dataclasses.replace(small_config, towers=("text",), text=text)
     return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "untrained_text").path
 
 

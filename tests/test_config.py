@@ -15,7 +15,7 @@ from emotion_tf.errors import UserError
 
 UNUSUAL = Config(
     data="tfrecords/Mañana 'x'",
-    towers="text",
+    towers=("text",),
     text=TextConfig(branches=("gru", "bert"), encoder="https://tfhub.dev/a/1", train_encoder=False, pooling="cls"),
     face=FaceConfig(branches=("resnet50", "cnn"), weights="none", cnn_filters=(4,), augment=False),
     fusion=FusionConfig(dense_units=(), dropout=0.0),
@@ -58,7 +58,7 @@ def test_missing_keys_have_their_defaults_and_a_whole_number_is_a_float(tmp_path
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: c.update(tower="both"), ["'tower'", "towers", "Did you mean 'towers'?"]),
+        (lambda c: c.update(tower=["text"]), ["'tower'", "towers", "Did you mean 'towers'?"]),
         (lambda c: c["text"].update(brances=["gru"]), ["'brances'", "text", "Did you mean 'branches'?"]),
         (lambda c: c["train"].update(epochs="3"), ["train: epochs", "Expected int", "'3'"]),
         (lambda c: c["train"].update(epochs=3.0), ["train: epochs", "Expected int", "3.0"]),
@@ -90,7 +90,7 @@ def test_what_is_no_config_json(content, tmp_path):
 @pytest.mark.parametrize(
     ("part", "name", "value", "rule", "hint"),
     [
-        ("", "towers", "bothh", "text, face, both", "'both'"),
+        ("", "towers", ("texts",), "text, face", "'text'"),
         ("text", "branches", ("gruu",), "bert, gru", "'gru'"),
         ("text", "branches", (), "one or more", ""),
         ("text", "branches", ("gru", "gru"), "different", ""),
@@ -171,10 +171,12 @@ def test_presets():
 
 
 @pytest.mark.parametrize(
-    ("towers", "uses"), [("text", (True, False, True)), ("face", (False, True, False)), ("both", (True, True, True))]
+    ("towers", "uses"),
+    [("text", (True, False, True)), ("face", (False, True, False)), ("face text", (True, True, True))],
 )
 def test_what_the_towers_use(towers, uses):
-    made = Config(towers=towers, text=TextConfig(branches=("bert",)))
+    made = Config(towers=tuple(towers.split()), text=TextConfig(branches=("bert",)))
+    assert made.towers == tuple(name for name in ("text", "face") if name in towers)  # in the order of the model
     assert (made.uses_text, made.uses_face, made.uses_bert) == uses
 
 
@@ -206,7 +208,7 @@ def test_preset_and_overrides():
     start = config.preset("minilm")
     assert found.config == dataclasses.replace(
         start,
-        towers="text",
+        towers=("text",),
         text=dataclasses.replace(start.text, branches=("bert",)),
         train=dataclasses.replace(start.train, learning_rate=3e-5),
     )
@@ -316,6 +318,6 @@ def test_resume_of_nothing(tmp_path, monkeypatch):
 
 def test_names_of_runs_are_free(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RUNS", tmp_path)
-    assert folders.free_name(Config()) == "demo-both"
-    (tmp_path / "demo-both").mkdir()
-    assert folders.free_name(Config()) == "demo-both-2"
+    assert folders.free_name(Config()) == "demo-text-face"
+    (tmp_path / "demo-text-face").mkdir()
+    assert folders.free_name(Config()) == "demo-text-face-2"

@@ -103,7 +103,7 @@ def test_a_slip_of_the_pen_ends_with_code_2(words, said):
         (["prepare", "table", "m.csv", "--out", "x", "--facesize", "9"], ["--facesize", "Did you mean --face-size?"]),
         (["train", "--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
         (["train", "--face.branches", "resnet5"], ["`face.branches`", "'resnet5'", "Did you mean 'resnet50'?"]),
-        (["train", "--towers", "texts"], ["`towers`", "text, face, both", "Did you mean 'text'?"]),
+        (["train", "--towers", "texts"], ["`towers`", "text, face", "Did you mean 'text'?"]),
         (["train", "--resume"], ["Nothing to resume", "saved_models"]),
         (["evaluate"], ["PATH"]),
         (["runs", "surplus"], ["surplus"]),

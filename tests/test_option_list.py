@@ -27,7 +27,7 @@ def test_every_option_with_its_default_and_what_it_is():
             )
             assert len(option.about) > 15
     assert {f"--faces.{f.name.replace('_', '-')}" for f in dataclasses.fields(CropConfig)} <= set(options)
-    assert options["--towers"].default == "both" and options["--data"].default == "tfrecords/demo"
+    assert options["--towers"].default == "text face" and options["--data"].default == "tfrecords/demo"
 
 
 def test_every_choice_belongs_to_an_option_whose_default_it_holds():

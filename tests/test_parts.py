@@ -28,19 +28,19 @@ TEXT = {"word_dim": 16, "gru_units": 16, "lstm_units": 16, "cnn_filters": 8, "ma
 
 def text(*branches, **options):
     return Config(
-        towers="text", text=TextConfig(**TEXT | {"branches": branches, "dropout": 0.0} | options), fusion=HEAD
+        towers=("text",), text=TextConfig(**TEXT | {"branches": branches, "dropout": 0.0} | options), fusion=HEAD
     )
 
 
 def face(*branches, **options):
     options = {"branches": branches, "weights": "none", "cnn_filters": (8, 16), "dropout": 0.0} | options
-    return Config(towers="face", face=FaceConfig(**options), fusion=HEAD)
+    return Config(towers=("face",), face=FaceConfig(**options), fusion=HEAD)
 
 
 def both(fusion, **train):
     fusion = FusionConfig(**{"width": 16, "heads": 2, "dense_units": (), "dropout": 0.0} | fusion)
     return dataclasses.replace(
-        text("gru"), towers="both", face=face("cnn").face, fusion=fusion, train=TrainConfig(**train)
+        text("gru"), towers=("text", "face"), face=face("cnn").face, fusion=fusion, train=TrainConfig(**train)
     )
 
 

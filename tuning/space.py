@@ -156,7 +156,7 @@ def _face(base: Config, facts: Facts) -> Iterator[Parameter]:
 
 def _fusion(base: Config) -> Iterator[Parameter]:
     fusion = base.fusion
-    if base.towers == "both":
+    if len(base.towers) > 1:
         # heads share the width; they are not searched
         divides = fusion.width % fusion.heads == 0
         kinds = tuple(kind for kind in CHOICES["fusion.kind"] if divides or kind != "cross_attention")

@@ -24,7 +24,7 @@ def crossval(arguments: CrossvalArguments) -> None:
     from emotion_tf.training import cross_validate
     from emotion_tf.training.initialize import check_unseen
 
-    path = folders.RUNS / (arguments.name or f"{data.name}-{config.towers}-crossval")
+    path = folders.RUNS / (arguments.name or f"{folders.stem(config)}-crossval")
     dataset = Dataset.open(data)
     dataset.verify()
     check_unseen(config, dataset.spec.data_sha256)

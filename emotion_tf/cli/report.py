@@ -102,10 +102,11 @@ def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
     from emotion_tf.evaluation.slices import FEWEST_DIALOGUES
     from emotion_tf.training.ablation import BATCH, ablations
 
-    if run.config.towers != "both":
+    if len(run.config.towers) == 1:
         return (
             [],
-            f"This run reads the {run.config.towers} alone. A run with both towers is asked here what each is worth.",
+            f"This run reads the {run.config.towers[0]} alone. A run with several towers is asked here what each is "
+            "worth.",
         )
     group = np.array([row["dialogue_id"] for row in found.rows])
     if len(np.unique(group)) < FEWEST_DIALOGUES:
@@ -122,9 +123,8 @@ def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
 
 def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
-    branches = [f"text: {', '.join(config.text.branches)}"] if config.uses_text else []
-    branches += [f"face: {', '.join(config.face.branches)}"] if config.uses_face else []
-    joined = [f"fusion: {config.fusion.kind}"] if config.towers == "both" else []
+    branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
+    joined = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
     parameters = run.about.get("parameters")
     return {
         "data": str(dataset.path),

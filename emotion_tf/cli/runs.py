@@ -38,7 +38,7 @@ def _run(run: Path) -> list[str]:
     return [
         "finished" if (run / "model.keras").exists() else "unfinished",
         config.get("data", "?"),
-        config.get("towers", "?"),
+        " ".join(config.get("towers", "?")),
         _branches(config),
         str(config.get("train", {}).get("seed", "?")),
     ]
@@ -57,8 +57,7 @@ def _ensemble(run: Path) -> list[str]:
 
 
 def _branches(config: dict[str, Any]) -> str:
-    used = [tower for tower in ("text", "face") if config.get("towers") in (tower, "both")]
-    return " + ".join("/".join(config.get(tower, {}).get("branches", [])) for tower in used)
+    return " + ".join("/".join(config.get(tower, {}).get("branches", [])) for tower in config.get("towers", []))
 
 
 def _score(metrics: dict[str, Any], split: str) -> str:

@@ -78,7 +78,7 @@ def _train_seeds(arguments: TrainArguments) -> None:
 
     from emotion_tf.evaluation.seeds import print_seeds
 
-    config, name = arguments.config, arguments.name or f"{Path(arguments.config.data).name}-{arguments.config.towers}"
+    config, name = arguments.config, arguments.name or folders.stem(arguments.config)
     paths = []
     for seed in range(config.train.seed, config.train.seed + arguments.seeds):
         one = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emotion_tf.config import crops, face, file, fusion, text, train
-from emotion_tf.config.config import TOWERS, Config
+from emotion_tf.config.config import Config
 from emotion_tf.config.crops import CropConfig
 from emotion_tf.config.face import FaceConfig
 from emotion_tf.config.fusion import FusionConfig
 from emotion_tf.config.presets import PRESETS, preset, smoke
 from emotion_tf.config.text import TextConfig
 from emotion_tf.config.train import TrainConfig
+from emotion_tf.modalities import MODALITIES
 
 __all__ = [
     "CHOICES",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
-    "towers": TOWERS,
+    "towers": {name: row.about for name, row in MODALITIES.items()},
     "text.branches": text.BRANCHES,
     "text.pooling": text.POOLINGS,
     "face.branches": face.BRANCHES,

@@ -10,12 +10,7 @@ from emotion_tf.config.fusion import FusionConfig
 from emotion_tf.config.text import TextConfig
 from emotion_tf.config.train import TrainConfig
 from emotion_tf.errors import UserError
-
-TOWERS = {
-    "text": "the text tower alone",
-    "face": "the face tower alone",
-    "both": "both, joined by the fusion",
-}
+from emotion_tf.modalities import FACE, MODALITIES, TEXT, in_order
 
 
 @dataclass(frozen=True)
@@ -24,8 +19,8 @@ class Config:
 
     data: str = "tfrecords/demo"
     """Data set, as `prepare` wrote it."""
-    towers: str = "both"
-    """text, face, or both."""
+    towers: tuple[str, ...] = tuple(MODALITIES)
+    """Towers of the model; several are joined by the fusion."""
     text: TextConfig = field(default_factory=TextConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -33,13 +28,14 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense together; each part has refused what makes none in itself."""
-        rules.one_of("towers", self.towers, TOWERS)
-        if self.fusion.modality_dropout and self.towers != "both":
+        rules.several_of("towers", self.towers, MODALITIES)
+        object.__setattr__(self, "towers", in_order(self.towers))  # the order of the model, whatever was typed
+        if self.fusion.modality_dropout and len(self.towers) == 1:
             raise UserError(
                 "Invalid `fusion.modality_dropout`. Expected 0 with one tower: without its only modality an utterance "
                 f"teaches nothing. Received: {self.fusion.modality_dropout}."
             )
-        if self.train.auxiliary_weight and self.towers != "both":
+        if self.train.auxiliary_weight and len(self.towers) == 1:
             raise UserError(
                 "Invalid `train.auxiliary_weight`. Expected 0 with one tower: the loss on its logits is a loss on that "
                 f"tower already. Received: {self.train.auxiliary_weight}."
@@ -48,12 +44,12 @@ class Config:
     @property
     def uses_text(self) -> bool:
         """Whether the model has a text tower."""
-        return self.towers != "face"
+        return TEXT in self.towers
 
     @property
     def uses_face(self) -> bool:
         """Whether the model has a face tower."""
-        return self.towers != "text"
+        return FACE in self.towers
 
     @property
     def uses_bert(self) -> bool:

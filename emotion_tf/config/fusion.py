@@ -34,15 +34,15 @@ class FusionConfig:
     """How the towers are joined; then dropout, dense layers, logits."""
 
     kind: str = "concat"
-    """How both towers become one vector (weighted: one set of logits)."""
+    """How the towers become one vector (weighted: one set of logits)."""
     width: int = 128
-    """Width that all but concat and weighted bring both towers to."""
+    """Width that all but concat and weighted bring the towers to."""
     rank: int = 4
     """Rank of lowrank."""
     heads: int = 4
     """Heads of cross_attention; they share the width."""
     modality_dropout: float = 0.0
-    """Share of utterances whose text, and whose face, training takes for absent; only with both towers."""
+    """Share of utterances whose text, and whose face, training takes for absent; only with several towers."""
     dense_units: tuple[int, ...] = (128,)
     """Width of each dense layer after the towers are joined (weighted: of each tower's own); none: logits at once."""
     dropout: float = 0.3

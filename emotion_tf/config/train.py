@@ -99,7 +99,7 @@ class TrainConfig:
     logit_adjustment: float = 0.0
     """Training adds this times log(class frequency) to the logits (Menon 2021); the model gives plain ones. 0: off."""
     auxiliary_weight: float = 0.0
-    """Weight of the mean of the towers' own losses, by linear heads that only training has; needs both. 0: off."""
+    """Weight of the mean of the towers' own losses, by linear heads that only training has; needs several. 0: off."""
     ema: float = 0.0
     """Evaluate and keep an exponential moving average of the weights, with this momentum after a start; 0: off."""
     precision: str = "float32"

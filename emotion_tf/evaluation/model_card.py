@@ -21,7 +21,7 @@ def text(run: Path) -> str:
     if (run / ENSEMBLE).is_file():
         return _of_ensemble(run)
     about, config, metrics = (_read(run / name) for name in ("run.json", "config.json", "metrics.json"))
-    towers = [tower for tower in ("text", "face") if config.get("towers") in (tower, "both")]
+    towers = config.get("towers", [])
     return pages.render(
         "model_card.md",
         name=run.name,

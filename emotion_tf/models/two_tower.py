@@ -121,7 +121,7 @@ def build_model(
         UserError: a branch does not fit its weights or the data.
     """
     towers, rate = {}, config.fusion.modality_dropout
-    sequences = config.towers == "both" and reads_sequences(config.fusion.kind)
+    sequences = len(config.towers) > 1 and reads_sequences(config.fusion.kind)
     if config.uses_text:
         towers["text"] = build_text_tower(config.text, encoder, embedding_shape, rate, sequences)
     if config.uses_face:

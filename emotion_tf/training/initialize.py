@@ -106,7 +106,7 @@ def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
 def _copy(run: Run, modality: str, tower: Tower, spec: DataSpec) -> int:
     """Assigns the weights of a run's tower; returns how many numbers they are. Raises UserError."""
     if modality not in run.model.towers:
-        raise UserError(f"{run.path} has no {modality} tower. Expected a run trained with --towers {modality} or both.")
+        raise UserError(f"{run.path} has no {modality} tower. Expected a run trained with --towers {modality}.")
     sources, targets = _weights(run.model.towers[modality]), _weights(tower)
     theirs, ours = ([(v.name, tuple(v.shape)) for v in weights] for weights in (sources, targets))
     differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from emotion_tf.config import Config
 from emotion_tf.config.face import BACKBONES
+from emotion_tf.modalities import FACE
 
 AMPERE = 8  # compute capability from which NVIDIA's tensor cores know bfloat16
 
@@ -31,7 +32,7 @@ def choose_precision(config: Config) -> tuple[str, str]:
         return "float32", "this processor has AMX, but neither a TF-Hub encoder nor the small cnn gains by it"
     if "avx512_bf16" not in instructions:
         return "float32", "this processor has neither AMX nor AVX512-BF16, without which bfloat16 is no faster"
-    if config.towers == "face" and all(map(_is_dense, config.face.branches)):
+    if config.towers == (FACE,) and all(map(_is_dense, config.face.branches)):
         return "bfloat16", "this processor has AVX512-BF16, and a face tower of cnn, VGG or ResNet gains by it"
     return "float32", "this processor has AVX512-BF16, by which only a face tower of cnn, VGG or ResNet gains"
 

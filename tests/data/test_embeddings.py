@@ -135,7 +135,7 @@ def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config
     )
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     said = []
-    config = dataclasses.replace(small_config, towers="text", text=text, train=train)
+    config = dataclasses.replace(small_config, towers=("text",), text=text, train=train)
     run = Run(tmp_path / "run")
     train_run(config, run.path, say=said.append)
     assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in said)

@@ -32,7 +32,9 @@ def config(bert_config):
 @pytest.fixture
 def text_config(config):
     """The frozen BERT alone."""
-    return dataclasses.replace(config, towers="text", fusion=dataclasses.replace(config.fusion, modality_dropout=0.0))
+    return dataclasses.replace(
+        config, towers=("text",), fusion=dataclasses.replace(config.fusion, modality_dropout=0.0)
+    )
 
 
 def change(config, **train):

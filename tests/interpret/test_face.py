@@ -30,7 +30,7 @@ def linear(initialised, small_config, tmp_path_factory):
     keras.Model(picture, maps).save(path)
     config = dataclasses.replace(
         small_config,
-        towers="face",
+        towers=("face",),
         face=FaceConfig(("encoder",), encoder=str(path)),
         fusion=dataclasses.replace(small_config.fusion, dense_units=()),
     )
@@ -123,7 +123,7 @@ def test_no_face_at_all(cnn):
 def test_attention_over_positions_and_crops(initialised, small_config, linear):
     path = linear.run.config.face.encoder
     tower = FaceConfig(("encoder",), encoder=path, pooling="attention", frames="attention")
-    config = dataclasses.replace(small_config, towers="face", face=tower)
+    config = dataclasses.replace(small_config, towers=("face",), face=tower)
     found = Scorer(initialised(config, face_files={"encoder": path}))
     batch = Batch(found, [found.keep(Utterance("", crops(3))), found.keep(Utterance("", crops(1)))])
     (maps,) = face.attention_maps(batch)
@@ -196,7 +196,7 @@ def smile(seed):
 )
 def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(tower, rate, smiles, trained):
     train = TrainConfig(epochs=15, patience=15, learning_rate=rate, batch_size=16)
-    scorer = Scorer(trained(smiles, towers="face", face=tower, train=train))
+    scorer = Scorer(trained(smiles, towers=("face",), face=tower, train=train))
     pictures, mouths = zip(*(smile(seed) for seed in range(12)), strict=True)
     batch = Batch(scorer, [scorer.keep(Utterance("", [one])) for one in pictures], watch=face.layers_to_watch(scorer))
     assert (batch.target == scorer.run.labels.index("joy")).all()  # a model that has not learned it shows nothing

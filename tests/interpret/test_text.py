@@ -29,7 +29,7 @@ def scorer(initialised, small_config):
         key = (branches, tuple(options.items()))
         if key not in made:
             sizes = {"word_dim": 8, "gru_units": 8, "lstm_units": 8, "cnn_filters": 8, "context": 2}
-            config = dataclasses.replace(small_config, towers="text", text=TextConfig(branches, **sizes, **options))
+            config = dataclasses.replace(small_config, towers=("text",), text=TextConfig(branches, **sizes, **options))
             made[key] = Scorer(initialised(config, words=WORDS, encoder=encoder))
         return made[key]
 
@@ -143,7 +143,7 @@ def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_data, 
     """The demo's grammar says which word of a sentence tells the emotion."""
     tower = TextConfig((branch,), word_dim=32, gru_units=32, lstm_units=32, cnn_filters=32)
     train = TrainConfig(epochs=12, patience=12, learning_rate=3e-3, pretrained_rate=1.0)
-    scorer = Scorer(trained(telling_data, 32 if branch == "bert" else 0, towers="text", text=tower, train=train))
+    scorer = Scorer(trained(telling_data, 32 if branch == "bert" else 0, towers=("text",), text=tower, train=train))
     known = [("joy", "I am so {} about the trip.", ("happy", "delighted", "thrilled")),
              ("anger", "The photo makes me very {}.", ("furious", "angry", "outraged")),
              ("sadness", "I am quite {} about the game.", ("sad", "lonely", "miserable"))]  # fmt: skip
@@ -158,7 +158,7 @@ def test_the_telling_word_of_a_demo_utterance_ranks_first(branch, telling_data, 
 
 
 def test_a_run_that_reads_no_text_has_no_strips(initialised, small_config):
-    found = Scorer(initialised(dataclasses.replace(small_config, towers="face")))
+    found = Scorer(initialised(dataclasses.replace(small_config, towers=("face",))))
     kept = found.keep(Utterance(LINE, [np.zeros((32, 32, 3), np.uint8)], SAID[0].context))
     assert (kept.text, kept.context) == ("", ())
     assert text.strips(Batch(found, [kept])) == [[]]

@@ -212,7 +212,7 @@ def carried(face, files, small_config, tmp_path, remove):
     from emotion_tf.serving.predict import Predictor
 
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
-    config = dataclasses.replace(small_config, towers="face", face=face, train=train)
+    config = dataclasses.replace(small_config, towers=("face",), face=face, train=train)
     (layer,) = build_face_tower(face, SIZE, files=files).pretrained
     assert layer.layer.name == "encoder"
     train_run(config, tmp_path / "run", face_files=files)

@@ -55,4 +55,4 @@ def test_modality_dropout_reaches_both_towers_and_needs_both():
     rates = [tower.find_layer(f"{modality}_modality_dropout").rate for modality, tower in model.towers.items()]
     assert rates == [0.3, 0.3]
     with pytest.raises(UserError, match=r"fusion.modality_dropout.*Expected 0 with one tower"):
-        dataclasses.replace(config, towers="text")
+        dataclasses.replace(config, towers=("text",))

@@ -80,7 +80,7 @@ def test_the_objective_of_a_training_adds_it_with_its_weight(small_config, weigh
 
 def test_one_tower_has_no_auxiliary_heads(tiny_config):
     with pytest.raises(UserError, match="`train.auxiliary_weight`. Expected 0 with one tower"):
-        dataclasses.replace(change(tiny_config, auxiliary_weight=0.5), towers="text")
+        dataclasses.replace(change(tiny_config, auxiliary_weight=0.5), towers=("text",))
 
 
 def test_a_head_is_float32_whatever_the_embedding_is():

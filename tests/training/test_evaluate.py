@@ -16,7 +16,7 @@ from emotion_tf.training.outputs import collect_outputs, inference
 
 def test_data_has_to_fit_what_the_towers_read_and_no_more(bert_run):
     spec = dataclasses.replace(bert_run.spec, tokenizer_sha256="another")
-    face = SimpleNamespace(path="x", spec=bert_run.spec, config=dataclasses.replace(bert_run.config, towers="face"))
+    face = SimpleNamespace(path="x", spec=bert_run.spec, config=dataclasses.replace(bert_run.config, towers=("face",)))
     data = SimpleNamespace(path="d", spec=spec, context=spec.context)
     check_data(face, data)
     with pytest.raises(UserError, match="tokenizer_sha256"):

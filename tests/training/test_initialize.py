@@ -83,7 +83,7 @@ def test_another_tower_or_vocabulary_is_refused(bert_run, bert_config, tiny_bert
 
 
 def test_crops_of_another_size_are_named(bert_run, small_config):
-    config = init(dataclasses.replace(small_config, towers="face"), face=bert_run.path)
+    config = init(dataclasses.replace(small_config, towers=("face",)), face=bert_run.path)
     spec = dataclasses.replace(bert_run.spec, face_size=12)
     with pytest.raises(UserError, match=r"crops of \d+ px. Received crops of 12 px .*one --face-size"):
         initialize_towers(build_model(config, spec, (2, 8)), config, spec, WordVocabulary(()), print)
@@ -91,7 +91,7 @@ def test_crops_of_another_size_are_named(bert_run, small_config):
 
 def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tiny_bert):
     text = dataclasses.replace(bert_config.text, branches=("bert",), init=str(bert_run.path))
-    config = dataclasses.replace(bert_config, towers="text", text=text)
+    config = dataclasses.replace(bert_config, towers=("text",), text=text)
     model = build_model(config, bert_run.spec, (2, 8), tiny_bert)
     with pytest.raises(UserError, match="The text tower of .* is another one"):  # the run has a GRU, too
         initialize_towers(model, config, bert_run.spec, WordVocabulary(("other",)), print)
@@ -100,7 +100,7 @@ def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tin
 def test_no_run_and_a_run_without_that_tower_are_refused(small_config, untrained_text, tmp_path):
     with pytest.raises(UserError, match="No run at"):
         train_run(init(small_config, face=tmp_path / "none"), tmp_path / "run")
-    with pytest.raises(UserError, match="has no face tower. Expected a run trained with --towers face or both"):
+    with pytest.raises(UserError, match="has no face tower. Expected a run trained with --towers face"):
         train_run(init(small_config, face=untrained_text), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

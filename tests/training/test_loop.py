@@ -32,7 +32,7 @@ def _cache(tmp_path, monkeypatch):
 def word_config(small_config):
     """Convolutions over words alone, one update an epoch: the quickest training that there is."""
     text = dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3)
-    return change(dataclasses.replace(small_config, towers="text", text=text), steps_per_epoch=1, warmup=0.0)
+    return change(dataclasses.replace(small_config, towers=("text",), text=text), steps_per_epoch=1, warmup=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_continued_after_each_epoch_of_two_phases_it_has_the_same_bits(
         bert_config.text, branches=("bert", "cnn"), context=0, word_dim=9, cnn_filters=3, embeddings=str(vectors)
     )
     config = change(
-        dataclasses.replace(bert_config, towers="text", text=text),
+        dataclasses.replace(bert_config, towers=("text",), text=text),
         epochs=3, freeze_epochs=2, batch_size=64, ema=0.9, cache_features=cache_features,
     )  # fmt: skip
     for name, stops in (("whole", (0,)), ("cut", (1, 2, 0))):
@@ -242,7 +242,7 @@ def test_the_best_epoch_may_be_one_of_the_phase_before(bert_config, tiny_bert, t
     """Its checkpoint holds what that phase changed; the frozen network is in the phase's base."""
     text = dataclasses.replace(bert_config.text, branches=("bert",), context=0)
     config = change(
-        dataclasses.replace(bert_config, towers="text", text=text),
+        dataclasses.replace(bert_config, towers=("text",), text=text),
         epochs=2, freeze_epochs=1, batch_size=64, ema=0.9, warmup=0.0,
     )  # fmt: skip
     scores = iter([0.5, 0.1])
@@ -283,7 +283,7 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
     for train_encoder in (True, False):
         text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
         config = change(
-            dataclasses.replace(bert_config, towers="text", text=text), epochs=1, steps_per_epoch=1, warmup=0.0
+            dataclasses.replace(bert_config, towers=("text",), text=text), epochs=1, steps_per_epoch=1, warmup=0.0
         )
         start = build_setup(config, tiny_bert).model.towers["text"].find_layer("bert").get_weights()
         lines = []
@@ -301,7 +301,7 @@ def test_bert_is_trained_and_train_encoder_false_leaves_it_bit_identical(bert_co
 def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
     text = dataclasses.replace(bert_config.text, branches=("bert",))
     config = change(
-        dataclasses.replace(bert_config, towers="text", text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2
+        dataclasses.replace(bert_config, towers=("text",), text=text), epochs=2, freeze_epochs=1, steps_per_epoch=2
     )
     seen = []
     train_epoch = loop._train_epoch
@@ -324,7 +324,7 @@ def test_erase_changes_the_pictures_that_are_trained_on(small_config, tmp_path, 
     losses = []
     for erase in (0.0, 1.0, 1.0):
         face = dataclasses.replace(small_config.face, erase=erase)
-        config = dataclasses.replace(change(small_config, epochs=1, steps_per_epoch=1), towers="face", face=face)
+        config = dataclasses.replace(change(small_config, epochs=1, steps_per_epoch=1), towers=("face",), face=face)
         path = tmp_path / str(len(losses))
         train_run(config, path, save_model=False)
         losses.append(history(path)["loss"][0])

@@ -47,7 +47,7 @@ def test_without_anything_around_it_an_empty_text_is_absent(initialised, small_c
 
 
 def test_one_tower_has_its_own_bit(initialised, small_config, dev):
-    run = initialised(dataclasses.replace(small_config, towers="face"))
+    run = initialised(dataclasses.replace(small_config, towers=("face",)))
     model = run.model
     assert set(input_spec(model)) == {"faces", "face_mask"}
     data = pipeline.eval_batches(dev, run.preprocessor(model), 16)

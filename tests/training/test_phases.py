@@ -22,14 +22,14 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def text_config(small_config):
-    return dataclasses.replace(small_config, towers="text")
+    return dataclasses.replace(small_config, towers=("text",))
 
 
 @pytest.fixture
 def frozen_config(bert_config):
     """BERT, whose tokens a trained layer pools, without the face tower."""
     text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention")
-    return change(dataclasses.replace(bert_config, towers="text", text=text), batch_size=64, epochs=5)
+    return change(dataclasses.replace(bert_config, towers=("text",), text=text), batch_size=64, epochs=5)
 
 
 @pytest.fixture

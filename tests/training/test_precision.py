@@ -32,12 +32,12 @@ def test_mixed_precision_keeps_weights_and_logits_and_leaks_nothing(build_update
     ("gpu", "processor", "branches", "towers", "expected"),
     [
         (None, "avx512f", ("resnet50",), "face", "float32"),
-        (None, "avx512_bf16 amx_bf16", ("resnet50",), "both", "bfloat16"),
-        (None, "avx512_bf16 amx_bf16", ("cnn",), "both", "float32"),
+        (None, "avx512_bf16 amx_bf16", ("resnet50",), "text face", "bfloat16"),
+        (None, "avx512_bf16 amx_bf16", ("cnn",), "text face", "float32"),
         (None, "avx512_bf16", ("cnn", "vgg16"), "face", "bfloat16"),
         (None, "avx512_bf16", ("cnn", "mobilenetv2"), "face", "float32"),
-        (None, "avx512_bf16", ("cnn",), "both", "float32"),
-        ((8, 0), "", ("cnn",), "both", "bfloat16"),
+        (None, "avx512_bf16", ("cnn",), "text face", "float32"),
+        ((8, 0), "", ("cnn",), "text face", "bfloat16"),
         ((7, 5), "avx512_bf16", ("cnn",), "face", "float32"),
     ],
 )
@@ -45,7 +45,9 @@ def test_auto_is_lower_precision_only_where_it_gains(monkeypatch, gpu, processor
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] if gpu else [])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": gpu})
     monkeypatch.setattr(precision, "_instructions", lambda: set(processor.split()))
-    config = Config(towers=towers, face=FaceConfig(branches=branches), train=TrainConfig(precision="auto"))
+    config = Config(
+        towers=tuple(towers.split()), face=FaceConfig(branches=branches), train=TrainConfig(precision="auto")
+    )
     found, why = precision.choose_precision(config)
     assert found == expected and why
     assert precision.choose_precision(dataclasses.replace(config, train=TrainConfig())) == ("float32", "")

@@ -20,7 +20,7 @@ def change(config, **train):
 
 @pytest.fixture(scope="module")
 def text_config(small_config):
-    return dataclasses.replace(small_config, towers="text")
+    return dataclasses.replace(small_config, towers=("text",))
 
 
 def weights(model):
@@ -109,7 +109,7 @@ def test_how_many_parameters_train_is_said(bert_config, tiny_bert):
     for train_encoder in (True, False):
         lines = []
         text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
-        setup = build_setup(dataclasses.replace(bert_config, towers="text", text=text), tiny_bert, lines.append)
+        setup = build_setup(dataclasses.replace(bert_config, towers=("text",), text=text), tiny_bert, lines.append)
         bert = setup.model.towers["text"].find_layer("bert").trainable_weights
         assert f"{setup.model.count_params():,} parameters" in lines[-1]
         assert f"(BERT: {sum(int(np.prod(v.shape)) for v in bert):,} in {len(bert)} variables)" in lines[-1]

@@ -19,7 +19,7 @@ from emotion_tf.training.step import Update
 SUMS = ("rows", "loss", "weight", "correct")
 
 
-def change(config, towers="both", **train):
+def change(config, towers=("text", "face"), **train):
     return dataclasses.replace(config, towers=towers, train=dataclasses.replace(config.train, **train))
 
 

@@ -29,7 +29,7 @@ def tune(monkeypatch, succeed, dataset, tmp_path):
         monkeypatch.setattr(verb, "_job", lambda made: job)
         pool = POOL if job.dies else lambda job, count, log: _inline(job)
         monkeypatch.setattr("tuning.workers.workers", pool)
-        return through("tune", "--data", dataset, "--towers", "both", "--name", "x", *words)
+        return through("tune", "--data", dataset, "--towers", "text", "face", "--name", "x", *words)
 
     return run
 

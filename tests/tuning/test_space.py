@@ -16,13 +16,13 @@ BERT = dataclasses.replace(preset("minilm"), train=TrainConfig(epochs=3))
 DECAY = dataclasses.replace(BERT.text, layer_decay=0.9, freeze_embeddings=True, pooling="attention")
 BASES = {
     "demo": preset("demo"),
-    "text": dataclasses.replace(preset("demo"), towers="text"),
-    "face": dataclasses.replace(preset("demo"), towers="face", train=TrainConfig(optimizer="sgd", momentum=0.5)),
+    "text": dataclasses.replace(preset("demo"), towers=("text",)),
+    "face": dataclasses.replace(preset("demo"), towers=("face",), train=TrainConfig(optimizer="sgd", momentum=0.5)),
     "minilm": BERT,
     "decay": dataclasses.replace(BERT, text=DECAY),
     "frozen": dataclasses.replace(BERT, text=TextConfig(branches=("bert",), train_encoder=False)),
     "resnet": dataclasses.replace(
-        BERT, face=FaceConfig(branches=("resnet50",), unfreeze_from="conv5_block1_1_conv"), towers="face"
+        BERT, face=FaceConfig(branches=("resnet50",), unfreeze_from="conv5_block1_1_conv"), towers=("face",)
     ),
     "glove": Config(text=TextConfig(branches=("bert", "cnn"), embeddings="x.txt", train_embeddings=False)),
     "init": Config(text=TextConfig(init="saved_models/a"), face=FaceConfig(init="saved_models/b")),
