@@ -100,6 +100,7 @@ def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
     from emotion_tf.data import pipeline
     from emotion_tf.evaluation.modalities import judge
     from emotion_tf.evaluation.slices import FEWEST_DIALOGUES
+    from emotion_tf.modalities import MODALITIES
     from emotion_tf.training.ablation import BATCH, ablations
 
     if len(run.config.towers) == 1:
@@ -117,7 +118,11 @@ def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
     whole = found.outputs.logits.argmax(axis=1)
     label, weight = found.outputs.label, found.outputs.weight
     helps = [judge(name, label, whole, one, group, weight) for name, one in without.items() if len(one.shuffled)]
-    missing = [f"Fewer than two utterances have {name}." for name, one in without.items() if not len(one.shuffled)]
+    missing = [
+        f"Fewer than two utterances have {MODALITIES[name].title}."
+        for name, one in without.items()
+        if not len(one.shuffled)
+    ]
     return helps, " ".join(missing)
 
 

@@ -17,10 +17,11 @@ from scipy.special import log_softmax, softmax
 from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import Threshold, choose_thresholds
+from emotion_tf.modalities import presence_patterns
 
 FILE = "calibration.json"
-PATTERNS = ("nothing", "text only", "face only", "text and face")
-"""Which modalities an utterance has; the place in the tuple is 1 for a text plus 2 for a face."""
+PATTERNS = presence_patterns()
+"""Which modalities an utterance has."""
 FEWEST = 100
 FEWEST_WRONG = 5
 RANGE = 0.05, 20.0
@@ -72,7 +73,7 @@ class Temperatures:
 
     @property
     def values(self) -> np.ndarray:
-        """float32 (4,), in the order of `PATTERNS`."""
+        """float32 (P,), in the order of `PATTERNS`."""
         return np.array([self.own.get(name, self.pooled) for name in PATTERNS], np.float32)
 
     def probabilities(self, logits: np.ndarray, pattern: np.ndarray) -> np.ndarray:

@@ -7,25 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from emotion_tf.evaluation.significance import Difference, paired_bootstrap
+from emotion_tf.modalities import MODALITIES, Modality
 
 LEVEL = 0.05
-
-
-class Words(NamedTuple):
-    """How sentences speak of a modality."""
-
-    title: str
-    helps: str
-    does_not: str
-    it: str
-    others: str
-    some: str
-
-
-WORDS = {
-    "text": Words("Text", "helps", "does not help", "it", "the texts of other utterances", "some text"),
-    "faces": Words("Faces", "help", "do not help", "them", "the faces of other utterances", "some face"),
-}
 
 
 class Ablation(NamedTuple):
@@ -47,7 +31,7 @@ class Help(NamedTuple):
     """What a modality is worth to a model on a split.
 
     Attributes:
-        name: "faces" or "text".
+        modality: its row in `MODALITIES`.
         present: utterances that have it.
         removed, shuffled: weighted F1 as it is minus weighted F1 without it, or exchanged (mean over the exchanges).
         exchanges: how many.
@@ -56,7 +40,7 @@ class Help(NamedTuple):
         sentence: what this means, in words.
     """
 
-    name: str
+    modality: Modality
     present: int
     removed: Difference
     shuffled: Difference
@@ -84,7 +68,7 @@ def judge(
     intersection-union test, Berger 1982: its p-value is the larger one).
 
     Args:
-        name: "faces" or "text".
+        name: name of the modality.
         label: int (N,), true classes.
         whole: int (N,), predicted classes with everything there.
         ablation: without the modality; with at least one exchange.
@@ -93,9 +77,9 @@ def judge(
     """
     removed = paired_bootstrap(label, whole, ablation.removed, group, weight=weight)
     shuffled = paired_bootstrap(label, whole, ablation.shuffled, group, weight=weight)
-    verdict, sentence = _verdict(WORDS[name], removed, shuffled)
+    verdict, sentence = _verdict(MODALITIES[name], removed, shuffled)
     return Help(
-        name,
+        MODALITIES[name],
         ablation.present,
         removed,
         shuffled,
@@ -107,16 +91,18 @@ def judge(
     )
 
 
-def _verdict(words: Words, removed: Difference, shuffled: Difference) -> tuple[str, str]:
+def _verdict(words: Modality, removed: Difference, shuffled: Difference) -> tuple[str, str]:
     p = max(_p_of_gain(removed), _p_of_gain(shuffled))
     if p < LEVEL:
         return "helps", (
-            f"{words.title} {words.helps} here (p {_shown(p)}): without {words.it} weighted F1 falls by "
-            f"{_loss(removed)}, with {words.others} by {_loss(shuffled)}."
+            f"{words.helps} here (p {_shown(p)}): without {words.pronoun} weighted F1 falls by "
+            f"{_loss(removed)}, with {words.of_others} by {_loss(shuffled)}."
         )
-    no = f"{words.title} {words.does_not} here"
+    no = f"{words.does_not_help} here"
     if _harms(shuffled) or (_harms(removed) and _p_of_gain(shuffled) >= LEVEL):
-        worse, how = (shuffled, f"with {words.others}") if _harms(shuffled) else (removed, f"without {words.it}")
+        worse, how = (
+            (shuffled, f"with {words.of_others}") if _harms(shuffled) else (removed, f"without {words.pronoun}")
+        )
         return "misleads", (
             f"{no}, but the model would do better {how}: weighted F1 changes by {_change(worse)} "
             f"(p {_shown(worse.two_sided)})."
@@ -124,14 +110,14 @@ def _verdict(words: Words, removed: Difference, shuffled: Difference) -> tuple[s
     no += f" (p {_shown(p)}): "
     if _p_of_gain(shuffled) < LEVEL:
         return "does not help", (
-            f"{no}the model follows {words.it}, so that with {words.others} it loses {_loss(shuffled)}; but without "
-            f"any it is not worse: weighted F1 changes by {_change(removed)}."
+            f"{no}the model follows {words.pronoun}, so that with {words.of_others} it loses {_loss(shuffled)}; but "
+            f"without any it is not worse: weighted F1 changes by {_change(removed)}."
         )
-    same = f"{no}with {words.others} weighted F1 is the same but for chance, {_change(shuffled)}."
+    same = f"{no}with {words.of_others} weighted F1 is the same but for chance, {_change(shuffled)}."
     if _p_of_gain(removed) < LEVEL:
         return "does not help", (
             f"{same} That it falls by {_loss(removed)} without any is no gain from what is shown: the model has got "
-            f"used to {words.some}, no matter which."
+            f"used to {words.any_of_it}, no matter which."
         )
     return "does not help", f"{same} Without any it changes by {_change(removed)}."
 

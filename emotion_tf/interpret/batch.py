@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.data import raw
+from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.activations import record, replay
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.layers import FoldFrames
@@ -23,7 +24,8 @@ from emotion_tf.runs.run import Run
 
 ROWS = 64
 """Rows that go through the model at once."""
-TEXT, FACE, CONTEXT = "text", "face", "context"
+CONTEXT = "context"
+"""The lines said before an utterance: explained as a modality of its own, though the text tower reads them."""
 
 
 @dataclass(frozen=True)

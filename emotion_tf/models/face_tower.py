@@ -9,6 +9,7 @@ from keras import layers
 
 from emotion_tf import schema
 from emotion_tf.config import FaceConfig
+from emotion_tf.modalities import FACE
 from emotion_tf.models.backbones import build_network
 from emotion_tf.models.cnn import build_cnn
 from emotion_tf.models.head import build_head, feature_input
@@ -87,6 +88,6 @@ def _head(
     if to_sequence:
         parts = list(features.values())
         crops = layers.Concatenate(name="face_crops")(parts) if len(parts) > 1 else parts[0]
-        branches = [BranchOutputs(pool(crops, mask, config.frames, "face"), crops, mask)]
+        branches = [BranchOutputs(pool(crops, mask, config.frames, FACE), crops, mask)]
     inputs = {**features, "face_mask": mask}
-    return build_head("face", inputs, branches, present, config.dropout, modality_dropout, sequences)
+    return build_head(FACE, inputs, branches, present, config.dropout, modality_dropout, sequences)

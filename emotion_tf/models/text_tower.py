@@ -8,6 +8,7 @@ from keras import layers
 from emotion_tf import schema
 from emotion_tf.config import TextConfig
 from emotion_tf.errors import UserError
+from emotion_tf.modalities import TEXT
 from emotion_tf.models.head import build_head, feature_input
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.layers import FirstSegmentMask, HasMoreThan
@@ -67,7 +68,7 @@ def build_text_tower(
         if config.context or config.future:
             inputs |= _inputs(schema.CONTEXT_INPUTS)
             branches += words(inputs["context_word_ids"])
-    head = build_head("text", inputs, branches, _present(inputs), config.dropout, modality_dropout, sequences)
+    head = build_head(TEXT, inputs, branches, _present(inputs), config.dropout, modality_dropout, sequences)
     tower = Tower(trunks, head, "input_mask", name="text_tower")
     if config.init:
         networks = list(initialized_layers(tower.layers_by_name.values(), networks))

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from emotion_tf.config import Config
-from emotion_tf.modalities import MODALITIES
+from emotion_tf.modalities import MODALITIES, presence_bit
 from emotion_tf.models.face_tower import build_face_tower
 from emotion_tf.models.fusion import build_fusion, reads_sequences
 from emotion_tf.models.parameter_groups import PretrainedLayer
@@ -88,14 +88,14 @@ def _input_like(name: str, tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def presence_pattern(outputs: Mapping[str, Any]) -> Any:
-    """Returns which modalities each row has, int32 (B,): the sum of 2^i over the places i in `MODALITIES`.
+    """Returns which modalities each row has, int32 (B,): the index into `modalities.presence_patterns`.
 
     Args:
         outputs: of a `TwoTower`.
     """
     bits = [
-        ops.cast(outputs[f"{modality}/present"], "int32") * 2**i
-        for i, modality in enumerate(MODALITIES)
+        ops.cast(outputs[f"{modality}/present"], "int32") * presence_bit(modality)
+        for modality in MODALITIES
         if f"{modality}/present" in outputs
     ]
     return sum(bits[1:], start=bits[0])

@@ -9,13 +9,12 @@ import tensorflow as tf
 
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.evaluation.modalities import Ablation
+from emotion_tf.modalities import presence_bit
 from emotion_tf.models.tower import fusion_inputs
 from emotion_tf.models.two_tower import TwoTower
 
 EXCHANGES = 10
 BATCH = 256
-TITLES = {"text": "text", "face": "faces"}
-"""Modality -> its name in reports."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -23,13 +22,13 @@ Arrays = dict[str, np.ndarray]
 def ablations(
     model: TwoTower, preprocess: Preprocessor, data: Iterable, pattern: np.ndarray, seed: int = 0
 ) -> dict[str, Ablation]:
-    """Returns the predictions of a model without each of its modalities.
+    """Returns the predictions of a model without each of its modalities: modality -> its ablation.
 
     Each tower runs once over the data; then the fusion runs on other combinations of their outputs. The text is the
     utterance with its context.
 
     Args:
-        model: with two towers.
+        model: with several towers.
         preprocess: makes its inputs.
         data: batches of utterances, in order.
         pattern: int (N,), which modalities each utterance has, as `presence_pattern` returns them.
@@ -40,16 +39,16 @@ def ablations(
     rng = np.random.default_rng(seed)
     fuse = tf.function(lambda inputs: model.fusion(inputs, training=False), reduce_retracing=True)
     results = {}
-    for bit, modality in enumerate(model.towers):
-        rows = np.arange(len(pattern))
-        present = rows[pattern & (1 << bit) > 0]
+    rows = np.arange(len(pattern))
+    for modality in model.towers:
+        present = rows[pattern & presence_bit(modality) > 0]
         removed = {**outputs, modality: {name: np.repeat(x, len(rows), 0) for name, x in absent[modality].items()}}
         exchanged = []
         for _ in range(EXCHANGES if len(present) > 1 else 0):
             order = rows.copy()
             order[present] = rng.permutation(present)
             exchanged.append(_predict(fuse, outputs, {modality: order}))
-        results[TITLES[modality]] = Ablation(
+        results[modality] = Ablation(
             len(present), _predict(fuse, removed, {}), np.array(exchanged, int).reshape(-1, len(rows))
         )
     return results

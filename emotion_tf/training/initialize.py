@@ -15,6 +15,7 @@ from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower
@@ -35,7 +36,7 @@ def initialize_towers(
         if not init:
             continue
         run = Run(Path(init))
-        if modality == "text":
+        if modality == TEXT:
             _check_vocabularies(run, config, spec, words)
         count = _copy(run, modality, tower, spec)
         say(f"{tower.name} starts from {init}: {count:,} weights")
@@ -50,8 +51,8 @@ def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = 
     Raises:
         UserError: `--text.init` or `--face.init` names a run that was trained on what a fold would hold out.
     """
-    for name, used in (("text", config.uses_text), ("face", config.uses_face)):
-        init, visited = getattr(config, name).init if used else "", set()
+    for name in config.towers:
+        init, visited = getattr(config, name).init, set()
         while init and init not in visited:  # a run may have replaced the one that it started from
             visited.add(init)
             run = Run(Path(init))
@@ -88,7 +89,7 @@ def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -
 def _examples(dataset: Dataset, name: str) -> list[set[Any]]:
     """Returns what identifies each training utterance of a data set to a tower."""
     rows = dataset.rows("train")
-    if name == "face":
+    if name == FACE:
         return [set(hashes) for hashes in splits.picture_hashes(rows)]
     columns = ("dialogue_id", "utterance_id", "utterance")
     return [{tuple(row[c] for c in columns)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
@@ -112,7 +113,7 @@ def _copy(run: Run, modality: str, tower: Tower, spec: DataSpec) -> int:
     differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
     if differing or len(theirs) != len(ours):
         difference = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
-        if modality == "face" and run.spec.face_size != spec.face_size:
+        if modality == FACE and run.spec.face_size != spec.face_size:
             raise UserError(
                 f"The face tower of {run.path} was trained on crops of {run.spec.face_size} px. Received crops of "
                 f"{spec.face_size} px ({difference}). Prepare both with one --face-size."

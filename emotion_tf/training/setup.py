@@ -19,6 +19,7 @@ from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.modalities import TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
@@ -179,7 +180,7 @@ def build_setup(
     heads = build_heads(model.towers, len(spec.labels)) if train.auxiliary_weight else {}
     network = training_network(model.input, model.output, heads)
     if vectors is not None:
-        initialize_words(model.towers["text"], vectors)
+        initialize_words(model.towers[TEXT], vectors)
     if resumed_width is None:
         initialize_towers(model, config, spec, words, say)
     _reseed(model, train.seed)
@@ -239,7 +240,7 @@ def parameter_line(model: TwoTower) -> str:
     """Returns how many parameters a model has, how many of them train, and how many of BERT do."""
     trainable, total = (sum(math.prod(v.shape) for v in vs) for vs in (model.trainable_weights, model.weights))
     line = f"{total:,} parameters, {trainable:,} trained"
-    for encoder in model.towers["text"].layers_of(HubEncoder) if "text" in model.towers else ():
+    for encoder in model.towers[TEXT].layers_of(HubEncoder) if TEXT in model.towers else ():
         weights = encoder.trainable_weights
         line += f" (BERT: {sum(math.prod(v.shape) for v in weights):,} in {len(weights)} variables)"
     return line

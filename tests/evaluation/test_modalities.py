@@ -30,7 +30,7 @@ def changed(predicted, share, to, seed=1):
 WHOLE = right(0.7)
 
 
-def verdict(removed, shuffled, name="faces"):
+def verdict(removed, shuffled, name="face"):
     ablation = Ablation(700, removed, np.stack([shuffled(seed) for seed in range(5)]))
     found = judge(name, LABEL, WHOLE, ablation, GROUP)
     return found, found.sentence
@@ -96,5 +96,5 @@ def test_worthless_faces_are_said_to_help_at_most_as_often_as_chance_has_it():
         label = np.random.default_rng(trial).integers(0, 4, 160)
         shown = [right(0.6, 1000 * trial + k, label) for k in range(5)]
         ablation = Ablation(160, shown[1], np.stack(shown[2:]))
-        said += judge("faces", label, shown[0], ablation, np.arange(160) // 8).verdict == "helps"
+        said += judge("face", label, shown[0], ablation, np.arange(160) // 8).verdict == "helps"
     assert said <= 3

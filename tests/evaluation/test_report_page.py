@@ -111,7 +111,7 @@ def evidence():
         table=table,
         facts={"data": "tfrecords/tiny", "seed": "7", "command of the training": "main.py train --name <i>"},
         history=pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "dev_loss": [1, 0.9], "dev_weighted_f1": [0.5, 0.25]}),
-        helps=[judge(name, test.label, whole, ablation, group) for name in ("text", "faces")],
+        helps=[judge(name, test.label, whole, ablation, group) for name in ("text", "face")],
         ceiling={"both": 0.9},
         crops={rows[0]: picture("jpeg")},
         explanations={rows[1]: Explanation(words, [("heat", picture("png"))], "completeness 0.3 %")},

@@ -63,11 +63,11 @@ def test_without_and_exchanged_as_the_whole_model_says(parts, monkeypatch):
         return model(inputs, training=False)["logits"].numpy().argmax(axis=1)
 
     assert predicted({**text, **face}).tolist() == outputs.logits.argmax(axis=1).tolist()
-    assert list(without) == ["text", "faces"]
+    assert list(without) == ["text", "face"]
     np.testing.assert_array_equal(without["text"].removed, predicted({**blank(text), **face}))
-    np.testing.assert_array_equal(without["faces"].removed, predicted({**text, **blank(face)}))
+    np.testing.assert_array_equal(without["face"].removed, predicted({**text, **blank(face)}))
     rng = np.random.default_rng(3)  # texts are exchanged first
-    for name, own, other, bit in (("text", text, face, 1), ("faces", face, text, 2)):
+    for name, own, other, bit in (("text", text, face, 1), ("face", face, text, 2)):
         has = np.flatnonzero(outputs.pattern & bit)
         assert without[name].present == len(has) and without[name].shuffled.shape == (1, count)
         for shuffled in without[name].shuffled:
@@ -84,5 +84,5 @@ def test_fewer_than_two_with_a_modality_have_nothing_to_exchange(parts):
     outputs = collect_outputs(inference(model), data)
     pattern = np.where(np.arange(len(outputs.label)) == 3, 3, 1)
     without = ablation.ablations(model, preprocess, data, pattern)
-    assert without["faces"].present == 1 and without["faces"].shuffled.shape == (0, len(pattern))
+    assert without["face"].present == 1 and without["face"].shuffled.shape == (0, len(pattern))
     assert without["text"].shuffled.shape == (ablation.EXCHANGES, len(pattern))
