@@ -1,4 +1,4 @@
-"""Cross-attention between the towers' sequences: word pieces attend to crops, crops to word pieces."""
+"""Cross-attention between the towers' sequences: word pieces attend to crops, crops to word pieces, and so on."""
 
 from __future__ import annotations
 
@@ -20,17 +20,24 @@ def reads_sequences(fusion: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def attend(towers: list[TowerOutputs], config: FusionConfig) -> keras.KerasTensor:
-    """Lets each of two towers' steps attend to the other's; returns their means side by side, (B, 2 width).
+    """Lets each tower's steps attend to those of the others; returns the means of N towers side by side, (B, N width).
 
     The first step of each sequence is the tower's embedding, which is never masked: for an absent modality it is the
     learned vector.
     """
     steps, masks = zip(*(_steps(tower, i, config.width) for i, tower in enumerate(towers)), strict=True)
     pooled = []
-    for i, other in ((0, 1), (1, 0)):
-        x = _block(steps[i], steps[other], masks[other], config, f"fusion_cross_{i}")
+    for i in range(len(towers)):
+        value = _join([*steps[:i], *steps[i + 1 :]], f"fusion_others_{i}")
+        mask = _join([*masks[:i], *masks[i + 1 :]], f"fusion_others_mask_{i}")
+        x = _block(steps[i], value, mask, config, f"fusion_cross_{i}")
         pooled.append(MaskedMean(name=f"fusion_cross_{i}_mean")([x, masks[i]]))
     return layers.Concatenate(name="fusion_concat")(pooled)
+
+
+def _join(tensors: list[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    """Returns steps (B, L, width), or masks (B, L), one after another."""
+    return layers.Concatenate(axis=1, name=name)(tensors) if len(tensors) > 1 else tensors[0]
 
 
 def _steps(tower: TowerOutputs, i: int, width: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:

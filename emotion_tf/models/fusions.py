@@ -44,9 +44,10 @@ def gated(towers: list[TowerOutputs], config: FusionConfig, classify: Classify) 
     hidden = [
         layers.Dense(config.width, activation="tanh", name=f"fusion_project_{i}")(x) for i, x in enumerate(embeddings)
     ]
-    both = layers.Concatenate(name="fusion_concat")(embeddings)
-    gate = layers.Dense(config.width, activation="sigmoid", use_bias=False, name="fusion_gate")(both)
-    return classify(Gate(name="fusion_gated")([gate, *hidden]))
+    joined = layers.Concatenate(name="fusion_concat")(embeddings)
+    width = config.width * (len(towers) - 1)  # the first tower or the rest, the second or the rest, and so on
+    gates = layers.Dense(width, activation="sigmoid", use_bias=False, name="fusion_gate")(joined)
+    return classify(Gate(name="fusion_gated")([gates, *hidden]))
 
 
 def lowrank(towers: list[TowerOutputs], config: FusionConfig, classify: Classify) -> keras.KerasTensor:
@@ -63,17 +64,20 @@ def lowrank(towers: list[TowerOutputs], config: FusionConfig, classify: Classify
 
 @reads_sequences
 def cross_attention(towers: list[TowerOutputs], config: FusionConfig, classify: Classify) -> keras.KerasTensor:
-    """Word pieces and words attend to crops, crops to them (Tsai 2019, "Multimodal Transformer", section 3.1)."""
+    """Each tower's steps attend to those of the others (Tsai 2019, "Multimodal Transformer", section 3.1)."""
     return classify(attend(towers, config))
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class Gate(keras.layers.Layer):
-    """(gate, first, second), all (B, D) -> gate * first + (1 - gate) * second."""
+    """(gates (B, (N - 1) D), and N tensors (B, D)) -> gate * first + (1 - gate) * second; the last gate acts first."""
 
     def call(self, inputs: list[Any]) -> Any:
-        gate, first, second = inputs
-        return gate * first + (1.0 - gate) * second
+        gates, *values = inputs
+        x = values.pop()
+        for gate, value in zip(reversed(ops.split(gates, len(values), axis=-1)), reversed(values), strict=True):
+            x = gate * value + (1.0 - gate) * x
+        return x
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

@@ -1,4 +1,4 @@
-"""The whole model: text tower + face tower -> fusion -> logits. A single tower is the same model with one tower."""
+"""The whole model: towers -> fusion -> logits. A model of one modality is the same with a single tower."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from keras import ops
 
 from emotion_tf.config import Config
 from emotion_tf.modalities import MODALITIES, presence_bit
-from emotion_tf.models.face_tower import build_face_tower
 from emotion_tf.models.fusion import build_fusion, reads_sequences
 from emotion_tf.models.parameter_groups import PretrainedLayer
-from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.models.tower import Tower, fusion_inputs
+from emotion_tf.models.towers import TOWERS, TowerArguments
 from emotion_tf.schema import DataSpec
 
 Tensors = dict[str, Any]
@@ -120,10 +119,7 @@ def build_model(
     Raises:
         UserError: a branch does not fit its weights or the data.
     """
-    towers, rate = {}, config.fusion.modality_dropout
     sequences = len(config.towers) > 1 and reads_sequences(config.fusion.kind)
-    if config.uses_text:
-        towers["text"] = build_text_tower(config.text, encoder, embedding_shape, rate, sequences)
-    if config.uses_face:
-        towers["face"] = build_face_tower(config.face, spec.face_size, rate, face_files, sequences)
+    arguments = TowerArguments(config, spec, embedding_shape, encoder, face_files, sequences)
+    towers = {modality: TOWERS[modality](arguments) for modality in config.towers}
     return TwoTower(towers, build_fusion(towers, config.fusion, len(spec.labels)), name="two_tower")

@@ -25,8 +25,11 @@ INPUTS = {
 }  # fmt: skip
 
 
-def fusion(kind, **options):
-    """A fusion of the outputs of two towers, each an embedding and one sequence."""
+TWO = (("text", 5, 2), ("face", 3, 3))
+
+
+def fusion(kind, widths=TWO, **options):
+    """A fusion of the outputs of towers, each an embedding and one sequence: (modality, their widths)."""
     towers = {
         modality: SimpleNamespace(
             output={
@@ -36,7 +39,7 @@ def fusion(kind, **options):
                 "mask_0": keras.Input((None,), dtype="bool"),
             }
         )
-        for modality, width, step_width in (("text", 5, 2), ("face", 3, 3))
+        for modality, width, step_width in widths
     }
     options = {"kind": kind, "width": 4, "rank": 2, "heads": 2, "dense_units": (), "dropout": 0.0} | options
     model = build_fusion(towers, FusionConfig(**options), 7)
@@ -159,6 +162,26 @@ def test_every_weight_learns_and_a_saved_model_gives_the_same(kind, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_three_towers_are_joined_and_each_counts(kind):
+    model = fusion(kind, (*TWO, ("audio", 4, 2)))
+    audio = {"audio_embedding": RNG.normal(size=(6, 4)), "audio_sequence_0": WORDS, "audio_mask_0": WORD_MASK}
+    inputs = take_inputs(model, INPUTS | audio)
+    logits = np.asarray(model(inputs))
+    for modality in ("text", "face", "audio"):
+        name = f"{modality}_embedding"
+        assert np.abs(model(inputs | {name: inputs[name] + 1}) - logits).max() > 1e-3
+
+
+def test_gates_of_three_towers_choose_one_after_another():
+    model = fusion("gated", (*TWO, ("audio", 4, 2)))
+    first = {"text_embedding": np.abs(TEXT) + 1, "face_embedding": np.abs(FACE), "audio_embedding": np.ones((6, 4))}
+    model.get_layer("fusion_gate").kernel.assign(np.full((12, 8), 100.0))  # all gates are open: the first tower counts
+    np.testing.assert_allclose(
+        model(first), model(first | {"face_embedding": 3 * FACE**2, "audio_embedding": 2 * np.ones((6, 4))})
+    )
 
 
 def test_more_padding_changes_nothing_of_cross_attention():
