@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from emotion_tf.config import CHOICES, Config, TrainConfig
 from emotion_tf.config.face import BACKBONES
 from emotion_tf.config.train import EFFECTIVE
+from emotion_tf.modalities import FACE, TEXT
 
 DIGITS = 4
 """Of a number that is drawn: enough to tell two apart, and the same in every file and message."""
@@ -118,10 +119,7 @@ def _unfreezing(base: Config) -> Iterator[Parameter]:
     face = base.face
     text_waits = base.uses_bert and base.text.train_encoder and base.text.train_tower
     face_waits = base.uses_face and bool(face.networks) and face.train_backbone and face.train_tower
-    init = any(
-        used and tower.init and tower.train_tower
-        for used, tower in ((base.uses_text, base.text), (base.uses_face, face))
-    )
+    init = any(tower.init and tower.train_tower for tower in (getattr(base, name) for name in base.towers))
     under = None
     if text_waits != face_waits and not init:
         under = ("text.train_encoder" if text_waits else "face.train_backbone", bool)
@@ -240,16 +238,17 @@ def draw(hp: Any, searched: Sequence[Parameter], base: Config) -> Config:
 
 def apply(base: Config, values: Mapping[str, Any]) -> Config:
     """`base` with other values. What they leave without an effect goes back to its default, as `Config` wants it."""
-    parts: dict[str, dict[str, Any]] = {part: {} for part in ("text", "face", "fusion", "train")}
+    fields = [field.name for field in dataclasses.fields(base)]
+    parts: dict[str, dict[str, Any]] = {name: {} for name in fields if dataclasses.is_dataclass(getattr(base, name))}
     for option, value in values.items():
         part, field = option.split(".")
         parts[part][field] = value
     for field, (choice, names) in EFFECTIVE.items():
         if parts["train"].get(choice, getattr(base.train, choice)) not in names:
             parts["train"][field] = getattr(TrainConfig, field)
-    if parts["text"].get("train_encoder") is False:
-        parts["text"] |= {"layer_decay": 1.0, "freeze_embeddings": False}
-    if parts["face"].get("train_backbone") is False:
-        parts["face"]["unfreeze_from"] = ""
+    if parts[TEXT].get("train_encoder") is False:
+        parts[TEXT] |= {"layer_decay": 1.0, "freeze_embeddings": False}
+    if parts[FACE].get("train_backbone") is False:
+        parts[FACE]["unfreeze_from"] = ""
     changed: dict[str, Any] = {part: dataclasses.replace(getattr(base, part), **some) for part, some in parts.items()}
     return dataclasses.replace(base, **changed)

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from emotion_tf.command_line import Flag, negated
 from emotion_tf.config import CHOICES, Config, CropConfig
+from emotion_tf.modalities import MODALITIES
 
 TITLES = {
     "": "The run",
-    "text": "Text tower",
-    "face": "Face tower",
+    **{name: f"{name.capitalize()} tower" for name in MODALITIES},
     "fusion": "Fusion",
     "train": "Training",
     "faces": "Faces in clips (prepare, predict)",

@@ -26,6 +26,8 @@ ROWS = 64
 """Rows that go through the model at once."""
 CONTEXT = "context"
 """The lines said before an utterance: explained as a modality of its own, though the text tower reads them."""
+FIELDS = {TEXT: "text", FACE: "faces", CONTEXT: "context"}
+"""What is explained as a modality, in the order of the tables -> the field of an `Utterance` that holds it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Scorer:
     @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Which of text, face and context the run reads."""
-        return (*self.model.towers, *(CONTEXT for name in self.preprocess.around if name == "context"))
+        read = {*self.model.towers, *self.preprocess.around}
+        return tuple(name for name in FIELDS if name in read)
 
     @cached_property
     def embedded(self) -> tuple[str, ...]:
@@ -189,6 +192,9 @@ class Batch:
         """Returns the score (R,) of inputs (R, ...) that belong to the utterances `rows` (R,)."""
         return scores(self.scorer.model(inputs, training=False)["logits"], self.target[rows])
 
+    def _other_towers(self, modality: str) -> list[str]:
+        return [name for name in self.towers if name != modality]
+
     def rows(self, rows: np.ndarray) -> dict[str, tf.Tensor]:
         """The inputs of the utterances `rows`."""
         return {name: tf.gather(values, rows) for name, values in self.inputs.items()}
@@ -198,7 +204,7 @@ class Batch:
         changed = [Utterance(text, (), context) for text, context in zip(texts, contexts, strict=True)]
         parts = [np.zeros((0, self.logits.shape[1]), np.float32)]
         for i in range(0, len(changed), ROWS):
-            with self.replayed([FACE], rows[i : i + ROWS]):
+            with self.replayed(self._other_towers(TEXT), rows[i : i + ROWS]):
                 outputs = self.scorer.model(self.scorer.inputs(changed[i : i + ROWS]), training=False)
             parts.append(np.asarray(outputs["logits"]))
         return np.concatenate(parts)
@@ -209,7 +215,7 @@ class Batch:
         for i in range(0, len(rows), ROWS):
             at = rows[i : i + ROWS]
             inputs = self.rows(at) | {"faces": tf.constant(faces[i : i + ROWS])}
-            with self.replayed([TEXT], at):
+            with self.replayed(self._other_towers(FACE), at):
                 parts.append(np.asarray(self.scorer.model(inputs, training=False)["logits"]))
         return np.concatenate(parts)
 

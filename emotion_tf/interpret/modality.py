@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from emotion_tf.evaluation.metrics import weighted_f1
-from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Batch, Scorer, Utterance, scores
+from emotion_tf.interpret.batch import FIELDS, Batch, Scorer, Utterance, scores
 
 T = TypeVar("T")
 Through = Callable[[Iterable[T], int], Iterable[T]]
@@ -47,19 +47,13 @@ class Shares:
 
 def only(utterance: Utterance, modalities: Iterable[str]) -> Utterance:
     """An utterance of which the other modalities are absent."""
-    kept = set(modalities)
-    return replace(
-        utterance,
-        text=utterance.text if TEXT in kept else "",
-        faces=utterance.faces if FACE in kept else (),
-        context=utterance.context if CONTEXT in kept else (),
-    )
+    absent = {FIELDS[name]: getattr(Utterance(), FIELDS[name]) for name in set(FIELDS) - set(modalities)}
+    return replace(utterance, **absent)
 
 
 def present(utterance: Utterance) -> tuple[str, ...]:
     """The modalities that an utterance has."""
-    has = {TEXT: utterance.text, FACE: utterance.faces, CONTEXT: utterance.context}
-    return tuple(name for name, what in has.items() if what)
+    return tuple(name for name, field in FIELDS.items() if getattr(utterance, field))
 
 
 def modality_shares(batch: Batch) -> list[Shares]:
@@ -122,5 +116,4 @@ def permutation_importance(
 
 def _mixed(one: Utterance, other: Utterance, modality: str) -> Utterance:
     """An utterance with a modality of another one."""
-    field = {TEXT: "text", FACE: "faces", CONTEXT: "context"}[modality]
-    return replace(one, **{field: getattr(other, field)})
+    return replace(one, **{FIELDS[modality]: getattr(other, FIELDS[modality])})
