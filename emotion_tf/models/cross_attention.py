@@ -1,4 +1,4 @@
-"""Cross-attention between the towers' sequences: word pieces attend to crops, crops to word pieces, and so on."""
+"""Cross-attention between the towers' sequences: word pieces attend to crops, and crops to word pieces."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def reads_sequences(fusion: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def attend(towers: list[TowerOutputs], config: FusionConfig) -> keras.KerasTensor:
-    """Lets each tower's steps attend to those of the others; returns the means of N towers side by side, (B, N width).
+    """Lets each tower's steps attend to those of the others; returns the concatenated means of N towers, (B, N width).
 
-    The first step of each sequence is the tower's embedding, which is never masked: for an absent modality it is the
+    The first step of each sequence is the tower's embedding. It is never masked; for an absent modality it is the
     learned vector.
     """
     steps, masks = zip(*(_steps(tower, i, config.width) for i, tower in enumerate(towers)), strict=True)
@@ -36,24 +36,24 @@ def attend(towers: list[TowerOutputs], config: FusionConfig) -> keras.KerasTenso
 
 
 def _join(tensors: list[keras.KerasTensor], name: str) -> keras.KerasTensor:
-    """Returns steps (B, L, width), or masks (B, L), one after another."""
+    """Concatenates steps (B, L, width), or masks (B, L), along L."""
     return layers.Concatenate(axis=1, name=name)(tensors) if len(tensors) > 1 else tensors[0]
 
 
 def _steps(tower: TowerOutputs, i: int, width: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Returns a tower's embedding and sequences in one width, one after another: (B, 1 + L, width), mask (B, 1 + L)."""
-    first = layers.Reshape((1, tower.embedding.shape[-1]), name=f"fusion_first_{i}")(tower.embedding)
-    parts = [first, *(sequence for sequence, _ in tower.sequences)]
-    same = [layers.Dense(width, name=f"fusion_project_{i}_{j}")(part) for j, part in enumerate(parts)]
+    """Concatenates a tower's embedding and sequences, projected to one width: (B, 1 + L, width), mask (B, 1 + L)."""
+    embedding = layers.Reshape((1, tower.embedding.shape[-1]), name=f"fusion_first_{i}")(tower.embedding)
+    sequences = [embedding, *(sequence for sequence, _ in tower.sequences)]
+    projected = [layers.Dense(width, name=f"fusion_project_{i}_{j}")(x) for j, x in enumerate(sequences)]
     mask = PrependTrue(name=f"fusion_mask_{i}")([mask for _, mask in tower.sequences])
-    return layers.Concatenate(axis=1, name=f"fusion_steps_{i}")(same), mask
+    return layers.Concatenate(axis=1, name=f"fusion_steps_{i}")(projected), mask
 
 
 def _block(
     query: keras.KerasTensor, value: keras.KerasTensor, mask: keras.KerasTensor, config: FusionConfig, name: str
 ) -> keras.KerasTensor:
     """Applies one transformer block (Vaswani 2017) whose queries attend to another sequence."""
-    # a bias of the keys would change no weight of the attention: it could not be learned
+    # a bias of the keys does not change the attention weights, so it would have no gradient
     attention = layers.MultiHeadAttention(
         config.heads, config.width // config.heads, dropout=config.dropout, use_bias=False, name=f"{name}_attention"
     )

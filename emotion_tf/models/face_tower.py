@@ -1,4 +1,4 @@
-"""The face tower: branches side by side on each crop, then one vector of the utterance's crops."""
+"""The face tower: concatenated branches that read each crop, then a pooling over the crops of the utterance."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def build_face_tower(
 ) -> Tower:
     """Builds the tower from faces uint8 (B, T, H, W, 3) and face_mask bool (B, T).
 
-    Each branch is a trunk. It ends with the mean or maximum over the crops; or with the vectors of the crops, where
-    the pooling over them is trained or the fusion reads them. A face is present if a crop is.
+    Each branch is a trunk. Its output is the mean or maximum over the crops, or the vectors of the crops if their
+    pooling is trained or the fusion reads them. A face is present if a crop is.
 
     Args:
         config: the tower's configuration.
@@ -42,7 +42,7 @@ def build_face_tower(
         sequences: whether the fusion reads the sequence of the crops.
 
     Raises:
-        UserError: a network's weights cannot be had, or the crops or layers asked for do not fit it.
+        UserError: the weights of a network are not available, or the crops or the given layers do not fit it.
     """
     to_sequence = sequences or config.frames in TRAINED_POOLINGS
     trunks: dict[str, keras.Model] = {}
@@ -66,7 +66,7 @@ def build_face_tower(
         networks = list(initialized_layers(tower.layers_by_name.values(), networks))
     tower.pretrained = tuple(networks) if config.train_tower else ()
     if not config.train_tower:
-        tower.trainable = False  # never True: that would train what is frozen inside
+        tower.trainable = False  # True would also train frozen layers inside
     return tower
 
 

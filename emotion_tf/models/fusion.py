@@ -19,9 +19,9 @@ def reads_sequences(kind: str) -> bool:
 
 
 def build_fusion(towers: Mapping[str, Tower], config: FusionConfig, classes: int) -> keras.Model:
-    """Builds the functional model from what `fusion_inputs` returns to logits float32 (B, classes).
+    """Builds the functional model from `fusion_inputs` to logits float32 (B, classes).
 
-    A single tower goes to the dense layers as it is.
+    The embedding of a single tower goes directly to the dense layers.
     """
     inputs = {
         name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)

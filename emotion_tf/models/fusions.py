@@ -1,7 +1,7 @@
-"""The fusions: each public function joins the towers as its first line says, and `--fusion.kind` takes its name.
+"""The fusions. Each public function is one: its name is a value of `--fusion.kind`, its docstring the help text.
 
-A fusion is called with the towers' outputs, the configuration, and `classify`, which takes a tensor (B, D) through
-dropout and dense layers to logits (B, C). It returns logits.
+A fusion is called with the outputs of the towers, the configuration, and `classify`, which applies dropout and dense
+layers to a tensor (B, D). It returns logits (B, C).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Classify = Callable[..., keras.KerasTensor]
 
 
 def concat(towers: list[TowerOutputs], config: FusionConfig, classify: Classify) -> keras.KerasTensor:
-    """The embeddings side by side."""
+    """The concatenated embeddings."""
     return classify(layers.Concatenate(name="fusion_concat")([tower.embedding for tower in towers]))
 
 

@@ -1,4 +1,4 @@
-"""The head of a tower: from its branches to its embedding."""
+"""The head of a tower: from the outputs of its branches to its embedding."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def build_head(
     modality_dropout: float,
     sequences: bool,
 ) -> keras.Model:
-    """Builds the head: the branches side by side, a learned vector where the modality is absent, dropout.
+    """Builds the head: concatenated branches, a learned vector for rows without the modality, dropout.
 
     Args:
-        modality: text or face.
-        inputs: what `branches` and `present` were made from: outputs of trunks, and raw inputs.
+        modality: name of the modality, prefix of the layer names.
+        inputs: the inputs of `branches` and `present`: outputs of trunks, and raw inputs.
         branches: pooled (B, D_i), and sequences.
         present: bool (B,), whether a row has the modality.
         dropout: share of the embedding's units dropped in training.
         modality_dropout: share of the rows whose modality is dropped in training.
-        sequences: whether to output the branches' sequences, too.
+        sequences: whether the branches' sequences are outputs, too.
 
     Returns:
         Functional model to the outputs of `Tower`.
     """
     pooled = [branch.pooled for branch in branches]
     joined = layers.Concatenate(name=f"{modality}_concat")(pooled) if len(pooled) > 1 else pooled[0]
-    shown = ModalityDropout(modality_dropout, name=f"{modality}_modality_dropout")(present)
+    available = ModalityDropout(modality_dropout, name=f"{modality}_modality_dropout")(present)
     drop = layers.Dropout(dropout, name=f"{modality}_embedding")
     outputs = {
-        "embedding": drop(MissingEmbedding(name=f"{modality}_missing")([joined, shown])),
+        "embedding": drop(MissingEmbedding(name=f"{modality}_missing")([joined, available])),
         "present": present,
     }
     for i, branch in enumerate(branches if sequences else ()):
-        mask = MaskWherePresent(name=f"{modality}_mask_{i}")([branch.mask, shown])
+        mask = MaskWherePresent(name=f"{modality}_mask_{i}")([branch.mask, available])
         outputs |= {f"sequence_{i}": branch.sequence, f"mask_{i}": mask}
     return keras.Model(inputs, outputs, name=f"{modality}_head")
 

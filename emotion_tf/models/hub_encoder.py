@@ -1,8 +1,8 @@
-"""A TF-Hub BERT encoder as a trainable Keras 3 layer that carries its module inside every saved model.
+"""A TF-Hub BERT encoder as a trainable Keras 3 layer, saved with its module.
 
-`hub.KerasLayer` belongs to Keras 2: in a Keras 3 model it has no trainable weight (tensorflow/hub#903, #920). Here a
-Keras layer adopts the variables of the loaded module as its own weights, so that `fit`, checkpoints, `.keras` files and
-exports treat them like those of any layer.
+`hub.KerasLayer` is a Keras 2 layer; in a Keras 3 model it has no trainable weights (tensorflow/hub#903, #920). This
+layer adopts the variables of the loaded module as its own weights, so `fit`, checkpoints, `.keras` files and exports
+treat them like those of any layer.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ class HubEncoder(keras.layers.Layer):
     Input: dict of `input_word_ids`, `input_mask`, `input_type_ids`, int32 (B, L).
     Output: dict of `pooled_output` float32 (B, H) and `sequence_output` float32 (B, L, H).
 
-    It computes in float32 whatever the global policy: a policy does not reach inside a SavedModel. While `trainable` is
-    False the module runs as in inference (no dropout), like `hub.KerasLayer`. Changing `layer.trainable` takes effect
-    at the next `compile`, and never makes trainable what the module itself says is not.
+    The layer computes in float32: a dtype policy does not affect a SavedModel. While `trainable` is False the module
+    runs in inference mode (no dropout), like `hub.KerasLayer`. A variable that the module declares as not trainable
+    never trains.
 
-    A `.keras` file holds the module's graph and assets, and its weights once: the handle may be gone. Loading runs that
-    graph, so load only models you trust. Load with `compile=False`: the optimizer of a compiled file would look for
-    variables from before the module was there.
+    A `.keras` file contains the module's graph, assets and weights, so the handle need not exist any more. Loading
+    executes the graph: load only models you trust. Load with `compile=False`; the optimizer of a compiled file refers
+    to variables that the module replaces.
 
     Args:
         handle: a local SavedModel folder (see `resolve_encoder`).
         trainable: whether the module's trainable variables are trained.
-        frozen: parts of the module that stay as they are all the same: `embeddings`, `pooler` (see `part_of`).
-        module: what `get_config` keeps of a module: interface, variables and the sha256 of its graph. Not for callers.
+        frozen: parts of the module that do not train: `embeddings`, `pooler` (see `part_of`).
+        module: description of the module in `get_config`: interface, variables and SHA-256 of the graph. Internal.
 
     Raises:
-        UserError: `handle` is not a BERT encoder, or `trainable` is asked of a module without trainable variables.
+        UserError: `handle` is not a BERT encoder, or `trainable` is True and the module has no trainable variables.
     """
 
     OUTPUTS: tuple[str, ...] = OUTPUT_NAMES
@@ -100,7 +100,7 @@ class HubEncoder(keras.layers.Layer):
             raise UserError(f"Encoder {handle!r} has no trainable variables. Freeze it: {self.FREEZE}")
         if "embeddings" in self.frozen and "embeddings" not in map(part_of, variables):
             raise UserError(
-                f"--text.freeze-embeddings: no variable of the encoder {handle!r} bears the name of an embedding. "
+                f"--text.freeze-embeddings: no variable of the encoder {handle!r} is named after an embedding. "
                 f"Received: {', '.join(list(variables)[:3])} ..."
             )
         prefix = str(Path(handle, "variables", "variables"))
@@ -124,7 +124,7 @@ class HubEncoder(keras.layers.Layer):
         self._adopt(holder, keep_values=False)
 
     def _prepare(self, module: dict[str, Any]) -> None:
-        """From a configuration: weights now; the module from an unchanged handle, else in `load_assets`."""
+        """Creates the weights of a saved layer; loads the module if its folder is unchanged, else in `load_assets`."""
         self._module_config = module
         self._interface = self.INTERFACE(**{**module["interface"], "modes": tuple(module["interface"]["modes"])})
         self._create_weights()
@@ -140,15 +140,15 @@ class HubEncoder(keras.layers.Layer):
         ]
 
     def _adopt(self, holder: Holder, keep_values: bool) -> None:
-        """Points every weight of the layer at the module's variable; `keep_values` first copies the weight's value."""
+        """Makes the module's variables the layer's weights; `keep_values` first copies the weights into them."""
         variables = module_variables(holder.module)
         expected = {entry["name"]: tuple(entry["shape"]) for entry in self._module_config["variables"]}
         if {name: tuple(v.shape) for name, v in variables.items()} != expected:
-            raise ValueError(f"The module of encoder {self.handle!r} and the saved weights do not belong together.")
+            raise ValueError(f"The module of encoder {self.handle!r} does not match the saved weights.")
         for weight, variable in zip(self._adopted, variables.values(), strict=True):
             if keep_values:
                 variable.assign(weight.numpy())
-            # Private, and the only way: Keras 3 copies any variable it is given through a public door.
+            # private: the public API of Keras 3 copies every variable
             weight._value = variable
         trace_module(holder.module, self._interface)
         self._holder = holder
@@ -159,8 +159,8 @@ class HubEncoder(keras.layers.Layer):
                 f"Layer {self.name!r} has no module: {self.handle!r} is gone, and no .keras file was loaded."
             )
         modes = self._interface.modes
-        wanted = bool(training) and self.trainable
-        keywords = {"training": wanted if wanted in modes else modes[0]} if modes else {}
+        training = bool(training) and self.trainable
+        keywords = {"training": training if training in modes else modes[0]} if modes else {}
         return self._holder.module(arguments, **keywords)
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
@@ -173,18 +173,18 @@ class HubEncoder(keras.layers.Layer):
         return {name: outputs[name] for name in OUTPUT_NAMES}
 
     def attention(self, inputs: Mapping[str, Any]) -> Any:
-        """Attention of each layer, mean over the heads, float32 (N, B, L, L); None from a module that gives none.
+        """Returns the attention of each layer, averaged over the heads, float32 (N, B, L, L); None if not available.
 
-        The modules that this project builds give it as `attention`; TF-Hub's BERT encoders do not.
+        Modules that this project builds have the output `attention`; TF-Hub's BERT encoders do not.
         """
         if self._holder is None or self._interface.outputs != "dict":
             return None
         arguments: Any = {name: tf.cast(inputs[name], tf.int32) for name in INPUT_NAMES}
-        found = self._run(list(arguments.values()) if self._interface.inputs == "list" else arguments, False)
-        return found.get("attention")
+        outputs = self._run(list(arguments.values()) if self._interface.inputs == "list" else arguments, False)
+        return outputs.get("attention")
 
     def compute_output_spec(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """Output shapes without running the module."""
+        """Returns the output specs without running the module."""
         batch, length = inputs[INPUT_NAMES[0]].shape
         hidden = self._interface.hidden
         return {
@@ -194,26 +194,23 @@ class HubEncoder(keras.layers.Layer):
 
     @property
     def parts(self) -> list[tuple[keras.Variable, str]]:
-        """Each weight that is trained, and the part of BERT that its name puts it in (see `part_of`)."""
+        """The trainable weights, each with the part of BERT that its name denotes (see `part_of`)."""
         names = {id(w): e["name"] for w, e in zip(self._adopted, self._module_config["variables"], strict=True)}
         return [(weight, part_of(names[id(weight)])) for weight in self.trainable_weights]
 
     @property
     def positions(self) -> int | None:
-        """Most word pieces that the position embedding knows; None when no variable tells."""
+        """Number of positions of the position embedding; None if no variable is named so."""
         shapes = [e["shape"] for e in self._module_config["variables"] if "position" in e["name"].lower()]
         return min((shape[0] for shape in shapes if len(shape) == 2), default=None)
 
     def reseed(self, seed: int) -> bool:
-        """Sets the dropout seed of a module that has one (ours); False for a module whose dropout cannot be steered."""
-        found = [
-            w
-            for w, e in zip(self._adopted, self._module_config["variables"], strict=True)
-            if e["name"] == "dropout_seed"
-        ]
-        for weight in found:
+        """Sets the dropout seed of a module that has one (ours); returns False for other modules."""
+        names = [entry["name"] for entry in self._module_config["variables"]]
+        seeds = [weight for weight, name in zip(self._adopted, names, strict=True) if name == "dropout_seed"]
+        for weight in seeds:
             weight.assign(seed)
-        return bool(found)
+        return bool(seeds)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -225,11 +222,11 @@ class HubEncoder(keras.layers.Layer):
         }
 
     def save_assets(self, inner_path: str) -> None:
-        """Keras writes the weights; this adds the module's graph and assets."""
+        """Writes the module's graph and assets beside the weights, which Keras writes."""
         write_module_files(self._files, Path(inner_path))
 
     def load_assets(self, inner_path: str) -> None:
-        """Called by Keras after the weights are loaded: the module comes in and takes over their values."""
+        """Loads the module and copies the weights into it. Keras calls this after loading the weights."""
         if self._holder is None:
             self._files = read_module_files(inner_path)
             self._adopt(load_graph(self._files), keep_values=True)
@@ -237,10 +234,10 @@ class HubEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class HubImage(HubEncoder):
-    """A TF-Hub image module with trainable variables: float32 (N, H, W, 3) -> (N, D); all else as `HubEncoder`.
+    """A TF-Hub image module with trainable variables: float32 (N, H, W, 3) -> (N, D). Otherwise like `HubEncoder`.
 
     Raises:
-        UserError: `handle` is no image module.
+        UserError: `handle` is not an image module.
     """
 
     OUTPUTS = ()
@@ -252,13 +249,13 @@ class HubImage(HubEncoder):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that the module wants; None: any."""
+        """Height and width of the module's input; None: any."""
         height, width = self._interface.height, self._interface.width
         return (height, width) if height and width else None
 
-    def call(self, pictures: Any, training: bool | None = None) -> Any:
-        return self._run(tf.cast(pictures, tf.float32), training)
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        return self._run(tf.cast(images, tf.float32), training)
 
-    def compute_output_spec(self, pictures: Any, training: bool | None = None) -> Any:
-        """Output shape without running the module."""
-        return keras.KerasTensor((pictures.shape[0], self._interface.hidden), "float32")
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
+        """Returns the output spec without running the module."""
+        return keras.KerasTensor((images.shape[0], self._interface.hidden), "float32")

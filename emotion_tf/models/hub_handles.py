@@ -1,4 +1,4 @@
-"""What a user names an encoder by, to its folder on this machine; and the vocabulary in that folder."""
+"""Resolves encoder handles to local SavedModel folders, and reads their vocabularies."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _REMOTE = ("http", "https", "gs")
 
 
 def resolve_encoder(handle: str) -> str:
-    """The local SavedModel folder that `handle` stands for.
+    """Returns the local SavedModel folder of an encoder.
 
     Args:
         handle: a name of `emotion_tf.weights`, a local SavedModel folder, or a tfhub.dev / Kaggle URL, which is
             downloaded into `$TFHUB_CACHE_DIR` (by default `tfhub` inside the project's cache).
 
     Raises:
-        UserError: the weights are not fetched; the folder holds no SavedModel; the URL cannot be reached; none of the
-            three.
+        UserError: the weights are not in the cache, the folder holds no SavedModel, the URL cannot be reached, or
+            `handle` is none of the three.
     """
     if handle in weights.encoders():
-        found = weights.find(handle)
-        if found is None:
+        folder = weights.find(handle)
+        if folder is None:
             raise UserError(f"Encoder {handle!r} is not in the cache. Run: {program()} weights fetch {handle}")
-        return str(found)
+        return str(folder)
     if urllib.parse.urlsplit(handle).scheme in _REMOTE:
         return check_folder(_download(handle), handle)
     if Path(handle).is_dir():
@@ -46,19 +46,19 @@ def resolve_encoder(handle: str) -> str:
 
 
 def check_folder(folder: str, handle: str) -> str:
-    """The folder of a TensorFlow 2 SavedModel. Raises UserError when it is none."""
+    """Returns `folder` if it holds a TensorFlow 2 SavedModel, else raises UserError."""
     if Path(folder, GRAPH_FILE).is_file():
         return folder
-    what = (
+    content = (
         "a TF1 hub module, which TensorFlow 2 cannot train"
         if Path(folder, "tfhub_module.pb").exists()
         else "no TF2 module"
     )
-    raise UserError(f"Encoder {handle!r} holds {what}: there is no {GRAPH_FILE} in {folder}.")
+    raise UserError(f"Encoder {handle!r} holds {content}: there is no {GRAPH_FILE} in {folder}.")
 
 
 def _download(url: str) -> str:
-    import tensorflow_hub as hub  # slow, and needed by remote handles alone
+    import tensorflow_hub as hub  # slow, and needed only for remote handles
 
     try:
         with _tfhub_cache():
@@ -75,7 +75,7 @@ def _download(url: str) -> str:
 
 @contextlib.contextmanager
 def _tfhub_cache() -> Iterator[None]:
-    """TF-Hub would keep modules in the system's temporary folder; a variable the user has set is left alone."""
+    """Makes TF-Hub cache modules in the project's cache, not in the temporary folder, unless the user set a folder."""
     if os.environ.get("TFHUB_CACHE_DIR"):
         yield
         return
@@ -87,24 +87,24 @@ def _tfhub_cache() -> Iterator[None]:
 
 
 def load_vocabulary(path: str) -> tuple[list[str], bool]:
-    """The word pieces of an encoder, and whether its text is lower-cased.
+    """Returns the word pieces of an encoder, and whether its text is lower-cased.
 
-    The module's own `vocab_file` and `do_lower_case` are used, as TF-Hub's BERT encoders carry them; without the first,
-    `assets/vocab.txt`; without the second the vocabulary itself tells: one that holds a capital letter outside of
-    `[...]` is cased, one that holds none can be met by lower-cased text alone.
+    TF-Hub's BERT encoders have the attributes `vocab_file` and `do_lower_case`. Without the first, `assets/vocab.txt`
+    is read. Without the second, the encoder is lower-cased if no entry of the vocabulary, other than `[...]`, has a
+    capital letter.
 
     Args:
         path: a SavedModel folder.
 
     Raises:
-        UserError: there is no SavedModel, or it carries no vocabulary.
+        UserError: there is no SavedModel, or it has no vocabulary.
     """
     module = load_graph(read_module_files(check_folder(path, path))).module
     asset = getattr(module, "vocab_file", None)
-    inside = "vocab.txt" if asset is None else Path(asset.asset_path.numpy().decode()).name
-    file = Path(path, "assets", inside)
+    file_name = "vocab.txt" if asset is None else Path(asset.asset_path.numpy().decode()).name
+    file = Path(path, "assets", file_name)
     if not file.is_file():
-        raise UserError(f"Encoder {path!r} carries no vocabulary: neither `vocab_file` nor assets/vocab.txt.")
+        raise UserError(f"Encoder {path!r} has no vocabulary: neither `vocab_file` nor assets/vocab.txt.")
     pieces = file.read_text(encoding="utf-8").split("\n")
     pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
     lower = _saved_flag(path, "do_lower_case") if hasattr(module, "do_lower_case") else None
@@ -114,7 +114,7 @@ def load_vocabulary(path: str) -> tuple[list[str], bool]:
 
 
 def _saved_flag(path: str, name: str) -> bool | None:
-    """The value of a variable of the module's root, or None when the module has no such variable."""
+    """Returns the value of a variable of the module's root, or None if there is no such variable."""
     reader = tf.train.load_checkpoint(str(Path(path, "variables", "variables")))
     key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
     return bool(reader.get_tensor(key)) if reader.has_tensor(key) else None

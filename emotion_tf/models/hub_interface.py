@@ -1,4 +1,4 @@
-"""How the module of a SavedModel wants to be called: as TF-Hub's BERT encoders, or as its image modules."""
+"""The call signature of a SavedModel's module: that of TF-Hub's BERT encoders, or of its image modules."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ OUTPUT_NAMES = ("pooled_output", "sequence_output")
 
 @dataclass(frozen=True)
 class Interface:
-    """How a module wants to be called.
+    """Call signature of a BERT encoder.
 
     Attributes:
         inputs: `dict`, or `list` for [word ids, mask, type ids].
-        modes: values of `training` it was traced with; empty when it has no such argument.
+        modes: values of `training` that it was traced with; empty if it has no such argument.
         outputs: `dict`, or `tuple` for (pooled, sequence).
         hidden: width H of the outputs.
     """
@@ -32,17 +32,17 @@ class Interface:
 
     @property
     def spec(self) -> Any:
-        """What it is called with."""
+        """Spec of the inputs."""
         return _input_spec(self.inputs)
 
 
 @dataclass(frozen=True)
 class ImageInterface:
-    """How a module of pictures wants to be called.
+    """Call signature of an image module.
 
     Attributes:
-        height, width: of the pictures in pixels; None: any.
-        modes: as above.
+        height, width: size of the images in pixels; None: any.
+        modes: values of `training` that it was traced with; empty if it has no such argument.
         hidden: width D of the output.
     """
 
@@ -53,15 +53,15 @@ class ImageInterface:
 
     @property
     def spec(self) -> tf.TensorSpec:
-        """What it is called with."""
+        """Spec of the input."""
         return tf.TensorSpec((None, self.height, self.width, 3), tf.float32)
 
 
 def inspect_module(module: Any, handle: str) -> Interface:
-    """Finds out how `module` wants to be called, from its traces, without running it.
+    """Returns the call signature of a BERT encoder, read from its traces without running it.
 
     Raises:
-        UserError: it cannot be called as a BERT encoder; the message has the signatures or outputs that were found.
+        UserError: it is not a BERT encoder. The message shows its signatures or outputs.
     """
     if not callable(module):
         raise UserError(f"Encoder {handle!r} is not a BERT encoder: its SavedModel cannot be called (no __call__).")
@@ -73,46 +73,45 @@ def inspect_module(module: Any, handle: str) -> Interface:
         if trace:
             outputs, hidden = _inspect_outputs(trace.structured_outputs, handle)
             return Interface(kind, tuple(traces), outputs, hidden)
-    found = "; ".join(str(f.structured_input_signature) for f in getattr(call, "concrete_functions", [])[:2])
+    signatures = "; ".join(str(f.structured_input_signature) for f in getattr(call, "concrete_functions", [])[:2])
     raise UserError(
         f"Encoder {handle!r} is not a BERT encoder. Expected int32 inputs {', '.join(INPUT_NAMES)} of shape "
-        f"(None, None). Found: {' '.join(found.split())[:600] or 'no signature'}"
+        f"(None, None). Found: {' '.join(signatures.split())[:600] or 'no signature'}"
     )
 
 
 def inspect_image_module(module: Any, handle: str) -> ImageInterface:
-    """The same for a module of pictures: TF-Hub's common image signature, float32 (N, H, W, 3) -> (N, D).
+    """Returns the call signature of an image module: TF-Hub's common one, float32 (N, H, W, 3) -> (N, D).
 
     Raises:
-        UserError: it cannot be called so.
+        UserError: it is not an image module.
     """
     call = module.__call__ if callable(module) else None
     traces = getattr(call, "concrete_functions", [])
-    given = [spec for trace in traces for spec in tf.nest.flatten(trace.structured_input_signature)]
-    specs = [spec for spec in given if _is_picture(spec)]
+    specs = [spec for trace in traces for spec in tf.nest.flatten(trace.structured_input_signature) if _is_image(spec)]
     for height, width in dict.fromkeys(tuple(spec.shape[1:3]) for spec in specs):
         spec = tf.TensorSpec((None, height, width, 3), tf.float32)
-        found = {mode: trace for mode in (False, True) if (trace := _trace(call, spec, training=mode))}
-        trace = found.get(False) or found.get(True) or _trace(call, spec)
+        of_mode = {mode: trace for mode in (False, True) if (trace := _trace(call, spec, training=mode))}
+        trace = of_mode.get(False) or of_mode.get(True) or _trace(call, spec)
         output = trace.structured_outputs if trace else None
         if isinstance(output, (tf.Tensor, tf.TensorSpec)) and output.shape.rank == 2 and output.shape[1]:
-            return ImageInterface(height, width, tuple(found), int(output.shape[1]))
+            return ImageInterface(height, width, tuple(of_mode), int(output.shape[1]))
     signatures = "; ".join(f"{t.structured_input_signature} -> {t.structured_outputs}" for t in traces[:2])
     raise UserError(
-        f"The face network {handle!r} is no TF-Hub image module. Expected float32 (None, H, W, 3) -> (None, D). Found: "
-        f"{' '.join(signatures.split())[:400] or 'no signature that can be called'}. A Keras model is better given as "
+        f"The face network {handle!r} is not a TF-Hub image module. Expected float32 (None, H, W, 3) -> (None, D). "
+        f"Found: {' '.join(signatures.split())[:400] or 'no signature that can be called'}. Save a Keras model as "
         "a .keras file."
     )
 
 
-def _is_picture(spec: Any) -> bool:
+def _is_image(spec: Any) -> bool:
     return isinstance(spec, tf.TensorSpec) and spec.dtype == tf.float32 and spec.shape.rank == 4 and spec.shape[3] == 3
 
 
 def trace_module(module: Any, interface: Interface | ImageInterface) -> None:
-    """Fixes the traces for any batch and length, before TensorFlow makes one per shape.
+    """Selects the traces for any batch size and length, before TensorFlow traces the module for each shape.
 
-    Those would be optimised for their shape: slower to get, and different in the last bit from one load to the next.
+    Traces for a shape are optimised for it: they cost time, and their last bits differ from load to load.
     """
     for keywords in [{"training": mode} for mode in interface.modes] or [{}]:
         module.__call__.get_concrete_function(interface.spec, **keywords)
@@ -124,7 +123,7 @@ def _input_spec(kind: str) -> Any:
 
 
 def _trace(call: Any, inputs: Any, **training: bool) -> Any:
-    """The trace for these arguments, or None when the module has none."""
+    """Returns the trace for these arguments, or None if there is none."""
     try:
         return call.get_concrete_function(inputs, **training)
     except (ValueError, TypeError):
@@ -144,8 +143,8 @@ def _inspect_outputs(outputs: Any, handle: str) -> tuple[str, int]:
         pooled, sequence = pair
         if (pooled.shape.rank, sequence.shape.rank) == (2, 3) and pooled.shape[-1] == sequence.shape[-1] is not None:
             return kind, int(pooled.shape[-1])
-    found = tf.nest.map_structure(lambda x: getattr(x, "shape", x), outputs)
+    shapes = tf.nest.map_structure(lambda x: getattr(x, "shape", x), outputs)
     raise UserError(
         f"Encoder {handle!r} is not a BERT encoder. Expected outputs pooled_output (B, H) and sequence_output "
-        f"(B, L, H). Found: {' '.join(str(found).split())[:400]}"
+        f"(B, L, H). Found: {' '.join(str(shapes).split())[:400]}"
     )

@@ -1,4 +1,4 @@
-"""A SavedModel's module: its files, its graph, its variables and what their names tell."""
+"""The module of a SavedModel: its files, its graph, its variables and their names."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ GRAPH_FILE = "saved_model.pb"
 
 
 class Holder:
-    """Keeps the module out of Keras' and TensorFlow's object tracking: its variables are saved once, as the layer's."""
+    """Hides the module from the object tracking of Keras and TensorFlow: only the layer saves its variables."""
 
     def __init__(self, module: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
         self.module, self.folder = module, folder
 
 
 def read_module_files(folder: str) -> dict[str, bytes]:
-    """Relative path -> content of a SavedModel's graph and assets, without its variables."""
+    """Returns the graph and assets of a SavedModel, without its variables: relative path -> content."""
     root = Path(folder)
     paths = [root / GRAPH_FILE, *(p for p in sorted((root / "assets").rglob("*")) if p.is_file())]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 def write_module_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """The opposite of `read_module_files`."""
+    """Writes the files that `read_module_files` returns."""
     for name, content in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def write_module_files(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def load_graph(files: Mapping[str, bytes]) -> Holder:
-    """The module without its variables' values, from a folder of its own that lives as long as the module."""
+    """Loads a module without the values of its variables, from a temporary folder that lives as long as the module."""
     folder = tempfile.TemporaryDirectory(prefix="emotion_tf_module_")
     write_module_files(files, Path(folder.name))
     options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=True)
@@ -44,20 +44,20 @@ def load_graph(files: Mapping[str, bytes]) -> Holder:
 
 
 def module_variables(module: Any) -> dict[str, tf.Variable]:
-    """Unique name -> variable, every one that the module holds, in the order in which its objects were saved."""
-    found: dict[str, tf.Variable] = {}
+    """Returns all variables of a module by unique names, in the order in which its objects were saved."""
+    variables: dict[str, tf.Variable] = {}
     for variable in tf.train.TrackableView(module).descendants():
         if isinstance(variable, tf.Variable):
             name = base = variable.name.split(":")[0].replace("/", ".") or "variable"
             number = 1
-            while name in found:
+            while name in variables:
                 name, number = f"{base}_{number}", number + 1
-            found[name] = variable
-    return found
+            variables[name] = variable
+    return variables
 
 
 def trainable_ids(module: Any, variables: Mapping[str, tf.Variable]) -> set[int]:
-    """Ids of the variables declared trainable: by the module's (maybe nested) list, else by each variable's flag."""
+    """Returns `id` of the trainable variables: those in the module's `trainable_variables`, else by their own flags."""
     declared = getattr(module, "trainable_variables", None)
     if declared is None:
         return {id(v) for v in variables.values() if v.trainable}
@@ -65,9 +65,9 @@ def trainable_ids(module: Any, variables: Mapping[str, tf.Variable]) -> set[int]
 
 
 def part_of(name: str) -> str:
-    """`embeddings`, `0`, `1` ... for the layers from below, `pooler`, or nothing when a variable's name does not tell.
+    """Returns the part of BERT that a variable's name denotes: `embeddings`, `0`, `1` ... (layers), `pooler`, or "".
 
-    It knows the names of our own modules (`layer_3.attention...`) and of TF-Hub's BERT (`transformer/layer_3/...`,
+    It recognises the names of our own modules (`layer_3.attention...`) and of TF-Hub's BERT (`transformer/layer_3/...`,
     `word_embeddings/...`, `pooler_transform/...`; `bert/encoder/layer_3/...`).
     """
     layer = re.search(r"(?:^|[./])layers?[_./](\d+)(?=[./_]|$)", name)

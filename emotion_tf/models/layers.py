@@ -11,7 +11,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class ModalityDropout(keras.layers.Layer):
-    """Treats a share `rate` of the rows as if they lacked the modality, in training: present bool (B,) -> bool (B,).
+    """Marks a share `rate` of the rows as lacking the modality, in training: present bool (B,) -> bool (B,).
 
     Neverova 2016, "ModDrop", section 4.2.
     """
@@ -24,8 +24,8 @@ class ModalityDropout(keras.layers.Layer):
     def call(self, present: Any, training: bool = False) -> Any:
         if not (training and self.rate):
             return present
-        kept = keras.random.uniform(ops.shape(present), seed=self.seed_generator) >= self.rate
-        return ops.logical_and(present, kept)
+        keep = keras.random.uniform(ops.shape(present), seed=self.seed_generator) >= self.rate
+        return ops.logical_and(present, keep)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
@@ -35,8 +35,7 @@ class ModalityDropout(keras.layers.Layer):
 class MissingEmbedding(keras.layers.Layer):
     """Replaces the embedding of an absent modality by a learned vector: ((B, D), present (B,)) -> (B, D).
 
-    The vector starts at zero. It learns from the rows that lack the modality, and from those that modality dropout
-    treats so.
+    The vector starts at zero. It learns from the rows that lack the modality, or lose it to modality dropout.
     """
 
     def build(self, input_shape: Any) -> None:
@@ -82,30 +81,30 @@ class HasMoreThan(keras.layers.Layer):
 
 
 def _frames_to_run(mask: Any) -> Any:
-    """Returns the mask of the real crops; in a batch without any, of the first: batch norm makes NaN of no picture."""
-    none = tf.logical_not(tf.reduce_any(mask))
-    first = tf.scatter_nd([[0, 0]], [True], tf.shape(mask))
-    return tf.logical_or(mask, tf.logical_and(none, first))
+    """Returns the mask of the real crops; in a batch without any, of the first (batch norm of no image is NaN)."""
+    is_empty = tf.logical_not(tf.reduce_any(mask))
+    first_crop = tf.scatter_nd([[0, 0]], [True], tf.shape(mask))
+    return tf.logical_or(mask, tf.logical_and(is_empty, first_crop))
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class FoldFrames(keras.layers.Layer):
-    """Gathers the real crops into one batch of pictures: ((B, T, H, W, 3), mask (B, T)) -> (N, H, W, 3).
+    """Gathers the real crops into one batch of images: ((B, T, H, W, 3), mask (B, T)) -> (N, H, W, 3).
 
-    Padding never reaches the network: it would cost time, and enter the statistics of batch norm. A batch without any
-    crop becomes one black picture.
+    Padding does not reach the network: it would cost time and enter the statistics of batch norm. A batch without any
+    crop becomes one black image.
     """
 
     def call(self, inputs: list[Any]) -> Any:
         faces, mask = inputs
         frames = tf.boolean_mask(faces, _frames_to_run(mask))
-        # the stand-in is padding: its pixels must not enter the statistics of batch norm either
+        # the first crop of an empty batch is padding: its pixels must not enter the statistics of batch norm
         return tf.where(tf.reduce_any(mask), frames, tf.zeros_like(frames))
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class UnfoldFrames(keras.layers.Layer):
-    """Puts the vector of each crop back in its place: (values (N, D), mask (B, T)) -> (B, T, D), zero at padding."""
+    """Scatters the vectors of the real crops: (values (N, D), mask (B, T)) -> (B, T, D), zero at padding."""
 
     def call(self, inputs: list[Any]) -> Any:
         values, mask = inputs

@@ -1,4 +1,4 @@
-"""Pretrained layers: which of their variables train, at which share of the learning rate."""
+"""Pretrained layers: which of their variables train, and at which multiple of the learning rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emotion_tf.models.hub_encoder import HubEncoder
 
 @dataclass(frozen=True)
 class PretrainedLayer:
-    """A layer that starts from published weights or from another run, trains slowly, and can wait frozen.
+    """A layer that starts from published weights or from another run; it trains more slowly and can be frozen.
 
     Attributes:
         layer: the layer.
@@ -22,7 +22,7 @@ class PretrainedLayer:
             "Universal Language Model Fine-tuning", section 3.2; Clark 2020, "ELECTRA", appendix A).
 
     Raises:
-        UserError: `layer_decay` is not 1 and the names of the encoder's variables do not tell its layers.
+        UserError: `layer_decay` is not 1 and the names of the encoder's variables do not denote its layers.
     """
 
     layer: keras.layers.Layer
@@ -34,19 +34,19 @@ class PretrainedLayer:
             unknown = [variable.path for variable, part in self.layer.parts if not part]
             if unknown:
                 raise UserError(
-                    f"--text.layer-decay: the names of the variables of {self.layer.handle} do not tell its layers. "
+                    f"--text.layer-decay: the names of the variables of {self.layer.handle} do not denote its layers. "
                     f"Expected names such as layer_0/... or embeddings/... Received: {', '.join(unknown[:3])} ..."
                 )
 
     def set_trainable(self, trainable: bool) -> None:
-        """Trains the layer as far as the configuration says, or freezes it."""
+        """Makes the layer trainable from `unfreeze_from` on, or freezes it."""
         set_trainable(self.layer, trainable, self.unfreeze_from)
 
     def learning_rates(self, rate: float) -> Iterator[tuple[keras.Variable, float]]:
         """Yields the layer's trainable variables, each with its multiple of the learning rate.
 
-        With a layer decay the top layer has `rate`, each below it `layer_decay` times the rate of the one above, and
-        the embeddings the lowest.
+        With a layer decay, the top layer has `rate`, each layer below has `layer_decay` times the rate of the layer
+        above, and the embeddings have the lowest rate.
         """
         if not isinstance(self.layer, HubEncoder):
             yield from ((variable, rate) for variable in self.layer.trainable_variables)
@@ -58,9 +58,9 @@ class PretrainedLayer:
 
 
 def set_trainable(layer: keras.layers.Layer, trainable: bool, unfreeze_from: str = "") -> None:
-    """Trains a layer, of a network only the layers from `unfreeze_from` on (empty: all), or freezes it.
+    """Makes a layer trainable, of a network only the layers from `unfreeze_from` on (empty: all), or freezes it.
 
-    A frozen batch norm keeps its statistics.
+    A frozen batch norm does not update its statistics.
     """
     layer.trainable = trainable
     if trainable and unfreeze_from:
@@ -72,6 +72,6 @@ def set_trainable(layer: keras.layers.Layer, trainable: bool, unfreeze_from: str
 def initialized_layers(
     layers: Iterable[keras.layers.Layer], networks: Iterable[PretrainedLayer]
 ) -> tuple[PretrainedLayer, ...]:
-    """Returns every layer that trains, for a tower that starts from another run; `networks` as they are given."""
-    known = {id(network.layer): network for network in networks}
-    return tuple(known.get(id(layer), PretrainedLayer(layer)) for layer in layers if layer.trainable_weights)
+    """Returns every trainable layer as pretrained (those in `networks` as given), for a tower of another run."""
+    of_layer = {id(network.layer): network for network in networks}
+    return tuple(of_layer.get(id(layer), PretrainedLayer(layer)) for layer in layers if layer.trainable_weights)

@@ -1,7 +1,7 @@
 """Pooling of a sequence to one vector: the word pieces of BERT, or the crops of an utterance.
 
-Padding has no influence: a longer padding gives the same vector. A row of padding alone gives a finite vector, which
-the tower replaces by its learned vector for an absent modality.
+The length of the padding has no influence. For a row of padding alone the vector is finite; the tower replaces it by
+its learned vector for an absent modality.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def pool(sequence: keras.KerasTensor, mask: keras.KerasTensor, kind: str, name: 
 
     Args:
         sequence: steps, some of them padding.
-        mask: not zero at real steps.
+        mask: nonzero at real steps.
         kind: mean, max, first, attention (the layer NAME_attention returns its weights (B, T)), or gru.
         name: prefix of the layers' names.
     """
@@ -36,7 +36,7 @@ def pool(sequence: keras.KerasTensor, mask: keras.KerasTensor, kind: str, name: 
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class MaskedMean(keras.layers.Layer):
-    """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
+    """Mean over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros if no step is real."""
 
     def call(self, inputs: list[Any]) -> Any:
         values, mask = inputs
@@ -46,12 +46,12 @@ class MaskedMean(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class MaskedMax(keras.layers.Layer):
-    """Maximum over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros where no step is real."""
+    """Maximum over the real steps: ((B, T, D), mask (B, T)) -> (B, D); zeros if no step is real."""
 
     def call(self, inputs: list[Any]) -> Any:
         values, mask = inputs
         real = ops.cast(ops.expand_dims(mask, -1), "bool")
-        smallest = ops.min(values, axis=1, keepdims=True)  # no infinity, which a gradient would multiply by zero
+        smallest = ops.min(values, axis=1, keepdims=True)  # finite: the gradient multiplies it by zero
         largest = ops.max(ops.where(real, values, smallest), axis=1)
         return ops.where(ops.any(real, axis=1), largest, ops.zeros_like(largest))
 
@@ -83,10 +83,10 @@ class AttentionWeights(keras.layers.Layer):
         sequence, *masks = inputs
         scores = ops.squeeze(self.score(self.hidden(sequence)), -1)
         real = ops.cast(masks[0], "bool") if masks else ops.ones_like(scores, "bool")
-        # the largest of the real ones: beside a larger score of padding theirs would vanish
+        # the maximum over the real steps: a larger score at padding would make theirs vanish
         lowest = ops.min(scores, axis=1, keepdims=True)
         largest = ops.stop_gradient(ops.max(ops.where(real, scores, lowest), axis=1, keepdims=True))
-        # padding is taken out before `exp`: an infinity times zero is no number, nor is its gradient
+        # padding is masked before `exp`: infinity times zero is NaN, and so is its gradient
         exponents = ops.exp(ops.where(real, scores - largest, 0.0)) * ops.cast(real, scores.dtype)
         return exponents / ops.maximum(ops.sum(exponents, axis=1, keepdims=True), 1e-7)
 
@@ -109,8 +109,8 @@ class Recurrent(keras.layers.Layer):
         self.units = units
 
     def build(self, input_shape: Any) -> None:
-        one = layers.GRU(self.units, dtype=self.dtype_policy)
-        self.both = layers.Bidirectional(one, name="both", dtype=self.dtype_policy)
+        gru = layers.GRU(self.units, dtype=self.dtype_policy)
+        self.both = layers.Bidirectional(gru, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 
     def call(self, inputs: list[Any]) -> Any:

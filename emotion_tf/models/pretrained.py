@@ -1,4 +1,4 @@
-"""Pretrained networks of a configuration as local files; those that have a name are fetched when they are not there."""
+"""Local files of the pretrained networks of a configuration; networks of `weights list` are downloaded if missing."""
 
 from __future__ import annotations
 

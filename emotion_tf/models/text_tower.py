@@ -1,4 +1,4 @@
-"""The text tower: branches side by side, concatenated; each reads the utterance, and the lines around it."""
+"""The text tower: concatenated branches that read the utterance, its context and its future."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from emotion_tf.models.pooling import TRAINED_POOLINGS, pool
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.word_branches import BranchOutputs, WordBranches
 
-POOLINGS = {"cls": "first"}  # a name of the configuration that `pool` knows by another
-SPECIAL_TOKENS = 2  # [CLS] and [SEP], which an empty utterance has, too
+POOLINGS = {"cls": "first"}  # name in the configuration -> name in `pool`
+SPECIAL_TOKENS = 2  # [CLS] and [SEP], also of an empty utterance
 
 Tensors = dict[str, keras.KerasTensor]
 
@@ -30,22 +30,22 @@ def build_text_tower(
     modality_dropout: float = 0.0,
     sequences: bool = False,
 ) -> Tower:
-    """Builds the tower from word pieces (B, L), word ids (B, W) and the word ids of the lines around (B, V),
-    as far as its branches read them.
+    """Builds the tower. Its inputs are those that the branches read: word pieces (B, L), word ids of the utterance
+    (B, W), and word ids of context and future (B, V).
 
-    BERT is a trunk; it ends with the pooled vector, or with the sequence where
-    the pooling is trained or the fusion reads the sequence. Text is present if there are word pieces besides [CLS] and
-    [SEP] (without BERT: words), in the utterance or in the lines around it.
+    BERT is a trunk. Its output is the pooled vector, or the sequence if the pooling is trained or the fusion reads the
+    sequence. Text is present if there are word pieces besides [CLS] and [SEP] (without BERT: words), in the utterance,
+    its context or its future.
 
     Args:
         config: the tower's configuration.
         encoder: path of the TF-Hub SavedModel for the bert branch.
         embedding_shape: rows (padding and unknown included) and width of the word embedding.
         modality_dropout: share of the rows whose text is dropped in training.
-        sequences: whether the fusion reads the branches' sequences.
+        sequences: whether the fusion reads the sequences of the branches.
 
     Raises:
-        UserError: the encoder reads fewer word pieces than the configuration gives it.
+        UserError: the encoder has fewer positions than the configuration needs.
     """
     trunks: dict[str, keras.Model] = {}
     networks: list[PretrainedLayer] = []
@@ -74,7 +74,7 @@ def build_text_tower(
         networks = list(initialized_layers(tower.layers_by_name.values(), networks))
     tower.pretrained = tuple(networks) if config.train_tower else ()
     if not config.train_tower:
-        tower.trainable = False  # never True: that would train what is frozen inside
+        tower.trainable = False  # True would also train frozen layers inside
     return tower
 
 
@@ -84,8 +84,8 @@ def _inputs(features: tuple[schema.Feature, ...]) -> Tensors:
 
 def _mask_names(config: TextConfig, to_sequence: bool) -> tuple[str, ...]:
     """Returns the inputs of BERT that the head reads beside the trunk's output."""
-    around = bool(config.context or config.future)
-    return ("input_mask", "input_type_ids") if to_sequence and around else ("input_mask",)
+    has_context = bool(config.context or config.future)
+    return ("input_mask", "input_type_ids") if to_sequence and has_context else ("input_mask",)
 
 
 def _present(inputs: Tensors) -> keras.KerasTensor:
@@ -96,7 +96,7 @@ def _present(inputs: Tensors) -> keras.KerasTensor:
 
 
 def _bert(config: TextConfig, encoder: str) -> HubEncoder:
-    # the pooler's output is not read, so its weights do not count as trained either
+    # the output of the pooler is not used, so its weights do not train
     frozen = ("embeddings", "pooler") if config.freeze_embeddings else ("pooler",)
     bert = HubEncoder(encoder, trainable=config.train_encoder, frozen=frozen, name="bert")
     longest = config.max_tokens + config.context_tokens * (bool(config.context) + bool(config.future))
@@ -117,6 +117,6 @@ def _bert_trunk(bert: HubEncoder, config: TextConfig, to_sequence: bool) -> kera
 def _pool_bert(sequence: keras.KerasTensor, inputs: Tensors, config: TextConfig) -> keras.KerasTensor:
     mask = inputs["input_mask"]
     if config.context or config.future:
-        # the utterance's tokens have attended to its context; a mean over both would be mostly the context's
+        # the utterance's tokens attend to its context; a mean over all tokens would mostly be that of the context
         mask = FirstSegmentMask(name="bert_utterance")([mask, inputs["input_type_ids"]])
     return pool(sequence, mask, POOLINGS.get(config.pooling, config.pooling), "bert")

@@ -1,4 +1,4 @@
-"""A tower: one modality from its raw inputs to an embedding, and whether the modality is there."""
+"""A tower: the model of one modality, from raw inputs to an embedding and the presence of the modality."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Tensors = dict[str, Any]
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class Tower(keras.Model):
-    """Trunks, whose output can be kept on disk while they are frozen, and a head with everything else.
+    """Trunks, whose outputs can be cached while they are frozen, and a head with everything else.
 
     Inputs: dict of the raw inputs of `schema` that the trunks and the head read.
-    Outputs: dict of `embedding` (B, D); `present` bool (B,), what the inputs say, before modality dropout; and for
-    fusions that attend to steps `sequence_0` (B, L, D'), `mask_0` bool (B, L), and so on.
+    Outputs: dict of `embedding` (B, D); `present` bool (B,), before modality dropout; and, for fusions that attend to
+    steps, `sequence_0` (B, L, D'), `mask_0` bool (B, L), and so on.
 
     Args:
-        trunks: name -> functional model from raw inputs to one tensor: (B, D), or (B, L, D) with its steps. A trunk is
-            deterministic unless a network has dropout inside.
-        head: functional model from the trunks' tensors, by name, and raw inputs to the tower's outputs.
-        steps: raw input whose entries that are not zero are the steps of a trunk's tensor (B, L, D).
-        pretrained: layers that start from published weights or from another run. Only a new model has them: a saved
-            one is for inference.
+        trunks: name -> functional model from raw inputs to one tensor, (B, D) or (B, L, D). A trunk is deterministic
+            unless its network contains dropout.
+        head: functional model from the outputs of the trunks, by name, and raw inputs to the outputs of the tower.
+        steps: raw input (B, L) whose nonzero entries are the real steps of a trunk's output (B, L, D).
+        pretrained: layers that start from published weights or from another run. Saved models, which are for inference,
+            do not have them.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Tower(keras.Model):
         super().__init__(inputs=inputs, outputs=self.connect(inputs), **options)
 
     def connect(self, inputs: Tensors, features: Tensors | None = None) -> Tensors:
-        """Applies the trunks that `features` (trunk -> its output) lacks, and the head; returns the tower's outputs."""
+        """Applies the trunks, except those whose outputs are in `features`, and the head; returns the outputs."""
         values = dict(features or {})
         for name, trunk in self.trunks.items():
             if name not in values:
@@ -60,11 +60,11 @@ class Tower(keras.Model):
 
     @property
     def layers_by_name(self) -> dict[str, keras.layers.Layer]:
-        """The layers of the trunks and of the head."""
+        """Layers of the trunks and the head."""
         return layers_by_name(*self.trunks.values(), self.head)
 
     def layers_of(self, kind: type[keras.layers.Layer]) -> list[Any]:
-        """The layers of the trunks and of the head that are of one class."""
+        """Returns the layers of one class, of the trunks and the head."""
         return [layer for layer in self.layers_by_name.values() if isinstance(layer, kind)]
 
     def find_layer(self, path: str) -> keras.layers.Layer:
@@ -89,26 +89,26 @@ class Tower(keras.Model):
 
 
 class StepSequence(NamedTuple):
-    """The steps behind an embedding: `values` (B, L, D) and `mask` bool (B, L)."""
+    """The steps from which an embedding is pooled: `values` (B, L, D) and `mask` bool (B, L)."""
 
     values: keras.KerasTensor
     mask: keras.KerasTensor
 
 
 class TowerOutputs(NamedTuple):
-    """What a fusion reads of a tower: `embedding` (B, D), and the sequences behind it where it wants them."""
+    """Inputs of a fusion from one tower: `embedding` (B, D), and `sequences` if the fusion reads them."""
 
     embedding: keras.KerasTensor
     sequences: list[StepSequence]
 
 
 def fusion_inputs(modality: str, outputs: Tensors) -> Tensors:
-    """Returns those of a tower's outputs that a fusion reads, as NAME_embedding, NAME_sequence_0, NAME_mask_0 ..."""
+    """Returns the outputs of a tower that a fusion reads: NAME_embedding, NAME_sequence_0, NAME_mask_0 ..."""
     return {f"{modality}_{key}": value for key, value in outputs.items() if key != "present"}
 
 
 def tower_outputs(modality: str, inputs: Tensors) -> TowerOutputs:
-    """Returns one tower's part of the inputs of a fusion."""
+    """Returns the inputs of a fusion that come from one tower."""
     count = sum(name.startswith(f"{modality}_sequence_") for name in inputs)
     return TowerOutputs(
         inputs[f"{modality}_embedding"],

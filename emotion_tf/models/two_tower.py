@@ -25,11 +25,11 @@ class TwoTower(keras.Model):
 
     Inputs: dict of the raw inputs of `schema` that the towers read.
     Outputs: dict of `logits` float32 (B, C), and for each tower `NAME/embedding` (B, D) and `NAME/present` bool (B,),
-    whether its inputs hold the modality.
+    whether its inputs contain the modality.
 
     Args:
         towers: modality -> tower, in the order of `MODALITIES`.
-        fusion: functional model from what `fusion_inputs` returns of all towers to logits.
+        fusion: functional model from the `fusion_inputs` of all towers to logits.
     """
 
     def __init__(self, towers: dict[str, Tower], fusion: keras.Model, **options: Any) -> None:
@@ -43,24 +43,24 @@ class TwoTower(keras.Model):
         """Applies the towers and the fusion.
 
         Args:
-            inputs: raw inputs; what only a trunk in `features` reads may be missing.
-            features: modality -> trunk -> what the trunk returned: such a trunk does not run.
+            inputs: raw inputs. Inputs that only trunks in `features` read may be missing.
+            features: modality -> trunk -> its cached output; such a trunk does not run.
 
         Returns:
             The model's outputs.
         """
         outputs: dict[str, Tensors] = {}
         for modality, tower in self.towers.items():
-            of_trunks = (features or {}).get(modality)
-            if of_trunks:
-                outputs[modality] = tower.connect(inputs, of_trunks)
+            cached = (features or {}).get(modality)
+            if cached:
+                outputs[modality] = tower.connect(inputs, cached)
             else:
                 outputs[modality] = tower({name: inputs[name] for name in tower.input})
         fused = {k: v for modality, tower in outputs.items() for k, v in fusion_inputs(modality, tower).items()}
-        of_towers = {
+        embeddings = {
             f"{modality}/{key}": tower[key] for modality, tower in outputs.items() for key in ("embedding", "present")
         }
-        return {"logits": self.fusion(fused), **of_towers}
+        return {"logits": self.fusion(fused), **embeddings}
 
     @property
     def pretrained(self) -> Iterator[PretrainedLayer]:
@@ -107,7 +107,7 @@ def build_model(
     encoder: str | None = None,
     face_files: Mapping[str, str] | None = None,
 ) -> TwoTower:
-    """Builds the model that a configuration describes.
+    """Builds the model of a configuration.
 
     Args:
         config: the run's configuration.

@@ -1,6 +1,6 @@
-"""The branches that read words: one word embedding, and a GRU, an LSTM or convolutions over it.
+"""The branches that read words: a shared word embedding, and a GRU, an LSTM or convolutions over it.
 
-Each is built once and may be called on several id tensors: the utterance, and the lines around it.
+Each is built once and may be called on several id tensors: those of the utterance, and those of context and future.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BranchOutputs(NamedTuple):
 
 
 class WordBranches:
-    """The branches of a text tower that read words, with the embedding that they share.
+    """The branches of a text tower that read words, with their shared embedding.
 
     Args:
         config: the tower's configuration.
@@ -48,7 +48,7 @@ CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class IsWord(keras.layers.Layer):
-    """Ids (B, W) -> bool (B, W): not padding."""
+    """Mask of the real words: ids (B, W) -> bool (B, W)."""
 
     def call(self, ids: Any) -> Any:
         return ops.not_equal(ids, 0)
@@ -75,7 +75,7 @@ class RecurrentBranch(keras.layers.Layer):
     def call(self, inputs: list[Any]) -> tuple[Any, Any]:
         embedded, mask = inputs
         sequence, *states = self.both(embedded, mask=mask)
-        forward, backward = states[0], states[len(states) // 2]  # an LSTM has a cell state beside each
+        forward, backward = states[0], states[len(states) // 2]  # an LSTM also returns cell states
         real = ops.cast(ops.expand_dims(mask, -1), sequence.dtype)
         return ops.concatenate([forward, backward], axis=-1), sequence * real
 
@@ -88,8 +88,7 @@ class Convolutions(keras.layers.Layer):
     """Convolutions of several widths, ReLU, maximum over time (Kim 2014, "Convolutional Neural Networks for Sentence
     Classification"): ((B, W, E), mask (B, W)) -> (B, F), and before the maximum (B, W, F); F is filters x widths.
 
-    Unlike Kim's they also start before the first word and end behind the last, on zeros: a text may be shorter than a
-    filter is wide.
+    Unlike Kim's, they are padded with zeros at both ends: a text may be shorter than a filter.
     """
 
     OUTPUTS = BranchOutputs._fields[:2]
@@ -111,9 +110,9 @@ class Convolutions(keras.layers.Layer):
     def call(self, inputs: list[Any]) -> tuple[Any, Any]:
         embedded, mask = inputs
         real = ops.cast(ops.expand_dims(mask, -1), embedded.dtype)
-        # padding is zero before and after: neither its embedding nor how much of it there is matters
+        # padding is zero before and after the convolutions, so its embedding and length have no influence
         sequence = ops.concatenate([convolve(embedded * real) for convolve in self.convolutions], axis=-1) * real
-        return ops.max(sequence, axis=1), sequence  # ReLU: nothing is below the zero of padding
+        return ops.max(sequence, axis=1), sequence  # after ReLU nothing is below the zeros of padding
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "widths": self.widths}

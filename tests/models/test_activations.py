@@ -167,7 +167,7 @@ def test_a_layer_that_is_not_there(nested):
         find(nested, "netwrk")
     with pytest.raises(UserError, match="No layer 'deap'. Expected one of: .*Did you mean 'deep'"):
         find(nested, "network/deap")
-    with pytest.raises(UserError, match="last has no parts. Expected 'last'. Received: 'last/x'"):
+    with pytest.raises(UserError, match="last has no inner layers. Expected 'last'. Received: 'last/x'"):
         find(nested, "last/x")
 
 
@@ -208,5 +208,5 @@ def test_activation_of_an_output_that_is_not_there(two_tower):
             activation(model, layers, path)
     with pytest.raises(UserError, match="No layer 'brt'. Expected one of: .*Did you mean 'bert'"):
         activation(model, layers, "brt/pooled_output")
-    with pytest.raises(UserError, match="text_embedding has no parts"):
+    with pytest.raises(UserError, match="text_embedding has no inner layers"):
         activation(model, layers, "text_embedding/x")

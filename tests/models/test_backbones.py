@@ -199,7 +199,7 @@ def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_con
     )
     with pytest.raises(UserError, match="`face.layer`. Expected none: a SavedModel has no layers"):
         network(dataclasses.replace(config, layer=("x",)), "encoder", path=str(mine))
-    with pytest.raises(UserError, match="`face.pooling`. Expected avg: a SavedModel gives a vector"):
+    with pytest.raises(UserError, match="`face.pooling`. Expected avg: a SavedModel returns a vector"):
         network(dataclasses.replace(config, pooling="max"), "encoder", path=str(mine))
     carried(config, {"encoder": str(mine)}, small_config, tmp_path, lambda: shutil.rmtree(mine))
 
@@ -245,7 +245,7 @@ def test_files_that_are_no_face_network(tmp_path):
     for name, said in (
         ("x.keras", "Cannot load the face network"),
         ("none.keras", "Cannot load the face network"),
-        ("words.keras", "takes no picture of a fixed size"),
+        ("words.keras", "does not take images of one fixed size"),
         ("rows.keras", r"features of the shape \(None, 8, 24\). Expected a vector"),
         ("module", "no TF-Hub image module"),
     ):

@@ -431,7 +431,7 @@ def test_embeddings_stay_and_the_rest_is_trained(bert):
 
 
 def test_embeddings_that_bear_no_name_cannot_be_frozen(foreign):
-    with pytest.raises(UserError, match="no variable of the encoder .* bears the name of an embedding"):
+    with pytest.raises(UserError, match="no variable of the encoder .* is named after an embedding"):
         HubEncoder(foreign["tuple"], frozen=("embeddings",))
 
 
@@ -448,5 +448,5 @@ def test_lower_layers_learn_slower(bert, foreign):
     assert {rate for _, rate in PretrainedLayer(HubEncoder(bert)).learning_rates(0.1)} == {0.1}
     unnamed = HubEncoder(foreign["tuple"])
     assert {rate for _, rate in PretrainedLayer(unnamed).learning_rates(0.1)} == {0.1}
-    with pytest.raises(UserError, match=r"--text\.layer-decay: the names .* do not tell its layers.*table"):
+    with pytest.raises(UserError, match=r"--text\.layer-decay: the names .* do not denote its layers.*table"):
         PretrainedLayer(unnamed, layer_decay=0.5)

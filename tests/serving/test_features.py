@@ -127,7 +127,7 @@ def test_a_tower_that_gives_its_sequences_too(trunk):
         (["--tower", "text", "--layer", "gruu"], ["No layer 'gruu'", "Did you mean 'gru'?", "bert"]),
         (["--tower", "text", "--layer", "bert"], ["No output of bert ''", "sequence_output", "pooled_output"]),
         (["--tower", "text", "--layer", "gru/x"], ["No output of gru 'x'", "pooled, sequence"]),
-        (["--tower", "text", "--layer", "text_present/x"], ["text_present has no parts"]),
+        (["--tower", "text", "--layer", "text_present/x"], ["text_present has no inner layers"]),
         (["--split", "tset"], ["No split 'tset'"]),
     ],
 )
