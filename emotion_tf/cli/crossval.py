@@ -32,7 +32,7 @@ def crossval(arguments: CrossvalArguments) -> None:
     work = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
     work.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     found = list(work.run(folds))
-    probabilities = cross_validate.out_of_fold(known, found, arguments.repeats, len(dataset.labels))
+    probabilities = cross_validate.out_of_fold(len(known), found, arguments.repeats, len(dataset.labels))
     label, weight = (np.array([row[name] for row in known]) for name in ("label", "weight"))
     group = np.array([row["dialogue_id"] for row in known])
     of_folds = [(fold.repeat, fold.number, fold.positions) for fold in folds]

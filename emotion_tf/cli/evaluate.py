@@ -47,7 +47,7 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     dataset = Dataset.open(data)
     dataset.verify()
     found = evaluate_run(run, dataset, split)
-    numbers = found.numbers
+    numbers = found.metrics
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
     own = dataset.spec.data_sha256 == run.spec.data_sha256
     out = run.path if own else other_results(run.path, data)

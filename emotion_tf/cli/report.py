@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Help
     from emotion_tf.runs.run import Run
-    from emotion_tf.training.evaluate import Evaluated
+    from emotion_tf.training.evaluate import Evaluation
 
 
-def write(run: Run, dataset: Dataset, split: str, found: Evaluated, command: str, out: Path) -> Path:
+def write(run: Run, dataset: Dataset, split: str, found: Evaluation, command: str, out: Path) -> Path:
     """Writes `report.html` (of another split than test, `report_SPLIT.html`) into the folder `out`, and the run's
     MODEL_CARD.md; returns the page."""
     from emotion_tf.data.utterances import read_crops, read_utterances
@@ -36,7 +36,7 @@ def write(run: Run, dataset: Dataset, split: str, found: Evaluated, command: str
         split=split,
         labels=run.labels,
         majority=run.majority,
-        numbers=found.numbers,
+        numbers=found.metrics,
         outputs=found.outputs,
         calibration=run.calibration,
         table=read_utterances(rows),
@@ -93,7 +93,7 @@ def _explanations(run: Run, rows: Rows, chosen: Sequence[int]) -> dict[int, Expl
     }
 
 
-def _helps(run: Run, rows: Any, found: Evaluated) -> tuple[list[Help], str]:
+def _helps(run: Run, rows: Any, found: Evaluation) -> tuple[list[Help], str]:
     """What each modality is worth, and why that cannot be told of what is not there."""
     import numpy as np
 

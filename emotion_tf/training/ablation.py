@@ -1,4 +1,4 @@
-"""A run's predictions when a modality is removed, or exchanged among utterances."""
+"""Predictions of a model when a modality is removed, or permuted among the utterances."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def ablations(
 ) -> dict[str, Ablation]:
     """Returns the predictions of a model without each of its modalities: modality -> its ablation.
 
-    Each tower runs once over the data; then the fusion runs on other combinations of their outputs. The text is the
-    utterance with its context.
+    Each tower runs once over the data; the fusion then runs on combinations of their outputs. The text is the utterance
+    with its context.
 
     Args:
         model: with several towers.
-        preprocess: makes its inputs.
+        preprocess: preprocessor of the model.
         data: batches of utterances, in order.
-        pattern: int (N,), which modalities each utterance has, as `presence_pattern` returns them.
-        seed: of the exchanges.
+        pattern: int (N,), the modalities that each utterance has, see `presence_pattern`.
+        seed: seed of the permutations.
     """
     outputs = _tower_outputs(model, (inputs for inputs, _, _ in data))
     absent = _tower_outputs(model, [preprocess(tf.constant([""]), tf.constant([[""]]))])
@@ -55,7 +55,7 @@ def ablations(
 
 
 def _tower_outputs(model: TwoTower, batches: Iterable[Mapping[str, tf.Tensor]]) -> dict[str, Arrays]:
-    """Returns what the fusion reads of each tower, each (N, ...); sequences are padded to the longest."""
+    """Returns the inputs of the fusion from each tower, (N, ...); sequences are padded to the longest."""
     run = {
         modality: tf.function(
             lambda inputs, modality=modality, tower=tower: fusion_inputs(modality, tower(inputs, training=False)),
@@ -82,7 +82,7 @@ def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _predict(fuse: tf.Function, outputs: Mapping[str, Arrays], orders: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns predicted classes int (N,); the towers in `orders` give their outputs in another order."""
+    """Returns predicted classes int (N,). The outputs of the towers in `orders` are permuted."""
     count = len(next(iter(next(iter(outputs.values())).values())))
     predicted = []
     for start in range(0, count, BATCH):

@@ -1,4 +1,4 @@
-"""Auxiliary heads: logits of each tower alone, which only training has."""
+"""Auxiliary heads: logits of each tower alone, for training only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def training_network(
 def auxiliary_loss(loss: RowLoss, y_true: tf.Tensor, outputs: Mapping[str, Any]) -> tf.Tensor | float:
     """Returns the mean over the towers of the losses of their own logits, float32 (B,); 0 without auxiliary heads.
 
-    Rows without the modality are masked out of its loss. Rows whose modality is dropped (modality dropout) are not: the
-    head then learns the frequencies of the classes.
+    Rows without the modality are masked out of its loss. Rows that lose it to modality dropout are not: from these the
+    head learns the class frequencies.
     """
     losses = [
         loss(y_true, outputs[f"{name}/logits"]) * tf.cast(outputs[f"{name}/present"], tf.float32)

@@ -9,16 +9,16 @@ import keras
 import tensorflow as tf
 
 Pair = tuple[tf.Variable, keras.Variable]
-"""A mean, and the weight that it is of."""
+"""The mean of a weight, and the weight."""
 
 
 class Average:
-    """The means of a model's weights.
+    """The moving averages of a model's weights.
 
-    Keras' `use_ema` leaves out the statistics of batch norm, has no warm-up, and begins anew with each optimizer.
+    Keras' `use_ema` omits the statistics of batch norm, has no warm-up, and starts again with each optimizer.
 
     Attributes:
-        pairs: of all floating-point weights.
+        pairs: means and weights, for all floating-point weights.
     """
 
     def __init__(self, weights: Iterable[keras.Variable]) -> None:
@@ -30,16 +30,16 @@ class Average:
         )
 
     def pairs_of(self, weights: Iterable[keras.Variable]) -> list[Pair]:
-        """Returns the pairs of some weights: those that a phase of training changes."""
+        """Returns the pairs of the given weights: those that a phase of training changes."""
         changing = {id(weight) for weight in weights}
         return [pair for pair in self.pairs if id(pair[1]) in changing]
 
 
 def update_average(pairs: Sequence[Pair], momentum: float, step: tf.Tensor) -> None:
-    """Moves the means towards the weights after update number `step` (the first is 1).
+    """Moves the means towards the weights after update number `step` (starting at 1).
 
-    The first updates forget faster, with min(momentum, (1 + t) / (10 + t)), as TensorFlow's
-    `tf.train.ExponentialMovingAverage` does: a short training is not averaged with its start.
+    The momentum is min(momentum, (1 + t) / (10 + t)), as in `tf.train.ExponentialMovingAverage`, so that the initial
+    weights do not dominate a short training.
     """
     step = tf.cast(step, tf.float32)
     momentum = tf.minimum(momentum, (1.0 + step) / (10.0 + step))
@@ -49,7 +49,7 @@ def update_average(pairs: Sequence[Pair], momentum: float, step: tf.Tensor) -> N
 
 @contextlib.contextmanager
 def averaged(pairs: Sequence[Pair]) -> Iterator[None]:
-    """Inside the block the model has the averaged weights, and the means hold the trained ones."""
+    """Swaps the weights with their means inside the block."""
     _swap(pairs)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Checkpoints: the variables of a training, and where it stands, as NumPy files."""
+"""Checkpoints of a training run: its variables and its state, as NumPy files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LAST, BEST = "last.npz", "best.npz"
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where a training stands.
+    """State of a training run.
 
     Attributes:
-        epoch: epochs that are finished.
+        epoch: number of finished epochs.
         best: weighted F1 on dev of the best epoch.
-        best_epoch: that epoch, from 0.
-        seconds: of all finished epochs.
+        best_epoch: the best epoch, from 0.
+        seconds: duration of all finished epochs.
     """
 
     epoch: int = 0
@@ -34,7 +34,7 @@ class State:
     seconds: float = 0.0
 
     def after_epoch(self, score: float, seconds: float) -> State:
-        """Returns the state after one more epoch, which had this weighted F1 on dev."""
+        """Returns the state after another epoch with weighted F1 `score` on dev."""
         is_best = score > self.best
         return State(
             epoch=self.epoch + 1,
@@ -45,19 +45,19 @@ class State:
 
     @property
     def epochs_since_best(self) -> int:
-        """How many finished epochs came after the best one."""
+        """Number of finished epochs after the best one."""
         return self.epoch - 1 - self.best_epoch if self.epoch else 0
 
 
 class Checkpoints:
-    """The checkpoints of one training.
+    """The checkpoints of one training run.
 
-    A phase that keeps features of frozen networks changes only some variables. The others are in the file of its base,
-    which is written once when the phase begins; `last.npz` and `best.npz` then hold what the phase changes, and name
-    their base.
+    A phase that uses cached features of frozen networks changes only some variables. The others are saved once, when
+    the phase begins, in the file of its base; `last.npz` and `best.npz` then hold the changed variables and refer to
+    the base.
 
     Args:
-        folder: where they are.
+        folder: folder of the files.
         variables: weights, seeds, auxiliary heads and averages, always in the same order.
     """
 
@@ -66,11 +66,11 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
-        """Whether there is a checkpoint of that name."""
+        """Whether a checkpoint exists."""
         return (self.folder / name).is_file()
 
     def save_base(self, first_epoch: int) -> None:
-        """Writes all variables as the base of the phase that begins with an epoch, unless that was done before."""
+        """Writes all variables as the base of the phase that begins with `first_epoch`, unless the file exists."""
         if not self.has(_base_name(first_epoch)):
             self._save(_base_name(first_epoch), {}, {}, None)
 
@@ -79,23 +79,23 @@ class Checkpoints:
         name: str,
         state: State,
         optimizer: keras.Optimizer | None = None,
-        changed: Collection[int] | None = None,
+        trained: Collection[int] | None = None,
         base: int | None = None,
     ) -> None:
         """Writes a checkpoint.
 
         Args:
-            name: of the file.
-            state: where the training stands.
-            optimizer: whose variables are written, too.
-            changed: `id` of the variables that are not in the base; None: all are written.
+            name: name of the file.
+            state: state of the training run.
+            optimizer: optimizer whose variables are saved, too.
+            trained: `id` of the variables that the phase changes; the others are in the base. None: all are saved.
             base: first epoch of the phase, if it has a base.
         """
-        own = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)} if optimizer else {}
-        self._save(name, own, {**dataclasses.asdict(state), "base": base}, changed)
+        arrays = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)} if optimizer else {}
+        self._save(name, arrays, {**dataclasses.asdict(state), "base": base}, trained)
 
     def load(self, name: str) -> State:
-        """Assigns the variables of a checkpoint and of its base; returns the state."""
+        """Loads the variables of a checkpoint and of its base; returns the state."""
         about = self._read_about(name)
         base = about.pop("base")
         if base is not None:
@@ -104,11 +104,11 @@ class Checkpoints:
         return State(**about)
 
     def load_optimizer(self, name: str, optimizer: keras.Optimizer) -> None:
-        """Assigns the optimizer's variables of a checkpoint."""
+        """Loads the variables of the optimizer from a checkpoint."""
         self._assign(name, "optimizer", optimizer.variables, partial=False)
 
-    def _save(self, name: str, arrays: dict[str, Any], about: dict[str, Any], changed: Collection[int] | None) -> None:
-        model = {f"model/{i}": v.numpy() for i, v in enumerate(self.variables) if changed is None or id(v) in changed}
+    def _save(self, name: str, arrays: dict[str, Any], about: dict[str, Any], trained: Collection[int] | None) -> None:
+        model = {f"model/{i}": v.numpy() for i, v in enumerate(self.variables) if trained is None or id(v) in trained}
         with files.new_file(self.folder / name) as temporary:
             np.savez(temporary, about=json.dumps(about), **model, **arrays)  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ class Checkpoints:
             return json.loads(str(arrays["about"]))
 
     def _assign(self, name: str, kind: str, variables: Sequence[Any], partial: bool) -> None:
-        """Assigns the arrays of a file. Raises UserError if they are of another model."""
+        """Assigns the arrays of a file to variables. Raises UserError if they belong to another model."""
         with np.load(self.folder / name, allow_pickle=False) as arrays:
             for i, variable in enumerate(variables):
                 value = arrays.get(f"{kind}/{i}")
@@ -125,8 +125,8 @@ class Checkpoints:
                     continue
                 if value is None or value.shape != tuple(variable.shape):
                     raise UserError(
-                        f"{self.folder / name}: The checkpoint is of another model ({kind} variable {i}, "
-                        f"{variable.name}). Train anew with --overwrite."
+                        f"{self.folder / name}: The checkpoint belongs to another model ({kind} variable {i}, "
+                        f"{variable.name}). Train again with --overwrite."
                     )
                 variable.assign(value)
 

@@ -1,7 +1,7 @@
-"""Cross-validation by dialogue: each utterance is predicted by a model that saw nothing of its dialogue.
+"""Cross-validation by dialogue: each utterance is predicted by a model that was not trained on its dialogue.
 
-The folds are of the training split. In each the epoch is chosen on the split dev, which no fold trains on, and never on
-what the fold holds out; test is not looked at.
+The folds divide the training split. Every fold chooses its epoch on dev, which no fold trains on, and never on its
+held-out utterances. The test split is not used.
 """
 
 from __future__ import annotations
@@ -35,45 +35,46 @@ HELD_OUT = "held_out.csv"
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: `repeat` and `number` from 0, what it trains on, and what it holds out (positions and rows)."""
+    """A fold: its numbers from 0, the utterances that it trains on and holds out, and the positions of the latter."""
 
     repeat: int
     number: int
     train: Rows
-    held: Rows
+    held_out: Rows
     positions: np.ndarray
 
     @property
     def name(self) -> str:
-        """Of its run's folder."""
+        """Name of the folder of its run."""
         return f"repeat{self.repeat}-fold{self.number}"
 
 
 def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[list[dict[str, Any]], list[Fold]]:
-    """The utterances of the training split, and `count` folds of them for each repeat (drawn by `seed` + repeat).
+    """Returns the rows of the training split, and `count` folds for each repeat (drawn with `seed` + repeat).
 
     Raises:
-        UserError: a number of folds that the data do not allow.
+        UserError: the data do not allow so many folds.
     """
     rows = dataset.rows("train")
-    known, pictures = list(pipeline.read_rows(rows)), splits.picture_hashes(rows)
-    dialogue = [row["dialogue_id"] for row in known]
+    examples, pictures = list(pipeline.read_rows(rows)), splits.picture_hashes(rows)
+    dialogue, label = ([row[name] for row in examples] for name in ("dialogue_id", "label"))
     group = splits.groups(dialogue, pictures)
-    found = []
+    folds = []
     for repeat in range(repeats):
-        for number, held in enumerate(splits.folds([row["label"] for row in known], group, count, seed + repeat)):
-            rest = np.setdiff1d(np.arange(len(known)), held)
-            splits.check_leaks(dialogue, pictures, rest, held)
-            found.append(Fold(repeat, number, splits.choose(rows, rest), splits.choose(rows, held), np.sort(held)))
-    return known, found
+        for number, held_out in enumerate(splits.folds(label, group, count, seed + repeat)):
+            train_positions = np.setdiff1d(np.arange(len(examples)), held_out)
+            splits.check_leaks(dialogue, pictures, train_positions, held_out)
+            train_rows, held_out_rows = splits.choose(rows, train_positions), splits.choose(rows, held_out)
+            folds.append(Fold(repeat, number, train_rows, held_out_rows, np.sort(held_out)))
+    return examples, folds
 
 
 class CrossValidation:
-    """Trains and evaluates the folds; what was finished in an earlier, interrupted call stays.
+    """Trains and evaluates the folds. Results of an interrupted call are reused.
 
     Args:
-        config: of every fold; repeat r trains with its seed + r.
-        path: folder of the whole; each fold has a run of its own in it.
+        config: configuration of every fold; repeat r trains with its seed + r.
+        path: folder of the cross-validation, which contains a run for each fold.
         dataset: the data set, its shards verified.
         pretrained: local files of pretrained networks.
         say: receives lines of progress.
@@ -90,7 +91,7 @@ class CrossValidation:
         self.config, self.path, self.dataset, self.pretrained, self.say = config, path, dataset, pretrained, say
 
     def prepare(self, folds: int, repeats: int, command: str, overwrite: bool) -> None:
-        """Makes the folder, or takes up the one that the same command made. Raises UserError for another one's."""
+        """Creates the folder. Raises UserError if it exists, unless the same command created it or with `overwrite`."""
         about = {"folds": folds, "repeats": repeats, "data_sha256": self.dataset.spec.data_sha256}
         if self.path.exists() and not overwrite:
             self._check_same(about)
@@ -101,18 +102,18 @@ class CrossValidation:
 
     def _check_same(self, about: dict[str, Any]) -> None:
         try:
-            known = json.loads((self.path / "crossval.json").read_text(encoding="utf-8"))
-            same = {name: known[name] for name in about} == about
+            saved = json.loads((self.path / "crossval.json").read_text(encoding="utf-8"))
+            same = {name: saved[name] for name in about} == about
         except (OSError, ValueError, KeyError):
             same = False
         if not same or configuration.read_config(self.path / "config.json") != self.config:
             raise UserError(
-                f"{self.path} is of another cross-validation (folds, repeats, data or options differ), or none. "
-                "Expected those of this command, which then goes on; take another --name, or --overwrite it."
+                f"{self.path} is not a cross-validation with these folds, repeats, data and options. Expected the same "
+                "ones to continue it. Choose another --name, or --overwrite it."
             )
 
     def run(self, folds: list[Fold]) -> Iterator[tuple[Fold, np.ndarray]]:
-        """Each fold with its probabilities (n, C) of what it holds out, in the order of the records."""
+        """Yields each fold with the probabilities (n, C) of its held-out utterances, in the order of the records."""
         for fold in folds:
             file = self.path / fold.name / HELD_OUT
             if not file.exists():
@@ -121,7 +122,7 @@ class CrossValidation:
             yield fold, table[[f"p_{label}" for label in self.dataset.labels]].to_numpy(np.float64)
 
     def _train(self, fold: Fold, file: Path) -> None:
-        """Trains a fold's run, or continues it, and writes the predictions of what the fold holds out."""
+        """Trains or resumes the run of a fold, and writes the predictions of its held-out utterances."""
         seed = self.config.train.seed + fold.repeat
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
         run = Run(self.path / fold.name)
@@ -129,22 +130,20 @@ class CrossValidation:
         if not run.model_path.exists():
             data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
             command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
-            broken = not run.checkpoints.is_dir()
-            train(config, run, data, self.pretrained, command=command, overwrite=broken, say=self.say)
-        batches = pipeline.eval_batches(fold.held, run.preprocessor(run.model), 64)
+            overwrite = not run.checkpoints.is_dir()
+            train(config, run, data, self.pretrained, command=command, overwrite=overwrite, say=self.say)
+        batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-        write_predictions(file, list(pipeline.read_rows(fold.held)), run.labels, probabilities)
+        write_predictions(file, list(pipeline.read_rows(fold.held_out)), run.labels, probabilities)
         keras.backend.clear_session()
 
 
-def out_of_fold(
-    known: list[dict[str, Any]], found: list[tuple[Fold, np.ndarray]], repeats: int, labels: int
-) -> np.ndarray:
-    """Probabilities (R, N, C) of every utterance in every repeat. Raises ValueError when one is missing."""
-    made = np.full((repeats, len(known), labels), np.nan)
-    for fold, probabilities in found:
-        made[fold.repeat, fold.positions] = probabilities
-    if np.isnan(made).any():
+def out_of_fold(examples: int, predictions: list[tuple[Fold, np.ndarray]], repeats: int, labels: int) -> np.ndarray:
+    """Returns the probabilities (R, N, C) of every utterance in every repeat. Raises ValueError if one is missing."""
+    probabilities = np.full((repeats, examples, labels), np.nan)
+    for fold, of_fold in predictions:
+        probabilities[fold.repeat, fold.positions] = of_fold
+    if np.isnan(probabilities).any():
         raise ValueError("Out-of-fold predictions are not complete.")
-    return made
+    return probabilities

@@ -34,24 +34,24 @@ from emotion_tf.training.outputs import Infer, collect_outputs, inference
 BATCH = 64
 
 
-class Evaluated(NamedTuple):
-    """The results of a run on a split.
+class Evaluation(NamedTuple):
+    """Results of a run on a split.
 
     Attributes:
-        probabilities: calibrated, float32 (N, C).
-        rows: what identifies each utterance.
-        numbers: metrics, as in `metrics.json`.
-        outputs: of the model.
+        probabilities: calibrated probabilities, float32 (N, C).
+        rows: ids, label and weight of each utterance.
+        metrics: metrics, as in `metrics.json`.
+        outputs: outputs of the model.
     """
 
     probabilities: np.ndarray
     rows: list[dict[str, Any]]
-    numbers: dict[str, Any]
+    metrics: dict[str, Any]
     outputs: Outputs
 
 
 def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
-    """Raises UserError if the data set's word pieces are not the encoder's."""
+    """Raises UserError if the word pieces of the data set are not those of the encoder."""
     if not config.uses_bert or encoder is None:
         return
     vocabulary, lower_case = load_vocabulary(encoder)
@@ -64,20 +64,20 @@ def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None
 
 
 def check_context(config: Config, dataset: Dataset) -> None:
-    """Raises UserError if the data set keeps fewer utterances around each than the model reads."""
+    """Raises UserError if the data set stores less context than the model reads."""
     for name in ("context", "future"):
-        wanted = getattr(config.text, name)
-        if config.uses_text and wanted > dataset.context:
+        count = getattr(config.text, name)
+        if config.uses_text and count > dataset.context:
             raise UserError(
-                f"{dataset.path} keeps {dataset.context} utterances before and after each. Expected the {wanted} of "
-                f"--text.{name}: prepare it again with --context {wanted}."
+                f"{dataset.path} stores {dataset.context} utterances before and after each. Expected at least the "
+                f"{count} of --text.{name}. Prepare it again with --context {count}."
             )
 
 
 def check_data(run: Run, dataset: Dataset) -> None:
     """Raises UserError if a run cannot read the data set."""
-    read = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
-    for name in (name for name, matters in read.items() if matters):
+    required = {"labels": True, "tokenizer_sha256": run.config.uses_text, "face_size": run.config.uses_face}
+    for name in (name for name, is_required in required.items() if is_required):
         if getattr(dataset.spec, name) != getattr(run.spec, name):
             raise UserError(
                 f"{dataset.path} does not fit the run {run.path}: {name} is {getattr(dataset.spec, name)!r}. Expected "
@@ -92,11 +92,11 @@ def calibrate(
     """Fits temperatures and thresholds on validation utterances, and writes them into the run's folder.
 
     Args:
-        folder: of the run.
-        model: its model.
-        preprocess: makes its inputs.
-        dev: the utterances.
-        infer: `inference(model)`, where it was traced before.
+        folder: folder of the run.
+        model: model of the run.
+        preprocess: preprocessor of the model.
+        dev: validation utterances.
+        infer: `inference(model)`, if it was traced before.
     """
     batches = pipeline.eval_batches(dev, preprocess, BATCH)
     calibration = fit_calibration(collect_outputs(infer or inference(model), batches))
@@ -104,24 +104,24 @@ def calibrate(
     return calibration
 
 
-def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluated:
-    """Evaluates a run on a split, with its temperatures. Raises UserError if the data do not fit."""
+def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
+    """Evaluates a run on a split, with its temperatures. Raises UserError if the run cannot read the data."""
     check_data(run, dataset)
-    of_split = dataset.rows(split)
+    split_rows = dataset.rows(split)
     model = run.model
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(of_split, run.preprocessor(model), BATCH))
+    outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-    rows = list(pipeline.read_rows(of_split))
-    numbers = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
+    rows = list(pipeline.read_rows(split_rows))
+    results = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
     group = np.array([row["dialogue_id"] for row in rows])
     bounds = intervals(outputs.label, probabilities.argmax(axis=1), group, weight=outputs.weight)
-    numbers["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
-    numbers["calibration"] = _calibration(run.calibration.temperatures, outputs, probabilities)
-    return Evaluated(probabilities, rows, numbers, outputs)
+    results["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
+    results["calibration"] = _calibration(run.calibration.temperatures, outputs, probabilities)
+    return Evaluation(probabilities, rows, results, outputs)
 
 
 def _calibration(temperatures: Temperatures, outputs: Outputs, probabilities: np.ndarray) -> dict[str, Any]:
-    """Returns the calibration error with the temperatures and without, and the cross-entropy without."""
+    """Returns the calibration error with and without the temperatures, and the cross-entropy without them."""
     raw = softmax(outputs.logits, axis=1)
     of_label = np.log(np.maximum(raw[np.arange(len(raw)), outputs.label], np.finfo(np.float32).tiny))
     return {

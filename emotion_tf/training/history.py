@@ -1,4 +1,4 @@
-"""The record of an epoch: a row of history.csv, TensorBoard's scalars, a line to read."""
+"""The record of an epoch: a row of history.csv, scalars for TensorBoard, a line of text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emotion_tf.training.checkpoint import State
 
 
 def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
-    """Appends the row of the epoch `numbers["epoch"]` (from 1), in place of the rows of an interrupted attempt."""
-    known = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
-    known = known[known["epoch"] < numbers["epoch"]] if len(known) else known
+    """Appends the row of epoch `numbers["epoch"]` (from 1); replaces rows of an interrupted attempt."""
+    history = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
+    history = history[history["epoch"] < numbers["epoch"]] if len(history) else history
     with files.new_file(run.history) as temporary:
-        pd.concat([known, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
+        pd.concat([history, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
     writer = tf.summary.create_file_writer(str(run.path / "logs"))
     with writer.as_default(step=int(numbers["epoch"])):
         for name, value in numbers.items():
@@ -26,7 +26,7 @@ def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
 
 
 def epoch_line(numbers: Mapping[str, float], state: State, epochs: int) -> str:
-    """Returns the line of the last epoch, of `epochs` in all; * marks the best so far."""
+    """Returns a line about the last epoch, of `epochs` in total; * marks the best so far."""
     left = state.seconds / state.epoch * (epochs - state.epoch)
     return (
         f"epoch {state.epoch}/{epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "

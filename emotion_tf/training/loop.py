@@ -1,4 +1,4 @@
-"""The training loop: epochs that follow from (seed, epoch), the best one by dev, a checkpoint after each."""
+"""The training loop: each epoch is a function of (seed, epoch), ends with a checkpoint, and is validated on dev."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def train(
     save_model: bool = True,
     say: Say = print,
 ) -> State:
-    """Trains a run. An unfinished run continues after its last finished epoch, and ends with the same bits.
+    """Trains a run. An unfinished run continues after its last finished epoch, with bit-identical results.
 
     Args:
         config: the configuration.
-        run: the run's folder.
-        data: what it trains on, and what its epoch is chosen by.
+        run: the run; its folder is created.
+        data: utterances to train on, and to choose the best epoch by.
         pretrained: local files of pretrained networks.
-        command: kept with the run.
-        overwrite: start anew, in place of what the folder holds.
-        until: stop after this many epochs in all; 0: at the end.
-        save_model: write `model.keras` with the best epoch's weights and remove the checkpoints. False: only train and
-            checkpoint (for tuning).
+        command: command line, stored with the run.
+        overwrite: replace the folder of the run if it exists.
+        until: stop after this many epochs in total; 0: no limit.
+        save_model: write `model.keras` with the weights of the best epoch and remove the checkpoints. False: only train
+            and checkpoint (for tuning).
         say: receives lines of progress.
 
     Raises:
@@ -59,16 +59,16 @@ def train(
     resumes = run.checkpoints.is_dir() and not overwrite
     if resumes and run.spec != data.spec:
         raise UserError(
-            f"{run.path} was trained on other data than {config.data} holds now. Resume "
-            "needs the same data set; train anew with --overwrite."
+            f"{run.path} was trained on other data than {config.data} holds now. Expected the same data set to resume. "
+            "Train again with --overwrite."
         )
-    trained = resumes and (run.checkpoints / LAST).is_file()
-    setup = build_setup(config, data, pretrained, say, run.word_dim if trained else None)
+    has_checkpoint = resumes and (run.checkpoints / LAST).is_file()
+    setup = build_setup(config, data, pretrained, say, run.word_dim if has_checkpoint else None)
     if not resumes:
         create_run(run, setup, command, overwrite)
     checkpoints = Checkpoints(run.checkpoints, setup.variables)
     state = State()
-    if trained:
+    if has_checkpoint:
         state = checkpoints.load(LAST)
         say(
             f"Resumed after epoch {state.epoch} (best validation weighted F1 {state.best:.3f} in epoch "
@@ -94,7 +94,7 @@ def _is_over(state: State, config: Config, until: int) -> bool:
 
 
 def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints) -> State:
-    """Fits one epoch, validates, records and checkpoints it; returns the state after it."""
+    """Fits, validates, records and checkpoints one epoch; returns the state after it."""
     epoch, began = state.epoch, time.monotonic()
     sums = _fit(stage, epoch)
     loss = float(sums.loss / sums.rows)
@@ -109,7 +109,7 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
         ended = time.monotonic()
         state = state.after_epoch(scores["dev_weighted_f1"], ended - began)
         if state.best_epoch == epoch:
-            checkpoints.save(BEST, state, changed=stage.changed, base=stage.base)
+            checkpoints.save(BEST, state, trained=stage.trained, base=stage.base)
     numbers = {
         "epoch": state.epoch,
         "loss": loss,
@@ -119,13 +119,13 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
         "utterances_per_second": round(stage.setup.steps * stage.setup.update_rows / (fitted - began), 1),
     }
     write_epoch(run, numbers)
-    checkpoints.save(LAST, state, stage.optimizer, stage.changed, stage.base)
-    stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # only once it is on disk
+    checkpoints.save(LAST, state, stage.optimizer, stage.trained, stage.base)
+    stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
     return state
 
 
 def _fit(stage: Stage, epoch: int) -> Sums:
-    """Runs the updates of one epoch; returns their sums."""
+    """Runs the updates of one epoch; returns the total of their sums."""
     setup = stage.setup
     sums = zero_sums()
     with EpochProgress(epoch, setup.config.train.epochs, setup.steps) as progress:
@@ -136,7 +136,7 @@ def _fit(stage: Stage, epoch: int) -> Sums:
 
 
 def _validate(stage: Stage) -> dict[str, float]:
-    """Returns loss, accuracy and weighted F1 on dev; the loss is plain cross-entropy whatever training minimises."""
+    """Returns loss, accuracy and weighted F1 on dev. The loss is plain cross-entropy, whatever training minimises."""
     outputs = collect_outputs(stage.infer, stage.dev_batches())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     predicted = outputs.logits.argmax(axis=1)
@@ -148,7 +148,7 @@ def _validate(stage: Stage) -> dict[str, float]:
 
 
 def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints) -> None:
-    """Calibrates the best epoch's model on dev, writes `model.keras`, and removes the checkpoints."""
+    """Loads the best epoch, calibrates on dev, writes `model.keras`, and removes the checkpoints."""
     checkpoints.load(BEST)
     for layer in setup.model.pretrained:
         layer.set_trainable(True)

@@ -1,4 +1,4 @@
-"""Losses on logits, one number a row; and what class frequencies do to them.
+"""Losses on logits, one value a row; class weights and logit adjustment by class frequency.
 
 Each loss of `config.train.LOSSES` is the function of that name.
 """
@@ -40,7 +40,7 @@ def focal(y_true: tf.Tensor, y_pred: tf.Tensor, gamma: float) -> tf.Tensor:
     Lin 2017, "Focal Loss for Dense Object Detection", equation 4.
     """
     log_p = _log_probability(y_true, y_pred)
-    # by the logarithm and never at 0: the derivative of a power below 1 is infinite there, and infinity times 0 is NaN
+    # computed from the logarithm, away from 0: there the derivative of a power below 1 is infinite, and times 0 NaN
     log_rest = tf.math.log(tf.maximum(-tf.math.expm1(log_p), TINY))
     return -tf.exp(gamma * log_rest) * log_p
 
@@ -53,11 +53,10 @@ def build_loss(train: TrainConfig, counts: np.ndarray) -> RowLoss:
     """Returns the training loss of a configuration, before any row weights.
 
     With `logit_adjustment` tau it is a loss on logits + tau * log(frequency) (Menon 2021, "Long-tail learning via logit
-    adjustment", equation 10): the plain logits, which the model outputs, then answer as if all classes were equally
-    frequent.
+    adjustment", equation 10). The plain logits, which the model outputs, then assume equally frequent classes.
 
     Args:
-        train: how the model is fitted.
+        train: training part of the configuration.
         counts: rows of each class in the training split (C,).
     """
     arguments = {name: getattr(train, option) for name, option in LOSSES[train.loss].options.items()}

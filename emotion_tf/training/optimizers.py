@@ -1,4 +1,4 @@
-"""Optimizers with a rate per variable."""
+"""Optimizers with a learning rate per variable."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from emotion_tf.training.schedules import WarmupSchedule
 
 
 class ScaledRateMixin:
-    """Gives variables a multiple of the learning rate, in the update and in the weight decay; does not reduce or clip.
+    """Scales the learning rate of variables, in the update and in the weight decay; does not reduce or clip gradients.
 
-    Keras 3 has no rate per variable, and a scaled gradient is cancelled by Adam's normalisation: so the rate that
-    reaches `update_step` is scaled. Weight decay is moved into the same step, where the variable's rate is known.
+    Keras 3 has no learning rate per variable, and Adam's normalisation cancels a scaled gradient. Therefore the rate
+    passed to `update_step` is scaled. Weight decay is part of the same step, where the rate of the variable is known.
     """
 
-    # of the Keras optimizer that this is mixed into
+    # attributes of the Keras optimizer
     weight_decay: float | None
     _var_key: Callable[[Any], str]
     _use_weight_decay: Callable[[Any], bool]
     assign_sub: Callable[[Any, Any], None]
 
     def scale_rate(self, variables: Iterable[Any], scale: float) -> None:
-        """Sets the multiple of the rate of some variables. Call it before the first step."""
+        """Sets the multiple of the learning rate of variables. Call it before the first step."""
         scales = self.__dict__.setdefault("_rate_scales", {})
         scales.update({self._var_key(v): scale for v in variables})
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Decay and update of one variable at its own rate."""
+        """Decays and updates one variable at its own rate."""
         rate = ops.cast(learning_rate, variable.dtype) * self.__dict__.get("_rate_scales", {}).get(
             self._var_key(variable), 1.0
         )
@@ -40,7 +40,7 @@ class ScaledRateMixin:
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Done in `update_step`."""
+        """Does nothing: `update_step` decays."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         """Returns the gradients as they are: `apply_update` has reduced them over the replicas."""
@@ -74,19 +74,19 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 def build_optimizer(
     train: TrainConfig, variables: list[Any], multiples: Iterable[tuple[Any, float]], schedule: WarmupSchedule
 ) -> Any:
-    """Builds the optimizer that the configuration names.
+    """Builds the optimizer of a configuration.
 
-    Its decay, where it has one, is decoupled: each step subtracts rate * weight_decay * variable, at the rate of that
-    variable. Biases, norms and other vectors do not decay. `apply_update` clips.
+    Weight decay is decoupled: each step subtracts rate * weight_decay * variable, with the rate of the variable.
+    Biases, norms and other vectors do not decay. `apply_update` clips.
 
     Args:
-        train: how the model is fitted.
-        variables: all that it trains.
-        multiples: variables that train at a multiple of the rate, with the multiple.
-        schedule: the rate of each update.
+        train: training part of the configuration.
+        variables: all variables that are trained.
+        multiples: variables with a multiple of the rate, and the multiple.
+        schedule: learning rate of each update.
     """
     optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule)
-    # a GRU's bias, and those of an encoder's attention, have two axes
+    # the biases of a GRU and of the attention of some encoders have two axes
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2 or v.name.endswith("bias")])
     for variable, multiple in multiples:
         optimizer.scale_rate([variable], multiple)

@@ -1,4 +1,4 @@
-"""A model's outputs on a data set."""
+"""The outputs of a model on a data set."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Infer = Callable[[Tensors], dict[str, tf.Tensor]]
 
 
 def input_spec(model: keras.Model) -> dict[str, tf.TensorSpec]:
-    """Returns the specs of a model's inputs, for batches of every size."""
+    """Returns the specs of a model's inputs, for any batch size."""
     return {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in model.input.items()}
 
 
 def inference(model: keras.Model) -> Infer:
-    """Returns the function from inputs to a model's outputs, traced once for batches of every size."""
+    """Returns the function from inputs to a model's outputs, traced once for any batch size."""
     return tf.function(lambda inputs: model(inputs, training=False), input_signature=[input_spec(model)])
 
 
 def collect_outputs(infer: Infer, data: Iterable[tuple[Tensors, tf.Tensor, tf.Tensor]]) -> Outputs:
-    """Returns the outputs of a `TwoTower` on a data set, in its order."""
+    """Returns the outputs of a `TwoTower` on a data set, in the order of the data set."""
     columns: list[tuple[Any, ...]] = []
     for inputs, label, weight in data:
         outputs = infer(inputs)

@@ -1,4 +1,4 @@
-"""The phases of a training: stretches of epochs in which the same variables train, each with its own optimizer."""
+"""The phases of a training run: consecutive epochs that train the same variables with one optimizer."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Phase:
 
 
 def phases(setup: Setup) -> tuple[Phase, ...]:
-    """Returns the phases of a training: with something pretrained, the first `--train.freeze-epochs` freeze it."""
+    """Returns the phases of a training run: the first `--train.freeze-epochs` epochs freeze pretrained layers."""
     train = setup.config.train
     frozen = min(train.freeze_epochs, train.epochs) if any(setup.model.pretrained) else 0
-    every = (Phase(0, frozen, True), Phase(frozen, train.epochs, False))
-    return tuple(phase for phase in every if phase.first < phase.end)
+    candidates = (Phase(0, frozen, True), Phase(frozen, train.epochs, False))
+    return tuple(phase for phase in candidates if phase.first < phase.end)
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Stage:
     """A phase, ready to train.
 
     Attributes:
-        setup: of the training.
-        network: what trains: the whole network, or what reads the features of frozen trunks.
-        optimizer: of this phase alone.
-        update: trains on a batch. Takes the sums of the epoch so far and the batch; returns the sums with the batch's.
-        infer: the network's inputs to the outputs of the model.
-        preprocess: makes those of its inputs that are read from records.
-        train, dev: features of frozen trunks; None: these run.
+        setup: set-up of the training run.
+        network: the network that trains: the whole one, or its part that reads cached features of frozen trunks.
+        optimizer: optimizer of this phase.
+        update: applies a batch to the weights. Takes the sums of the epoch so far, returns those with the batch.
+        infer: function from the inputs of the network to the outputs of the model.
+        preprocess: computes the inputs that are read from records.
+        train, dev: cached features of frozen trunks; None: the trunks run.
         average: the weights that the phase changes, with their means.
-        base: first epoch of the phase, if its checkpoints hold changes alone.
-        changed: `id` of the variables that these hold; None: all.
+        base: first epoch of the phase, if its checkpoints hold only the variables in `trained`.
+        trained: `id` of the variables in its checkpoints; None: all.
     """
 
     setup: Setup
@@ -71,7 +71,7 @@ class Stage:
     dev: CachedFeatures | None
     average: list[Pair]
     base: int | None
-    changed: set[int] | None
+    trained: set[int] | None
 
     def train_batches(self, epoch: int) -> tf.data.Dataset:
         """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
@@ -93,9 +93,9 @@ class Stage:
 
 
 def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
-    """Freezes what the phase freezes, and builds its network, optimizer and update.
+    """Freezes or unfreezes the pretrained layers, and builds network, optimizer and update of a phase.
 
-    When features are kept, it writes the phase's base: what frozen networks hold is in no other checkpoint.
+    With cached features it writes the base of the phase, the only checkpoint that contains the frozen networks.
     """
     train, model = setup.config.train, setup.model
     for layer in model.pretrained:
@@ -130,7 +130,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         dev=features[1] if features else None,
         average=average,
         base=phase.first if features else None,
-        changed={id(v) for v in (*network.variables, *(mean for mean, _ in average))} if features else None,
+        trained={id(v) for v in (*network.variables, *(mean for mean, _ in average))} if features else None,
     )
 
 
@@ -147,7 +147,7 @@ def _compile(update: Update) -> Callable[..., Sums]:
 
 
 def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
-    """Returns the cache of the features of frozen trunks, where keeping them is right and pays."""
+    """Returns the cache for the features of frozen trunks; None if caching is not possible or does not pay."""
     if not setup.config.train.cache_features:
         return None
     augmented = ["faces"] if setup.config.uses_face and setup.config.face.augment else []

@@ -1,4 +1,4 @@
-"""The precision in which layers compute."""
+"""The precision of the computations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emotion_tf.config import Config
 from emotion_tf.config.face import BACKBONES
 from emotion_tf.modalities import FACE
 
-AMPERE = 8  # compute capability from which NVIDIA's tensor cores know bfloat16
+AMPERE = 8  # least compute capability of NVIDIA GPUs with bfloat16 tensor cores
 
 
 def choose_precision(config: Config) -> tuple[str, str]:
-    """Returns the precision of a run, and the reason if `auto` chose it."""
+    """Returns the precision of a run, and the reason if it was chosen by `auto`."""
     if config.train.precision != "auto":
         return config.train.precision, ""
     gpus = tf.config.list_physical_devices("GPU")
@@ -38,7 +38,7 @@ def choose_precision(config: Config) -> tuple[str, str]:
 
 
 def _is_dense(branch: str) -> bool:
-    """Whether all convolutions read all channels; those of one channel lose by bfloat16 (benchmarks.precision)."""
+    """Whether no convolution is depthwise: depthwise ones are slower in bfloat16 (benchmarks.precision)."""
     return branch == "cnn" or (branch in BACKBONES and BACKBONES[branch].dense)
 
 
@@ -51,10 +51,10 @@ def _instructions() -> set[str]:
 
 @contextlib.contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Layers built inside the block compute in this precision; weights and logits stay float32 (Micikevicius 2018)."""
-    before = keras.config.dtype_policy()
+    """Sets the precision of layers built inside the block; weights and logits stay float32 (Micikevicius 2018)."""
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous)

@@ -11,16 +11,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from emotion_tf.training.step import Sums
 
 LOG_EVERY, SHOW_EVERY = 60.0, 0.2
-"""Seconds between two lines in a log, and between two looks at the loss on a terminal."""
+"""Seconds between two lines in a log, and between two updates of the bar on a terminal."""
 
 
 class EpochProgress:
-    """A bar with rate and time left on a terminal; a line a minute in a log.
+    """A progress bar with rate and time left on a terminal; a line a minute in a log.
 
     Args:
         epoch: from 0.
-        epochs: how many in all.
-        steps: updates of an epoch.
+        epochs: total number of epochs.
+        steps: updates per epoch.
     """
 
     def __init__(self, epoch: int, epochs: int, steps: int) -> None:
@@ -41,7 +41,7 @@ class EpochProgress:
         self.bar.stop()
 
     def advance(self, sums: Sums) -> None:
-        """Counts an update; `sums` are those of the epoch so far, which are read only when they are shown."""
+        """Counts an update. `sums` are those of the epoch so far; they are evaluated only for display."""
         self.step += 1
         now = time.monotonic()
         if now - self.shown < (LOG_EVERY if self.bar.disable else SHOW_EVERY) and self.step < self.steps:

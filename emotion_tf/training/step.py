@@ -1,9 +1,9 @@
-"""One update: sums of a replica's rows, and one function that applies them.
+"""An update: sums over the rows of a replica, and a function that applies them.
 
-`replica_sums` reads the weights and changes none but the model's own state (batch norm, seeds). `apply_update` runs in
-replica context: it reduces over the replicas, divides by the rows of the whole update, clips, applies. Keras clips
-before it reduces and reduces again in `apply`; its `gradient_accumulation_steps` weighs parts equally however many rows
-they have, and fails under a strategy.
+`replica_sums` changes no weights, only the state of the model (batch norm, seeds). `apply_update` runs in replica
+context: it reduces over the replicas, divides by the rows of the whole update, clips and applies. Keras would clip
+before it reduces, and reduce again in `apply`; its `gradient_accumulation_steps` weighs parts equally, however many
+rows they have, and fails under a strategy.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Sums(NamedTuple):
     """Sums over rows.
 
     Attributes:
-        gradients: of the weighted losses, dense, one for each variable.
-        rows: how many.
+        gradients: gradients of the weighted losses, dense, one for each variable.
+        rows: number of rows.
         loss: weighted losses.
         weight: weights.
-        correct: weights of the rows whose prediction is right.
+        correct: weights of the rows that are predicted correctly.
     """
 
     gradients: list[tf.Tensor]
@@ -49,17 +49,17 @@ def zero_sums(gradients: Sequence[tf.Tensor] = ()) -> Sums:
 
 @dataclass(frozen=True)
 class Update:
-    """Everything that an update changes, and how.
+    """A function that applies one batch to the weights.
 
     Attributes:
-        network: inputs to the outputs that `objective` reads.
-        objective: the loss of each row.
-        optimizer: built for the network's trainable variables, without clipping of its own.
-        clip_norm: global norm that gradients are clipped to.
-        part_size: rows that go through the network at once; the sums over the parts are those over all rows, except
-            that batch norm sees the parts (`--train.accumulate`). None: all rows.
+        network: model whose outputs `objective` reads.
+        objective: loss of each row.
+        optimizer: optimizer built for the trainable variables of the network; it does not clip.
+        clip_norm: maximum global norm of the gradients.
+        part_size: rows that pass through the network at once (`--train.accumulate`). The sums are the same, except that
+            batch norm normalises each part. None: all rows.
         average: pairs of `Average` that the update moves.
-        momentum: of the average.
+        momentum: momentum of the average.
     """
 
     network: keras.Model
@@ -71,7 +71,7 @@ class Update:
     momentum: float = 0.0
 
     def __call__(self, batch: Batch) -> Sums:
-        """Applies one update in replica context; returns its sums over all replicas, without the gradients."""
+        """Applies one update in replica context; returns the sums over all replicas, without gradients."""
         return apply_update(self, replica_sums(self, batch))._replace(gradients=[])
 
 
@@ -103,19 +103,19 @@ def _part_sums(update: Update, inputs: Tensors, label: tf.Tensor, weight: tf.Ten
         loss = tf.reduce_sum(losses)
     variables = [v.value for v in update.network.trainable_variables]
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    right = tf.equal(tf.argmax(outputs["logits"], axis=-1), tf.cast(label, tf.int64))
+    is_correct = tf.equal(tf.argmax(outputs["logits"], axis=-1), tf.cast(label, tf.int64))
     return Sums(
-        # rows of an embedding that occur twice would be two entries: the norm and the second moment need their sum
+        # dense: a row of an embedding that occurs twice must count as one entry in the norm and the second moment
         [tf.convert_to_tensor(gradient) for gradient in gradients],
         tf.cast(tf.shape(label)[0], tf.float32),
         loss,
         tf.reduce_sum(weight),
-        tf.reduce_sum(weight * tf.cast(right, weight.dtype)),
+        tf.reduce_sum(weight * tf.cast(is_correct, weight.dtype)),
     )
 
 
 def apply_update(update: Update, sums: Sums) -> Sums:
-    """Reduces the sums over the replicas, and applies the mean gradient over all rows; returns the reduced sums."""
+    """Reduces the sums over the replicas and applies the mean gradient over all rows; returns the reduced sums."""
     sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
     gradients = [gradient / tf.cast(sums.rows, gradient.dtype) for gradient in sums.gradients]
     gradients, _ = tf.clip_by_global_norm(gradients, update.clip_norm)

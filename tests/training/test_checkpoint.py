@@ -52,7 +52,7 @@ def test_what_a_phase_changes_is_beside_its_base(variables, tmp_path):
     kernel, _, mean = start = values(variables)
     checkpoints.save_base(2)
     variables[1].assign([7, 8])
-    checkpoints.save(LAST, State(epoch=3), changed={id(variables[1])}, base=2)
+    checkpoints.save(LAST, State(epoch=3), trained={id(variables[1])}, base=2)
     change(variables)
     checkpoints.save_base(2)
     with np.load(tmp_path / LAST) as arrays:

@@ -114,7 +114,7 @@ def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault,
 
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
     (folders.RUNS / "cv").mkdir(parents=True)
-    assert "is of another cross-validation" in fault(*words, "--name", "cv")
+    assert "is not a cross-validation with these" in fault(*words, "--name", "cv")
     assert "Invalid `--folds`. Expected 2 to" in fault(*words, "--name", "x", "--folds", 1)
     assert "Invalid `--repeats`" in fault(*words, "--name", "x", "--repeats", 0)
     assert not (folders.RUNS / "x").exists()

@@ -46,7 +46,7 @@ def test_without_anything_pretrained_there_is_one_phase(text_config, checkpoints
     stage = begin_phase(setup, *phases(setup), checkpoints(setup))
     assert stage.optimizer._learning_rate.steps == 3 * 2
     assert {id(v) for v in stage.network.trainable_variables} == {id(v) for v in setup.model.trainable_variables}
-    assert (stage.train, stage.base, stage.changed) == (None, None, None)
+    assert (stage.train, stage.base, stage.trained) == (None, None, None)
     assert not any("Pretrained branches" in line for line in lines)
     assert not list((tmp_path / "checkpoint").iterdir())
 
@@ -80,7 +80,7 @@ def test_each_phase_has_its_own_variables_rates_and_schedule(frozen_config, tiny
     for stage, ids in zip(stages, trained, strict=True):
         scales = stage.optimizer.__dict__.get("_rate_scales", {})
         assert scales == {stage.optimizer._var_key(v): 0.2 for v in stage.network.trainable_variables if id(v) in ids}
-        assert stage.base is None and stage.changed is None and stage.train is None
+        assert stage.base is None and stage.trained is None and stage.train is None
     assert [line for line in lines if "Pretrained branches" in line] == [
         line
         for line in lines
@@ -99,7 +99,7 @@ def test_a_frozen_phase_trains_the_rest_on_kept_features(frozen_config, tiny_ber
     assert stage.base == 0 and (tmp_path / "checkpoint" / "base-0.npz").is_file()
     means = {id(mean) for mean, weight in setup.average.pairs if id(weight) not in bert}
     rest = {id(v) for v in setup.network.variables} - bert
-    assert stage.changed == means | rest
+    assert stage.trained == means | rest
     assert {id(mean) for mean, _ in stage.average} == means
     for batches, count in ((stage.train_batches(0), setup.steps), (stage.dev_batches(), None)):
         inputs, label, _ = next(iter(batches))
