@@ -5,7 +5,7 @@ Every function that fits takes the validation split alone. The result is stored 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,9 +76,16 @@ class Temperatures:
         """float32 (P,), in the order of `PATTERNS`."""
         return np.array([self.own.get(name, self.pooled) for name in PATTERNS], np.float32)
 
+    def scale(self, logits: Any, pattern: Any, take: Callable[[Any, Any], Any] = np.take) -> Any:
+        """Divides logits (N, C) by the temperatures of their patterns (N,).
+
+        Takes tensors with `take=tf.gather`, so that the served graph and the evaluation share one rule.
+        """
+        return logits / take(self.values, pattern)[:, None]
+
     def probabilities(self, logits: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-        """softmax(logits / T): logits (N, C) and their patterns (N,) -> float32 (N, C)."""
-        return softmax(logits / self.values[pattern][:, None], axis=1).astype(np.float32)
+        """Returns softmax(logits / T), float32 (N, C)."""
+        return softmax(self.scale(logits, pattern), axis=1).astype(np.float32)
 
 
 NONE = Temperatures(1.0, {}, {})

@@ -33,14 +33,13 @@ class Part:
     def __init__(self, run: Run) -> None:
         self.name, self.model = run.path.name, run.model
         self.preprocess = run.preprocessor(self.model)
-        self._temperatures = tf.constant(run.calibration.temperatures.values)
+        self._temperatures = run.calibration.temperatures
 
     def __call__(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns logits (B, C), calibrated probabilities (B, C), and each row's pattern of presence (B,)."""
         outputs = self.model(inputs, training=False)
         logits, pattern = outputs["logits"], presence_pattern(outputs)
-        temperature = tf.gather(self._temperatures, pattern)
-        return logits, tf.nn.softmax(logits / temperature[:, tf.newaxis]), pattern
+        return logits, tf.nn.softmax(self._temperatures.scale(logits, pattern, tf.gather)), pattern
 
 
 class Graph:

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import calibration
-from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_temperature, fit_temperatures
+from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperature, fit_temperatures
 from emotion_tf.evaluation.reliability import calibration_error, reliability
 from emotion_tf.evaluation.selective import Threshold
 
@@ -136,3 +136,13 @@ def test_a_damaged_calibration_is_one_line(change, tmp_path):
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=r"Cannot read .*calibration\.json.*Remove it"):
         calibration.read_calibration(tmp_path)
+
+
+def test_tensors_are_scaled_as_arrays_are():
+    import tensorflow as tf
+
+    temperatures = Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})
+    logits, pattern = planted(8, 1.0)[1].astype(np.float32), np.arange(8) % 4
+    scaled = temperatures.scale(tf.constant(logits), tf.constant(pattern), tf.gather)
+    np.testing.assert_array_equal(scaled, temperatures.scale(logits, pattern))
+    np.testing.assert_array_equal(scaled, logits / np.float32([3, 2, 3, 0.5])[pattern][:, None])
