@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.data import raw
+from emotion_tf.interpret.gradients import watch
 from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.activations import record, replay
 from emotion_tf.models.hub_encoder import HubEncoder
@@ -136,8 +137,8 @@ class Batch:
         scorer: of the run.
         utterances: as `Scorer.keep` gives them.
         target: int (B,), the explained class of each; None: its most probable one.
-        watch: layers of the face tower, by the names that `Tower.find_layer` takes, at which the score's gradient is
-            wanted.
+        watched: layers of the face tower, by the names that `Tower.find_layer` takes, at which the score's gradient is
+            taken.
 
     Attributes:
         inputs: the model's inputs.
@@ -145,7 +146,7 @@ class Batch:
         logits: float32 (B, C).
         layers: the towers, by modality, and those layers of theirs that `is_recorded` tells, by name.
         activations: what each of `layers` returned, call by call.
-        watched: of each layer in `watch`, what it returned and the score's gradient there.
+        features: what each watched layer returned, and the score's gradient there.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Batch:
         scorer: Scorer,
         utterances: Sequence[Utterance],
         target: np.ndarray | None = None,
-        watch: Sequence[str] = (),
+        watched: Sequence[str] = (),
     ) -> None:
         self.scorer, self.utterances = scorer, list(utterances)
         self.inputs = scorer.inputs(self.utterances)
@@ -162,19 +163,19 @@ class Batch:
         for tower in self.towers.values():
             self.layers |= {name: layer for name, layer in tower.layers_by_name.items() if is_recorded(layer)}
         self.activations: dict[str, list[Any]] = {name: [] for name in self.layers}
-        features: dict[str, list[Any]] = {name: [] for name in watch}
+        outputs: dict[str, list[tf.Tensor]] = {name: [] for name in watched}
         with tf.GradientTape(watch_accessed_variables=False) as tape, contextlib.ExitStack() as stack:
             for name, layer in self.layers.items():
                 stack.enter_context(record(layer, self.activations[name]))
-            for name, into in features.items():
-                stack.enter_context(record(self.towers[FACE].find_layer(name), into, tape.watch))
+            for name, into in outputs.items():
+                stack.enter_context(watch(self.towers[FACE].find_layer(name), into, tape))
             self.outputs = scorer.model(self.inputs, training=False)
             self.logits = np.asarray(self.outputs["logits"], np.float32)
             self.target = self.logits.argmax(axis=1) if target is None else np.asarray(target)
             score = scores(self.outputs["logits"], self.target)
-        values = {name: into[0] for name, into in features.items()}
+        values = {name: into[0] for name, into in outputs.items()}
         gradients = tape.gradient(score, values, unconnected_gradients="zero")
-        self.watched = {name: (values[name], gradients[name]) for name in values}
+        self.features = {name: (values[name], gradients[name]) for name in values}
 
     @contextlib.contextmanager
     def replayed(self, names: Sequence[str], rows: np.ndarray) -> Iterator[None]:

@@ -46,13 +46,13 @@ def explain(
     """
     scorer = run if isinstance(run, Scorer) else Scorer(run)
     kept = [_kept(scorer, one) for one in utterances]
-    watch = face.layers_to_watch(scorer, layer)
+    watched = face.layers_to_watch(scorer, layer)
     at_once = 1 if check else AT_ONCE
     starts = range(0, len(kept), at_once)
     return [
         one
         for i in (through(starts, len(starts)) if through else starts)
-        for one in explain_batch(batch_of(scorer, kept[i : i + at_once], label, watch), check)
+        for one in explain_batch(batch_of(scorer, kept[i : i + at_once], label, watched), check)
     ]
 
 
@@ -66,7 +66,7 @@ def _kept(scorer: Scorer, utterance: Utterance) -> Utterance:
     return kept
 
 
-def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", watch: Sequence[str] = ()) -> Batch:
+def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", watched: Sequence[str] = ()) -> Batch:
     """Utterances as `Scorer.keep` gives them, with their most probable classes, or with the class `label` for all.
 
     Raises:
@@ -78,7 +78,7 @@ def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", w
             f"Invalid `--label`. Expected one of: {', '.join(labels)}. Received: {label!r}.{nearest(label, labels)}"
         )
     target = np.full(len(utterances), labels.index(label)) if label else None
-    return Batch(scorer, utterances, target, watch)
+    return Batch(scorer, utterances, target, watched)
 
 
 def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
@@ -134,7 +134,7 @@ def _checked(
     others: list[tuple[list[list[Strip]], list[dict[str, np.ndarray]]]] = []
     for seed in range(SHUFFLES):
         with checks.shuffled(batch.scorer.model, seed):
-            same = Batch(batch.scorer, batch.utterances, batch.target, list(batch.watched))
+            same = Batch(batch.scorer, batch.utterances, batch.target, list(batch.features))
             others.append((text.strips(same, FEW_STEPS), [_by_key(found) for found in face.maps(same, FEW_STEPS)]))
     for n, found in enumerate(strips):
         for i, strip in enumerate(found):

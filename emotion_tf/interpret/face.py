@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from emotion_tf.errors import UserError
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer
-from emotion_tf.interpret.integrate import MOST_STEPS, Path, integrate
+from emotion_tf.interpret.gradients import Line, class_activation_map, resize_maps
+from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Path, integrate
 from emotion_tf.interpret.kinds import Completeness, FaceMap
 from emotion_tf.models.activations import layers_by_name
 from emotion_tf.models.layers import FoldFrames
@@ -38,18 +39,18 @@ def blurred(crops: np.ndarray) -> np.ndarray:
     return np.stack(made) if made else crops.astype(np.float32)
 
 
-def maps(batch: Batch, most: int = MOST_STEPS) -> list[list[FaceMap]]:
+def maps(batch: Batch, max_steps: int = MAX_STEPS) -> list[list[FaceMap]]:
     """The maps of each utterance, the headline first; of one without a crop none.
 
     Args:
         batch: the utterances; its watched layers are those of Grad-CAM.
-        most: steps of integrated gradients.
+        max_steps: of integrated gradients.
     """
     made: list[list[FaceMap]] = [[] for _ in batch.utterances]
     if FACE not in batch.towers or not any(one.faces for one in batch.utterances):
         return made
-    cams = [cam(batch, name) for name in batch.watched for cam in (hires_cam, grad_cam)]
-    found = [*cams, pixel_gradients(batch, most), *attention_maps(batch)]
+    cams = [cam(batch, name) for name in batch.features for cam in (hires_cam, grad_cam)]
+    found = [*cams, pixel_gradients(batch, max_steps), *attention_maps(batch)]
     return [[each[n] for each in found] if one.faces else [] for n, one in enumerate(batch.utterances)]
 
 
@@ -100,7 +101,7 @@ def _has_map(layer: keras.layers.Layer) -> bool:
 
 def grad_cam(batch: Batch, name: str) -> list[FaceMap]:
     """Grad-CAM (Selvaraju 2017, equations 1 and 2) at a watched layer of the face tower."""
-    return _of_each(batch, f"grad_cam {name}", f"Grad-CAM at {name}", class_map(*_feature(batch, name)))
+    return _of_each(batch, f"grad_cam {name}", f"Grad-CAM at {name}", class_activation_map(*batch.features[name]))
 
 
 def hires_cam(batch: Batch, name: str) -> list[FaceMap]:
@@ -109,20 +110,9 @@ def hires_cam(batch: Batch, name: str) -> list[FaceMap]:
     Grad-CAM takes the mean of the gradient over the positions. That loses the place where what lies above the layer
     does not do so too, as the small cnn, which keeps a grid of 2 x 2. Where it does, both are the same.
     """
-    feature, gradient = _feature(batch, name)
-    cam = np.maximum((gradient * feature).sum(axis=-1), 0.0)
-    return _of_each(batch, f"hires_cam {name}", f"HiResCAM at {name}", cam)
-
-
-def _feature(batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    feature, gradient = batch.watched[name]
-    return tuple(np.asarray(tf.cast(x, tf.float32)) for x in (feature, gradient))  # type: ignore[return-value]
-
-
-def class_map(feature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Feature maps and the score's gradient there, both (M, h, w, C), to Grad-CAM's maps, not below 0, (M, h, w)."""
-    weights = gradient.mean(axis=(1, 2), keepdims=True)
-    return np.maximum((weights * feature).sum(axis=-1), 0.0)
+    return _of_each(
+        batch, f"hires_cam {name}", f"HiResCAM at {name}", class_activation_map(*batch.features[name], pool=False)
+    )
 
 
 def distinct(maps: Sequence[FaceMap]) -> list[FaceMap]:
@@ -133,13 +123,12 @@ def distinct(maps: Sequence[FaceMap]) -> list[FaceMap]:
     return [one for one in maps if one.key not in same]
 
 
-def pixel_gradients(batch: Batch, most: int = MOST_STEPS) -> list[FaceMap]:
+def pixel_gradients(batch: Batch, max_steps: int = MAX_STEPS) -> list[FaceMap]:
     """Integrated gradients at the pixels, from blurred crops: sums over the colours."""
     crops, owner = crops_of(batch)
-    layers = batch.towers[FACE].layers_of(FoldFrames)  # one a branch
-    count = len(layers)
-    values, baseline = [crops.astype(np.float32)] * count, [blurred(crops)] * count
-    found = integrate(Path(batch, layers, values, baseline, [owner] * count, (TEXT,), PATH_ROWS), most=most)
+    values, baseline = crops.astype(np.float32), blurred(crops)
+    lines = [Line(layer, values, baseline) for layer in batch.towers[FACE].layers_of(FoldFrames)]  # one per branch
+    found = integrate(Path(batch, lines, [owner] * len(lines), (TEXT,), PATH_ROWS), max_steps)
     pixels = np.sum(found.values, axis=0).sum(axis=-1)
     made = _of_each(batch, "gradients", "integrated gradients at the pixels, from a blurred face", pixels, True)
     told = [
@@ -173,17 +162,8 @@ def crop_weights(batch: Batch) -> list[np.ndarray | None]:
     return [weights[n][mask[n]] for n in range(len(mask))]
 
 
-def _of_each(batch: Batch, key: str, title: str, values: np.ndarray, signed: bool = False) -> list[FaceMap]:
-    """Maps (M, h, w) of all crops to those of each utterance, as large as the crops."""
+def _of_each(batch: Batch, key: str, title: str, values: np.ndarray | tf.Tensor, signed: bool = False) -> list[FaceMap]:
+    """Splits the maps (M, h, w) of all crops by utterance, and resizes them to the size of the crops."""
     _, owner = crops_of(batch)
-    side = batch.scorer.run.spec.face_size
-    return [
-        FaceMap(key, title, enlarged(values[: len(owner)][owner == n], side), signed)
-        for n in range(len(batch.utterances))
-    ]
-
-
-def enlarged(values: Sequence[np.ndarray] | np.ndarray, side: int) -> np.ndarray:
-    """Maps (T, h, w) at `side` pixels, bilinear, float32."""
-    made = [cv2.resize(np.asarray(v, np.float32), (side, side), interpolation=cv2.INTER_LINEAR) for v in values]
-    return np.stack(made) if made else np.zeros((0, side, side), np.float32)
+    resized = np.asarray(resize_maps(values[: len(owner)], batch.scorer.run.spec.face_size))
+    return [FaceMap(key, title, resized[owner == n], signed) for n in range(len(batch.utterances))]

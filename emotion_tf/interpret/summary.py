@@ -87,16 +87,16 @@ def summarise(
     shares: list[tuple[str, str, float]] = []
     maps: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     titles = {"word": "", "face": ""}
-    watch = face.layers_to_watch(scorer, layer)[:1]
+    watched = face.layers_to_watch(scorer, layer)[:1]
     starts = range(0, len(known), AT_ONCE)
     for i in through(starts, len(starts)) if through else starts:
-        batch = batch_of(scorer, known[i : i + AT_ONCE], watch=watch)
+        batch = batch_of(scorer, known[i : i + AT_ONCE], watched=watched)
         names = [scorer.run.labels[n] for n in batch.target]
         if TEXT in scorer.modalities:
             for n, strip in enumerate(text.headline(batch, text.texts(batch), MOST_STEPS)):
                 words += _words(names[n], i + n, strip)
                 titles["word"] = strip.title
-        for n, seen in enumerate(face.hires_cam(batch, watch[0]) if watch else ()):
+        for n, seen in enumerate(face.hires_cam(batch, watched[0]) if watched else ()):
             if batch.utterances[n].faces:
                 maps.setdefault(names[n], []).append(_scaled(batch, n, seen))
                 titles["face"] = seen.title

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, scores
-from emotion_tf.interpret.integrate import MOST_STEPS, Integral, Path, integrate
+from emotion_tf.interpret.gradients import embedding_line
+from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Integral, Path, integrate
 from emotion_tf.interpret.kinds import Completeness, Strip
 from emotion_tf.interpret.words import Positions, Span, piece_positions, spans, without, word_positions
 
@@ -40,29 +41,33 @@ def texts(batch: Batch) -> list[Text]:
     return found
 
 
-def strips(batch: Batch, most: int = MOST_STEPS) -> list[list[Strip]]:
+def strips(batch: Batch, max_steps: int = MAX_STEPS) -> list[list[Strip]]:
     """The strips of each utterance, the headline first; of one without any word none.
 
     Where BERT is read the headline is occlusion: its module is called with ids, and hides its embeddings.
 
     Args:
         batch: the utterances.
-        most: steps of integrated gradients.
+        max_steps: of integrated gradients.
     """
     if TEXT not in batch.towers:
         return [[] for _ in batch.utterances]
     read = texts(batch)
-    found = [headline(batch, read, most)]
+    found = [headline(batch, read, max_steps)]
     if "bert" in batch.layers:
         if "word_embedding" in batch.layers:
-            found.append(word_gradients(batch, read, most))
-        found += [contextual_gradients(batch, read, most), pooling_weights(batch, read), own_attention(batch, read)]
+            found.append(word_gradients(batch, read, max_steps))
+        found += [
+            contextual_gradients(batch, read, max_steps),
+            pooling_weights(batch, read),
+            own_attention(batch, read),
+        ]
     return [[each[n] for each in found if each] if text.spans else [] for n, text in enumerate(read)]
 
 
-def headline(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
+def headline(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
     """The strip to look at first, of each utterance."""
-    return occlusion(batch, read) if "bert" in batch.layers else word_gradients(batch, read, most)
+    return occlusion(batch, read) if "bert" in batch.layers else word_gradients(batch, read, max_steps)
 
 
 def occlusion(batch: Batch, read: Sequence[Text]) -> list[Strip]:
@@ -82,13 +87,11 @@ def occlusion(batch: Batch, read: Sequence[Text]) -> list[Strip]:
     return [_strip("occlusion", text, lost[owner == n], np.ones(len(text.spans), bool)) for n, text in enumerate(read)]
 
 
-def word_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
+def word_gradients(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
     """Integrated gradients at the word embedding, from vectors of zeros: sums over the width of the embedding."""
-    kept = [np.asarray(tf.cast(call, tf.float32)) for call in batch.activations["word_embedding"]]
-    layers = [batch.layers["word_embedding"]] * len(kept)
-    owner = [np.arange(len(call)) for call in kept]
-    baseline = [np.zeros_like(call) for call in kept]
-    found = integrate(Path(batch, layers, kept, baseline, owner, (FACE, "bert"), PATH_ROWS), most=most)
+    layer, owner = batch.layers["word_embedding"], np.arange(len(batch.utterances))
+    lines = [embedding_line(layer, output) for output in batch.activations["word_embedding"]]
+    found = integrate(Path(batch, lines, [owner] * len(lines), (FACE, "bert"), PATH_ROWS), max_steps)
     made = []
     for n, text in enumerate(read):
         values, seen, rest = np.zeros(len(text.spans)), np.zeros(len(text.spans), bool), 0.0
@@ -100,15 +103,11 @@ def word_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -
     return made
 
 
-def contextual_gradients(batch: Batch, read: Sequence[Text], most: int = MOST_STEPS) -> list[Strip]:
+def contextual_gradients(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
     """Integrated gradients at BERT's `sequence_output`, from vectors of zeros."""
-    (call,) = batch.activations["bert"]
-    value = np.asarray(call["sequence_output"])
-    path = Path(
-        batch, [batch.layers["bert"]], [value], [np.zeros_like(value)], [np.arange(len(value))], (FACE,),
-        PATH_ROWS, lambda point: {"pooled_output": point[:, 0], "sequence_output": point},
-    )  # fmt: skip
-    found = integrate(path, most=most)
+    (output,) = batch.activations["bert"]
+    line, owner = embedding_line(batch.layers["bert"], output), np.arange(len(batch.utterances))
+    found = integrate(Path(batch, [line], [owner], (FACE,), PATH_ROWS), max_steps)
     return [
         _by_piece("contextual", batch, text, found.values[0][n].sum(axis=-1), completeness=_completeness(found, n))
         for n, text in enumerate(read)

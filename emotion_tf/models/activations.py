@@ -29,15 +29,11 @@ def intercept(layer: keras.layers.Layer, function: Callable[..., Any]) -> Iterat
             vars(layer)["call"] = outer
 
 
-def record(
-    layer: keras.layers.Layer, outputs: list[Any], watch: Callable[[Any], None] | None = None
-) -> contextlib.AbstractContextManager[None]:
-    """Appends the outputs of a layer to `outputs` inside the block, and calls `watch` with each."""
+def record(layer: keras.layers.Layer, outputs: list[Any]) -> contextlib.AbstractContextManager[None]:
+    """Appends the outputs of a layer to `outputs` inside the block."""
 
     def function(call: Any, *args: Any, **options: Any) -> Any:
         outputs.append(call(*args, **options))
-        if watch is not None:
-            watch(outputs[-1])
         return outputs[-1]
 
     return intercept(layer, function)

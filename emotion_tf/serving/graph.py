@@ -11,7 +11,7 @@ import tensorflow as tf
 from emotion_tf import schema
 from emotion_tf.data.images import decode_pictures
 from emotion_tf.evaluation.votes import FLOOR, Vote
-from emotion_tf.interpret.in_graph import Explained, attributions
+from emotion_tf.interpret.signature import RecordedModel, attributions
 from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.runs.run import Run
 
@@ -81,7 +81,7 @@ class Graph:
         utterance, context, faces = self.read(utterance, context, face_jpeg)
         given = self.inputs(utterance, context, faces)
         models = [
-            Explained(part.model, part.preprocess, inputs) for part, inputs in zip(self.parts, given, strict=True)
+            RecordedModel(part.model, part.preprocess, inputs) for part, inputs in zip(self.parts, given, strict=True)
         ]
         return attributions(models, self.answer, utterance, tf.shape(face_jpeg), self.face_size)
 

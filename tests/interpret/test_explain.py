@@ -18,7 +18,7 @@ from emotion_tf.interpret import explain as explaining
 from emotion_tf.interpret import face, render
 from emotion_tf.interpret.batch import Scorer, Utterance
 from emotion_tf.interpret.explain import explain
-from emotion_tf.interpret.integrate import MOST_STEPS
+from emotion_tf.interpret.integrated_gradients import MAX_STEPS
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Predictor
 
@@ -88,7 +88,7 @@ def test_every_fusion(kind, initialised, small_config, tiny_bert):
         for part in (*one.strips, *one.maps):
             told = part.completeness
             # layer norm bends the path sharply near a baseline where all is alike: then what is missing is told
-            assert told is None or told.holds or (kind == "cross_attention" and told.steps == MOST_STEPS), part
+            assert told is None or told.holds or (kind == "cross_attention" and told.steps == MAX_STEPS), part
         assert sum(one.shares.values()) == pytest.approx(one.score - one.empty, abs=1e-4)
         assert bool(one.maps) == bool(one.utterance.faces) and bool(one.strips) == bool(one.utterance.text)
 
@@ -96,7 +96,7 @@ def test_every_fusion(kind, initialised, small_config, tiny_bert):
 def test_a_map_that_does_not_change_with_the_weights_is_called_out_on_the_page(
     scorer, explained, monkeypatch, tmp_path
 ):
-    def edges(batch, most=0):
+    def edges(batch, max_steps=0):
         crops, _ = face.crops_of(batch)
         found = np.stack([cv2.Laplacian(one.mean(axis=-1), cv2.CV_64F) for one in crops.astype(np.float64)])
         return face._of_each(batch, "gradients", "edges", found, True)

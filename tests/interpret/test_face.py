@@ -12,6 +12,7 @@ from emotion_tf.data import demo_faces
 from emotion_tf.errors import UserError
 from emotion_tf.interpret import face
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
+from emotion_tf.interpret.gradients import resize_maps
 
 RNG = np.random.default_rng(0)
 SIDE = 32
@@ -40,8 +41,8 @@ def linear(initialised, small_config, tmp_path_factory):
 def test_grad_cam_of_a_linear_model_by_hand(linear):
     pictures = crops(3)
     kept = [linear.keep(Utterance("", faces)) for faces in (pictures[:1], pictures[1:])]
-    batch = Batch(linear, kept, watch=face.layers_to_watch(linear))
-    assert list(batch.watched) == ["encoder/maps"]
+    batch = Batch(linear, kept, watched=face.layers_to_watch(linear))
+    assert list(batch.features) == ["encoder/maps"]
     network = linear.model.towers["face"].find_layer("encoder")
     pixels, owner = face.crops_of(batch)
     assert owner.tolist() == [0, 1, 1]
@@ -53,7 +54,7 @@ def test_grad_cam_of_a_linear_model_by_hand(linear):
         found = cam(batch, "encoder/maps")
         assert [one.values.shape for one in found] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
         for n, one in enumerate(found):
-            large = face.enlarged(expected[owner == n], SIDE)
+            large = np.asarray(resize_maps(expected[owner == n], SIDE))
             np.testing.assert_allclose(one.values / one.values.max(), large / large.max(), atol=1e-4)
     kinds = [one.key.split()[0] for one in face.distinct(face.maps(batch)[0])]
     assert kinds == ["grad_cam", "gradients"]  # averaged over the positions, both are the same map
@@ -83,7 +84,7 @@ def cnn(untrained):
 
 def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):
     kept = [cnn.keep(Utterance("Yes!", crops(2))), cnn.keep(Utterance("No.")), cnn.keep(Utterance("", crops(1)))]
-    batch = Batch(cnn, kept, watch=face.layers_to_watch(cnn))
+    batch = Batch(cnn, kept, watched=face.layers_to_watch(cnn))
     found = face.maps(batch)
     assert [len(one) for one in found] == [3, 0, 3]
     assert [one.key for one in found[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
@@ -92,7 +93,7 @@ def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):
         told = one[2].completeness
         assert told.holds
         assert one[2].values.sum() == pytest.approx(told.delta, abs=max(0.01 * abs(told.delta), 1e-3))
-    alone = face.maps(Batch(cnn, kept[:1], watch=list(batch.watched)))[0]
+    alone = face.maps(Batch(cnn, kept[:1], watched=list(batch.features)))[0]
     for one, other in zip(alone, found[0], strict=True):  # whoever else is in the batch
         np.testing.assert_allclose(one.values, other.values, atol=1e-5)
 
@@ -104,8 +105,8 @@ def test_the_pixels_of_two_branches_sum_to_what_the_face_changes(initialised, sm
     config = dataclasses.replace(small_config, face=tower)
     found = Scorer(initialised(config, face_files={"encoder": path}))
     kept = [found.keep(Utterance("Yes!", crops(2))), found.keep(Utterance("No.")), found.keep(Utterance("", crops(1)))]
-    batch = Batch(found, kept, watch=face.layers_to_watch(found))
-    assert list(batch.watched) == ["cnn_1_relu_1", "encoder/maps"]
+    batch = Batch(found, kept, watched=face.layers_to_watch(found))
+    assert list(batch.features) == ["cnn_1_relu_1", "encoder/maps"]
     soft = iter(np.round(face.blurred(face.crops_of(batch)[0])).astype(np.uint8))
     without = [found.keep(Utterance(one.text, [next(soft) for _ in one.faces])) for one in kept]
     change = scores(batch.logits, batch.target) - scores(found.logits(without), batch.target)
@@ -116,7 +117,7 @@ def test_the_pixels_of_two_branches_sum_to_what_the_face_changes(initialised, sm
 
 
 def test_no_face_at_all(cnn):
-    batch = Batch(cnn, [cnn.keep(Utterance("Yes!"))], watch=face.layers_to_watch(cnn))
+    batch = Batch(cnn, [cnn.keep(Utterance("Yes!"))], watched=face.layers_to_watch(cnn))
     assert face.maps(batch) == [[]] and face.crop_weights(batch) == [None]
 
 
@@ -198,7 +199,7 @@ def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(tower, rate, smile
     train = TrainConfig(epochs=15, patience=15, learning_rate=rate, batch_size=16)
     scorer = Scorer(trained(smiles, towers=("face",), face=tower, train=train))
     pictures, mouths = zip(*(smile(seed) for seed in range(12)), strict=True)
-    batch = Batch(scorer, [scorer.keep(Utterance("", [one])) for one in pictures], watch=face.layers_to_watch(scorer))
+    batch = Batch(scorer, [scorer.keep(Utterance("", [one])) for one in pictures], watched=face.layers_to_watch(scorer))
     assert (batch.target == scorer.run.labels.index("joy")).all()  # a model that has not learned it shows nothing
     for maps in zip(*face.maps(batch), strict=True):
         shown = np.maximum(np.concatenate([one.values for one in maps]), 0)

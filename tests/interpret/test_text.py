@@ -8,7 +8,7 @@ import pytest
 from emotion_tf.config import TextConfig, TrainConfig
 from emotion_tf.interpret import text
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
-from emotion_tf.interpret.integrate import MOST_STEPS
+from emotion_tf.interpret.integrated_gradients import MAX_STEPS
 
 LINE = "Adro said the party was lovely, and I am happy."
 WORDS = ("adro", "said", "the", "party", "was", "lovely", "and", "i", "am", "happy", "no", "yes")
@@ -57,7 +57,7 @@ def test_the_words_sum_to_what_the_text_changes(scorer, branches):
     wake(found.model)
     for n, (strip,) in enumerate(strips[:3]):
         told = strip.completeness
-        assert strip.key == "gradients" and told.holds and told.steps <= MOST_STEPS
+        assert strip.key == "gradients" and told.holds and told.steps <= MAX_STEPS
         assert told.delta == pytest.approx(score[n] - zero[n], abs=1e-4)
         assert strip.values.sum() + strip.rest == pytest.approx(told.delta, abs=max(0.01 * abs(told.delta), 1e-3))
         assert abs(strip.rest) < 1e-5 and strip.read.all()
