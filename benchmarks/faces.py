@@ -24,7 +24,7 @@ from benchmarks import make_parser, run_benchmark
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import load_detector
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 
 CONFIG = CropConfig()
@@ -79,7 +79,7 @@ def _seconds_of_loop(clips: list[Path], load: functools.partial) -> float:
 
 def _seconds_of_pool(clips: list[Path], load: functools.partial, processes: int) -> float:
     start = time.monotonic()
-    for _ in crop_all([Clip((Piece(path),)) for path in clips], CONFIG, load, 112, processes):
+    for _ in crop_all([Clip((Segment(path),)) for path in clips], CONFIG, load, 112, processes):
         pass
     return time.monotonic() - start
 

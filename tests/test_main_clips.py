@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-import made_faces
 import pytest
+import synthetic_faces
 from small_tables import write_table
 
 from emotion_tf.data import films
@@ -15,7 +15,7 @@ from emotion_tf.data.clips import COLUMNS
 @pytest.fixture
 def table(tmp_path):
     """A folder `in` with a clip and its table."""
-    made_faces.write_speaker(tmp_path / "in" / "a.mp4")
+    synthetic_faces.write_speaker(tmp_path / "in" / "a.mp4")
     rows = [{"clip": "a.mp4"}, {"split": "dev", "clip": "a.mp4"}]
     return write_table(tmp_path / "in" / "table.csv", rows, COLUMNS)
 
@@ -68,7 +68,7 @@ def test_meld_without_anything_and_with_options_that_exclude_each_other(tmp_path
 
 
 def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
-    monkeypatch.setattr(films, "load_detector", made_faces.load_made)
+    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
     words = ("--faces.detector", "mtcnn", "--processes", "1")
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
     assert "train: 1 rows: with a face 1\ndev: 1 rows: with a face 1\n" in printed

@@ -11,10 +11,10 @@ import pytest
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import images
+from emotion_tf.faces.active_speaker import mouth_motion, select_track
 from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.detect import load_detector
-from emotion_tf.faces.frames import Frame, Piece, read_frames
-from emotion_tf.faces.speaker import choose, mouth_motion
+from emotion_tf.faces.frames import Frame, Segment, read_frames
 from emotion_tf.faces.track import find_tracks
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -37,14 +37,14 @@ def tracks(detect, name):
 @pytest.mark.parametrize("name", ["pyfeat_no_face.mp4", "dlib_MOT20-05-raw_even_shorter.mp4"])
 def test_no_face_and_a_crowd_give_no_track(detect, name):
     assert tracks(detect, name).tracks == []
-    assert crop_clip([Piece(VIDEOS / name)], detect).problem == "no face found"
+    assert crop_clip([Segment(VIDEOS / name)], detect).problem == "no face found"
 
 
 def test_a_face_that_leaves(detect):
     found = tracks(detect, "pyfeat_face_noface.mov")
     (track,) = found.tracks
     assert track.times[0] < 0.2 and track.times[-1] < 0.5 * found.seconds
-    second = crop_clip([Piece(VIDEOS / "pyfeat_face_noface.mov", found.seconds / 2)], detect)
+    second = crop_clip([Segment(VIDEOS / "pyfeat_face_noface.mov", found.seconds / 2)], detect)
     assert second.jpegs == () and second.problem == "no face found"
 
 
@@ -129,9 +129,9 @@ def test_the_one_who_speaks_is_chosen_beside_one_whose_mouth_is_still(detect, sp
             frozen = still(silent[0], mode, len(silent), detect)
             for on_left in (True, False):
                 pair = (speaking[name], frozen) if on_left else (frozen, speaking[name])
-                choice = choose(find_tracks(side_by_side(*pair), detect))
-                is_left = choice.track.faces[0].box[0] + choice.track.faces[0].box[2] / 2 < SIDE
-                right.append(choice.policy == "speaking" and is_left == on_left)
+                selection = select_track(find_tracks(side_by_side(*pair), detect))
+                is_left = selection.track.faces[0].box[0] + selection.track.faces[0].box[2] / 2 < SIDE
+                right.append(selection.policy == "speaking" and is_left == on_left)
     assert sum(right) >= 0.9 * len(right), f"{sum(right)} of {len(right)}"
 
 
@@ -141,7 +141,7 @@ def test_the_one_who_speaks_is_chosen_beside_one_whose_mouth_is_still(detect, sp
 def test_with_both_mouths_still_size_decides_and_says_so(detect, speaking, name, modes):
     pictures = speaking[name]
     pair = [still(pictures[0], mode, len(pictures), detect) for mode in modes]
-    assert choose(find_tracks(side_by_side(*pair), detect)).policy == "speaking>largest"
+    assert select_track(find_tracks(side_by_side(*pair), detect)).policy == "speaking>largest"
 
 
 def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):

@@ -140,7 +140,7 @@ def find_faces(
     """The aligned crops of photos or of a clip, found as in the run's data set."""
     if not photos and clip is None:
         return []
-    from emotion_tf.faces.frames import Piece
+    from emotion_tf.faces.frames import Segment
     from emotion_tf.faces.pool import Clip
     from emotion_tf.serving import film
 
@@ -148,7 +148,7 @@ def find_faces(
     model = detector_model(config)
     if clip is None:
         return film.crop_photos(photos, config, model, spec.face_size)
-    (found,) = film.crop_clips([Clip((Piece(clip),))], config, model, spec.face_size, 1)
+    (found,) = film.crop_clips([Clip((Segment(clip),))], config, model, spec.face_size, 1)
     if found.problem in ("cannot be decoded", "time limit", "decoder crashed"):
         raise UserError(found.detail if found.problem == "cannot be decoded" else f"{clip}: {found.detail}.")
     times = ", ".join(f"{time:.2f}" for time in found.times)

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.dataset import Dataset
-from emotion_tf.faces.frames import frame_at, parse_piece
-from emotion_tf.faces.speaker import MARGIN
+from emotion_tf.faces.active_speaker import MARGIN
+from emotion_tf.faces.frames import frame_at, parse_segment
 
 CROPS = 12  # an emotion
 DOUBTFUL = 50
@@ -123,7 +123,7 @@ def _sample(kept: list[bytes], jpeg: bytes, seen: int, chance: random.Random) ->
 
 def _shown(row: dict[str, Any], root: Path) -> dict[str, Any]:
     """A doubtful choice with the whole frame, all faces boxed, the chosen one in another colour."""
-    pixels = frame_at([parse_piece(name, root) for name in row["clip"]], row["face_rivals_time"])
+    pixels = frame_at([parse_segment(name, root) for name in row["clip"]], row["face_rivals_time"])
     return {
         "name": _name(row),
         **{k: row[k] for k in ("speaker", "utterance", "label", "clip", "face_policy", "face_score", "face_margin")},

@@ -10,7 +10,7 @@ from emotion_tf.data import manifest
 from emotion_tf.data.films import Key
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "clip")
@@ -56,7 +56,7 @@ def read_clips(path: Path, labels: Sequence[str]) -> tuple[list[manifest.Row], d
     return rows, clips
 
 
-def _piece(path: Path, where: str, name: str, cells: dict[str, str]) -> Piece:
+def _piece(path: Path, where: str, name: str, cells: dict[str, str]) -> Segment:
     clip = manifest.inside(path, where, "clip", name)
     if not clip.is_file():
         raise UserError(f"{where}: No clip at {clip}. Expected a video file, relative to the table; empty: not filmed.")
@@ -68,7 +68,7 @@ def _piece(path: Path, where: str, name: str, cells: dict[str, str]) -> Piece:
         raise UserError(
             f"{where}: The clip ends before it starts. Expected start < end. Received: {start:g} and {end:g}."
         )
-    return Piece(clip, start, end)
+    return Segment(clip, start, end)
 
 
 def _time(where: str, column: str, cell: str, instead: float) -> float:

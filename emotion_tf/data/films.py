@@ -49,7 +49,7 @@ class Films:
     def names(self, row: Row) -> list[str]:
         """The pieces of a row's film, relative to the root."""
         clip = self.clips.get(row.key)
-        return [piece.name(self.root) for piece in clip.pieces] if isinstance(clip, Clip) else []
+        return [segment.name(self.root) for segment in clip.segments] if isinstance(clip, Clip) else []
 
     def about(self) -> dict[str, Any]:
         """What `dataset_info.json` keeps: options, the detector's hash, the root as it was given."""
@@ -59,6 +59,6 @@ class Films:
     def purpose(self) -> list[Any]:
         """All that the crops depend on: the options, and each file's size and time of change."""
         clips = [(key, clip) for key, clip in sorted(self.clips.items())]
-        paths = sorted({piece.path for _, clip in clips if isinstance(clip, Clip) for piece in clip.pieces})
+        paths = sorted({segment.path for _, clip in clips if isinstance(clip, Clip) for segment in clip.segments})
         stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
         return [self.about(), [repr(pair) for pair in clips], stats]

@@ -19,7 +19,7 @@ from emotion_tf.data.films import Key
 from emotion_tf.data.meld_fair import Fair
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 from emotion_tf.labels import MELD_EMOTIONS, SENTIMENTS
 
@@ -162,7 +162,9 @@ def _realigned(
             (clips.get((row.split, dialogue, utterance)), start, end)
             for dialogue, utterance, start, end in pieces or ()
         ]
-        usable = tuple(Piece(clip.pieces[0].path, start, end) for clip, start, end in parts if isinstance(clip, Clip))
+        usable = tuple(
+            Segment(clip.segments[0].path, start, end) for clip, start, end in parts if isinstance(clip, Clip)
+        )
         if usable and len(usable) == len(parts):
             made[row.key] = Clip(usable, fair.boxes.get(row.key))
             counts["realigned"] += 1

@@ -13,7 +13,7 @@ from emotion_tf.data.films import Key
 from emotion_tf.data.manifest import SPLITS
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 
 NAME = re.compile(r"(final_videos_test)?dia(\d+)_utt(\d+)\.mp4", re.IGNORECASE)
@@ -121,7 +121,7 @@ def _judge(
             )
         else:
             kind = "opened"
-            clips[key] = Clip((Piece(path),))
+            clips[key] = Clip((Segment(path),))
         kinds[key[0]][kind] += 1
     return clips, notes
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from emotion_tf import schema
 from emotion_tf.data import context
 from emotion_tf.data.dataset import Rows
+from emotion_tf.faces.active_speaker import MARGIN
 from emotion_tf.faces.align import sharpness
-from emotion_tf.faces.speaker import MARGIN
 
 LINES = 3
 NAMES = (

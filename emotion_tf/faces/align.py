@@ -1,4 +1,4 @@
-"""A face to an upright square crop: the similarity transform that takes five landmarks to one template."""
+"""Face alignment: a similarity transform maps five landmarks to a template, which gives an upright square crop."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 
 CROP_SIZE = 112
 TEMPLATE = np.array([[0.33, 0.38], [0.67, 0.38], [0.50, 0.58], [0.36, 0.75], [0.64, 0.75]])
-"""Where the landmarks of a frontal face lie in the unit square: from brow to chin with a margin around the face."""
+"""Landmarks of a frontal face in the unit square, which covers the face from brow to chin and a margin."""
 
 
-def similarity(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The least-squares similarity transform (turn, scale, shift; no mirror) from points to targets.
+def fit_similarity(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Fits the least-squares similarity transform (rotation, scale, translation; no reflection) of points to targets.
 
-    A point is a complex number and the transform is `a * z + b`: linear regression, whose solution is that of
-    Umeyama (1991, "Least-squares estimation of transformation parameters between two point patterns") in the plane.
+    Points are complex numbers and the transform is `a * z + b`, fitted by linear regression. In the plane this equals
+    Umeyama (1991, "Least-squares estimation of transformation parameters between two point patterns").
 
     Args:
         points: float (N, 2).
@@ -31,30 +31,30 @@ def similarity(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def align(pixels: np.ndarray, landmarks: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
-    """The aligned crop of one face.
+    """Returns the aligned crop of one face.
 
     Args:
-        pixels: picture uint8 (H, W, C).
-        landmarks: float (5, 2) in the picture's pixels, as `detect.Face` has them.
+        pixels: image uint8 (H, W, C).
+        landmarks: float (5, 2) in pixels of the image, in the order of `detect.Face`.
         size: side of the crop in pixels.
 
     Returns:
-        uint8 (size, size, C); beyond the picture's edge its border is repeated.
+        uint8 (size, size, C). The border is repeated beyond the edge of the image.
     """
     landmarks = np.asarray(landmarks, float)
     matrix = _to_template(landmarks, size)
     shrink = float(np.hypot(*matrix[:, 0]))
     if shrink < 0.5:
-        # warpAffine looks at four pixels only: a large face is averaged down first, or it would show moire
+        # warpAffine interpolates between four pixels, which aliases when it shrinks: average a large face down first
         factor = int(np.ceil(0.5 / shrink))
-        pixels, matrix = shrunk(pixels, factor), _to_template((landmarks + 0.5) / factor - 0.5, size)
+        pixels, matrix = downscale(pixels, factor), _to_template((landmarks + 0.5) / factor - 0.5, size)
     return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """A picture uint8 (H, W, C) at 1/factor of its size, averaged; a whole factor is many times faster than another.
+def downscale(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Shrinks an image uint8 (H, W, C) by an integer factor, by averaging. Integer factors are many times faster.
 
-    A last incomplete row or column is left out; no side becomes less than 1.
+    Drops the remainder of rows and columns. A side is at least 1.
     """
     height, width = (max(1, side // factor) for side in pixels.shape[:2])
     whole = pixels[: height * factor, : width * factor]
@@ -62,10 +62,10 @@ def shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _to_template(landmarks: np.ndarray, size: int) -> np.ndarray:
-    # a pixel's centre is at a half: the template scales with the crop's side, not with its last index
-    return similarity(landmarks, TEMPLATE * size - 0.5)
+    # The centre of the first pixel is at 0.5, so the template scales with the side of the crop.
+    return fit_similarity(landmarks, TEMPLATE * size - 0.5)
 
 
 def sharpness(crop: np.ndarray) -> float:
-    """Variance of the Laplacian of a crop uint8 (H, W, 3) (Pech-Pacheco 2000): low is blurred."""
+    """Returns the variance of the Laplacian of a crop uint8 (H, W, 3); low is blurred (Pech-Pacheco 2000)."""
     return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.CV_64F).var())

@@ -1,4 +1,4 @@
-"""All faces of a photo or of a clip, with pictures of where they are, for somebody to choose from."""
+"""All faces of a photo or a clip, with annotated frames, so that a person can select one."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ import cv2
 import numpy as np
 
 from emotion_tf.config import CropConfig
-from emotion_tf.faces.crops import NO_FACE, PHOTO, FaceCrops, crop_each
+from emotion_tf.faces.crops import NO_FACE, PHOTO, FaceCrops, crop_candidates
 from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.frames import Frame, Piece, frame_at, read_pieces
+from emotion_tf.faces.frames import Frame, Segment, frame_at, read_segments
 from emotion_tf.faces.track import find_tracks
 
 LONG_SIDE = 640
-MOST = 24
-"""Faces to choose from, at most."""
-CHOSEN, OTHER = (40, 170, 40), (30, 90, 220)  # OpenCV's BGR
+MAX_CANDIDATES = 24
+FIRST_COLOUR, OTHER_COLOUR = (40, 170, 40), (30, 90, 220)  # BGR
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A picture in which faces were found.
+class AnnotatedFrame:
+    """A frame with a box and a number drawn on each face.
 
     Attributes:
-        jpeg: the frame, its long side at most 640 px, each face with its box and number.
+        jpeg: the frame, its long side at most 640 px.
         time: seconds from the clip's start.
-        numbers: of the faces that are marked in it, from 1.
+        numbers: numbers of the annotated faces, from 1.
     """
 
     jpeg: bytes
@@ -38,61 +37,62 @@ class Scene:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The faces to choose from.
+    """The faces to select from.
 
     Attributes:
-        faces: the crops of each; the first is the one that `prepare` would keep.
-        scenes: pictures in which each of them is marked once.
+        faces: the crops of each face. The first is the face that `prepare` would select.
+        frames: annotated frames that show every face once.
         problem: why there is no face, as in `FaceCrops`.
-        detail: more of it, for people.
+        detail: details of the problem, for messages.
     """
 
     faces: tuple[FaceCrops, ...] = ()
-    scenes: tuple[Scene, ...] = ()
+    frames: tuple[AnnotatedFrame, ...] = ()
     problem: str = ""
     detail: str = ""
 
 
-def in_photo(pixels: np.ndarray, detect: Detector, size: int) -> Candidates:
-    """The faces in a photo uint8 (H, W, 3) BGR, the largest first; crops of `size` pixels."""
-    faces = crop_each(find_tracks([Frame(0.0, pixels)], detect), PHOTO, size)[:MOST]
-    return _candidates(faces, lambda time: pixels)
+def find_in_photo(pixels: np.ndarray, detect: Detector, size: int) -> Candidates:
+    """Returns the faces of a photo uint8 (H, W, 3) BGR, the largest first, with crops of `size` pixels."""
+    faces = crop_candidates(find_tracks([Frame(0.0, pixels)], detect), PHOTO, size)[:MAX_CANDIDATES]
+    return _annotate(faces, lambda time: pixels)
 
 
-def in_clip(path: Path, detect: Detector, config: CropConfig, size: int) -> Candidates:
-    """The faces in a clip, the one that speaks first.
+def find_in_clip(path: Path, detect: Detector, config: CropConfig, size: int) -> Candidates:
+    """Returns the faces of a clip, the active speaker first.
 
     Raises:
         UserError: the clip cannot be decoded.
     """
-    pieces = [Piece(path)]
-    found = find_tracks(read_pieces(pieces, config.rate, config.most_frames), detect)
-    return _candidates(crop_each(found, config, size)[:MOST], lambda time: frame_at(pieces, time))
+    segments = [Segment(path)]
+    tracking = find_tracks(read_segments(segments, config.rate, config.most_frames), detect)
+    faces = crop_candidates(tracking, config, size)[:MAX_CANDIDATES]
+    return _annotate(faces, lambda time: frame_at(segments, time))
 
 
-def _candidates(faces: list[FaceCrops], frame: Callable[[float], np.ndarray | None]) -> Candidates:
+def _annotate(faces: list[FaceCrops], read_frame: Callable[[float], np.ndarray | None]) -> Candidates:
     if not faces:
         return Candidates(problem=NO_FACE)
-    at: dict[float, list[int]] = {}
-    for n, face in enumerate(faces):
-        at.setdefault(face.times[len(face.times) // 2], []).append(n)
-    scenes = []
-    for time, numbers in at.items():
-        pixels = frame(time)
+    by_time: dict[float, list[int]] = {}
+    for i, face in enumerate(faces):
+        by_time.setdefault(face.times[len(face.times) // 2], []).append(i)
+    frames = []
+    for time, indices in by_time.items():
+        pixels = read_frame(time)
         if pixels is not None:
-            boxes = {n + 1: faces[n].boxes[len(faces[n].boxes) // 2] for n in numbers}
-            scenes.append(Scene(_marked(pixels, boxes), time, tuple(boxes)))
-    return Candidates(tuple(faces), tuple(scenes))
+            boxes = {i + 1: faces[i].boxes[len(faces[i].boxes) // 2] for i in indices}
+            frames.append(AnnotatedFrame(_draw_boxes(pixels, boxes), time, tuple(boxes)))
+    return Candidates(tuple(faces), tuple(frames))
 
 
-def _marked(pixels: np.ndarray, boxes: dict[int, tuple[float, ...]]) -> bytes:
+def _draw_boxes(pixels: np.ndarray, boxes: dict[int, tuple[float, ...]]) -> bytes:
     scale = min(1.0, LONG_SIDE / max(pixels.shape[:2]))
-    drawn = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels.copy()
-    for number, box in sorted(boxes.items(), reverse=True):  # the first face lies on top
+    image = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels.copy()
+    for number, box in sorted(boxes.items(), reverse=True):  # the first face is drawn last, on top
         left, top, width, height = (round(x * scale) for x in box)
-        colour = CHOSEN if number == 1 else OTHER
-        cv2.rectangle(drawn, (left, top), (left + width, top + height), colour, 2)
-        at = (max(left, 0), max(top, 20))
-        cv2.rectangle(drawn, (at[0], at[1] - 20), (at[0] + 12 + 10 * len(str(number)), at[1]), colour, -1)
-        cv2.putText(drawn, str(number), (at[0] + 5, at[1] - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255), 2)
-    return cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        colour = FIRST_COLOUR if number == 1 else OTHER_COLOUR
+        cv2.rectangle(image, (left, top), (left + width, top + height), colour, 2)
+        x, y = max(left, 0), max(top, 20)
+        cv2.rectangle(image, (x, y - 20), (x + 12 + 10 * len(str(number)), y), colour, -1)
+        cv2.putText(image, str(number), (x + 5, y - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255), 2)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

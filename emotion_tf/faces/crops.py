@@ -1,4 +1,4 @@
-"""A clip to the aligned crops of the person who speaks, with the record of how they were chosen."""
+"""Aligned face crops of the active speaker of a clip, with the record of how they were selected."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import cv2
 import numpy as np
 
 from emotion_tf.config import CropConfig
+from emotion_tf.faces.active_speaker import Selection, select_track
 from emotion_tf.faces.align import CROP_SIZE, sharpness
 from emotion_tf.faces.detect import Detector, Face
-from emotion_tf.faces.frames import Frame, Piece, frame_rate, read_pieces
-from emotion_tf.faces.speaker import Choice, choose
-from emotion_tf.faces.track import Track, Tracks, find_tracks
+from emotion_tf.faces.frames import Frame, Segment, frame_rate, read_segments
+from emotion_tf.faces.track import Track, Tracking, find_tracks
 
 JPEG_QUALITY = 95
 NO_FACE = "no face found"
-EVEN = 8.0  # grey levels of standard deviation
+LEAST_CONTRAST = 8.0  # standard deviation in grey levels; a crop below it is blank
 DEFAULTS = CropConfig()
 PHOTO = CropConfig(policy="largest", crops=1)
 
 
 @dataclass(frozen=True)
 class FaceCrops:
-    """What `prepare` keeps of a clip's faces. All lists have one entry a crop, in order of time; none: no face.
+    """The crops of one face of a clip. The tuples have one entry for each of the K crops, in order of time.
 
     Attributes:
-        jpegs: aligned crops, JPEG of `size` x `size`.
-        policy: what chose the face; empty without one.
-        score: of the chosen face under that policy.
-        margin: its lead over the next best; infinite without another.
-        track_length: sampled frames that the face was followed through.
-        boxes: float (K, 4), left, top, width, height in the frame's pixels.
+        jpegs: aligned square crops; empty if there is no face.
+        policy: the policy that selected the face; empty if there is no face.
+        score: score of the face under that policy.
+        margin: score minus the next best score; infinite for the only face.
+        track_length: number of sampled frames in the face's track.
+        boxes: float (K, 4): left, top, width, height in pixels of the frame.
         times: seconds from the clip's start.
-        sharpness: variance of the Laplacian of the crop.
-        face_sizes: height of the box in the frame's pixels.
-        frames: sampled frames of the clip.
-        seconds: from the first to the last of them.
-        tracks: faces that there were to choose from.
-        rivals: boxes of all faces in the frame at `rivals_time`, the chosen one first.
-        rivals_time: seconds; of the kept crops' frames the one with the most faces.
-        problem: the kind of reason for which there is no crop, such as "no face found"; empty with crops.
-        detail: more of it, for people.
+        sharpness: variance of the Laplacian of each crop.
+        face_sizes: height of each box in pixels of the frame.
+        frames: number of sampled frames of the clip.
+        seconds: time from the first to the last sampled frame.
+        tracks: number of tracks that the policy selected from.
+        rivals: boxes of all faces in the frame at `rivals_time`, the selected face first.
+        rivals_time: seconds from the clip's start: of the crops' frames, the one with the most faces.
+        problem: the category of the reason why there is no crop, such as "no face found"; empty if there are crops.
+        detail: details of the problem, for messages.
     """
 
     jpegs: tuple[bytes, ...] = ()
@@ -64,101 +64,101 @@ class FaceCrops:
 
 
 def crop_clip(
-    pieces: Sequence[Piece],
+    segments: Sequence[Segment],
     detect: Detector,
     config: CropConfig = DEFAULTS,
     size: int = CROP_SIZE,
     boxes: Mapping[int, Sequence[float]] | None = None,
 ) -> FaceCrops:
-    """The crops of the face that speaks in an utterance's clip.
+    """Returns the crops of the active speaker of an utterance.
 
     Args:
-        pieces: the clip, or the parts of clips that the utterance lies in.
+        segments: the segments of clips that contain the utterance.
         detect: the detector.
         config: sampling, policy and number of crops.
         size: side of a crop in pixels.
-        boxes: for the policy `boxes`: number of the frame in the joined pieces -> left, top, width, height.
+        boxes: for the policy `boxes`: frame number in the joined segments -> left, top, width, height.
 
     Raises:
-        UserError: a clip that cannot be decoded, no frame in the pieces, or a policy that cannot be applied.
+        UserError: a clip cannot be decoded, the segments have no frame, or the policy cannot be applied.
     """
-    found = find_tracks(read_pieces(pieces, config.rate, config.most_frames), detect)
-    rate = frame_rate(pieces[0].path) if boxes else 1.0
-    at = {pieces[0].start + n / rate: np.array(box, float) for n, box in (boxes or {}).items()}
-    return crop_tracks(found, config, size, at)
+    tracking = find_tracks(read_segments(segments, config.rate, config.most_frames), detect)
+    rate = frame_rate(segments[0].path) if boxes else 1.0
+    timed_boxes = {segments[0].start + n / rate: np.array(box, float) for n, box in (boxes or {}).items()}
+    return crop_tracks(tracking, config, size, timed_boxes)
 
 
 def crop_tracks(
-    found: Tracks,
+    tracking: Tracking,
     config: CropConfig = DEFAULTS,
     size: int = CROP_SIZE,
     boxes: dict[float, np.ndarray] | None = None,
 ) -> FaceCrops:
-    """The crops of the chosen track; without a track no crop, which is a state and not an error."""
-    choice = choose(found, config.policy, boxes)
-    if choice is None:
-        return FaceCrops(frames=found.frames, seconds=round(found.seconds, 4), problem=NO_FACE)
-    return _keep(choice, select(choice.track, config.crops), found, size)
+    """Returns the crops of the selected track. A clip without a track is no error: `problem` is then set."""
+    selection = select_track(tracking, config.policy, boxes)
+    if selection is None:
+        return FaceCrops(frames=tracking.frames, seconds=round(tracking.seconds, 4), problem=NO_FACE)
+    return _encode(selection, tracking, config.crops, size)
 
 
-def crop_each(found: Tracks, config: CropConfig = DEFAULTS, size: int = CROP_SIZE) -> list[FaceCrops]:
-    """The crops of every face, for somebody to choose from: the one that `crop_tracks` would keep first, then the
-    larger before the smaller."""
-    choice = choose(found, config.policy)
-    if choice is None:
+def crop_candidates(tracking: Tracking, config: CropConfig = DEFAULTS, size: int = CROP_SIZE) -> list[FaceCrops]:
+    """Returns the crops of every track: the one that `crop_tracks` selects, then the others by decreasing size."""
+    selection = select_track(tracking, config.policy)
+    if selection is None:
         return []
-    others = [track for track in found.tracks if track is not choice.track]
+    others = [track for track in tracking.tracks if track is not selection.track]
     others.sort(key=lambda track: -float(np.mean([face.box[3] for face in track.faces])))
-    choices = [choice, *(Choice(track, "by hand", 0.0, 0.0) for track in others)]
-    return [_keep(one, select(one.track, config.crops), found, size) for one in choices]
+    selections = [selection, *(Selection(track, "by hand", 0.0, 0.0) for track in others)]
+    return [_encode(selection, tracking, config.crops, size) for selection in selections]
 
 
 def crop_photo(pixels: np.ndarray, detect: Detector, size: int = CROP_SIZE) -> FaceCrops:
-    """The aligned crop of the largest face in a photo uint8 (H, W, 3) BGR."""
+    """Returns the aligned crop of the largest face in a photo uint8 (H, W, 3) BGR."""
     return crop_tracks(find_tracks([Frame(0.0, pixels)], detect), PHOTO, size)
 
 
-def select(track: Track, count: int) -> list[int]:
-    """At most `count` of a track's faces: its time in equal parts, and of each part the sharpest crop.
+def sharpest_crops(track: Track, count: int) -> list[int]:
+    """Returns the indices of at most `count` crops: the sharpest of each of `count` equal parts of the track.
 
-    Crops that are all but even, as in a fade to black, are passed over when the track has others.
+    Blank crops, as in a fade to black, are used only if the track has no others.
     """
-    shows = [i for i in range(len(track)) if track.crops[i].std() >= EVEN] or list(range(len(track)))
-    parts = np.array_split(np.array(shows), min(count, len(shows)))
+    usable = [i for i in range(len(track)) if track.crops[i].std() >= LEAST_CONTRAST] or list(range(len(track)))
+    parts = np.array_split(np.array(usable), min(count, len(usable)))
     return [int(max(part, key=lambda i: sharpness(track.crops[i]))) for part in parts]
 
 
-def _keep(choice: Choice, kept: list[int], found: Tracks, size: int) -> FaceCrops:
-    track = choice.track
-    boxes = tuple(_rounded(track.faces[i]) for i in kept)
-    shown, rivals = _rivals(track, kept, found)
+def _encode(selection: Selection, tracking: Tracking, count: int, size: int) -> FaceCrops:
+    track = selection.track
+    indices = sharpest_crops(track, count)
+    boxes = tuple(_rounded_box(track.faces[i]) for i in indices)
+    most_rivals, rivals = _rivals(track, indices, tracking)
     return FaceCrops(
-        jpegs=tuple(_jpeg(track.crops[i], size) for i in kept),
-        policy=choice.policy,
-        score=round(choice.score, 6),
-        margin=round(choice.margin, 6),
+        jpegs=tuple(_jpeg(track.crops[i], size) for i in indices),
+        policy=selection.policy,
+        score=round(selection.score, 6),
+        margin=round(selection.margin, 6),
         track_length=len(track),
         boxes=boxes,
-        times=tuple(round(track.times[i], 4) for i in kept),
-        sharpness=tuple(round(sharpness(track.crops[i]), 3) for i in kept),
+        times=tuple(round(track.times[i], 4) for i in indices),
+        sharpness=tuple(round(sharpness(track.crops[i]), 3) for i in indices),
         face_sizes=tuple(box[3] for box in boxes),
-        frames=found.frames,
-        seconds=round(found.seconds, 4),
-        tracks=len(found.tracks),
+        frames=tracking.frames,
+        seconds=round(tracking.seconds, 4),
+        tracks=len(tracking.tracks),
         rivals=rivals,
-        rivals_time=round(track.times[shown], 4),
+        rivals_time=round(track.times[most_rivals], 4),
     )
 
 
-def _rivals(track: Track, kept: list[int], found: Tracks) -> tuple[int, tuple[tuple[float, ...], ...]]:
-    """The kept face whose frame shows most others, and the boxes of all in that frame, the chosen face first."""
-    others = [dict(zip(other.index, other.faces, strict=True)) for other in found.tracks if other is not track]
-    shown = max(kept, key=lambda i: sum(track.index[i] in other for other in others))
-    faces = [other[track.index[shown]] for other in others if track.index[shown] in other]
-    return shown, tuple(_rounded(face) for face in [track.faces[shown], *faces])
+def _rivals(track: Track, indices: list[int], tracking: Tracking) -> tuple[int, tuple[tuple[float, ...], ...]]:
+    """Returns the crop whose frame has the most other faces, and the boxes in that frame, the track's own first."""
+    others = [dict(zip(other.index, other.faces, strict=True)) for other in tracking.tracks if other is not track]
+    best = max(indices, key=lambda i: sum(track.index[i] in other for other in others))
+    faces = [other[track.index[best]] for other in others if track.index[best] in other]
+    return best, tuple(_rounded_box(face) for face in [track.faces[best], *faces])
 
 
-def _rounded(face: Face) -> tuple[float, ...]:
+def _rounded_box(face: Face) -> tuple[float, ...]:
     return tuple(round(float(x), 2) for x in face.box)
 
 

@@ -1,4 +1,4 @@
-"""A clip's frames: decoded once, in order, at a chosen rate, until reading fails."""
+"""Frame sampling: decodes a clip once, in order, at a given rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# FFmpeg prints a line for each damaged frame; what is wrong with a clip is told by us. Read when cv2 is imported.
+# FFmpeg logs a line for each damaged frame; our own errors replace them. cv2 reads the variable on import.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -20,72 +20,74 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: seconds from the clip's start, and its upright pixels uint8 (H, W, 3) in OpenCV's order BGR."""
+    """A frame: seconds from the clip's start, and upright pixels uint8 (H, W, 3) BGR."""
 
     time: float
     pixels: np.ndarray
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a clip, in seconds; by default all of it."""
+class Segment:
+    """A time span of a clip, in seconds; the whole clip by default."""
 
     path: Path
     start: float = 0.0
     end: float = float("inf")
 
     def name(self, root: Path | None = None) -> str:
-        """The path (below `root`) with the times as a media fragment: `a/b.mp4#t=1.5,3` (W3C Media Fragments)."""
+        """Returns the path, relative to `root`, with the times as a W3C media fragment: `a/b.mp4#t=1.5,3`."""
         path = self.path.relative_to(root) if root and self.path.is_relative_to(root) else self.path
         end = f",{self.end:g}" if np.isfinite(self.end) else ""
         return f"{path.as_posix()}#t={self.start:g}{end}" if self.start or end else path.as_posix()
 
 
-def parse_piece(name: str, root: Path) -> Piece:
-    """The reverse of `Piece.name`."""
+def parse_segment(name: str, root: Path) -> Segment:
+    """Parses the result of `Segment.name`."""
     path, _, times = name.partition("#t=")
     start, _, end = times.partition(",")
-    return Piece(root / path, float(start or 0), float(end or "inf"))
+    return Segment(root / path, float(start or 0), float(end or "inf"))
 
 
-def frame_at(pieces: Sequence[Piece], time: float) -> np.ndarray | None:
-    """The picture uint8 (H, W, 3) BGR at a time as `read_pieces` counts it; None when it cannot be read any more."""
-    elapsed = pieces[0].start
-    for piece in pieces:
-        inside = piece.start + time - elapsed
-        if inside < piece.end:
+def frame_at(segments: Sequence[Segment], time: float) -> np.ndarray | None:
+    """Returns the image uint8 (H, W, 3) BGR at a `Frame.time` of `read_segments`, or None if it cannot be read."""
+    elapsed = segments[0].start
+    for segment in segments:
+        clip_time = segment.start + time - elapsed
+        if clip_time < segment.end:
             try:
-                # times are kept to a tenth of a millisecond
-                return next(read_frames(piece.path, most=1, start=max(0.0, inside - 2e-4))).pixels
+                # times are rounded to 0.1 ms
+                return next(read_frames(segment.path, max_frames=1, start=max(0.0, clip_time - 2e-4))).pixels
             except UserError:
                 return None
-        elapsed += piece.end - piece.start
+        elapsed += segment.end - segment.start
     return None
 
 
-def read_pieces(pieces: Sequence[Piece], rate: float = 8.0, most: int = 240) -> Iterator[Frame]:
-    """Frames of an utterance whose film lies in one or more pieces, as if they were joined.
+def read_segments(segments: Sequence[Segment], rate: float = 8.0, max_frames: int = 240) -> Iterator[Frame]:
+    """Yields the frames of one or more segments as if they were joined.
 
-    A frame's time counts from the first clip's start; those of later pieces follow on the first piece's end.
+    `Frame.time` counts from the start of the first clip. Each later segment begins where the previous one ends.
 
     Raises:
-        UserError: a clip that cannot be decoded, or no frame in any piece.
+        UserError: a clip cannot be decoded, or no segment has a frame.
     """
-    elapsed, seen = pieces[0].start, False
-    for n, piece in enumerate(pieces):
+    elapsed, any_frame = segments[0].start, False
+    for i, segment in enumerate(segments):
         try:
-            for frame in read_frames(piece.path, rate, max(1, most // len(pieces)), piece.start, piece.end):
-                seen = True
-                yield Frame(elapsed + frame.time - piece.start, frame.pixels)
+            for frame in read_frames(
+                segment.path, rate, max(1, max_frames // len(segments)), segment.start, segment.end
+            ):
+                any_frame = True
+                yield Frame(elapsed + frame.time - segment.start, frame.pixels)
         except NoFrame:
-            # a piece may be shorter than a frame
-            if n == len(pieces) - 1 and not seen:
+            # a segment may be shorter than a frame
+            if i == len(segments) - 1 and not any_frame:
                 raise
-        elapsed += piece.end - piece.start
+        elapsed += segment.end - segment.start
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second as the clip's container has it."""
+    """Returns the frames per second that the clip's container declares."""
     capture = _open(path)
     try:
         return capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -94,35 +96,36 @@ def frame_rate(path: Path) -> float:
 
 
 class NoFrame(UserError):
-    """No frame lies in the wanted part of a clip."""
+    """The segment of a clip has no frame."""
 
 
 def read_frames(
-    path: Path, rate: float = 8.0, most: int = 240, start: float = 0.0, end: float = float("inf")
+    path: Path, rate: float = 8.0, max_frames: int = 240, start: float = 0.0, end: float = float("inf")
 ) -> Iterator[Frame]:
-    """Frames of a clip at about `rate` a second.
+    """Yields frames of a clip at about `rate` frames per second.
 
-    The count that a file claims may be wrong, and its frames need not be evenly spaced: so each frame's own time
-    decides, and the clip ends where reading fails. Only frames that are wanted are converted to pixels. A clip too long
-    for `most` frames is sampled more thinly instead of being cut. Rotation metadata is applied.
+    The frame count in a file may be wrong and frames may be unevenly spaced. Sampling therefore uses the time of each
+    frame, and the clip ends where reading fails. Only sampled frames are converted to pixels. A clip with more than
+    `max_frames` samples is sampled at a lower rate, not truncated. Rotation metadata is applied.
 
     Args:
         path: the clip.
-        rate: frames a second.
-        most: at most so many frames.
-        start: seconds from the clip's start where the first frame is taken.
-        end: seconds where the last one is.
+        rate: frames per second.
+        max_frames: largest number of frames.
+        start: seconds from the clip's start of the first frame.
+        end: seconds from the clip's start at which sampling ends.
 
     Raises:
-        UserError: the file is absent, empty, or no video that FFmpeg can decode; no frame lies in the window.
+        UserError: the file does not exist, is empty, or cannot be decoded by FFmpeg; or there is no frame from `start`
+            to `end`.
     """
     capture = _open(path)
     try:
-        length = min(end, _claimed_length(capture)) - start
-        step = max(1.0 / rate, length / most if np.isfinite(length) else 0.0)
+        length = min(end, _declared_length(capture)) - start
+        step = max(1.0 / rate, length / max_frames if np.isfinite(length) else 0.0)
         count = 0
         for time in _times(capture, start):
-            if time >= end or count == most:
+            if time >= end or count == max_frames:
                 break
             if time >= start + (count * step) - 1e-6:
                 ok, pixels = capture.retrieve()
@@ -149,14 +152,14 @@ def _open(path: Path) -> cv2.VideoCapture:
     return capture
 
 
-def _claimed_length(capture: cv2.VideoCapture) -> float:
-    """Seconds as the container has them; infinite when it does not say. Good enough to choose a step."""
+def _declared_length(capture: cv2.VideoCapture) -> float:
+    """Returns the length in seconds that the container declares, or infinity. It only sets the sampling step."""
     rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return count / rate if rate > 0 and count > 0 else float("inf")
 
 
 def _times(capture: cv2.VideoCapture, start: float) -> Iterator[float]:
-    """Moves frame by frame and tells the time of each; a container without times is counted."""
+    """Grabs frame after frame and yields the time of each; counts frames if the container has no times."""
     if start > 0:
         capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * start)
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0

@@ -1,4 +1,4 @@
-"""Clips in processes of their own, which a clip that hangs or crashes the decoder cannot stop."""
+"""Face crops of many clips in a pool of processes, which survives clips that hang or crash the decoder."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
-from emotion_tf.faces.candidates import Candidates, in_clip
+from emotion_tf.faces.candidates import Candidates, find_in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.processes import Spawn
 
-AHEAD = 16  # clips in work or waiting for each process: a long one keeps no other waiting, and memory stays flat
+AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The film of one utterance: its pieces and, for the policy `boxes`, the given boxes by frame number."""
+    """The video of one utterance: its segments and, for the policy `boxes`, the speaker's boxes by frame number."""
 
-    pieces: tuple[Piece, ...]
+    segments: tuple[Segment, ...]
     boxes: Mapping[int, Sequence[float]] | None = None
 
 
 def crop_all(
     clips: Iterable[Clip | FaceCrops], config: CropConfig, load: Callable[[], Detector], size: int, processes: int
 ) -> Iterator[FaceCrops]:
-    """`crop_clip` of each clip, in the order given; the same result with any number of processes.
+    """Yields the `crop_clip` of each clip, in order. The result does not depend on the number of processes.
 
-    A clip that cannot be decoded, takes longer than `config.seconds`, or takes its process with it, gives a `FaceCrops`
-    without crops whose `problem` says why. What is already a `FaceCrops` is passed on.
+    A clip that cannot be decoded, exceeds `config.seconds` or crashes its process gives a `FaceCrops` without crops and
+    with a `problem`. An element that is a `FaceCrops` already is yielded as it is.
 
     Args:
-        clips: the clips; read as far ahead as the processes need.
+        clips: the clips; consumed only as far ahead as the processes need.
         config: sampling, policy, time limit.
-        load: makes a detector; must be picklable, for each process calls it once.
+        load: makes a detector; must be picklable, because each process calls it once.
         size: side of a crop in pixels.
-        processes: how many; each has its own detector and one thread.
+        processes: number of processes; each has its own detector and one thread.
 
     Raises:
         UserError: the detector cannot be loaded.
     """
-    load()  # its fault is told once, before any process starts
+    load()  # raises once, before any process starts
     pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=Spawn())
     try:
-        waiting: deque[Future[FaceCrops] | FaceCrops] = deque()
+        pending: deque[Future[FaceCrops] | FaceCrops] = deque()
         for clip in clips:
             if isinstance(clip, Clip):
-                waiting.append(pool.schedule(_crop, (clip, config, size), timeout=config.seconds))
+                pending.append(pool.schedule(_crop, (clip, config, size), timeout=config.seconds))
             else:
-                waiting.append(clip)
-            if len(waiting) >= AHEAD * processes:
-                yield _result(waiting.popleft(), config)
-        while waiting:
-            yield _result(waiting.popleft(), config)
+                pending.append(clip)
+            if len(pending) >= AHEAD * processes:
+                yield _result(pending.popleft(), config)
+        while pending:
+            yield _result(pending.popleft(), config)
         pool.close()
     except BaseException:
         pool.stop()
@@ -73,7 +73,7 @@ def crop_all(
 
 
 class CandidatesProcess:
-    """One process, kept for many clips one after the other, that finds all faces of each.
+    """A process that finds all faces of one clip after another.
 
     Args:
         load: makes a detector; must be picklable.
@@ -87,8 +87,8 @@ class CandidatesProcess:
         self._pool = ProcessPool(1, initializer=_start, initargs=(self._load,), context=Spawn())
 
     def find(self, path: Path, config: CropConfig, size: int) -> Candidates:
-        """The faces of a clip; without any, why. A clip that takes longer than `config.seconds` is given up."""
-        if not self._pool.active:  # it died with nothing to do: such as when memory was short
+        """Returns the faces of a clip, or the problem. Gives up after `config.seconds`."""
+        if not self._pool.active:  # it died while idle, for example for lack of memory
             self.close()
             self._begin()
         try:
@@ -98,7 +98,7 @@ class CandidatesProcess:
             return Candidates(problem=problem, detail=detail)
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the process, even if it is busy."""
         self._pool.stop()
         self._pool.join()
 
@@ -109,11 +109,11 @@ def _failure(failure: TimeoutError | ProcessExpired | BrokenProcessPool, config:
     return "decoder crashed", f"exit code {failure.exitcode}" if isinstance(failure, ProcessExpired) else str(failure)
 
 
-def _result(done: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:
-    if isinstance(done, FaceCrops):
-        return done
+def _result(task: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:
+    if isinstance(task, FaceCrops):
+        return task
     try:
-        return done.result()
+        return task.result()
     except (TimeoutError, ProcessExpired) as failure:
         problem, detail = _failure(failure, config)
         return FaceCrops(problem=problem, detail=detail)
@@ -123,9 +123,9 @@ _detector: Detector | None = None
 
 
 def _start(load: Callable[[], Detector]) -> None:
-    """Once in each process."""
+    """Initialises a process of the pool."""
     global _detector
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     cv2.setNumThreads(1)
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
     _detector = load()
@@ -136,10 +136,10 @@ def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
         raise RuntimeError("_start has not run in this process")
     policy = config.policy
     if policy == "boxes" and not clip.boxes:
-        # nobody marked who speaks here: the next best that can be told from the film
+        # this utterance has no boxes: fall back to mouth motion
         policy = "speaking"
     try:
-        return crop_clip(clip.pieces, _detector, replace(config, policy=policy), size, clip.boxes)
+        return crop_clip(clip.segments, _detector, replace(config, policy=policy), size, clip.boxes)
     except UserError as error:
         return FaceCrops(problem="cannot be decoded", detail=" ".join(str(error).split()))
 
@@ -148,6 +148,6 @@ def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
     if _detector is None:
         raise RuntimeError("_start has not run in this process")
     try:
-        return in_clip(path, _detector, config, size)
+        return find_in_clip(path, _detector, config, size)
     except UserError as error:
         return Candidates(problem="cannot be decoded", detail=" ".join(str(error).split()))

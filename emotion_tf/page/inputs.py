@@ -10,7 +10,7 @@ from pathlib import Path
 from emotion_tf.config import CropConfig
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
-from emotion_tf.faces.candidates import Candidates, in_photo
+from emotion_tf.faces.candidates import Candidates, find_in_photo
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.pool import CandidatesProcess
@@ -84,7 +84,7 @@ class FaceFinder:
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from None
         with self._lock:  # a detector keeps the size of its picture
-            return in_photo(pixels, self._detect, size)
+            return find_in_photo(pixels, self._detect, size)
 
     def of_clip(self, path: Path, size: int) -> Candidates:
         """The faces of a clip, the one that speaks first.

@@ -19,7 +19,7 @@ from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.crops import FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.serving.predict import Asked
 
@@ -183,4 +183,4 @@ def predict_film(
 
 def clips_of(film: Path, lines: Sequence[Line]) -> list[Clip]:
     """The part of a film that each subtitle stands for."""
-    return [Clip((Piece(film, line.start, line.end),)) for line in lines]
+    return [Clip((Segment(film, line.start, line.end),)) for line in lines]

@@ -8,9 +8,9 @@ import re
 from html.parser import HTMLParser
 
 import cv2
-import made_faces
 import numpy as np
 import pytest
+import synthetic_faces
 from small_records import PIECES
 from small_tables import write_table
 
@@ -19,7 +19,7 @@ from emotion_tf.data import audit, films, records
 from emotion_tf.data.clips import COLUMNS, read_clips
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
-from emotion_tf.faces.frames import Piece, frame_at, parse_piece
+from emotion_tf.faces.frames import Segment, frame_at, parse_segment
 from emotion_tf.labels import MELD_EMOTIONS
 
 
@@ -28,14 +28,17 @@ def data(tmp_path_factory):
     """Six utterances: three speakers alone, two faces that both speak, nobody, not filmed."""
     folder = tmp_path_factory.mktemp("clips")
     for n in range(2):
-        made_faces.write_speaker(folder / f"{n}.mp4", n, 24 + 24 * n)
-    made_faces.write_empty(folder / "empty.mp4")
+        synthetic_faces.write_speaker(folder / f"{n}.mp4", n, 24 + 24 * n)
+    synthetic_faces.write_empty(folder / "empty.mp4")
     pair = []
     for n in range(36):
         mouth = 0.5 + 0.5 * np.sin(n)
-        faces = [(made_faces.made_face(1, mouth), (20, 40)), (made_faces.made_face(2, mouth)[:, :], (300, 60))]
-        pair.append(made_faces.scene(faces))
-    made_faces.write_clip(folder / "pair.mp4", pair)
+        faces = [
+            (synthetic_faces.draw_face(1, mouth), (20, 40)),
+            (synthetic_faces.draw_face(2, mouth)[:, :], (300, 60)),
+        ]
+        pair.append(synthetic_faces.draw_scene(faces))
+    synthetic_faces.write_clip(folder / "pair.mp4", pair)
     rows = [
         {"utterance_id": "0", "clip": "0.mp4"},
         {"utterance_id": "1", "clip": "1.mp4", "emotion": "anger"},
@@ -48,7 +51,7 @@ def data(tmp_path_factory):
     read, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
     out = folder / "data"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(films, "load_detector", made_faces.load_made)
+        patch.setattr(films, "load_detector", synthetic_faces.load_detector)
         source = films.Films(folder, clips, CropConfig(crops=2), None, 1)
         options = records.PrepareOptions(MELD_EMOTIONS, 32, 0, "x")
         records.write_dataset(read, out, options, WordPieceTokenizer(PIECES, True), films=source)
@@ -130,9 +133,9 @@ def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
 
 def test_a_time_in_joined_pieces_is_found_again(tmp_path):
     pictures = [np.full((64, 64, 3), (10 * n, 0, 0), np.uint8) for n in range(24)]
-    path = made_faces.write_clip(tmp_path / "a.mp4", pictures, 12)
-    pieces = [parse_piece(Piece(path, 0.5, 1.0).name(tmp_path), tmp_path), parse_piece("a.mp4#t=1.5", tmp_path)]
-    assert pieces == [Piece(path, 0.5, 1.0), Piece(path, 1.5)]
+    path = synthetic_faces.write_clip(tmp_path / "a.mp4", pictures, 12)
+    pieces = [parse_segment(Segment(path, 0.5, 1.0).name(tmp_path), tmp_path), parse_segment("a.mp4#t=1.5", tmp_path)]
+    assert pieces == [Segment(path, 0.5, 1.0), Segment(path, 1.5)]
     for time, shown in ((0.5, 60), (0.75, 90), (1.0, 180), (1.25, 210)):
         assert abs(int(frame_at(pieces, time)[..., 0].mean()) - shown) <= 6
-    assert frame_at([Piece(tmp_path / "none.mp4")], 0.0) is None
+    assert frame_at([Segment(tmp_path / "none.mp4")], 0.0) is None

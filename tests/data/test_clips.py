@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-import made_faces
 import pytest
+import synthetic_faces
 from small_records import PIECES, contents, read, shards
 from small_tables import write_table
 
@@ -24,8 +24,8 @@ OPTIONS = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
 def folder(tmp_path_factory):
     """A table of seven rows and its clips. Not to be changed."""
     folder = tmp_path_factory.mktemp("clips")
-    made_faces.write_speaker(folder / "a.mp4", 1, 48)
-    made_faces.write_empty(folder / "sub" / "b.mp4")
+    synthetic_faces.write_speaker(folder / "a.mp4", 1, 48)
+    synthetic_faces.write_empty(folder / "sub" / "b.mp4")
     (folder / "c.mp4").write_text("not a video")
     rows = [
         {"utterance_id": "0", "clip": "a.mp4"},
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total, done: items):
-    monkeypatch.setattr(films, "load_detector", made_faces.load_made)
+    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
     rows, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
     source = films.Films(folder, clips, CropConfig(crops=2), None, processes)
     pieces = WordPieceTokenizer(PIECES, True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 
-import made_faces
 import pytest
+import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import account, films, meld, meld_fair, records
 from emotion_tf.data.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from emotion_tf.errors import UserError
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.labels import MELD_EMOTIONS
 
@@ -35,12 +35,12 @@ def raw(tmp_path_factory):
     root = tmp_path_factory.mktemp("meld") / "MELD.Raw"
     train, dev = root / "train" / "train_splits", root / "dev_splits_complete"
     test = root / "output_repeated_splits_test"
-    speaker = made_faces.write_speaker(root / "speaker.mp4")
-    nobody = made_faces.write_empty(root / "nobody.mp4")
+    speaker = synthetic_faces.write_speaker(root / "speaker.mp4")
+    nobody = synthetic_faces.write_empty(root / "nobody.mp4")
     named = [(train, "dia0_utt0"), (dev, "dia0_utt0"), (test, "dia1_utt0"), (test, "final_videos_testdia1_utt0")]
     for folder, clip in [*named, (test, "final_videos_testdia2_utt0")]:
         path = folder / f"{clip}.mp4"
-        made_faces.write_speaker(path, seed=len(list(root.rglob("*.mp4"))))
+        synthetic_faces.write_speaker(path, seed=len(list(root.rglob("*.mp4"))))
     train.joinpath("dia0_utt1.mp4").write_bytes(speaker.read_bytes())  # byte-identical under two ids
     train.joinpath("dia0_utt2.mp4").write_bytes(speaker.read_bytes())
     train.joinpath("dia1_utt0.mp4").write_bytes(nobody.read_bytes())
@@ -48,9 +48,9 @@ def raw(tmp_path_factory):
     train.joinpath("dia1_utt2.mp4").write_bytes(b"")
     train.joinpath("dia125_utt3.mp4").write_text("moov atom missing")  # known bad
     train.joinpath("dia0_utt9.mp4").write_bytes(nobody.read_bytes() + b" ")  # without a row
-    made_faces.write_speaker(dev / "DIA0_utt1.MP4", frames=3)  # 0.1 s, and an odd case
+    synthetic_faces.write_speaker(dev / "DIA0_utt1.MP4", frames=3)  # 0.1 s, and an odd case
     test.joinpath("._dia1_utt0.mp4").write_bytes(b"\0" * 212)
-    made_faces.write_speaker(test / "dia38_utt4.mp4", seed=9)  # known bad
+    synthetic_faces.write_speaker(test / "dia38_utt4.mp4", seed=9)  # known bad
     test.joinpath("trailer.mp4").write_text("not a clip")
     speaker.unlink(), nobody.unlink()
     rows = [
@@ -68,7 +68,7 @@ def raw(tmp_path_factory):
 
 
 def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(films, "load_detector", made_faces.load_made)
+    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
     found = meld.read_meld(raw)
     source = films.Films(raw, found.clips, CropConfig(crops=2), None, 2, found.account)
     options = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
@@ -119,7 +119,7 @@ def test_rows_keep_their_text_and_come_in_order_of_speaking(raw):
 def test_the_corrected_clip_is_preferred_over_its_twin(raw):
     clips = meld.read_meld(raw).clips
     for key in (("test", "1", "0"), ("test", "2", "0")):
-        assert clips[key].pieces[0].path.name.startswith("final_videos_test")
+        assert clips[key].segments[0].path.name.startswith("final_videos_test")
 
 
 def test_sentiment_and_text_only(raw):
@@ -181,9 +181,9 @@ def fair(tmp_path):
 def test_realigned_times_and_boxes_take_the_place_of_whole_clips(raw, fair):
     found = meld.read_meld(raw, fair=meld_fair.read_fair(fair, fair / "boxes.csv"))
     first, second = found.clips["dev", "0", "0"], found.clips["dev", "0", "1"]
-    assert [piece.name(raw) for piece in first.pieces] == ["dev_splits_complete/dia0_utt0.mp4#t=0.25,1"]
+    assert [segment.name(raw) for segment in first.segments] == ["dev_splits_complete/dia0_utt0.mp4#t=0.25,1"]
     assert first.boxes == {0: (60, 60, 120, 120), 6: (61, 60, 120, 120)}
-    assert [piece.name(raw) for piece in second.pieces] == [
+    assert [segment.name(raw) for segment in second.segments] == [
         "dev_splits_complete/dia0_utt0.mp4#t=1,1.25",
         "dev_splits_complete/DIA0_utt1.MP4#t=0,0.1",
     ]
@@ -194,13 +194,13 @@ def test_realigned_times_and_boxes_take_the_place_of_whole_clips(raw, fair):
 
 
 def test_the_box_decides_between_two_faces(tmp_path):
-    faces = [made_faces.made_face(1), made_faces.made_face(2)]
-    path = made_faces.write_clip(
-        tmp_path / "a.mp4", [made_faces.scene([(faces[0], (40, 60)), (faces[1], (300, 60))])] * 30
+    faces = [synthetic_faces.draw_face(1), synthetic_faces.draw_face(2)]
+    path = synthetic_faces.write_clip(
+        tmp_path / "a.mp4", [synthetic_faces.draw_scene([(faces[0], (40, 60)), (faces[1], (300, 60))])] * 30
     )
     for left in (40, 300):
-        clip = Clip((Piece(path),), {0: (left, 60, 120, 120), 12: (left, 60, 120, 120)})
-        (found,) = crop_all([clip], CropConfig(policy="boxes"), made_faces.load_made, 112, 1)
+        clip = Clip((Segment(path),), {0: (left, 60, 120, 120), 12: (left, 60, 120, 120)})
+        (found,) = crop_all([clip], CropConfig(policy="boxes"), synthetic_faces.load_detector, 112, 1)
         assert found.policy == "boxes" and abs(found.boxes[0][0] - left) < 3 and found.score > 0.9
         assert [round(box[0] / 10) for box in found.rivals] == [left // 10, (340 - left) // 10]
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_faces import SIDE, made_face
+from synthetic_faces import SIDE, draw_face
 
-from emotion_tf.faces.align import CROP_SIZE, TEMPLATE, align, sharpness, similarity
+from emotion_tf.faces.align import CROP_SIZE, TEMPLATE, align, fit_similarity, sharpness
 
 
 @given(angle=st.floats(-3.1, 3.1), scale=st.floats(0.01, 50), dx=st.floats(-1000, 1000), dy=st.floats(-1000, 1000))
 def test_a_similarity_transform_is_recovered(angle, scale, dx, dy):
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = TEMPLATE * 100
-    found = similarity(points, points @ turn.T + [dx, dy])
+    transform = fit_similarity(points, points @ turn.T + [dx, dy])
     np.testing.assert_allclose(
-        found, np.column_stack([turn, [dx, dy]]), atol=1e-6 * max(1, scale * 100, abs(dx), abs(dy))
+        transform, np.column_stack([turn, [dx, dy]]), atol=1e-6 * max(1, scale * 100, abs(dx), abs(dy))
     )
 
 
@@ -23,7 +23,7 @@ def test_noise_is_met_by_least_squares_and_never_by_a_mirror():
     rng = np.random.default_rng(0)
     targets = TEMPLATE * 112
     noisy = targets + rng.normal(0, 1, targets.shape)
-    best = similarity(noisy, targets)
+    best = fit_similarity(noisy, targets)
 
     def error(matrix):
         return ((noisy @ matrix[:, :2].T + matrix[:, 2] - targets) ** 2).sum()
@@ -32,7 +32,7 @@ def test_noise_is_met_by_least_squares_and_never_by_a_mirror():
         a, b, dx, dy = rng.normal(0, 0.02, 4)
         assert error(best) <= error(best + np.array([[a, -b, dx], [b, a, dy]]))
     mirrored = targets * [-1, 1]
-    assert np.linalg.det(similarity(mirrored, targets)[:, :2]) > 0
+    assert np.linalg.det(fit_similarity(mirrored, targets)[:, :2]) > 0
 
 
 @pytest.mark.parametrize("scale", [0.5, 1, 3, 12])
@@ -41,7 +41,7 @@ def test_a_face_of_any_size_and_turn_comes_to_the_template(scale, quarter):
     """A face whose landmarks lie as in the template is taken as it is, and scaled: its crop is the face itself."""
     import cv2
 
-    face = made_face(1, open_mouth=0.5)
+    face = draw_face(1, open_mouth=0.5)
     side = round(SIDE * scale)
     large = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     picture = np.full((side + 400, side + 300, 3), 128, np.uint8)
@@ -51,9 +51,9 @@ def test_a_face_of_any_size_and_turn_comes_to_the_template(scale, quarter):
         landmarks = np.stack([landmarks[:, 1], picture.shape[1] - 1 - landmarks[:, 0]], axis=1)
         picture = np.rot90(picture).copy()
     crop = align(picture, landmarks)
-    wanted = cv2.resize(face, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(face, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
     inner = slice(8, -8)
-    assert np.abs(crop.astype(int) - wanted)[inner, inner].mean() < 6
+    assert np.abs(crop.astype(int) - expected)[inner, inner].mean() < 6
 
 
 def test_beyond_the_edge_the_border_is_repeated():
@@ -64,5 +64,5 @@ def test_beyond_the_edge_the_border_is_repeated():
 def test_a_blurred_crop_is_less_sharp():
     import cv2
 
-    crop = made_face(2)
+    crop = draw_face(2)
     assert sharpness(crop) > 2 * sharpness(cv2.GaussianBlur(crop, (0, 0), 2)) > 0

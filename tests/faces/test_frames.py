@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from made_faces import write_clip
+from synthetic_faces import write_clip
 
 from emotion_tf.errors import UserError
 from emotion_tf.faces.frames import read_frames
@@ -45,8 +45,8 @@ def test_a_window_of_a_clip(clip):
 
 
 def test_a_long_clip_is_sampled_more_thinly_and_to_its_end(clip):
-    found = [number(f) for f in read_frames(clip, rate=24.0, most=6)]
-    assert found == [0, 8, 16, 24, 32, 40]
+    numbers = [number(f) for f in read_frames(clip, rate=24.0, max_frames=6)]
+    assert numbers == [0, 8, 16, 24, 32, 40]
 
 
 def test_a_cut_file_gives_what_can_be_read(tmp_path):

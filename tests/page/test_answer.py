@@ -7,19 +7,19 @@ import dataclasses
 import io
 
 import cv2
-import made_faces
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.evaluation.timeline import plot_timeline
-from emotion_tf.faces.candidates import Candidates, in_clip, in_photo
+from emotion_tf.faces.candidates import Candidates, find_in_clip, find_in_photo
 from emotion_tf.faces.crops import crop_clip, crop_photo
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.page import inputs
 from emotion_tf.page.answer import NEVER, Answer, threshold_for
 from emotion_tf.page.chart import draw
@@ -51,34 +51,34 @@ def test_texts_are_trimmed_and_of_bearable_length():
 
 
 def test_all_faces_of_a_photo_the_largest_first():
-    small = cv2.resize(made_faces.made_face(2), (80, 80), interpolation=cv2.INTER_NEAREST)
-    pixels = made_faces.scene([(small, (20, 40)), (made_faces.made_face(1), (300, 60))])
-    found = in_photo(pixels, made_faces.find_made_faces, 48)
+    small = cv2.resize(synthetic_faces.draw_face(2), (80, 80), interpolation=cv2.INTER_NEAREST)
+    pixels = synthetic_faces.draw_scene([(small, (20, 40)), (synthetic_faces.draw_face(1), (300, 60))])
+    found = find_in_photo(pixels, synthetic_faces.detect_faces, 48)
     assert [round(face.boxes[0][2]) for face in found.faces] == [120, 80]
-    assert found.faces[0].jpegs == crop_photo(pixels, made_faces.find_made_faces, 48).jpegs  # what `predict` takes
-    (scene,) = found.scenes
-    assert scene.numbers == (1, 2)
-    shown = cv2.imdecode(np.frombuffer(scene.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert found.faces[0].jpegs == crop_photo(pixels, synthetic_faces.detect_faces, 48).jpegs  # what `predict` takes
+    (frame,) = found.frames
+    assert frame.numbers == (1, 2)
+    shown = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape == pixels.shape and np.abs(shown.astype(int) - pixels).mean() > 1  # with boxes
 
 
 def test_all_faces_of_a_clip_the_speaker_first(tmp_path):
     def pictures(n):
-        still, speaking = made_faces.made_face(1, 0.3), made_faces.made_face(2, 0.5 + 0.5 * np.sin(n))
-        return made_faces.scene([(still, (20, 40)), (speaking, (300, 60))])
+        still, speaking = synthetic_faces.draw_face(1, 0.3), synthetic_faces.draw_face(2, 0.5 + 0.5 * np.sin(n))
+        return synthetic_faces.draw_scene([(still, (20, 40)), (speaking, (300, 60))])
 
-    clip = made_faces.write_clip(tmp_path / "a.mp4", [pictures(n) for n in range(36)])
-    found = in_clip(clip, made_faces.find_made_faces, CropConfig(), 48)
+    clip = synthetic_faces.write_clip(tmp_path / "a.mp4", [pictures(n) for n in range(36)])
+    found = find_in_clip(clip, synthetic_faces.detect_faces, CropConfig(), 48)
     assert len(found.faces) == 2 and found.faces[0].boxes[0][0] > 200 > found.faces[1].boxes[0][0]
-    assert found.faces[0] == crop_clip([Piece(clip)], made_faces.find_made_faces, CropConfig(), 48)
-    assert sorted(n for scene in found.scenes for n in scene.numbers) == [1, 2]
+    assert found.faces[0] == crop_clip([Segment(clip)], synthetic_faces.detect_faces, CropConfig(), 48)
+    assert sorted(n for frame in found.frames for n in frame.numbers) == [1, 2]
 
 
 def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
-    finder = FaceFinder(CropConfig(seconds=5), made_faces.load_made)
+    finder = FaceFinder(CropConfig(seconds=5), synthetic_faces.load_detector)
     try:
-        made_faces.write_empty(tmp_path / "crash.mp4", made_faces.CRASH)
-        made_faces.write_empty(tmp_path / "none.mp4")
+        synthetic_faces.write_empty(tmp_path / "crash.mp4", synthetic_faces.CRASH)
+        synthetic_faces.write_empty(tmp_path / "none.mp4")
         (tmp_path / "broken.mp4").write_bytes(b"no film")
         for name in ("crash.mp4", "broken.mp4"):
             with pytest.raises(UserError, match=f"^{name} cannot be decoded"):
@@ -94,9 +94,9 @@ def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
 
 def test_a_clip_ends_in_time_and_keeps_no_picture_waiting(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "SECONDS", 3.0)
-    made_faces.write_empty(tmp_path / "hang.mp4", made_faces.HANG)
-    cv2.imwrite(str(tmp_path / "a.png"), made_faces.scene([(made_faces.made_face(1), (20, 40))]))
-    finder = FaceFinder(CropConfig(), made_faces.load_made)
+    synthetic_faces.write_empty(tmp_path / "hang.mp4", synthetic_faces.HANG)
+    cv2.imwrite(str(tmp_path / "a.png"), synthetic_faces.draw_scene([(synthetic_faces.draw_face(1), (20, 40))]))
+    finder = FaceFinder(CropConfig(), synthetic_faces.load_detector)
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             clip = pool.submit(finder.of_clip, tmp_path / "hang.mp4", 48)

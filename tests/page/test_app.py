@@ -7,12 +7,12 @@ import types
 from pathlib import Path
 
 import cv2
-import made_faces
 import pytest
+import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import images
-from emotion_tf.faces.candidates import in_photo
+from emotion_tf.faces.candidates import find_in_photo
 from emotion_tf.page import app
 from emotion_tf.page.inputs import FaceFinder
 
@@ -21,7 +21,7 @@ SIZE = 32
 
 @pytest.fixture
 def finder():
-    made = FaceFinder(CropConfig(), made_faces.load_made)
+    made = FaceFinder(CropConfig(), synthetic_faces.load_detector)
     yield made
     made.close()
 
@@ -29,14 +29,14 @@ def finder():
 def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
     one, other = str(tmp_path / "one.png"), str(tmp_path / "other.png")
     for path, (first, second) in ((one, (1, 2)), (other, (3, 4))):
-        faces = [(made_faces.made_face(first), (20, 40)), (made_faces.made_face(second), (300, 60))]
-        cv2.imwrite(path, made_faces.scene(faces))
+        faces = [(synthetic_faces.draw_face(first), (20, 40)), (synthetic_faces.draw_face(second), (300, 60))]
+        cv2.imwrite(path, synthetic_faces.draw_scene(faces))
     asked = []
     monkeypatch.setattr(app, "answer", lambda run, given, wanted: asked.append(given.faces))
     monkeypatch.setattr(app.html, "answers_html", lambda found: "")
     run = types.SimpleNamespace(predictor=types.SimpleNamespace(about=types.SimpleNamespace(face_size=SIZE)))
     runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
-    do = app.Handlers(runs, finder, made_faces.load_made)
+    do = app.Handlers(runs, finder, synthetic_faces.load_detector)
     _, chooser, seen = do.look("run", one, None, False)
     assert [name for name, _ in chooser.choices] == ["1", "2"] and chooser.visible
     second = chooser.choices[1][1]
@@ -46,7 +46,10 @@ def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
         return asked.pop()
 
     def crops(path):
-        return [found.jpegs for found in in_photo(images.read_pixels(Path(path)), made_faces.load_made(), SIZE).faces]
+        return [
+            found.jpegs
+            for found in find_in_photo(images.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
+        ]
 
     assert face(one, chooser.value, seen) == crops(one)[0]
     assert face(one, second, seen) == crops(one)[1]

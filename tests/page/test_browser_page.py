@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 import cv2
-import made_faces
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_faces
 from browser import ARGUMENTS, axe_source, executable
 
 from emotion_tf.config import CropConfig
@@ -50,9 +50,11 @@ def folder(untrained, untrained_text, tmp_path_factory):
 def files(tmp_path_factory):
     """Pictures, a clip, a film with subtitles, and what is none."""
     made = tmp_path_factory.mktemp("files")
-    pair = made_faces.scene([(made_faces.made_face(1), (20, 40)), (made_faces.made_face(2), (300, 60))])
+    pair = synthetic_faces.draw_scene(
+        [(synthetic_faces.draw_face(1), (20, 40)), (synthetic_faces.draw_face(2), (300, 60))]
+    )
     cv2.imwrite(str(made / "pair.png"), pair)
-    made_faces.write_speaker(made / "clip.mp4")
+    synthetic_faces.write_speaker(made / "clip.mp4")
     (made / "film.srt").write_text(SRT, encoding="utf-8")
     (made / "broken.png").write_bytes(b"no picture at all")
     return made
@@ -63,7 +65,7 @@ def address(folder):
     from emotion_tf.page.runs import Runs
     from emotion_tf.page.server import serving
 
-    load = made_faces.load_made
+    load = synthetic_faces.load_detector
     with serving(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as found:
         yield found
 
@@ -131,9 +133,11 @@ def predictor(folder, name):
 
 def crops_of(path, size):
     from emotion_tf.data import images
-    from emotion_tf.faces.candidates import in_photo
+    from emotion_tf.faces.candidates import find_in_photo
 
-    return [face.jpegs[0] for face in in_photo(images.read_pixels(path), made_faces.load_made(), size).faces]
+    return [
+        face.jpegs[0] for face in find_in_photo(images.read_pixels(path), synthetic_faces.load_detector(), size).faces
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -195,14 +199,16 @@ def test_two_runs_side_by_side(tab, folder):
 
 def test_a_clip_and_a_webcam_shot(tab, folder, files):
     from emotion_tf.faces.crops import crop_clip
-    from emotion_tf.faces.frames import Piece
+    from emotion_tf.faces.frames import Segment
 
     tab.click("button[role=tab]:has-text('Clip')")
     give(tab, "clip", files / "clip.mp4")
     tab.wait_for_selector("#faces .scene")
     press(tab)
     one = predictor(folder, "both")
-    found = crop_clip([Piece(files / "clip.mp4")], made_faces.load_made(), CropConfig(), one.run.spec.face_size)
+    found = crop_clip(
+        [Segment(files / "clip.mp4")], synthetic_faces.load_detector(), CropConfig(), one.run.spec.face_size
+    )
     wanted = one.predict([""], [list(found.jpegs)]).probabilities[0]
     np.testing.assert_allclose(first_table(tab), wanted, atol=1e-4)
     tab.click("button:text-is('Clear')")

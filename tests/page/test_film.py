@@ -6,10 +6,10 @@ import contextlib
 import io
 import types
 
-import made_faces
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
@@ -37,14 +37,16 @@ class Certain(Asked):
 
 
 def ask(tmp_path, wanted=0.9):
-    clip = made_faces.write_speaker(tmp_path / "clip.mp4")
+    clip = synthetic_faces.write_speaker(tmp_path / "clip.mp4")
     (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
     runs = types.SimpleNamespace(lock=contextlib.nullcontext())
     run = types.SimpleNamespace(
         name="run", predictor=Certain(), calibration=Calibration(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
     )
     shown = lambda items, total: items  # noqa: E731
-    return film.answer_film(runs, run, clip, tmp_path / "film.srt", wanted, CropConfig(), made_faces.load_made, shown)
+    return film.answer_film(
+        runs, run, clip, tmp_path / "film.srt", wanted, CropConfig(), synthetic_faces.load_detector, shown
+    )
 
 
 def test_a_threshold_out_of_reach_is_so_for_certainty_too(tmp_path):

@@ -18,10 +18,10 @@ import traceback
 
 import cv2
 import httpx
-import made_faces
 import numpy as np
 import psutil
 import pytest
+import synthetic_faces
 from gradio_client import Client, handle_file
 from helpers import ROOT
 
@@ -321,7 +321,7 @@ def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_
     from emotion_tf.page.inputs import Given
     from emotion_tf.page.runs import open_local, open_served
 
-    face = cv2.imencode(".png", made_faces.made_face(1))[1].tobytes()
+    face = cv2.imencode(".png", synthetic_faces.draw_face(1))[1].tobytes()
     local = open_local(untrained_text)
     with ModelServer({untrained_text.name: answers_of(local)}) as server:
         run = open_served(untrained_text, server.addresses[0], "", 10.0)

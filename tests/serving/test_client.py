@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import ROOT
-from made_faces import find_made_faces, made_face, scene
 from model_server import ModelServer
+from synthetic_faces import detect_faces, draw_face, draw_scene
 
 from emotion_tf.errors import UserError
 from emotion_tf.runs.facts import read_facts
@@ -171,8 +171,8 @@ def test_several_threads_share_a_client(served, predictor, untrained, transport)
 
 
 def test_photos_become_crops_at_the_client(served, predictor, untrained, tmp_path):
-    pixels = scene([(made_face(3), (100, 60))])
-    client = Client(served.addresses[0], read_facts(untrained), timeout=60, detect=find_made_faces)
+    pixels = draw_scene([(draw_face(3), (100, 60))])
+    client = Client(served.addresses[0], read_facts(untrained), timeout=60, detect=detect_faces)
     cv2.imwrite(str(tmp_path / "photo.png"), pixels)
     black = cv2.imencode(".png", np.zeros_like(pixels))[1].tobytes()
     found = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import cv2
-import made_faces
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import crop_clip
-from emotion_tf.faces.frames import Piece
+from emotion_tf.faces.frames import Segment
 from emotion_tf.serving import film
 
 SRT = """1
@@ -34,16 +34,18 @@ BACKWARDS = b"1\n00:00:05,000 --> 00:00:02,000\nBackwards\n"
 
 @pytest.fixture(autouse=True)
 def made_detector(monkeypatch):
-    monkeypatch.setattr(film, "load_detector", made_faces.load_made)
+    monkeypatch.setattr(film, "load_detector", synthetic_faces.load_detector)
 
 
 @pytest.fixture
 def media(tmp_path):
     """A photo with two faces, a clip of one that speaks, a clip of nobody, subtitles."""
-    photo = made_faces.scene([(made_faces.made_face(1), (20, 60)), (made_faces.made_face(2)[:90, :90], (300, 60))])
+    photo = synthetic_faces.draw_scene(
+        [(synthetic_faces.draw_face(1), (20, 60)), (synthetic_faces.draw_face(2)[:90, :90], (300, 60))]
+    )
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    made_faces.write_speaker(tmp_path / "a.mp4", 1, 72)
-    made_faces.write_empty(tmp_path / "nobody.mp4")
+    synthetic_faces.write_speaker(tmp_path / "a.mp4", 1, 72)
+    synthetic_faces.write_empty(tmp_path / "nobody.mp4")
     (tmp_path / "film.srt").write_text(SRT)
     return tmp_path
 
@@ -58,7 +60,7 @@ def test_a_clip_and_its_crops_give_the_same(untrained, media, succeed):
     options = ("--text", "yes", "--faces.detector", "mtcnn")
     printed = succeed("predict", untrained, "--clip", media / "a.mp4", *options)
     assert printed.startswith("face: speaking, score ") and "crops at 0." in printed
-    crops = crop_clip([Piece(media / "a.mp4")], made_faces.find_made_faces, CropConfig(), 32).jpegs
+    crops = crop_clip([Segment(media / "a.mp4")], synthetic_faces.detect_faces, CropConfig(), 32).jpegs
     paths = [media / f"{n}.jpg" for n in range(len(crops))]
     for path, jpeg in zip(paths, crops, strict=True):
         path.write_bytes(jpeg)

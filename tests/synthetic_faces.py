@@ -1,4 +1,4 @@
-"""Clips that the tests make themselves, and a detector that needs no model: it finds the faces of these clips.
+"""Synthetic faces and clips, and a detector that finds them without a model.
 
 Importable by name, so that the processes of a pool can load it."""
 
@@ -14,12 +14,12 @@ import numpy as np
 from emotion_tf.faces.align import TEMPLATE
 from emotion_tf.faces.detect import Detector, Face
 
-SIDE = 120  # pixels of a made face; its landmarks lie as in the template
-MARK = (255, 0, 255)  # colour of a made face's rim, which nothing else has
+SIDE = 120  # side of a face in pixels; its landmarks are those of the template
+MARK = (255, 0, 255)  # colour of a face's rim, which nothing else has
 
 
-def made_face(seed: int, open_mouth: float = 0.0, blink: bool = False) -> np.ndarray:
-    """A textured face uint8 (SIDE, SIDE, 3): eyes and mouth where the template has them, a rim to be found by."""
+def draw_face(seed: int, open_mouth: float = 0.0, blink: bool = False) -> np.ndarray:
+    """Draws a textured face uint8 (SIDE, SIDE, 3) with eyes and mouth at the template's landmarks and a marked rim."""
     rng = np.random.default_rng(seed)
     texture = cv2.resize(rng.integers(90, 170, (12, 12, 3)).astype(np.uint8), (SIDE, SIDE))
     eyes, mouth = (TEMPLATE[:2] * SIDE).astype(int), (TEMPLATE[3:].mean(axis=0) * SIDE).astype(int)
@@ -30,8 +30,8 @@ def made_face(seed: int, open_mouth: float = 0.0, blink: bool = False) -> np.nda
     return texture
 
 
-def find_made_faces(pixels: np.ndarray) -> list[Face]:
-    """Detector of made faces: the boxes of their rims, largest first."""
+def detect_faces(pixels: np.ndarray) -> list[Face]:
+    """Returns the faces whose rims are in the image, the largest first."""
     rim = cv2.inRange(pixels, (200, 0, 200), (255, 60, 255))
     outlines = cv2.findContours(rim, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     boxes = [np.array(cv2.boundingRect(line), float) for line in outlines if cv2.contourArea(line) > 400]
@@ -41,11 +41,11 @@ def find_made_faces(pixels: np.ndarray) -> list[Face]:
     ]
 
 
-def scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110, 60), size=(240, 480)) -> np.ndarray:
-    """A picture uint8 (H, W, 3) with faces at (left, top)."""
+def draw_scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110, 60), size=(240, 480)) -> np.ndarray:
+    """Draws an image uint8 (H, W, 3) with faces at (left, top)."""
     rng = np.random.default_rng(colour)
     picture = np.full((*size, 3), colour, np.uint8)
-    for _ in range(12):  # a room: what is in it lies elsewhere in another
+    for _ in range(12):  # furniture, whose places depend on the colour
         x, y = int(rng.integers(size[1])), int(rng.integers(size[0]))
         cv2.rectangle(picture, (x, y), (x + 90, y + 70), [int(c * rng.uniform(0.2, 1.6)) for c in colour], -1)
     for face, (left, top) in faces:
@@ -53,26 +53,26 @@ def scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110, 60),
     return picture
 
 
-HANG, CRASH = (255, 255, 0), (0, 255, 255)  # colours of a whole picture that undo the detector
+HANG, CRASH = (255, 255, 0), (0, 255, 255)  # an image of one of these colours hangs or crashes the detector
 
 
 def detect_or_fail(pixels: np.ndarray) -> list[Face]:
-    """`find_made_faces`, which hangs or dies on a picture of one colour."""
+    """`detect_faces`, which hangs or exits on an image of one colour."""
     corner = pixels[:40, :40].reshape(-1, 3).mean(axis=0)
     if np.abs(corner - HANG).max() < 30:
         time.sleep(1000)
     if np.abs(corner - CRASH).max() < 30:
         os._exit(3)
-    return find_made_faces(pixels)
+    return detect_faces(pixels)
 
 
-def load_made(name: str = "", model: Path | None = None) -> Detector:
-    """In place of `faces.detect.load_detector`."""
+def load_detector(name: str = "", model: Path | None = None) -> Detector:
+    """Replaces `faces.detect.load_detector`."""
     return detect_or_fail
 
 
 def write_clip(path: Path, pictures: list[np.ndarray], rate: float = 24.0) -> Path:
-    """Writes pictures as a clip."""
+    """Writes images as a clip."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = pictures[0].shape[1], pictures[0].shape[0]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
@@ -83,11 +83,11 @@ def write_clip(path: Path, pictures: list[np.ndarray], rate: float = 24.0) -> Pa
 
 
 def write_speaker(path: Path, seed: int = 0, frames: int = 36) -> Path:
-    """A clip of one face that speaks."""
-    return write_clip(path, [scene([(made_face(seed, 0.5 + 0.5 * np.sin(n)), (60, 60))]) for n in range(frames)])
+    """Writes a clip of one face that speaks."""
+    return write_clip(path, [draw_scene([(draw_face(seed, 0.5 + 0.5 * np.sin(n)), (60, 60))]) for n in range(frames)])
 
 
 def write_empty(path: Path, colour: tuple[int, int, int] = (60, 110, 60), frames: int = 24) -> Path:
-    """A clip without a face; of one colour alone when it is HANG or CRASH."""
-    still = np.full((240, 480, 3), colour, np.uint8) if colour in (HANG, CRASH) else scene([], colour)
+    """Writes a clip without a face, or of one plain colour if it is HANG or CRASH."""
+    still = np.full((240, 480, 3), colour, np.uint8) if colour in (HANG, CRASH) else draw_scene([], colour)
     return write_clip(path, [still] * frames)
