@@ -199,7 +199,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     cache = FeatureCache(parts, run.preprocessor(run.model), silent)
     inputs = rest_inputs(run.model, parts)
     infer = inference(keras.Model(inputs, connect_rest(run.model, parts, inputs)))
-    preprocess = cache.preprocess.reading(name for name in inputs if name not in cache.columns)
+    preprocess = cache.preprocess.for_inputs(name for name in inputs if name not in cache.columns)
     predictions = {}
     reduced = _without_faces(test, arguments.out / f"{dataset.path.name}-reduced")
     for name, rows in (("whole", test), ("reduced", reduced)):

@@ -46,7 +46,7 @@ def main() -> None:
         return records_of_epoch.map(lambda i, record: examples(examples.parse(i, record), None), tf.data.AUTOTUNE)
 
     def by_length(epoch: int) -> tf.data.Dataset:
-        return pipeline.train_batches(rows, preprocess, 32, pipeline.Order(0, epoch), None)
+        return pipeline.train_batches(rows, preprocess, 32, pipeline.EpochOrder(0, epoch), None)
 
     table = Table("batches", "utterances/s", "padding, share of token positions", title=f"{data}, batch 32, 3 epochs")
     for name, batches in (("shuffled", shuffled), ("by length", by_length)):

@@ -1,4 +1,4 @@
-"""Label sets and their order. No other module knows how many emotions there are."""
+"""Label sets, in the order of the logits. No other module knows the number of emotions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MELD_EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "f
 EMORYNLP_EMOTIONS = ("neutral", "joyful", "peaceful", "powerful", "scared", "mad", "sad")
 SENTIMENTS = ("neutral", "positive", "negative")
 
-# other words for an emotion, as folders of labelled faces bear them
+# other names of an emotion in folders of labelled faces
 ALIASES = {
     "joy": ("happy", "happiness", "joyful"),
     "anger": ("angry",),
@@ -23,7 +23,7 @@ LABEL_SETS = {"meld": MELD_EMOTIONS, "emorynlp": EMORYNLP_EMOTIONS, "sentiment":
 
 
 def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """The labels, in order, that `--labels` means: the name of a known set, or the labels themselves.
+    """Returns the labels of `--labels`: a named label set, or the labels themselves.
 
     Raises:
         UserError: fewer than two labels, an empty one, or one named twice.

@@ -8,7 +8,7 @@ import pytest
 import synthetic_faces
 from small_tables import write_table
 
-from emotion_tf.data import films
+from emotion_tf.data import clip_source
 from emotion_tf.data.clips import COLUMNS
 
 
@@ -68,7 +68,7 @@ def test_meld_without_anything_and_with_options_that_exclude_each_other(tmp_path
 
 
 def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
-    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
+    monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
     words = ("--faces.detector", "mtcnn", "--processes", "1")
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
     assert "train: 1 rows: with a face 1\ndev: 1 rows: with a face 1\n" in printed

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
-from emotion_tf.data import pipeline, splits
+from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.pretrained import PretrainedFiles, fetch_network
 from emotion_tf.runs.export import SavedModel
@@ -102,7 +102,7 @@ def data(dataset):
     whole = Dataset.open(dataset)
     train = whole.rows("train")
     faces = [i for i, row in enumerate(pipeline.read_rows(train)) if row["faces"]]
-    rows = splits.choose(train, faces[: ROWS + 2])
+    rows = train.select(faces[: ROWS + 2])
     return TrainingData(whole, rows, rows)
 
 
@@ -125,7 +125,7 @@ def set_up(config, data, encoder, files):
 
 def batch(rows):
     """32 utterances with a face, and of two more one without it and one without a text; and their labels."""
-    serialized = next(iter(rows.numbered().map(lambda _, record: record).batch(ROWS + 2)))
+    serialized = next(iter(rows.enumerate_records().map(lambda _, record: record).batch(ROWS + 2)))
     raw = schema.parse_examples(serialized, ("utterance", "context", "face_jpeg", "label"))
     utterance = raw["utterance"].numpy()
     jpeg, said = (raw[name].to_tensor("").numpy() for name in ("face_jpeg", "context"))

@@ -171,7 +171,7 @@ def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
 
 def test_meld_of_real_clips(tmp_path):
     """A MELD.Raw of the clips: where each goes, and what becomes of it, counted."""
-    from emotion_tf.data import films, meld, records
+    from emotion_tf.data import clip_source, meld, records
     from emotion_tf.data.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 
     header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
@@ -183,10 +183,10 @@ def test_meld_of_real_clips(tmp_path):
         lines.append(f'{n},"{name}",Ross,joy,positive,7,{n},4,7,"00:20:57,256","00:21:00,049"\n')
     (tmp_path / "train_sent_emo.csv").write_text(header + "".join(lines))
     found = meld.read_meld(tmp_path)
-    source = films.Films(tmp_path, found.clips, CropConfig(), MODEL, 2, found.account)
+    source = clip_source.ClipSource(tmp_path, found.clips, CropConfig(), MODEL, 2, found.account)
     options = records.PrepareOptions(meld.MELD_EMOTIONS, 112, 0, "x")
     pieces = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], True)
-    written = records.write_dataset(found.rows, tmp_path / "out", options, pieces, films=source)
+    written = records.write_dataset(found.rows, tmp_path / "out", options, pieces, source=source)
     assert written.account["rows"]["train"] == {"total": len(clips), "no face found": 2, "with a face": len(clips) - 2}
     assert written.account["clips"]["train"] == {"total": len(clips), "opened": len(clips)}
     assert written.max_faces == 4

@@ -116,14 +116,14 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
     rows = dataset.rows(*SPLITS)
     known = [(s, row) for s in SPLITS for row in pipeline.read_rows(dataset.rows(s))]
     dialogues = [(split, row["dialogue_id"]) for split, row in known]
-    pictures = splits.picture_hashes(rows)
-    group = splits.groups(dialogues, pictures)
-    held = splits.folds([int(row["label"]) for _, row in known], group, count, seed)
+    pictures = splits.hash_pictures(rows)
+    group = splits.group_utterances(dialogues, pictures)
+    held = splits.assign_folds([int(row["label"]) for _, row in known], group, count, seed)
     everyone = np.arange(len(known))
     sides = [(np.setdiff1d(everyone, out).tolist(), out.tolist()) for out in held]
     for kept, out in sides:
         splits.check_leaks(dialogues, pictures, kept, out)
-    return tuple((splits.choose(rows, kept), splits.choose(rows, out)) for kept, out in sides)
+    return tuple((rows.select(kept), rows.select(out)) for kept, out in sides)
 
 
 def _forget() -> None:

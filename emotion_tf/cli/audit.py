@@ -17,13 +17,13 @@ def audit(data: Positional[Path], root: Path | None = None) -> None:
         data: a folder in tfrecords/.
         root: folder of the clips, when they are no longer where the data set was prepared from.
     """
-    from emotion_tf.data.audit import gather
+    from emotion_tf.data.audit import gather_facts
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation import audit_page
 
     dataset = Dataset.open(data)
     dataset.verify()
-    facts = gather(dataset, root)
+    facts = gather_facts(dataset, root)
     audit_page.write_sheet(data / "audit.png", facts)
     audit_page.write_page(data / "audit.html", facts)
     print(f"Page: {data / 'audit.html'}")

@@ -19,7 +19,7 @@ from emotion_tf.folders import DEMO
 from emotion_tf.quiet import needs_tensorflow
 
 if TYPE_CHECKING:
-    from emotion_tf.data.films import Films
+    from emotion_tf.data.clip_source import ClipSource
     from emotion_tf.data.manifest import Row
     from emotion_tf.data.records import PrepareOptions
     from emotion_tf.data.tokenizer import WordPieceTokenizer
@@ -63,7 +63,7 @@ class FaceDatasetArguments:
         return PrepareOptions(tuple(labels), self.face_size, self.context, self.tokenizer)
 
     def write(self, rows: list[Row], options: PrepareOptions, **extra: Any) -> None:
-        """Writes the data set; `extra` are the last arguments of `write_dataset`, such as `films`."""
+        """Writes the data set; `extra` are the last arguments of `write_dataset`, such as `source`."""
         from emotion_tf.data.prepare import write_dataset
 
         write_dataset(rows, self.out, options, load_tokenizer(self.tokenizer, rows), self.overwrite, **extra)
@@ -88,9 +88,9 @@ class ClipArguments:
     processes: int = 0
     """Number of clips processed at once; 0: one per processor."""
 
-    def films(self, root: Path, clips: Any, account: dict[str, Any] | None = None) -> Films:
+    def source(self, root: Path, clips: Any, account: dict[str, Any] | None = None) -> ClipSource:
         """Returns the clips with their detector. Raises UserError if the boxes that the policy needs are missing."""
-        from emotion_tf.data.films import Films
+        from emotion_tf.data.clip_source import ClipSource
 
         if self.faces.policy == "boxes" and not any(getattr(clip, "boxes", None) for clip in clips.values()):
             raise UserError(
@@ -98,7 +98,7 @@ class ClipArguments:
                 "or another policy."
             )
         count = count_processes(self.processes)  # before a detector is downloaded
-        return Films(root, clips, self.faces, detector_model(self.faces), count, account or {})
+        return ClipSource(root, clips, self.faces, detector_model(self.faces), count, account or {})
 
 
 @needs_tensorflow
@@ -111,12 +111,12 @@ def prepare_table(
         manifest: CSV with the columns split, dialogue_id, utterance_id, speaker, utterance, emotion, faces (paths of
             face pictures, joined by ;), and optionally weight.
     """
-    from emotion_tf.data.manifest import read_manifest, shared_between_splits
+    from emotion_tf.data.manifest import leak_notes, read_manifest
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
     rows = read_manifest(manifest, options.labels)
-    notes = shared_between_splits({row.key: row.faces for row in rows}, "pictures")
+    notes = leak_notes({row.key: row.faces for row in rows}, "pictures")
     dataset.write(rows, options, notes=notes)
 
 
@@ -134,13 +134,13 @@ def prepare_clips(
             video, relative to the table; empty: none), and optionally start, end (seconds) and weight.
     """
     from emotion_tf.data.clips import read_clips
-    from emotion_tf.data.manifest import shared_between_splits
+    from emotion_tf.data.manifest import leak_notes
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
     rows, clip_of = read_clips(table, options.labels)
-    notes = shared_between_splits({key: getattr(clip, "pieces", ()) for key, clip in clip_of.items()}, "clips")
-    dataset.write(rows, options, notes=notes, films=clips.films(table.parent, clip_of))
+    notes = leak_notes({key: getattr(clip, "segments", ()) for key, clip in clip_of.items()}, "clips")
+    dataset.write(rows, options, notes=notes, source=clips.source(table.parent, clip_of))
 
 
 @needs_tensorflow
@@ -164,7 +164,7 @@ def prepare_meld(
             --fair-times.
     """
     from emotion_tf.data.meld import TARGETS, read_meld
-    from emotion_tf.data.meld_fair import read_fair
+    from emotion_tf.data.meld_fair import read_meld_fair
 
     rules.one_of("--target", target, TARGETS)
     options = dataset.options(TARGETS[target][1])
@@ -172,14 +172,14 @@ def prepare_meld(
         raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
     if text_only and fair_times:
         raise UserError("--text-only reads no clips. Expected neither --fair-times nor --fair-boxes with it.")
-    fair = read_fair(fair_times, fair_boxes) if fair_times else None
+    fair = read_meld_fair(fair_times, fair_boxes) if fair_times else None
     meld = read_meld(root, target, text_only, fair)
     if text_only:
         dataset.write(meld.rows, options, notes=meld.account["notes"])
         return
     if fair_boxes:
         clips = dataclasses.replace(clips, faces=dataclasses.replace(clips.faces, policy="boxes"))
-    dataset.write(meld.rows, options, films=clips.films(root, meld.clips, meld.account))
+    dataset.write(meld.rows, options, source=clips.source(root, meld.clips, meld.account))
 
 
 @needs_tensorflow
@@ -193,11 +193,11 @@ def prepare_faces(
     Args:
         root: Folder with one folder of pictures per emotion, or with such folders in train, dev and test.
     """
-    from emotion_tf.data.face_folders import read_faces
+    from emotion_tf.data.face_folders import read_face_folder
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
-    pictures = read_faces(root, options.labels)
+    pictures = read_face_folder(root, options.labels)
     dataset.write(pictures.rows, options, notes=pictures.notes)
 
 

@@ -70,7 +70,6 @@ def _seen(split: str) -> str:
 
 def _explanations(run: Run, rows: Rows, chosen: Sequence[int]) -> dict[int, Explanation]:
     """Why these utterances were predicted so, without the checks that `explain` makes: they take most of the time."""
-    from emotion_tf.data import splits
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.interpret import modality
     from emotion_tf.interpret.batch import Scorer
@@ -80,7 +79,7 @@ def _explanations(run: Run, rows: Rows, chosen: Sequence[int]) -> dict[int, Expl
     if not chosen:
         return {}
     scorer, order = Scorer(run), sorted(chosen)
-    read = zip(order, read_utterances(scorer, splits.choose(rows, order)), strict=True)
+    read = zip(order, read_utterances(scorer, rows.select(order)), strict=True)
     kept = {row: utterance for row, utterance in read if modality.present(utterance)}
     made = explain(scorer, list(kept.values()), check=False) if kept else []
     return {

@@ -1,4 +1,4 @@
-"""What `audit` shows: from a data set's records in one pass, and from its clips for the most doubtful choices."""
+"""Facts of a data set for `audit`, from its records and, for the most doubtful selections, from its clips."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from emotion_tf.data.dataset import Dataset
 from emotion_tf.faces.active_speaker import MARGIN
 from emotion_tf.faces.frames import frame_at, parse_segment
 
-CROPS = 12  # an emotion
-DOUBTFUL = 50
+CROPS_PER_LABEL = 12
+MAX_DOUBTFUL = 50
 NAMES = (
     "dialogue_id", "utterance_id", "speaker", "utterance", "label", "face_jpeg", "clip", "face_problem", "face_policy",
     "face_score", "face_margin", "face_tracks", "face_height", "face_rivals", "face_rivals_time", "clip_seconds",
@@ -27,17 +27,17 @@ NAMES = (
 FRAME_WIDTH = 480
 
 
-def gather(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
-    """The facts of a data set.
+def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
+    """Reads the facts of a data set in one pass.
 
     Args:
         dataset: the data set.
-        root: where the clips are now, if not where they were prepared from.
+        root: folder of the clips, if they were moved.
 
     Returns:
-        splits (per class counts), causes {split: {cause or "with a face": n}}, policies {policy: n}, scores
-        {policy: [...]}, margins, heights, choices (n, between several faces), below_margin (n of them), lengths
-        [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
+        splits (counts by class), causes {split: {cause or "with a face": n}}, policies {policy: n}, scores
+        {policy: [...]}, margins, heights, choices (number of selections among several faces), below_margin (number of
+        these below the margin), lengths [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
     """
     facts: dict[str, Any] = {
         "name": dataset.path.name,
@@ -56,42 +56,42 @@ def gather(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
         "lengths": [],
         "crops": {label: [] for label in dataset.labels},
     }
-    chance = random.Random(0)
-    seen: Counter[str] = Counter()
+    rng = random.Random(0)
+    count: Counter[str] = Counter()
     doubtful: list[tuple[tuple[bool, float], int, dict[str, Any]]] = []
     for n, row in enumerate(_rows(dataset)):
         label = row["label"]
         facts["causes"][row["split"]][_cause(row)] += 1
         if row["face_jpeg"]:
-            seen[label] += 1
-            _sample(facts["crops"][label], row["face_jpeg"][len(row["face_jpeg"]) // 2], seen[label], chance)
+            count[label] += 1
+            _sample(facts["crops"][label], row["face_jpeg"][len(row["face_jpeg"]) // 2], count[label], rng)
         if row["clip_seconds"]:
             facts["lengths"].append((row["clip_seconds"], _name(row), row["clip"][0]))
         if row["face_policy"]:
-            _count_choice(facts, row)
+            _count_selection(facts, row)
             if row["face_tracks"] > 1:
                 doubt = (">" in row["face_policy"], -row["face_margin"])
                 heapq.heappush(doubtful, (doubt, -n, row))
-                if len(doubtful) > DOUBTFUL:
+                if len(doubtful) > MAX_DOUBTFUL:
                     heapq.heappop(doubtful)
     facts["lengths"].sort()
-    where = root or Path(dataset.faces.get("root", "."))
-    facts["doubtful"] = [_shown(row, where) for _, _, row in sorted(doubtful, reverse=True)]
+    root = root or Path(dataset.faces.get("root", "."))
+    facts["doubtful"] = [_describe(row, root) for _, _, row in sorted(doubtful, reverse=True)]
     return facts
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
     for split in dataset.splits:
-        for _, batch in dataset.rows(split).numbered().batch(128):
+        for _, batch in dataset.rows(split).enumerate_records().batch(128):
             columns = schema.parse_examples(batch, NAMES)
             values = {
                 n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()
             }
-            for row in zip(*values.values(), strict=True):
-                made = dict(zip(values, row, strict=True))
-                text = {k: v.decode() for k, v in made.items() if isinstance(v, bytes)}
-                clip = [name.decode() for name in made["clip"]]
-                yield {**made, **text, "clip": clip, "split": split, "label": dataset.labels[made["label"]]}
+            for record in zip(*values.values(), strict=True):
+                row = dict(zip(values, record, strict=True))
+                text = {k: v.decode() for k, v in row.items() if isinstance(v, bytes)}
+                clip = [name.decode() for name in row["clip"]]
+                yield {**row, **text, "clip": clip, "split": split, "label": dataset.labels[row["label"]]}
 
 
 def _cause(row: dict[str, Any]) -> str:
@@ -102,7 +102,7 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['split']} {row['dialogue_id']} {row['utterance_id']}"
 
 
-def _count_choice(facts: dict[str, Any], row: dict[str, Any]) -> None:
+def _count_selection(facts: dict[str, Any], row: dict[str, Any]) -> None:
     facts["policies"][row["face_policy"]] += 1
     facts["scores"][row["face_policy"]].append(row["face_score"])
     facts["heights"] += row["face_height"]
@@ -113,33 +113,33 @@ def _count_choice(facts: dict[str, Any], row: dict[str, Any]) -> None:
             facts["margins"].append(row["face_margin"])
 
 
-def _sample(kept: list[bytes], jpeg: bytes, seen: int, chance: random.Random) -> None:
-    """Reservoir sampling: each crop is as likely to be shown."""
-    if len(kept) < CROPS:
-        kept.append(jpeg)
-    elif (place := chance.randrange(seen)) < CROPS:
-        kept[place] = jpeg
+def _sample(reservoir: list[bytes], jpeg: bytes, count: int, rng: random.Random) -> None:
+    """Reservoir sampling: every crop of a label has the same probability to be shown."""
+    if len(reservoir) < CROPS_PER_LABEL:
+        reservoir.append(jpeg)
+    elif (i := rng.randrange(count)) < CROPS_PER_LABEL:
+        reservoir[i] = jpeg
 
 
-def _shown(row: dict[str, Any], root: Path) -> dict[str, Any]:
-    """A doubtful choice with the whole frame, all faces boxed, the chosen one in another colour."""
+def _describe(row: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Returns a doubtful selection and its frame, with a box around each face."""
     pixels = frame_at([parse_segment(name, root) for name in row["clip"]], row["face_rivals_time"])
     return {
         "name": _name(row),
         **{k: row[k] for k in ("speaker", "utterance", "label", "clip", "face_policy", "face_score", "face_margin")},
         "time": row["face_rivals_time"],
         "crops": row["face_jpeg"],
-        "frame": None if pixels is None else _boxed(pixels, np.array(row["face_rivals"]).reshape(-1, 4)),
+        "frame": None if pixels is None else _draw_boxes(pixels, np.array(row["face_rivals"]).reshape(-1, 4)),
     }
 
 
-def _boxed(pixels: np.ndarray, boxes: np.ndarray) -> bytes:
+def _draw_boxes(pixels: np.ndarray, boxes: np.ndarray) -> bytes:
     scale = FRAME_WIDTH / pixels.shape[1]
     small = cv2.resize(
         pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
     for i, box in enumerate(boxes):
         left, top, width, height = np.round(box * scale).astype(int)
-        colour = (80, 200, 0) if i == 0 else (0, 140, 255)  # the chosen face green, the others orange
+        colour = (80, 200, 0) if i == 0 else (0, 140, 255)  # selected face: green; others: orange
         cv2.rectangle(small, (left, top), (left + width, top + height), colour, 3 if i == 0 else 2)
     return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()

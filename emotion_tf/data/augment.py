@@ -1,4 +1,4 @@
-"""Augmentation of face crops: flip, small rotation, shift, zoom, light, erasing. A function of its seed alone."""
+"""Augmentation of face crops: flip, rotation, shift, zoom, contrast, brightness, random erasing. Stateless."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MAX_ZOOM = 0.12
 MAX_CONTRAST = 0.25
 MAX_BRIGHTNESS = 0.12
 ERASED_AREA = (0.02, 0.4)
-ERASED_ASPECT = 0.3  # height to width, from this to its inverse
+ERASED_ASPECT = 0.3  # height / width, from this value to its inverse
 
 
 def augment_faces(faces: tf.Tensor, seed: tf.Tensor, erase: float = 0.0) -> tf.Tensor:
-    """Augments each crop on its own.
+    """Augments each crop independently.
 
     Args:
         faces: uint8 (B, T, H, W, 3).
-        seed: int (2,), stateless: the same seed gives the same pixels.
-        erase: share of the crops that lose a rectangle to noise.
+        seed: int (2,); the same seed gives the same pixels.
+        erase: probability that a rectangle of a crop is replaced by noise.
 
     Returns:
         uint8 (B, T, H, W, 3).
@@ -38,7 +38,7 @@ def augment_faces(faces: tf.Tensor, seed: tf.Tensor, erase: float = 0.0) -> tf.T
 
 
 def _warp(flat: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """One bilinear resampling for flip, rotation, shift and zoom together (N, H, W, 3)."""
+    """Applies flip, rotation, shift and zoom to images (N, H, W, 3) in one bilinear resampling."""
     count, size = tf.shape(flat)[0], tf.cast(tf.shape(flat)[1], tf.float32)
     u = tf.random.stateless_uniform((5, count), seed, -1.0, 1.0)
     flip, angle = tf.where(u[0] < 0, -1.0, 1.0), u[1] * MAX_ROTATION
@@ -68,7 +68,7 @@ def _relight(flat: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _erase(flat: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     """Random erasing with a random value for each pixel (Zhong 2020, algorithm 1), in a share of the crops.
 
-    A rectangle that would be longer than the picture is cut to it, where the paper draws another.
+    A rectangle that is longer than the image is clipped, whereas the paper draws another one.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     u = tf.random.stateless_uniform((5, tf.shape(flat)[0], 1), seeds[0])
@@ -82,7 +82,7 @@ def _erase(flat: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
 
 
 def _span(length: tf.Tensor, place: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Which of `size` pixels lie in a stretch of a share `length` (N, 1) of them, at `place` in 0..1; bool."""
+    """Returns bool (N, size): the pixels of a span of relative `length` (N, 1), at relative position `place` (N, 1)."""
     length = tf.minimum(length, 1.0)
     middle = (tf.range(size, dtype=tf.float32) + 0.5) / tf.cast(size, tf.float32)
     begin = place * (1.0 - length)

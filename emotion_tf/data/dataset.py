@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,37 +21,41 @@ from emotion_tf.program import program
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
-SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # what `predict` must do as `prepare` did
+SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # `predict` must use those of `prepare`
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
 as_graph = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Utterances: all records of some shards, or chosen ones of them.
+    """Utterances: all records of some shards, or a subset.
 
     Attributes:
         paths: the shards, in order.
-        chosen: positions of records in them all, ascending; None: every one.
+        positions: positions of the subset in the joined shards, ascending; None: all records.
     """
 
     paths: tuple[str, ...]
-    chosen: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
 
-    def numbered(self) -> tf.data.Dataset:
-        """Data set of (position in the shards int64, serialised record), in order."""
+    def select(self, positions: Iterable[int]) -> Rows:
+        """Returns the subset at `positions` in the joined shards."""
+        return Rows(self.paths, tuple(sorted(int(i) for i in positions)))
+
+    def enumerate_records(self) -> tf.data.Dataset:
+        """Returns a data set of (position in the joined shards int64, serialised record), in order."""
         dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
-        if self.chosen is None:
+        if self.positions is None:
             return dataset
-        keep = np.zeros(1 + max(self.chosen, default=0), bool)
-        keep[list(self.chosen)] = True
+        keep = np.zeros(1 + max(self.positions, default=0), bool)
+        keep[list(self.positions)] = True
         mask = tf.constant(keep)
         return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A TFRecord file: its name in the data set's folder, number of records, size in bytes, and SHA-256."""
+    """A TFRecord file: name in the data set's folder, number of records, size in bytes, and SHA-256."""
 
     file: str
     records: int
@@ -68,7 +72,7 @@ class Split:
         dialogues: number of dialogues.
         with_face: number of utterances with at least one face crop.
         per_class: label -> number of utterances.
-        shards: its files, in order.
+        shards: the files, in order.
     """
 
     records: int
@@ -83,10 +87,10 @@ class Tokenizer:
     """The word-piece tokenizer of a data set.
 
     Attributes:
-        name: the value of `prepare --tokenizer`.
-        lower_case: whether it folds case and accents.
-        sha256: of its vocabulary and case.
-        file: its vocabulary, in the data set's folder.
+        name: value of `prepare --tokenizer`.
+        lower_case: whether case and accents are removed.
+        sha256: hash of the vocabulary and `lower_case`.
+        file: vocabulary file in the data set's folder.
     """
 
     name: str
@@ -100,16 +104,16 @@ class Dataset:
     """A data set as `prepare` writes it.
 
     Attributes:
-        path: its folder.
+        path: the folder.
         labels: class names, in the order of the logits.
         face_size: side of the face crops in pixels.
-        max_faces: most face crops of one utterance.
-        context: most past, and most future, utterances stored with each utterance.
-        tokenizer: its word-piece tokenizer.
-        splits: split -> its records and shards.
-        faces: how faces were found in the clips (`Films.about`); empty if the manifest named pictures.
-        account: what became of every row and clip (`account.settle`); empty if the manifest named pictures.
-        demo: what the demo generator knows of its data (`demo.describe`); empty for other data.
+        max_faces: largest number of face crops of an utterance.
+        context: largest number of past, and of future, utterances stored with an utterance.
+        tokenizer: the word-piece tokenizer.
+        splits: split -> its counts and shards.
+        faces: options of the face crops (`ClipSource.to_json`); empty if the manifest names images.
+        account: counts of rows and clips (`account.summarize`); empty if the manifest names images.
+        demo: description of the generator (`demo.describe`); empty for other data.
         notes: remarks of `prepare`.
     """
 
@@ -127,10 +131,10 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
-        """Reads `dataset_info.json`. The shards are not read: see `verify`.
+        """Reads `dataset_info.json`. The shards are not read; see `verify`.
 
         Raises:
-            UserError: no data set at `path`, invalid JSON, or another schema version.
+            UserError: there is no data set at `path`, the JSON is invalid, or the schema version differs.
         """
         file = path / INFO
         try:
@@ -166,11 +170,11 @@ class Dataset:
         }
 
     def verify(self) -> None:
-        """Compares every shard with `dataset_info.json`. Raises UserError, as `verify_shards`."""
+        """Compares every shard with `dataset_info.json`. Raises UserError as `verify_shards` does."""
         verify.verify_shards(self.path, self.splits)
 
     def rows(self, *splits: str) -> Rows:
-        """Returns all utterances of one or several splits. Raises UserError if the data set lacks one."""
+        """Returns all utterances of one or several splits. Raises UserError if a split does not exist."""
         for split in splits:
             if split not in self.splits:
                 raise UserError(
@@ -181,17 +185,17 @@ class Dataset:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Path of every shard, as in `Rows.paths` -> its SHA-256."""
+        """Path of every shard, as in `Rows.paths` -> SHA-256."""
         return {str(self.path / shard.file): shard.sha256 for split in self.splits.values() for shard in split.shards}
 
     @property
     def vocabulary(self) -> Path:
-        """The file of the tokenizer's vocabulary."""
+        """Path of the tokenizer's vocabulary."""
         return self.path / self.tokenizer.file
 
     @cached_property
     def spec(self) -> schema.DataSpec:
-        """What a model must know of the data set."""
+        """The properties of the data set that a model depends on."""
         return schema.DataSpec(
             labels=self.labels,
             face_size=self.face_size,
@@ -205,12 +209,12 @@ class Dataset:
         )
 
     def best_accuracy(self, split: str) -> dict[str, float]:
-        """Returns the accuracy that no model can exceed on a demo split: what is read -> accuracy. Else empty."""
+        """Returns the Bayes accuracy on a demo split: modalities that are read -> accuracy. Empty for other data."""
         return self.demo.get("best_accuracy", {}).get(split, {})
 
 
 def _from_json(path: Path, values: dict[str, Any]) -> Dataset:
-    """Raises KeyError, TypeError or AttributeError for anything that `Dataset.to_json` does not return."""
+    """Inverts `Dataset.to_json`. Raises KeyError, TypeError or AttributeError for other values."""
     splits = {
         name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in values["splits"].items()

@@ -1,9 +1,10 @@
-"""Published word embeddings: GloVe's text files, word2vec's text and binary files.
+"""Reads published word embeddings: GloVe text files, word2vec text and binary files.
 
-Read here and not by gensim, whose `KeyedVectors` loads the whole file (several GB for a vocabulary of some thousand
-words) and whose errors name no line.
+gensim's `KeyedVectors` would load the whole file (several GB for a vocabulary of a few thousand words), and its errors
+do not name the line.
 
-Every line is checked, also of words that nobody wants: what is broken in one place is seldom right in the others.
+Every line is checked, including those of words that are not in the vocabulary, because a damaged file is seldom damaged
+in one place only.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ import numpy as np
 
 from emotion_tf.errors import UserError
 
-LONGEST_WORD = 1000  # bytes; what has no space for so long is no word2vec file
-OF_NUMBERS = b"0123456789+-.eE"
-# do n't, i 'm: so the tokenizer of GloVe's texts takes them apart (Pennington 2014, section 4.2)
+MAX_WORD_BYTES = 1000  # a file without a space within this distance is not a word2vec file
+NUMBER_CHARACTERS = b"0123456789+-.eE"
+# The tokenizer of GloVe's corpus splits contractions: do n't, i 'm (Pennington 2014, section 4.2).
 CONTRACTION = re.compile(r"(.+)(n't|'(?:s|m|d|re|ve|ll))")
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What a file knows of a vocabulary.
+    """Word vectors of a vocabulary of W words.
 
     Attributes:
-        vectors: float32 (W, D), zero for words that the file does not know.
-        known: bool (W,).
+        vectors: float32 (W, D), zero for unknown words.
+        known: bool (W,), whether the file has the word.
     """
 
     vectors: np.ndarray
@@ -39,17 +40,18 @@ class Embeddings:
 
 
 def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
-    """The vectors of the W `words`; a word that the file has only with capitals takes the first of those.
+    """Reads the vectors of `words`.
 
-    A contraction that it has only in its two pieces (`do n't` for "don't") takes their mean.
+    A word that the file has only with capitals takes the first such vector. A contraction that the file has only in two
+    parts (`do n't` for "don't") takes the mean of the parts.
 
     Raises:
-        UserError: not readable, or broken; with line or, in a binary file, byte.
+        UserError: the file is not readable, or damaged. The message names the line or, in a binary file, the byte.
     """
     contractions = {word: match.groups() for word in words if (match := CONTRACTION.fullmatch(word))}
-    found = _find(path, {*words, *itertools.chain.from_iterable(contractions.values())})
-    whole = {word: found[word] for word in words if word in found}
-    halves = {word: [found[piece] for piece in pieces if piece in found] for word, pieces in contractions.items()}
+    vector_of = _read_vectors(path, {*words, *itertools.chain.from_iterable(contractions.values())})
+    whole = {word: vector_of[word] for word in words if word in vector_of}
+    halves = {word: [vector_of[part] for part in parts if part in vector_of] for word, parts in contractions.items()}
     known = {word: np.mean(vectors, axis=0) for word, vectors in halves.items() if len(vectors) == 2} | whole
     if not known:
         raise UserError(
@@ -61,30 +63,30 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     return Embeddings(vectors, np.array([word in known for word in words]))
 
 
-def _find(path: Path, words: set[str]) -> dict[str, np.ndarray]:
-    """Reads all of the file for the vectors of the words that it has."""
+def _read_vectors(path: Path, words: set[str]) -> dict[str, np.ndarray]:
+    """Reads the whole file; returns the vectors of `words`."""
     exact: set[str] = set()
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     try:
-        for raw, read in _binary(path) if path.suffix == ".bin" else _text(path):
-            word = _decoded(raw, read.where)
+        for encoded, vector in _read_binary(path) if path.suffix == ".bin" else _read_text(path):
+            word = _decode(encoded, vector.where)
             lower = word.lower()
             if word in words and word not in exact:
                 exact.add(word)
-                found[word] = read()
-            elif word not in words and lower in words and lower not in found:
-                found[lower] = read()
-            elif not read.plausible:
-                read()
+                vectors[word] = vector.parse()
+            elif word not in words and lower in words and lower not in vectors:
+                vectors[lower] = vector.parse()
+            elif not vector.is_plausible:
+                vector.parse()
     except OSError as error:
         raise UserError(
             f"Cannot read the word embeddings {path}: {error.strerror}. Expected GloVe's .txt, or word2vec's .txt or "
             ".bin."
         ) from None
-    return found
+    return vectors
 
 
-def _decoded(word: bytes, where: str) -> str:
+def _decode(word: bytes, where: str) -> str:
     try:
         return word.decode("utf-8")
     except UnicodeDecodeError:
@@ -99,20 +101,20 @@ def _is_number(cell: bytes) -> bool:
     return True
 
 
-class _Numbers:
-    """A vector that is parsed only when its word is wanted."""
+class _UnparsedVector:
+    """A vector that is parsed only if its word is in the vocabulary."""
 
     def __init__(self, where: str, values: bytes | list[bytes]) -> None:
         self.where, self.values = where, values
 
     @property
-    def plausible(self) -> bool:
-        """Whether it looks like finite numbers, so that it need not be parsed, which takes 14 times as long."""
+    def is_plausible(self) -> bool:
+        """Whether the values look like finite numbers; parsing them would take 14 times as long."""
         if isinstance(self.values, bytes):
             return bool(np.isfinite(np.frombuffer(self.values, "<f4")).all())
-        return all(self.values) and not b"".join(self.values).translate(None, OF_NUMBERS)
+        return all(self.values) and not b"".join(self.values).translate(None, NUMBER_CHARACTERS)
 
-    def __call__(self) -> np.ndarray:
+    def parse(self) -> np.ndarray:
         try:
             vector = (
                 np.frombuffer(self.values, "<f4")
@@ -128,8 +130,8 @@ class _Numbers:
         return vector
 
 
-def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
-    """Word and numbers of each line: GloVe's, or word2vec's with its line of two numbers before."""
+def _read_text(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
+    """Yields word and vector of each line of GloVe's format, or of word2vec's, which begins with two counts."""
     with open(path, "rb") as file:
         first = file.readline().split()
         header = len(first) == 2 and all(part.isdigit() for part in first)
@@ -142,17 +144,18 @@ def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
         file.seek(0)
         if header:
             file.readline()
-        for raw in file:
+        for row in file:
             line += 1
-            # from the end: a word of GloVe may itself hold spaces
-            cells = raw.rstrip().rsplit(b" ", width)
-            many = b" " in cells[0] and _is_number(cells[0].rsplit(b" ", 1)[1])  # no word of several ends with one
-            if len(cells) != width + 1 or not cells[0] or many:
+            # split from the end, because a word of GloVe may contain spaces
+            cells = row.rstrip().rsplit(b" ", width)
+            # no word with spaces ends with a number
+            too_many = b" " in cells[0] and _is_number(cells[0].rsplit(b" ", 1)[1])
+            if len(cells) != width + 1 or not cells[0] or too_many:
                 raise UserError(
-                    f"{path}: line {line}: Expected a word and {width} numbers. Received: {len(raw.split())} cells."
+                    f"{path}: line {line}: Expected a word and {width} numbers. Received: {len(row.split())} cells."
                 )
             count += 1
-            yield cells[0], _Numbers(f"{path}: line {line}", cells[1:])
+            yield cells[0], _UnparsedVector(f"{path}: line {line}", cells[1:])
         if header and count != int(first[0]):
             raise UserError(
                 f"{path}: line {line}: Expected {int(first[0])} words, as line 1 says. Received: {count}. Copy it anew."
@@ -160,28 +163,28 @@ def _text(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
 
 
 def _width(cells: list[bytes]) -> int:
-    """How many numbers stand behind the word, which may be several cells, or itself a number."""
+    """Returns how many numbers follow the word, which may be several cells or itself a number."""
     numbers = itertools.takewhile(_is_number, reversed(cells[1:]))
     return sum(1 for _ in numbers)
 
 
-def _binary(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
+def _read_binary(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
     with open(path, "rb") as file:
-        first = file.readline(LONGEST_WORD).split()
+        first = file.readline(MAX_WORD_BYTES).split()
         if len(first) != 2 or not all(part.isdigit() for part in first) or int(first[1]) < 1:
             raise UserError(f"{path}: byte 0: Expected word2vec's two counts. Received: {first[:3]!r}.")
         count, size = int(first[0]), 4 * int(first[1])
         start = file.tell()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for n in range(count):
-                end = data.find(b" ", start, start + LONGEST_WORD)
+                end = data.find(b" ", start, start + MAX_WORD_BYTES)
                 if end < 0 or end + 1 + size > len(data):
                     raise UserError(
                         f"{path}: byte {start}: Expected word {n + 1} of {count} and {size // 4} numbers of 4 bytes. "
                         "Received: something else, or the end of the file. Copy it anew."
                     )
                 where = f"{path}: byte {start}"
-                yield data[start:end].lstrip(b"\n"), _Numbers(where, data[end + 1 : end + 1 + size])
+                yield data[start:end].lstrip(b"\n"), _UnparsedVector(where, data[end + 1 : end + 1 + size])
                 start = end + 1 + size
             if data[start:].strip(b"\n "):
                 raise UserError(
@@ -190,12 +193,12 @@ def _binary(path: Path) -> Iterator[tuple[bytes, _Numbers]]:
                 )
 
 
-def coverage(known: np.ndarray, counts: np.ndarray) -> str:
-    """`1,234 of 1,500 words known (82.3 %; 95.1 % of the running words)`.
+def format_coverage(known: np.ndarray, counts: np.ndarray) -> str:
+    """Formats the coverage: `1,234 of 1,500 words known (82.3 %; 95.1 % of the running words)`.
 
     Args:
-        known: bool (W,).
-        counts: int (W,), how often each occurs in the training split.
+        known: bool (W,), whether each word has a vector.
+        counts: int (W,), occurrences of each word in the training split.
     """
     share, running = 100 * known.mean(), 100 * counts[known].sum() / max(1, counts.sum())
     return f"{known.sum():,} of {len(known):,} words known ({share:.1f} %; {running:.1f} % of the running words)"

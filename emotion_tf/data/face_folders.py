@@ -1,7 +1,7 @@
-"""A folder of labelled faces, one folder an emotion (as FER2013, RAF-DB and AffectNet are kept), as rows of a data set.
+"""Reads a folder of labelled faces with one folder per emotion, as FER2013, RAF-DB and AffectNet are distributed.
 
-A picture that is in two splits would let a model be tested on what it has learned; in FER2013 568 pictures of the test
-sets are also in the training set. Such a picture is kept in the later split alone.
+An image in two splits leaks training data into the test scores; 568 test images of FER2013 are also in its training
+set. Such an image stays in the later split only.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ DEV_SHARE = TEST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class FaceFolder:
-    """Rows of a folder of faces, and what a user should know of it, a line each."""
+    """Rows of a folder of faces, and remarks for the user."""
 
     rows: list[Row]
     notes: tuple[str, ...]
 
 
-def read_faces(root: Path, labels: Sequence[str]) -> FaceFolder:
-    """Reads ROOT/SPLIT/EMOTION/picture, or ROOT/EMOTION/picture.
+def read_face_folder(root: Path, labels: Sequence[str]) -> FaceFolder:
+    """Reads ROOT/SPLIT/EMOTION/image, or ROOT/EMOTION/image.
 
-    Without folders of splits a tenth of the pictures becomes dev and a tenth test, without a dev folder a tenth of
-    train: which ones follows from the pictures' content, so identical ones stay together.
+    Without folders of splits, a tenth of the images becomes dev and a tenth test. Without a folder dev, a tenth of
+    train becomes dev. The content of an image decides its split, so that identical images stay together.
 
     Args:
         root: the folder.
-        labels: class names; a folder may also bear a usual other form of one (happy for joy).
+        labels: class names; a folder may also have the name of an alias (happy for joy).
 
     Raises:
-        UserError: no such folder, a folder that names no emotion, or no picture.
+        UserError: the folder does not exist, a folder names no emotion, or there is no image.
     """
     folders = _split_folders(root)
     rows = [
@@ -53,41 +53,41 @@ def read_faces(root: Path, labels: Sequence[str]) -> FaceFolder:
     if not rows:
         raise UserError(f"No picture in {root}. Expected folders of emotions with pictures ({', '.join(PICTURES)}).")
     digests = {row.where: hashlib.sha1(row.faces[0].read_bytes()).digest() for row in rows}
-    rows, notes = _cut(rows, digests, folders)
-    rows, leaked = _without_leaks(rows, digests)
-    conflicts = _conflicts(rows, digests)
-    if leaked:
-        notes.append(f"{leaked} pictures left out: a byte-identical one is in a later split")
+    rows, notes = _assign_splits(rows, digests, folders)
+    rows, leaks = _remove_leaks(rows, digests)
+    conflicts = _count_conflicts(rows, digests)
+    if leaks:
+        notes.append(f"{leaks} pictures left out: a byte-identical one is in a later split")
     if conflicts:
         notes.append(f"{conflicts} pictures occur with different labels")
     missing = [label for i, label in enumerate(labels) if not any(row.label == i for row in rows)]
     if missing:
         notes.append(f"No picture of {', '.join(missing)}")
-    # in an order that knows nothing of the emotions: training shuffles inside a window
+    # an order independent of the emotion, because training shuffles within a window
     return FaceFolder(sorted(rows, key=lambda row: (digests[row.where], row.dialogue_id)), tuple(notes))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Split -> folder; `all` when the emotions' folders lie in the root itself."""
+    """Returns split -> folder; {"all": root} if the emotions' folders are directly in the root."""
     folders = _folders(root)
-    found: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     for folder in folders:
         for split, names in SPLIT_NAMES.items():
             if folder.name.lower() in names:
-                if split in found:
+                if split in splits:
                     raise UserError(
-                        f"{root}: Two folders of the split {split}: {found[split].name}, {folder.name}. Expected one."
+                        f"{root}: Two folders of the split {split}: {splits[split].name}, {folder.name}. Expected one."
                     )
-                found[split] = folder
-    if not found:
+                splits[split] = folder
+    if not splits:
         return {"all": root}
-    others = [folder.name for folder in folders if folder not in found.values()]
+    others = [folder.name for folder in folders if folder not in splits.values()]
     if others:
         raise UserError(
             f"{root}: The folder {others[0]!r} beside folders of splits. Expected only splits ({', '.join(SPLITS)}) or "
             "only emotions."
         )
-    return found
+    return splits
 
 
 def _folders(root: Path) -> list[Path]:
@@ -119,35 +119,36 @@ def _label(folder: Path, labels: Sequence[str]) -> str:
     )
 
 
-def _cut(rows: list[Row], digests: dict[str, bytes], folders: dict[str, Path]) -> tuple[list[Row], list[str]]:
-    """Gives a split to the rows that have none, and a dev split to a data set without one."""
+def _assign_splits(rows: list[Row], digests: dict[str, bytes], folders: dict[str, Path]) -> tuple[list[Row], list[str]]:
+    """Assigns splits to rows without one, and makes a dev split if there is none. Returns rows and notes."""
     if "all" in folders:
-        made = [replace(row, split=_split(digests[row.where], TEST_SHARE, DEV_SHARE)) for row in rows]
-        return made, ["No folders of splits: a tenth of the pictures is dev, a tenth test"]
+        rows = [replace(row, split=_split(digests[row.where], TEST_SHARE, DEV_SHARE)) for row in rows]
+        return rows, ["No folders of splits: a tenth of the pictures is dev, a tenth test"]
     if "dev" not in folders and "train" in folders:
-        made = [
+        rows = [
             replace(row, split=_split(digests[row.where], 0.0, DEV_SHARE)) if row.split == "train" else row
             for row in rows
         ]
-        return made, ["No dev folder: a tenth of train is dev"]
+        return rows, ["No dev folder: a tenth of train is dev"]
     return rows, []
 
 
 def _split(digest: bytes, test: float, dev: float) -> str:
-    place = int.from_bytes(digest[:4], "big") / 2**32
-    return "test" if place < test else "dev" if place < test + dev else "train"
+    fraction = int.from_bytes(digest[:4], "big") / 2**32
+    return "test" if fraction < test else "dev" if fraction < test + dev else "train"
 
 
-def _without_leaks(rows: list[Row], digests: dict[str, bytes]) -> tuple[list[Row], int]:
+def _remove_leaks(rows: list[Row], digests: dict[str, bytes]) -> tuple[list[Row], int]:
+    """Keeps each image in its last split only. Returns the rows and the number of rows removed."""
     last: dict[bytes, int] = defaultdict(int)
     for row in rows:
         last[digests[row.where]] = max(last[digests[row.where]], SPLITS.index(row.split))
-    kept = [row for row in rows if SPLITS.index(row.split) == last[digests[row.where]]]
-    return kept, len(rows) - len(kept)
+    unique = [row for row in rows if SPLITS.index(row.split) == last[digests[row.where]]]
+    return unique, len(rows) - len(unique)
 
 
-def _conflicts(rows: list[Row], digests: dict[str, bytes]) -> int:
-    """Pictures whose bytes occur under more than one label."""
+def _count_conflicts(rows: list[Row], digests: dict[str, bytes]) -> int:
+    """Returns the number of images that occur with more than one label."""
     labels: dict[bytes, set[int]] = defaultdict(set)
     for row in rows:
         labels[digests[row.where]].add(row.label)

@@ -1,4 +1,4 @@
-"""The table of utterances: one row an utterance, read and checked row by row."""
+"""The manifest: a CSV table with one row per utterance, read and checked row by row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from emotion_tf.errors import UserError, nearest
 
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
-NOT_A_VALUE = {"nan", "NaN", "NAN"}
-LARGEST_WEIGHT = 1e9  # far inside of float32, which the records keep
+MISSING_VALUES = {"nan", "NaN", "NAN"}
+MAX_WEIGHT = 1e9  # far below the largest float32, the dtype in the records
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance of the manifest. `faces` are checked to lie inside the manifest's folder."""
+    """An utterance of the manifest. The paths of `faces` are inside the manifest's folder."""
 
     split: str
     dialogue_id: str
@@ -33,37 +33,36 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What names the utterance."""
+        """Identifies the utterance."""
         return self.split, self.dialogue_id, self.utterance_id
 
 
 def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
-    """Reads and checks a manifest. Pictures are not opened here.
+    """Reads and checks a manifest. Images are not opened.
 
     Raises:
-        UserError: on the first fault, with file, line, rule, value and fix.
+        UserError: for the first invalid row, with file, line, rule, value and fix.
     """
-    return checked_rows(path, [_row(path, where, cells, labels) for where, cells in cells_of(path, COLUMNS)])
+    return check_rows(path, [_row(path, where, cells, labels) for where, cells in read_cells(path, COLUMNS)])
 
 
-def checked_rows(path: Path, found: Iterable[Row]) -> list[Row]:
-    """The rows of a table: each key once, at least one row, and weights that count.
+def check_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
+    """Returns the rows of a table as a list.
 
     Raises:
-        UserError: on the first fault.
+        UserError: a key occurs twice, there is no row, or all weights of a split are 0.
     """
-    rows: list[Row] = []
-    seen: dict[tuple[str, str, str], str] = {}
-    for row in found:
-        if row.key in seen:
+    rows = list(rows)
+    first: dict[tuple[str, str, str], str] = {}
+    for row in rows:
+        if row.key in first:
             raise UserError(
                 f"{row.where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
                 f"utterance_id={row.utterance_id}. "
-                f"Expected each once; it is first in {seen[row.key].rsplit(':', 1)[-1].strip()}. Remove "
+                f"Expected each once; it is first in {first[row.key].rsplit(':', 1)[-1].strip()}. Remove "
                 "one or number it anew."
             )
-        seen[row.key] = row.where
-        rows.append(row)
+        first[row.key] = row.where
     if not rows:
         raise UserError(f"{path}: The manifest has no row. Expected one row an utterance below the header.")
     for split in {row.split for row in rows}:
@@ -72,35 +71,35 @@ def checked_rows(path: Path, found: Iterable[Row]) -> list[Row]:
     return rows
 
 
-def dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows of each (split, dialogue_id), in the manifest's order, which is the order of speaking."""
-    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+def group_dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Returns (split, dialogue_id) -> rows in the manifest's order, which is the order of speaking."""
+    dialogues: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        found[row.split, row.dialogue_id].append(row)
-    return dict(found)
+        dialogues[row.split, row.dialogue_id].append(row)
+    return dict(dialogues)
 
 
-def shared_between_splits(sources: Mapping[tuple[str, str, str], Iterable[Hashable]], what: str) -> list[str]:
-    """A note when splits share what their utterances are taken from: what was learned of it in one is known in another.
+def leak_notes(sources: Mapping[tuple[str, str, str], Iterable[Hashable]], what: str) -> list[str]:
+    """Returns a note if splits share images or clips, which leaks training data into the scores; else an empty list.
 
     Args:
-        sources: key of a row -> its pictures, or the parts of its film.
-        what: they are called in the note.
+        sources: key of a row -> its images, or the segments of its clip.
+        what: name of the sources in the note.
     """
-    found: dict[Hashable, set[str]] = defaultdict(set)
-    for (split, *_), ones in sources.items():
-        for one in ones:
-            found[one].add(split)
-    count = sum(len(splits) > 1 for splits in found.values())
+    splits_of: dict[Hashable, set[str]] = defaultdict(set)
+    for (split, *_), row_sources in sources.items():
+        for source in row_sources:
+            splits_of[source].add(split)
+    count = sum(len(splits) > 1 for splits in splits_of.values())
     note = f"{count} {what} occur in more than one split: scores there flatter. Expected each in one split alone"
     return [note] if count else []
 
 
-def cells_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(file and line, column -> cell) of each row of a CSV table that has at least these columns.
+def read_cells(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (file and line, column -> cell) of each row of a CSV table.
 
     Raises:
-        UserError: not readable, not UTF-8, not CSV, or without one of the columns.
+        UserError: the table is not readable, not UTF-8, not CSV, or lacks one of the `columns`.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -109,7 +108,7 @@ def cells_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
             _check_header(path, header, columns)
             for cells in reader:
                 where = f"{path}: line {reader.line_num}"
-                if not cells:  # a blank line, as editors leave them at the end
+                if not cells:  # a blank line, as some editors append
                     continue
                 if any("\0" in cell for cell in cells):
                     raise UserError(f"{where}: A NUL byte in the row. Expected text. Save the table as UTF-8.")
@@ -135,7 +134,7 @@ def cells_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
 
 
 def _undecodable_line(path: Path) -> int:
-    """Where the text ends to be UTF-8: the reader's own error counts from the start of its buffer."""
+    """Returns the first line that is not UTF-8. The position in the reader's error is relative to its buffer."""
     data = path.read_bytes()
     try:
         data.decode()
@@ -153,21 +152,21 @@ def _check_header(path: Path, header: list[str] | None, columns: Sequence[str]) 
                 f"{path}: line 1: No column {column!r}. Expected {', '.join(columns)}. Received: "
                 f"{', '.join(header)}.{nearest(column, header)}"
             )
-    twice = {column for column in header if header.count(column) > 1}
-    if twice:
-        raise UserError(f"{path}: line 1: Column {sorted(twice)[0]!r} is there twice. Expected each once.")
+    duplicates = {column for column in header if header.count(column) > 1}
+    if duplicates:
+        raise UserError(f"{path}: line 1: Column {sorted(duplicates)[0]!r} is there twice. Expected each once.")
 
 
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:
     check_cells(where, {column: cells[column] for column in COLUMNS}, labels)
-    faces = tuple(inside(path, where, "face", name) for name in cells["faces"].split(";") if name.strip())
+    faces = tuple(resolve_path(path, where, "face", name) for name in cells["faces"].split(";") if name.strip())
     if not cells["utterance"].strip() and not faces:
         raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
-    return to_row(where, cells, labels, faces)
+    return make_row(where, cells, labels, faces)
 
 
-def to_row(where: str, cells: dict[str, str], labels: Sequence[str], faces: tuple[Path, ...] = ()) -> Row:
-    """The row of checked cells."""
+def make_row(where: str, cells: dict[str, str], labels: Sequence[str], faces: tuple[Path, ...] = ()) -> Row:
+    """Returns the row of cells that `check_cells` accepts. Raises UserError for an invalid weight."""
     return Row(
         cells["split"],
         cells["dialogue_id"],
@@ -182,11 +181,11 @@ def to_row(where: str, cells: dict[str, str], labels: Sequence[str], faces: tupl
 
 
 def check_cells(where: str, cells: dict[str, str], labels: Sequence[str]) -> None:
-    """Raises UserError for a lost value, an empty id, an unknown split or emotion."""
+    """Raises UserError for a missing value (nan), an empty id, an unknown split or an unknown emotion."""
     for column, cell in cells.items():
-        if cell in NOT_A_VALUE:
+        if cell in MISSING_VALUES:
             raise UserError(
-                f"{where}: Column {column!r} is {cell!r}, a lost value. Expected text, or an "
+                f"{where}: Column {column!r} is {cell!r}, a missing value. Expected text, or an "
                 "empty cell where it may be absent."
             )
     for column in ("dialogue_id", "utterance_id"):
@@ -204,8 +203,8 @@ def check_cells(where: str, cells: dict[str, str], labels: Sequence[str]) -> Non
         )
 
 
-def inside(manifest: Path, where: str, what: str, name: str) -> Path:
-    """The path that a cell names; raises UserError when it leaves the table's folder."""
+def resolve_path(manifest: Path, where: str, what: str, name: str) -> Path:
+    """Returns the path that a cell names. Raises UserError if it is outside the table's folder."""
     root = manifest.parent.resolve()
     try:
         path = (root / name.strip()).resolve()
@@ -224,6 +223,6 @@ def _weight(where: str, cell: str) -> float:
         weight = float(cell) if cell.strip() else 1.0
     except ValueError:
         weight = math.nan
-    if not 0 <= weight <= LARGEST_WEIGHT:
-        raise UserError(f"{where}: Invalid weight. Expected a number from 0 to {LARGEST_WEIGHT:g}. Received: {cell!r}.")
+    if not 0 <= weight <= MAX_WEIGHT:
+        raise UserError(f"{where}: Invalid weight. Expected a number from 0 to {MAX_WEIGHT:g}. Received: {cell!r}.")
     return weight

@@ -1,4 +1,4 @@
-"""`prepare meld`: MELD's tables and clips as people have them on disk.
+"""`prepare meld`: reads MELD's tables and clips from the folder that they were unpacked into.
 
 MELD (Poria et al. 2019, "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations").
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf.data import manifest, meld_clips
-from emotion_tf.data.clips import seconds
-from emotion_tf.data.films import Key
-from emotion_tf.data.meld_fair import Fair
+from emotion_tf.data.clip_source import Key
+from emotion_tf.data.clips import parse_time
+from emotion_tf.data.meld_fair import MeldFair
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.frames import Segment
@@ -25,18 +25,18 @@ from emotion_tf.labels import MELD_EMOTIONS, SENTIMENTS
 
 TARGETS = {"emotion": ("Emotion", MELD_EMOTIONS), "sentiment": ("Sentiment", SENTIMENTS)}
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
-# Old copies hold the bytes of Windows' code page 1252 as if they were Latin-1: U+0092 for an apostrophe.
+# Old copies decode bytes of Windows code page 1252 as Latin-1, such as U+0092 for an apostrophe.
 REPAIR = {n: bytes([n]).decode("cp1252", errors="ignore") or None for n in range(0x80, 0xA0)}
 
 
 @dataclass
 class Meld:
-    """MELD as it was found.
+    """The rows and clips of MELD.
 
     Attributes:
-        rows: of all splits, in order of speaking inside each dialogue.
-        clips: each row's clip, or why there is none.
-        account: clips by split and what became of them, and notes on the tables.
+        rows: rows of all splits, each dialogue in order of speaking.
+        clips: utterance -> its clip, or a `FaceCrops` with the problem.
+        account: counts of the clip files by split, and notes on the tables.
     """
 
     rows: list[manifest.Row]
@@ -44,33 +44,33 @@ class Meld:
     account: dict[str, Any] = field(default_factory=dict)
 
 
-def read_meld(root: Path, target: str = "emotion", text_only: bool = False, fair: Fair | None = None) -> Meld:
-    """Finds and reads MELD below a folder, wherever it was unpacked.
+def read_meld(root: Path, target: str = "emotion", text_only: bool = False, fair: MeldFair | None = None) -> Meld:
+    """Reads MELD's tables and lists its clips.
 
     Args:
         root: folder with `{train,dev,test}_sent_emo.csv` and the clips, at any depth.
         target: emotion (seven classes) or sentiment (three).
-        text_only: do not look for clips.
+        text_only: whether to ignore the clips.
         fair: MELD-FAIR's times and boxes.
 
     Raises:
-        UserError: no folder, no table, no clip, or a fault in a table.
+        UserError: no folder, no table, no clip, or an invalid table.
     """
     if target not in TARGETS:
         raise UserError(f"Invalid `--target`. Expected one of: {', '.join(TARGETS)}. Received: {target!r}.")
     rows: list[manifest.Row] = []
     notes: list[str] = []
     for split, path in _tables(root).items():
-        found, said = _read_table(path, split, target)
-        rows += found
-        notes += said
+        table_rows, table_notes = _read_table(path, split, target)
+        rows += table_rows
+        notes += table_notes
     if text_only:
         return Meld(rows, {}, {"notes": notes})
     listing = meld_clips.list_clips(root, {row.key for row in rows})
     clips = dict(listing.clips)
     if fair:
-        clips, said = _realigned(rows, clips, fair)
-        notes += said
+        clips, fair_notes = _realign(rows, clips, fair)
+        notes += fair_notes
     return Meld(rows, clips, {"clips": listing.account, "notes": notes + listing.notes})
 
 
@@ -80,11 +80,11 @@ def _tables(root: Path) -> dict[str, Path]:
     tables = {}
     for split in manifest.SPLITS:
         name = f"{split}_sent_emo.csv"
-        found = sorted(p for p in root.rglob(name) if p.is_file())
-        if len({p.read_bytes() for p in found}) > 1:
-            raise UserError(f"Two different {name}: {found[0]} and {found[1]}. Expected one. Remove the other.")
-        if found:
-            tables[split] = found[0]
+        paths = sorted(path for path in root.rglob(name) if path.is_file())
+        if len({path.read_bytes() for path in paths}) > 1:
+            raise UserError(f"Two different {name}: {paths[0]} and {paths[1]}. Expected one. Remove the other.")
+        if paths:
+            tables[split] = paths[0]
     if not tables:
         names = ", ".join(f"{split}_sent_emo.csv" for split in manifest.SPLITS)
         raise UserError(f"No table of MELD in {root} or any folder below it. Expected {names}.")
@@ -93,7 +93,7 @@ def _tables(root: Path) -> dict[str, Path]:
 
 def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row], list[str]]:
     column, labels = TARGETS[target]
-    text, notes = _decoded(path)
+    text, notes = _decode(path)
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
@@ -101,14 +101,14 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
             f"{path}: line 1: No column {missing[0]!r}. Expected {', '.join(COLUMNS)}. "
             f"Received: {', '.join(reader.fieldnames or ()) or 'an empty file'}."
         )
-    rows, odd = [], 0
+    rows, invalid_times = [], 0
     for cells in reader:
         where = f"{path}: line {reader.line_num}"
         if None in cells or None in cells.values():
             raise UserError(
                 f"{where}: Expected {len(reader.fieldnames or ())} cells as in the header. Get the table anew."
             )
-        own = {
+        row_cells = {
             "split": split,
             "dialogue_id": _id(where, "Dialogue_ID", cells["Dialogue_ID"]),
             "utterance_id": _id(where, "Utterance_ID", cells["Utterance_ID"]),
@@ -116,17 +116,17 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
             "utterance": cells["Utterance"],
             "emotion": cells[column].strip().lower(),
         }
-        manifest.check_cells(where, own, labels)
-        rows.append(manifest.to_row(where, own, labels))
-        odd += _is_odd(cells["StartTime"], cells["EndTime"])
-    if odd:
-        notes.append(f"{path.name}: {odd} rows with a StartTime or EndTime that is no time, or an end before the start")
-    return sorted(
-        manifest.checked_rows(path, rows), key=lambda row: (int(row.dialogue_id), int(row.utterance_id))
-    ), notes
+        manifest.check_cells(where, row_cells, labels)
+        rows.append(manifest.make_row(where, row_cells, labels))
+        invalid_times += _is_invalid(cells["StartTime"], cells["EndTime"])
+    if invalid_times:
+        notes.append(
+            f"{path.name}: {invalid_times} rows with a StartTime or EndTime that is no time, or an end before the start"
+        )
+    return sorted(manifest.check_rows(path, rows), key=lambda row: (int(row.dialogue_id), int(row.utterance_id))), notes
 
 
-def _decoded(path: Path) -> tuple[str, list[str]]:
+def _decode(path: Path) -> tuple[str, list[str]]:
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -143,34 +143,33 @@ def _id(where: str, column: str, cell: str) -> str:
     return str(int(cell))
 
 
-def _is_odd(start: str, end: str) -> bool:
+def _is_invalid(start: str, end: str) -> bool:
     try:
-        return seconds(end) <= seconds(start)
+        return parse_time(end) <= parse_time(start)
     except ValueError:
         return True
 
 
-def _realigned(
-    rows: Sequence[manifest.Row], clips: dict[Key, Clip | FaceCrops], fair: Fair
+def _realign(
+    rows: Sequence[manifest.Row], clips: dict[Key, Clip | FaceCrops], fair: MeldFair
 ) -> tuple[dict[Key, Clip | FaceCrops], list[str]]:
-    """The clips with MELD-FAIR's pieces in place of the whole ones."""
-    made: dict[Key, Clip | FaceCrops] = {}
+    """Replaces whole clips by MELD-FAIR's segments; returns the clips and notes."""
+    realigned: dict[Key, Clip | FaceCrops] = {}
     counts: Counter[str] = Counter()
     for row in rows:
-        pieces = fair.pieces.get(row.key)
+        times = fair.segments.get(row.key)
         parts = [
-            (clips.get((row.split, dialogue, utterance)), start, end)
-            for dialogue, utterance, start, end in pieces or ()
+            (clips.get((row.split, dialogue, utterance)), start, end) for dialogue, utterance, start, end in times or ()
         ]
         usable = tuple(
             Segment(clip.segments[0].path, start, end) for clip, start, end in parts if isinstance(clip, Clip)
         )
         if usable and len(usable) == len(parts):
-            made[row.key] = Clip(usable, fair.boxes.get(row.key))
+            realigned[row.key] = Clip(usable, fair.boxes.get(row.key))
             counts["realigned"] += 1
         else:
-            # no times of its own, or a piece of it lies in a clip that cannot be used
+            # the utterance has no times, or a segment is in a clip that cannot be used
             if row.key in clips:
-                made[row.key] = clips[row.key]
-            counts["whole clip, for want of times" if not pieces else "whole clip, for want of a piece"] += 1
-    return made, ["MELD-FAIR: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))]
+                realigned[row.key] = clips[row.key]
+            counts["whole clip, for want of times" if not times else "whole clip, for want of a segment"] += 1
+    return realigned, ["MELD-FAIR: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))]

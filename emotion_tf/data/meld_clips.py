@@ -1,4 +1,4 @@
-"""MELD's clips on disk: which file is which utterance's, and which cannot be used."""
+"""MELD's clip files: assigns each file to its utterance and excludes unusable ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_tf import files
-from emotion_tf.data.films import Key
+from emotion_tf.data.clip_source import Key
 from emotion_tf.data.manifest import SPLITS
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
@@ -17,7 +17,7 @@ from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 
 NAME = re.compile(r"(final_videos_test)?dia(\d+)_utt(\d+)\.mp4", re.IGNORECASE)
-FOLDERS = {"train": "train", "dev": "dev", "test": "test", "output": "test"}  # by how an unpacked folder's name begins
+FOLDERS = {"train": "train", "dev": "dev", "test": "test", "output": "test"}  # first word of a folder's name -> split
 
 WRONG = "known bad clip"
 KNOWN_BAD: dict[Key, str] = {
@@ -30,17 +30,17 @@ KNOWN_BAD: dict[Key, str] = {
     ("test", "38", "4"): "305 s long",
     ("test", "220", "0"): "another scene",
 }
-"""Clips that do not show their utterance. Those whose sound alone is bad, or which are short, show a face: used."""
+"""Clips that do not show their utterance. Short clips and clips with bad sound do show a face and are used."""
 
 
 @dataclass(frozen=True)
-class Listing:
+class ClipListing:
     """The clips of MELD.
 
     Attributes:
-        clips: for each row its clip, or why there is none.
+        clips: utterance -> its clip, or a `FaceCrops` with the problem.
         account: split -> {"total": files, kind: files, ...}; the kinds add up to the total.
-        notes: what a person may want to look into.
+        notes: remarks for the user.
     """
 
     clips: dict[Key, Clip | FaceCrops]
@@ -48,18 +48,18 @@ class Listing:
     notes: list[str]
 
 
-def list_clips(root: Path, rows: set[Key]) -> Listing:
-    """Looks for clips in `root` and all folders below it.
+def list_clips(root: Path, rows: set[Key]) -> ClipListing:
+    """Lists the clips in `root` and all folders below it.
 
     Args:
-        root: where MELD was unpacked.
-        rows: the keys of the tables' rows.
+        root: folder that MELD was unpacked into.
+        rows: keys of the tables' rows.
 
     Raises:
-        UserError: there is not one clip.
+        UserError: there is no clip.
     """
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
-    found: dict[Key, list[Path]] = defaultdict(list)
+    files_of: dict[Key, list[Path]] = defaultdict(list)
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() == ".mp4" and p.is_file()):
         split, key = _key(root, path)
         if path.name.startswith("._"):
@@ -67,57 +67,56 @@ def list_clips(root: Path, rows: set[Key]) -> Listing:
         elif key is None:
             kinds[split]["not named as a clip"] += 1
         else:
-            found[key].append(path)
-    if not found:
+            files_of[key].append(path)
+    if not files_of:
         raise UserError(
             f"No clip of MELD in {root} or any folder below it. Expected files such as train_splits/dia0_utt0.mp4. "
             "--text-only prepares the texts alone."
         )
-    chosen = {}
-    for key, paths in found.items():
+    clip_files = {}
+    for key, paths in files_of.items():
         best, *rest = sorted(paths, key=lambda p: (not p.name.lower().startswith("final_videos_test"), str(p)))
         kinds[key[0]]["replaced by a twin"] += len(rest)
-        chosen[key] = best
-    clips, notes = _judge(chosen, rows, kinds)
+        clip_files[key] = best
+    clips, notes = _classify(clip_files, rows, kinds)
     account = {
         s: {"total": sum(c.values()), **{k: n for k, n in sorted(c.items()) if n}} for s, c in sorted(kinds.items())
     }
-    return Listing(clips, account, notes)
+    return ClipListing(clips, account, notes)
 
 
 def _key(root: Path, path: Path) -> tuple[str, Key | None]:
-    """(split or "?", key): the split from the nearest folder whose name begins as one."""
-    named = NAME.fullmatch(path.name)
-    split = "test" if named and named[1] else "?"
+    """Returns (split or "?", key). The nearest folder with the name of a split decides the split."""
+    match = NAME.fullmatch(path.name)
+    split = "test" if match and match[1] else "?"
     for folder in reversed(path.relative_to(root).parts[:-1] if split == "?" else ()):
-        beginning = re.split(r"[^a-z]", folder.lower())[0]
-        if beginning in FOLDERS:
-            split = FOLDERS[beginning]
+        word = re.split(r"[^a-z]", folder.lower())[0]
+        if word in FOLDERS:
+            split = FOLDERS[word]
             break
-    is_clip = named is not None and split in SPLITS
-    return split, (split, str(int(named[2])), str(int(named[3]))) if named and is_clip else None
+    return split, (split, str(int(match[2])), str(int(match[3]))) if match and split in SPLITS else None
 
 
-def _judge(
-    chosen: dict[Key, Path], rows: set[Key], kinds: dict[str, Counter[str]]
+def _classify(
+    clip_files: dict[Key, Path], rows: set[Key], kinds: dict[str, Counter[str]]
 ) -> tuple[dict[Key, Clip | FaceCrops], list[str]]:
-    """Sorts the one clip of each key into used and not used, with the reason."""
-    twins = _same_bytes(path for key, path in chosen.items() if key in rows and key not in KNOWN_BAD)
+    """Counts the clip of each key by kind, and returns the usable clips, problems of the others, and notes."""
+    duplicates = _find_duplicates(path for key, path in clip_files.items() if key in rows and key not in KNOWN_BAD)
     clips: dict[Key, Clip | FaceCrops] = {
-        key: FaceCrops(problem=WRONG, detail=why) for key, why in KNOWN_BAD.items() if key in rows
+        key: FaceCrops(problem=WRONG, detail=reason) for key, reason in KNOWN_BAD.items() if key in rows
     }
     notes = []
-    for key, path in chosen.items():
+    for key, path in clip_files.items():
         if key not in rows:
             kind = "without a row"
             notes.append(f"clip without a row: {path.name} ({key[0]})")
         elif key in KNOWN_BAD:
             kind = WRONG
-        elif path in twins:
-            # whose face it shows cannot be told
+        elif path in duplicates:
+            # it is unknown which utterance the clip shows
             kind = "the same as another utterance's"
             clips[key] = FaceCrops(
-                problem="same clip as another utterance", detail=", ".join(p.name for p in twins[path])
+                problem="same clip as another utterance", detail=", ".join(p.name for p in duplicates[path])
             )
         else:
             kind = "opened"
@@ -126,13 +125,13 @@ def _judge(
     return clips, notes
 
 
-def _same_bytes(paths: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Each file that is byte for byte another one -> those others. Only files of one size are read."""
+def _find_duplicates(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Returns the byte-identical files of each file that has any. Only files of the same size are read."""
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
         by_size[path.stat().st_size].append(path)
     by_hash: dict[str, list[Path]] = defaultdict(list)
-    for same in by_size.values():
-        for path in same if len(same) > 1 else ():
+    for group in by_size.values():
+        for path in group if len(group) > 1 else ():
             by_hash[files.sha256(path)].append(path)
-    return {p: [other for other in same if other != p] for same in by_hash.values() if len(same) > 1 for p in same}
+    return {p: [other for other in group if other != p] for group in by_hash.values() if len(group) > 1 for p in group}

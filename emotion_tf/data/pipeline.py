@@ -1,4 +1,4 @@
-"""tf.data from shards to batches. The order is a function of (seed, epoch); rows are parsed and cut in whole pools."""
+"""Input pipeline: tf.data from shards to batches, whose order is a function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.cached_features import CachedFeatures
-from emotion_tf.data.context import line_of, lines, nearest
+from emotion_tf.data.context import format_lines, format_ragged_lines, nearest_lines
 from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
 
 SHUFFLE_BUFFER = 20_000
-POOL_BATCHES = 16
-LETTERS_A_PIECE = 4
+POOL_BATCHES = 16  # batches that are parsed together and cut from a pool sorted by length
+CHARACTERS_PER_PIECE = 4
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
 
 
 @dataclass(frozen=True)
-class Order:
-    """How a training epoch is drawn: everything random in it follows from these two."""
+class EpochOrder:
+    """Seed and number of a training epoch, which determine everything random in it."""
 
     seed: int
     epoch: int
@@ -35,19 +35,19 @@ def train_batches(
     rows: Rows,
     preprocess: Preprocessor,
     batch_size: int,
-    order: Order,
+    order: EpochOrder,
     augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
 ) -> tf.data.Dataset:
-    """One epoch in the order of (seed, epoch): shuffled still encoded, batches of similar length, decoded, augmented.
+    """Returns the batches of one epoch: shuffles encoded records, batches similar lengths, decodes, augments.
 
     Args:
-        rows: which utterances.
-        preprocess: makes the inputs that are read from the records.
-        batch_size: utterances in a batch.
-        order: how the epoch is drawn.
-        augment: varies the faces uint8 (B, T, H, W, 3), by a seed (2,).
-        cached: features of these shards that are inputs, too; batches are the same with and without them.
+        rows: the utterances.
+        preprocess: computes the inputs that are read from the records.
+        batch_size: utterances per batch.
+        order: seed and number of the epoch.
+        augment: augments faces uint8 (B, T, H, W, 3), with a seed (2,).
+        cached: cached features of the shards as further inputs; they do not change the batches.
 
     Returns:
         Data set of (inputs, label int64 (B,), weight float32 (B,)).
@@ -74,7 +74,7 @@ def train_batches(
 def eval_batches(
     rows: Rows, preprocess: Preprocessor, batch_size: int, cached: CachedFeatures | None = None
 ) -> tf.data.Dataset:
-    """Utterances in the order of their records: data set of (inputs, label (B,), weight (B,))."""
+    """Returns the utterances in the order of the records: data set of (inputs, label (B,), weight (B,))."""
     make = Examples(preprocess, cached)
     return (
         make.elements(rows)
@@ -89,7 +89,7 @@ def eval_batches(
 
 
 def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> tf.data.Dataset:
-    """All utterances in batches of similar length: data set of (position int64 (B,), inputs)."""
+    """Returns all utterances in batches of similar length: data set of (position int64 (B,), inputs)."""
     make = Examples(preprocess)
 
     def batch(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -104,8 +104,8 @@ def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> tf.
     )
 
 
-def read_known(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label int64, weight float32 and length int64 of each utterance, (N,), in the order of `eval_batches`."""
+def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns label int64, weight float32 and length int64, each (N,), in the order of `eval_batches`."""
     names = ("label", "weight", "length")
     make = Examples(preprocess)
     parsed = make.elements(rows).batch(1024).map(as_graph(make.parse))
@@ -115,8 +115,8 @@ def read_known(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.nda
 
 
 def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
-    """What identifies each utterance, in the order of `eval_batches`; strings are decoded."""
-    dataset = rows.numbered().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
+    """Yields ids, label, weight and number of faces of each utterance, in the order of `eval_batches`."""
+    dataset = rows.enumerate_records().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
     for batch in dataset:
         faces = batch.pop("face_mask").row_lengths().numpy()
         columns = {name: values.numpy() for name, values in batch.items()}
@@ -128,15 +128,15 @@ def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
             yield {**row, "faces": int(faces[i])}
 
 
-def _mix(order: Order) -> int:
-    # one well-spread 31-bit seed for each (seed, epoch); neighbouring seeds share no epoch's order
+def _mix(order: EpochOrder) -> int:
+    # hashed, so that neighbouring seeds do not share the order of an epoch
     return int.from_bytes(hashlib.sha256(f"{order.seed}/{order.epoch}".encode()).digest()[:4], "big") >> 2
 
 
 def _by_length(
     make: Examples, elements: tuple[tf.Tensor, tf.Tensor], batch_size: int, seed: tf.Tensor
 ) -> tf.data.Dataset:
-    """Sorts a pool by length and cuts it into batches, which come in random order."""
+    """Sorts a pool by length and cuts it into batches, in random order."""
     features = make.parse(*elements)
     by_length = tf.argsort(features["length"], stable=True)
     count = tf.shape(by_length)[0]
@@ -151,60 +151,60 @@ def _by_length(
 
 
 class Examples:
-    """Records, and features kept from an earlier pass over them, to examples."""
+    """Makes examples of records and cached features."""
 
     def __init__(self, preprocess: Preprocessor, cached: CachedFeatures | None = None) -> None:
         self.preprocess, self.cached = preprocess, cached
         self.reads_records = cached is None or bool(preprocess.inputs)
 
     def elements(self, rows: Rows) -> tf.data.Dataset:
-        """Data set of (position, record); the record is empty where everything is cached."""
+        """Returns a data set of (position, record). Records are empty if all inputs are cached."""
         if self.cached is None or self.reads_records:
-            return rows.numbered()
-        positions = range(self.cached.count) if rows.chosen is None else rows.chosen
+            return rows.enumerate_records()
+        positions = range(self.cached.count) if rows.positions is None else rows.positions
         return tf.data.Dataset.from_tensor_slices(np.array(positions, np.int64)).map(as_graph(lambda i: (i, "")))
 
     def parse(self, positions: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a batch of elements holds, with `length`, by which it is put into batches."""
+        """Returns the features of a batch of elements, including the `length` for batching."""
         features = _parse(records, self.preprocess) if self.reads_records else {}
         if self.cached is None:
             return {**features, "position": positions, "length": _length(features, self.preprocess)}
-        return {**features, "position": positions, **self.cached.known(positions)}
+        return {**features, "position": positions, **self.cached.metadata(positions)}
 
-    def __call__(self, features: dict[str, tf.Tensor], vary: Callable[[tf.Tensor], tf.Tensor] | None = None) -> Any:
-        """Parsed features to (inputs, label, weight); `vary` augments the faces."""
+    def __call__(self, features: dict[str, tf.Tensor], augment: Callable[[tf.Tensor], tf.Tensor] | None = None) -> Any:
+        """Converts parsed features to (inputs, label, weight)."""
         inputs = _inputs(features, self.preprocess) if self.reads_records else {}
-        if vary is not None and "faces" in inputs:
-            inputs["faces"] = vary(inputs["faces"])
+        if augment is not None and "faces" in inputs:
+            inputs["faces"] = augment(inputs["faces"])
         if self.cached is not None:
             inputs |= self.cached.inputs(features["position"])
         return inputs, features["label"], features["weight"]
 
 
 def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
-    around = [name for one in preprocess.around for name in (one, f"{one}_speaker")]
-    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *around)
+    context = [name for field in preprocess.context_fields for name in (field, f"{field}_speaker")]
+    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *context)
     features = schema.parse_examples(records, names)
     if preprocess.text.speaker:
-        features["utterance"] = line_of(features["utterance"], features["speaker"])
-    for name in preprocess.around:
-        features[name] = lines(features[name], features.pop(f"{name}_speaker"))
+        features["utterance"] = format_lines(features["utterance"], features["speaker"])
+    for name in preprocess.context_fields:
+        features[name] = format_ragged_lines(features[name], features.pop(f"{name}_speaker"))
     return features
 
 
 def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tensor:
-    """Word pieces that the model will read of each, int64 (B,); those of the context are only guessed."""
+    """Returns the number of word pieces that the model reads, int64 (B,), estimated for the context."""
     length = features["tokens"].row_lengths()
-    for name in preprocess.around:
-        said = nearest(features[name], getattr(preprocess.text, name), past=name == "context")
-        letters = tf.reduce_sum(tf.strings.length(said), axis=1)
-        length += tf.cast(tf.minimum(letters // LETTERS_A_PIECE, preprocess.text.context_tokens), tf.int64)
+    for name in preprocess.context_fields:
+        lines = nearest_lines(features[name], getattr(preprocess.text, name), past=name == "context")
+        characters = tf.reduce_sum(tf.strings.length(lines), axis=1)
+        length += tf.cast(tf.minimum(characters // CHARACTERS_PER_PIECE, preprocess.text.context_tokens), tf.int64)
     return length
 
 
 def _inputs(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> dict[str, tf.Tensor]:
     face_jpeg = features["face_jpeg"].to_tensor("")
-    # a batch without any face still has one (absent) frame: no network sees an empty axis
+    # a batch without faces has one padding frame, so that no network gets an empty axis
     face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
-    tokens = None if preprocess.text.speaker else features["tokens"]  # which a record has without the speaker
+    tokens = None if preprocess.text.speaker else features["tokens"]  # of the utterance without the speaker
     return preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf.data import account, records
+from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.demo import write_demo
-from emotion_tf.data.films import Films
 from emotion_tf.data.manifest import Row, read_manifest
 from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
 from emotion_tf.errors import UserError
@@ -27,26 +27,26 @@ def write_dataset(
     options: records.PrepareOptions,
     tokenizer: WordPieceTokenizer,
     overwrite: bool = False,
-    films: Films | None = None,
+    source: ClipSource | None = None,
     demo: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Writes a data set with `records.write_dataset`, shows a progress bar, and prints a summary of each split."""
-    unit = "clips" if films else "utterances"
+    unit = "clips" if source else "utterances"
 
     def progress(items: Any, total: int, done: int) -> Any:
         if done:
             print(f"Continuing after {done} of {total} {unit}", flush=True)
-        return track(items, total, "faces" if films else "writing", unit, done)
+        return track(items, total, "faces" if source else "writing", unit, done)
 
-    dataset = records.write_dataset(rows, out, options, tokenizer, overwrite, films, demo, notes, progress)
+    dataset = records.write_dataset(rows, out, options, tokenizer, overwrite, source, demo, notes, progress)
     for split, counts in dataset.splits.items():
         classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
         print(
             f"{split}: {counts.records} utterances in {counts.dialogues} dialogues, "
             f"{counts.with_face} with a face ({classes})"
         )
-    for line in (*(account.lines(dataset.account) if films else ()), *dataset.notes):
+    for line in (*(account.format_lines(dataset.account) if source else ()), *dataset.notes):
         print(line)
     print(f"Data set: {out}")
 

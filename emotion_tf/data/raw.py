@@ -1,4 +1,4 @@
-"""What somebody gives as an utterance, to the strings that a `Preprocessor` reads."""
+"""Utterances as callers pass them (strings, paths, bytes, pixels), to the strings that a `Preprocessor` reads."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import tensorflow as tf
 from emotion_tf.data import images
 
 Face = str | Path | bytes | np.ndarray
-"""An aligned face crop: a picture's path, its bytes, or RGB pixels uint8 (H, W, 3)."""
+"""An aligned face crop: path or bytes of an image file, or RGB pixels uint8 (H, W, 3)."""
 
 
-def crops(face: Face | Sequence[Face] | None, size: int, row: int = 0) -> list[bytes]:
-    """One crop, several or none, as JPEGs of `size` pixels.
+def encode_faces(faces: Face | Sequence[Face] | None, size: int, row: int = 0) -> list[bytes]:
+    """Returns one face crop, several or none as JPEGs of `size` pixels.
 
     Raises:
-        UserError: a picture that cannot be read; `row` names its utterance.
+        UserError: an image cannot be read. The message names the `row` of the utterance.
     """
-    if face is None:
+    if faces is None:
         return []
-    several = [face] if isinstance(face, (str, Path, bytes, np.ndarray)) else list(face)
+    crops = [faces] if isinstance(faces, (str, Path, bytes, np.ndarray)) else list(faces)
     return [
-        images.read_crop(Path(one), size)
-        if isinstance(one, (str, Path))
-        else images.to_crop(one, size, f"face of row {row}")
-        for one in several
+        images.read_crop(Path(crop), size)
+        if isinstance(crop, (str, Path))
+        else images.encode_crop(crop, size, f"face of row {row}")
+        for crop in crops
     ]
 
 
-def padded(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
-    """Rows of several strings as one tensor (B, N); N is at least 1, `filler` stands where there is none."""
-    return tf.constant(filled(rows, filler))
+def pad_strings(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
+    """Returns rows of strings as a tensor (B, N), padded with `filler`. N is at least 1."""
+    return tf.constant(pad_rows(rows, filler))
 
 
-def filled(rows: Sequence[Sequence[Any]], filler: Any, least: int = 1) -> list[list[Any]]:
-    """Rows of several things, each as long as the longest and at least `least`, filled up at their end."""
+def pad_rows(rows: Sequence[Sequence[Any]], filler: Any, least: int = 1) -> list[list[Any]]:
+    """Pads rows with `filler` to the length of the longest row, and to `least` at least."""
     width = max(least, max(len(row) for row in rows))
     return [[*row, *[filler] * (width - len(row))] for row in rows]

@@ -1,4 +1,4 @@
-"""Aligned, sharded TFRecords and `dataset_info.json`: whole or not at all, the same bytes for the same input."""
+"""Writes data sets: sharded TFRecords and `dataset_info.json`, atomically and deterministically."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import tensorflow as tf
 
 from emotion_tf import files, schema
 from emotion_tf.data import account, images, manifest, tokenizer
+from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, Dataset, Shard, Split, Tokenizer
-from emotion_tf.data.films import Films
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 
 ROWS_PER_SHARD = 1000
-CLIPS_PER_SHARD = 200  # what is lost at most when long work is killed
+CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What `prepare` is told beside the table.
+    """Options of `prepare` besides the table.
 
     Attributes:
         labels: class names in the order of the logits.
         face_size: side of the face crops in pixels.
-        context: past, and future, utterances kept with each utterance.
-        tokenizer: what `--tokenizer` named, for messages.
+        context: number of past, and of future, utterances stored with each utterance.
+        tokenizer: value of `--tokenizer`.
     """
 
     labels: tuple[str, ...]
@@ -42,20 +42,20 @@ class PrepareOptions:
 
 @dataclass(frozen=True)
 class _Shard:
-    """One file to write. Beside it lies `NAME.json` with its hash and what became of its faces, until all is done."""
+    """A file to write. `NAME.json` holds its hash and face counts until the whole data set is written."""
 
     split: str
     name: str
     rows: Sequence[manifest.Row]
 
     def finished(self, folder: Path) -> dict[str, Any] | None:
-        """What a run before this one noted of the shard, if that is all there."""
+        """Returns the note of an interrupted run on the shard, if the shard is complete."""
         note, path = folder / f"{self.name}.json", folder / self.name
         if not note.is_file() or not path.is_file():
             return None
-        found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-        whole = found["records"] == len(self.rows) and files.sha256(path) == found["sha256"]
-        return found if whole else None
+        values: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        complete = values["records"] == len(self.rows) and files.sha256(path) == values["sha256"]
+        return values if complete else None
 
 
 def write_dataset(
@@ -64,7 +64,7 @@ def write_dataset(
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
     overwrite: bool = False,
-    films: Films | None = None,
+    source: ClipSource | None = None,
     demo: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]] = lambda items, total, done: items,
@@ -72,26 +72,26 @@ def write_dataset(
 ) -> Dataset:
     """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the data set.
 
-    After an interruption, the same call continues behind the last finished shard.
+    After an interruption, the same call continues after the last finished shard.
 
     Args:
-        rows: the checked manifest, in order of speaking inside each dialogue.
-        out: the data set's folder; it appears when all is written.
+        rows: rows of a checked manifest, each dialogue in order of speaking.
+        out: the data set's folder; it is created when everything is written.
         options: labels, sizes.
         pieces: the word-piece tokenizer.
-        overwrite: whether `out` may be replaced.
-        films: the clips that the faces are taken from; None: the rows name pictures of faces.
-        demo: what the demo generator knows of its data, as `demo.describe` returns it.
+        overwrite: whether to replace `out` if it exists.
+        source: clips that the faces are taken from; None: the rows name images of faces.
+        demo: description of the demo generator, as `demo.describe` returns it.
         notes: remarks to store with the data set.
-        progress: wraps the rows while they are written: (rows, how many, how many of them were done before).
+        progress: wraps the rows while they are written: (rows, total, number that an earlier run finished).
         rows_per_shard: 0: 1,000, or 200 with clips.
 
     Raises:
-        UserError: a picture that cannot be read, no clip that can be decoded, `out` exists, or no room.
+        UserError: an image cannot be read, no clip can be decoded, `out` exists, or the disk is full.
     """
     if overwrite:
         files.check_replaceable(out, INFO, "data set")
-    plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if films else ROWS_PER_SHARD))
+    plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD))
     dataset = Dataset(
         path=out,
         labels=options.labels,
@@ -100,24 +100,26 @@ def write_dataset(
         context=options.context,
         tokenizer=Tokenizer(options.tokenizer, pieces.lower_case, pieces.sha256),
         splits={},
-        faces=films.about() if films else {},
+        faces=source.to_json() if source else {},
         demo=demo or {},
         notes=notes,
     )
-    purpose = _purpose(dataset, rows, films, [len(shard.rows) for shard in plan])
-    with files.kept_folder(out, purpose, overwrite) as folder:
+    cache_key = _cache_key(dataset, rows, source, [len(shard.rows) for shard in plan])
+    with files.kept_folder(out, cache_key, overwrite) as folder:
         try:
             tokenizer.write_vocabulary(folder / dataset.tokenizer.file, pieces.vocabulary)
-            written = _write_shards(folder, plan, rows, options, pieces, films, progress)
+            shard_notes = _write_shards(folder, plan, rows, options, pieces, source, progress)
         except tf.errors.OpError as error:
             raise UserError(
                 f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder."
             ) from None
         dataset = replace(
             dataset,
-            max_faces=max(1, *(count for note in written for count in note["faces"])),
-            splits=_splits(plan, written, options.labels),
-            account=account.settle(rows, [p for note in written for p in note["problems"]], films) if films else {},
+            max_faces=max(1, *(count for note in shard_notes for count in note["faces"])),
+            splits=_splits(plan, shard_notes, options.labels),
+            account=account.summarize(rows, [p for note in shard_notes for p in note["problems"]], source)
+            if source
+            else {},
         )
         (folder / INFO).write_text(json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for shard in plan:
@@ -125,10 +127,10 @@ def write_dataset(
     return dataset
 
 
-def _purpose(dataset: Dataset, rows: Sequence[manifest.Row], films: Films | None, plan: list[int]) -> str:
-    """A digest of all that the bytes of the data set depend on."""
+def _cache_key(dataset: Dataset, rows: Sequence[manifest.Row], source: ClipSource | None, plan: list[int]) -> str:
+    """Returns a digest of everything that the bytes of the data set depend on."""
     pictures = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for row in rows for p in row.faces if p.exists()]
-    parts = [dataset.to_json(), [repr(row) for row in rows], pictures, films.purpose() if films else None, plan]
+    parts = [dataset.to_json(), [repr(row) for row in rows], pictures, source.cache_key() if source else None, plan]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
@@ -143,33 +145,33 @@ def _plan(rows: Sequence[manifest.Row], size: int) -> list[_Shard]:
     return plan
 
 
-Around = tuple[list[manifest.Row], list[manifest.Row]]
+Neighbours = tuple[list[manifest.Row], list[manifest.Row]]
 
 
-def _around(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], Around]:
-    """The at most `size` utterances with text before each, and after each, in order of speaking."""
-    found = {}
-    for members in manifest.dialogues(rows).values():
-        said, count = [row for row in members if row.utterance], 0  # so many of them are before the row
-        for row in members:
-            after = count + bool(row.utterance)
-            found[row.key] = said[max(0, count - size) : count], said[after : after + size]
-            count = after
-    return found
+def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], Neighbours]:
+    """Returns for each row the `size` rows with text before it and after it, in order of speaking."""
+    neighbours = {}
+    for dialogue in manifest.group_dialogues(rows).values():
+        with_text, position = [row for row in dialogue if row.utterance], 0
+        for row in dialogue:
+            after = position + bool(row.utterance)
+            neighbours[row.key] = with_text[max(0, position - size) : position], with_text[after : after + size]
+            position = after
+    return neighbours
 
 
 def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Split]:
     splits = {}
     for split in dict.fromkeys(shard.split for shard in plan):
-        own = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
-        rows = [row for shard, _ in own for row in shard.rows]
+        pairs = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
+        rows = [row for shard, _ in pairs for row in shard.rows]
         per_class = Counter(labels[row.label] for row in rows)
         splits[split] = Split(
             records=len(rows),
             dialogues=len({row.dialogue_id for row in rows}),
-            with_face=sum(count > 0 for _, note in own for count in note["faces"]),
+            with_face=sum(count > 0 for _, note in pairs for count in note["faces"]),
             per_class={label: per_class[label] for label in labels},
-            shards=tuple(Shard(*(note[key] for key in ("file", "records", "bytes", "sha256"))) for _, note in own),
+            shards=tuple(Shard(*(note[key] for key in ("file", "records", "bytes", "sha256"))) for _, note in pairs),
         )
     return splits
 
@@ -180,23 +182,23 @@ def _write_shards(
     rows: Sequence[manifest.Row],
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
-    films: Films | None,
+    source: ClipSource | None,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> list[dict[str, Any]]:
-    """Writes the shards that are not finished; returns the note of each."""
+    """Writes the unfinished shards; returns the notes of all shards."""
     notes = {shard.name: note for shard in plan if (note := shard.finished(folder))}
-    todo = [shard for shard in plan if shard.name not in notes]
-    waiting = [row for shard in todo for row in shard.rows]
-    around = _around(rows, options.context)
-    faces = films.crops(waiting, options.face_size) if films else (_pictures(r, options.face_size) for r in waiting)
-    items = iter(progress(zip(waiting, faces, strict=True), len(rows), len(rows) - len(waiting)))
+    unfinished = [shard for shard in plan if shard.name not in notes]
+    pending = [row for shard in unfinished for row in shard.rows]
+    neighbours = _neighbours(rows, options.context)
+    faces = source.crops(pending, options.face_size) if source else (_pictures(r, options.face_size) for r in pending)
+    items = iter(progress(zip(pending, faces, strict=True), len(rows), len(rows) - len(pending)))
     try:
-        for shard in todo:
+        for shard in unfinished:
             tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
-            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), around, films)
-        next(items, None)  # lets the progress bar and the processes end
+            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), neighbours, source)
+        next(items, None)  # finishes the progress bar and the processes
     finally:
-        if films and hasattr(faces, "close"):
+        if source and hasattr(faces, "close"):
             faces.close()
     return [notes[shard.name] for shard in plan]
 
@@ -205,26 +207,26 @@ def _write_shard(
     folder: Path,
     shard: _Shard,
     items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
-    around: dict[tuple[str, str, str], Around],
-    films: Films | None,
+    neighbours: dict[tuple[str, str, str], Neighbours],
+    source: ClipSource | None,
 ) -> dict[str, Any]:
     path = folder / shard.name
-    unfinished = folder / f"{shard.name}.unfinished"
-    found: list[FaceCrops] = []
-    with tf.io.TFRecordWriter(str(unfinished)) as writer:
+    temporary = folder / f"{shard.name}.unfinished"
+    shard_faces: list[FaceCrops] = []
+    with tf.io.TFRecordWriter(str(temporary)) as writer:
         for row_tokens, (row, faces) in items:
-            clip = films.names(row) if films else []
-            writer.write(schema.to_example(_record(row, row_tokens, around[row.key], faces, clip)))
-            found.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
+            clip = source.segment_names(row) if source else []
+            writer.write(schema.to_example(_record(row, row_tokens, neighbours[row.key], faces, clip)))
+            shard_faces.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
         writer.flush()
-    unfinished.rename(path)
+    temporary.rename(path)
     note = {
         "file": shard.name,
-        "records": len(found),
+        "records": len(shard_faces),
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
-        "faces": [len(faces.jpegs) for faces in found],
-        "problems": [[faces.problem, faces.detail] for faces in found],
+        "faces": [len(faces.jpegs) for faces in shard_faces],
+        "problems": [[faces.problem, faces.detail] for faces in shard_faces],
     }
     files.write_text(folder / f"{shard.name}.json", json.dumps(note))
     return note
@@ -234,8 +236,10 @@ def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:
     return FaceCrops(jpegs=tuple(images.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
 
 
-def _record(row: manifest.Row, tokens: list[int], around: Around, faces: FaceCrops, clip: list[str]) -> dict[str, Any]:
-    past, future = around
+def _record(
+    row: manifest.Row, tokens: list[int], neighbours: Neighbours, faces: FaceCrops, clip: list[str]
+) -> dict[str, Any]:
+    past, future = neighbours
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "dialogue_id": row.dialogue_id,

@@ -1,4 +1,4 @@
-"""Folds that share no dialogue and no picture: what cross-validation holds out."""
+"""Cross-validation folds that share no dialogue and no face image."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from emotion_tf.data.dataset import Rows
 from emotion_tf.errors import UserError
 
 
-def picture_hashes(rows: Rows) -> list[tuple[str, ...]]:
-    """sha256 of each face picture of each utterance, in the order of their records."""
-    found: list[tuple[str, ...]] = []
-    dataset = rows.numbered().batch(256).map(lambda _, r: schema.parse_examples(r, ["face_jpeg"])["face_jpeg"])
+def hash_pictures(rows: Rows) -> list[tuple[str, ...]]:
+    """Returns the SHA-256 of each face image of each utterance, in the order of the records."""
+    hashes: list[tuple[str, ...]] = []
+    dataset = rows.enumerate_records().batch(256).map(lambda _, r: schema.parse_examples(r, ["face_jpeg"])["face_jpeg"])
     for batch in dataset:
-        found += [tuple(hashlib.sha256(jpeg).hexdigest() for jpeg in jpegs) for jpegs in batch.to_list()]
-    return found
+        hashes += [tuple(hashlib.sha256(jpeg).hexdigest() for jpeg in jpegs) for jpegs in batch.to_list()]
+    return hashes
 
 
-def groups(dialogue: Sequence[Any], pictures: Sequence[Sequence[str]]) -> np.ndarray:
-    """Which utterances must stay on one side: int (N,).
+def group_utterances(dialogue: Sequence[Any], pictures: Sequence[Sequence[str]]) -> np.ndarray:
+    """Returns the group of each utterance, int (N,). A group must not be split between training and validation.
 
-    Dialogues are kept whole; those that share a byte-identical picture (the same clip under two ids) are one group.
+    A group is a dialogue, or several dialogues that share a byte-identical image (the same clip under two ids).
 
     Args:
-        dialogue: of each utterance; anything that can be a key.
-        pictures: hashes of each utterance's pictures.
+        dialogue: dialogue of each utterance; any hashable value.
+        pictures: hashes of each utterance's images.
     """
-    number = {name: i for i, name in enumerate(dict.fromkeys(dialogue))}
-    members = np.array([number[name] for name in dialogue], int)
-    seen: defaultdict[str, list[int]] = defaultdict(list)
-    for i, hashes in zip(members, pictures, strict=True):
-        for one in hashes:
-            seen[one].append(int(i))
-    edges = [(them[0], other) for them in seen.values() for other in them[1:] if other != them[0]]
-    first, second = np.array(edges, int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(number), len(number)))
-    return connected_components(graph, directed=False)[1][members]
+    index = {name: i for i, name in enumerate(dict.fromkeys(dialogue))}
+    indices = np.array([index[name] for name in dialogue], int)
+    dialogues_with: defaultdict[str, list[int]] = defaultdict(list)
+    for i, hashes in zip(indices, pictures, strict=True):
+        for picture in hashes:
+            dialogues_with[picture].append(int(i))
+    edges = [(first, other) for first, *others in dialogues_with.values() for other in others if other != first]
+    rows, columns = np.array(edges, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), (rows, columns)), shape=(len(index), len(index)))
+    return connected_components(graph, directed=False)[1][indices]
 
 
-def folds(label: Sequence[int], group: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
-    """Positions that each fold holds out: every utterance in exactly one, groups whole, classes spread evenly.
+def assign_folds(label: Sequence[int], group: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+    """Returns the positions that each fold holds out, by scikit-learn's StratifiedGroupKFold, shuffled by `seed`.
 
-    scikit-learn's StratifiedGroupKFold, shuffled by `seed`.
+    Every utterance is in exactly one fold, groups are not split, and classes are distributed evenly.
 
     Raises:
-        UserError: fewer than two folds, or more than there are groups.
+        UserError: fewer than two folds, or more folds than groups.
     """
     most = len(np.unique(group))
     if not 2 <= count <= most:
@@ -61,18 +61,18 @@ def folds(label: Sequence[int], group: np.ndarray, count: int, seed: int) -> lis
             f"Invalid `--folds`. Expected 2 to {most}, the number of dialogues that can be told apart. "
             f"Received: {count}."
         )
-    chosen = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    return [held for _, held in chosen.split(np.zeros(len(label)), np.asarray(label), group)]
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    return [held_out for _, held_out in splitter.split(np.zeros(len(label)), np.asarray(label), group)]
 
 
 def check_leaks(
-    dialogue: Sequence[Any], pictures: Sequence[Sequence[str]], one: Iterable[int], other: Iterable[int]
+    dialogue: Sequence[Any], pictures: Sequence[Sequence[str]], train: Iterable[int], held_out: Iterable[int]
 ) -> None:
-    """Refuses two sides (positions) that share a dialogue or a byte-identical picture. Raises UserError."""
-    one = list(one)
-    names = {dialogue[i]: i for i in one}
-    hashes = {picture: i for i in one for picture in pictures[i]}
-    for i in other:
+    """Raises UserError if two sets of positions share a dialogue or a byte-identical image."""
+    train = list(train)
+    names = {dialogue[i]: i for i in train}
+    hashes = {picture: i for i in train for picture in pictures[i]}
+    for i in held_out:
         if dialogue[i] in names:
             raise UserError(
                 f"Dialogue {dialogue[i]!r} is on both sides (utterances {names[dialogue[i]]} and {i}). Expected each "
@@ -84,8 +84,3 @@ def check_leaks(
                     f"The same picture is on both sides, of utterances {hashes[picture]} and {i} (dialogues "
                     f"{dialogue[hashes[picture]]!r} and {dialogue[i]!r}). Expected each clip on one side alone."
                 )
-
-
-def choose(rows: Rows, positions: Iterable[int]) -> Rows:
-    """These of all records of `rows`."""
-    return Rows(rows.paths, tuple(sorted(int(i) for i in positions)))

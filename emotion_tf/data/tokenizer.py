@@ -1,4 +1,4 @@
-"""Text to ids, once: `prepare`, training, `predict` and the exported graph all call these."""
+"""Tokenizers: text to ids inside the graph, for `prepare`, training, `predict` and exports alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIAL_TOKENS = ("[PAD]", UNKNOWN, CLS, SEP, "[MASK]")
 
 
 class WordPieceTokenizer(tf.Module):
-    """BERT's word pieces inside the graph.
+    """BERT's word-piece tokenizer inside the graph.
 
     Raises:
         UserError: the vocabulary lacks a special token or has a duplicate.
@@ -29,12 +29,12 @@ class WordPieceTokenizer(tf.Module):
         super().__init__(name="word_pieces")
         self.vocabulary, self.lower_case = tuple(vocabulary), lower_case
         missing = [token for token in (CLS, SEP, UNKNOWN) if token not in self.vocabulary]
-        twice = [token for token, n in Counter(self.vocabulary).items() if n > 1]
-        if missing or twice:
-            what = f"without {', '.join(missing)}" if missing else f"with {twice[0]!r} twice"
+        duplicates = [token for token, n in Counter(self.vocabulary).items() if n > 1]
+        if missing or duplicates:
+            fault = f"without {', '.join(missing)}" if missing else f"with {duplicates[0]!r} twice"
             raise UserError(
                 "Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. "
-                f"Received one {what}."
+                f"Received one {fault}."
             )
         self._tokenizer = tf_text.FastBertTokenizer(
             vocab=list(self.vocabulary), lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
@@ -42,45 +42,39 @@ class WordPieceTokenizer(tf.Module):
         self.cls_id, self.sep_id = self.vocabulary.index(CLS), self.vocabulary.index(SEP)
 
     def pieces(self, utterance: tf.Tensor) -> tf.RaggedTensor:
-        """Utterances, string (B,), to word pieces alone, int64 (B, None)."""
+        """Returns the ids of utterances string (B,) without special tokens, int64 (B, None)."""
         return tf.cast(self._tokenizer.tokenize(utterance).merge_dims(1, -1), tf.int64)
 
-    def starts(self, utterance: tf.Tensor) -> tf.RaggedTensor:
-        """Where the pieces of `pieces` start in the utterances, in bytes of UTF-8, int64 (B, None)."""
+    def offsets(self, utterance: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the start of each id of `pieces` in the utterance, in bytes of UTF-8, int64 (B, None)."""
         _, starts, _ = self._tokenizer.tokenize_with_offsets(utterance)
         return starts.merge_dims(1, -1)
 
     def __call__(self, utterance: tf.Tensor) -> tf.RaggedTensor:
-        """Utterances, string (B,), to word pieces with [CLS] and [SEP], int64 (B, None)."""
+        """Returns the ids of utterances string (B,) with [CLS] and [SEP], int64 (B, None)."""
         pieces = self.pieces(utterance)
-        one = [pieces.nrows(), 1]
-        return tf.concat(
-            [
-                tf.fill(one, tf.constant(self.cls_id, tf.int64)),
-                pieces,
-                tf.fill(one, tf.constant(self.sep_id, tf.int64)),
-            ],
-            axis=1,
-        )
+        column = [pieces.nrows(), 1]
+        cls, sep = (tf.fill(column, tf.constant(i, tf.int64)) for i in (self.cls_id, self.sep_id))
+        return tf.concat([cls, pieces, sep], axis=1)
 
     @property
     def sha256(self) -> str:
-        """Hash of what decides the ids."""
+        """Hash of the vocabulary and `lower_case`."""
         return hashlib.sha256("\n".join([str(self.lower_case), *self.vocabulary]).encode()).hexdigest()
 
 
 def pack_tokens(
     tokens: tf.RaggedTensor, max_tokens: int, context: tf.RaggedTensor | None = None
 ) -> dict[str, tf.Tensor]:
-    """Word pieces (B, None), [CLS] first and [SEP] last, to BERT's three inputs.
+    """Packs word pieces to BERT's three inputs.
 
     Args:
-        tokens: of the utterance: the first segment.
-        max_tokens: a longer utterance loses its last word pieces, never the [SEP].
-        context: the second segment, cut already, int64 (B, None).
+        tokens: the first segment, the utterance with [CLS] and [SEP], int64 (B, None).
+        max_tokens: longer utterances are truncated before the [SEP].
+        context: the second segment, truncated already, int64 (B, None).
 
     Returns:
-        input_word_ids, input_mask, input_type_ids, int32 (B, L); L is the longest of the batch.
+        input_word_ids, input_mask, input_type_ids, int32 (B, L), where L is the longest row of the batch.
     """
     first = tf.concat([tokens[:, :1], tokens[:, 1:-1][:, : max_tokens - 2], tokens[:, -1:]], axis=1)
     both = first if context is None else tf.concat([first, context], axis=1)
@@ -91,25 +85,25 @@ def pack_tokens(
     return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": types}
 
 
-# what `split_words` sets apart: no letter, no digit, no kind of apostrophe, no space
-_ALONE = r"[^\p{L}\p{M}\p{N}'\s\x0b\x{2018}\x{2019}\x{0092}`]"
+# Punctuation, which `split_words` separates: no letter, digit, apostrophe or space.
+_PUNCTUATION = r"[^\p{L}\p{M}\p{N}'\s\x0b\x{2018}\x{2019}\x{0092}`]"
 
 
 def split_words(utterance: tf.Tensor) -> tf.RaggedTensor:
-    """Splits utterances, string (B,) -> (B, None): lower case, one apostrophe, punctuation stands alone."""
+    """Splits utterances string (B,) into lower-case words (B, None). Unifies apostrophes; separates punctuation."""
     text = tf.strings.regex_replace(utterance, r"[\x{2018}\x{2019}\x{0092}`]", "'")
     text = tf.strings.regex_replace(tf.strings.lower(text, encoding="utf-8"), r"([^\p{L}\p{M}\p{N}'\s])", r" \1 ")
     return tf.strings.split(text)
 
 
-def words_in_place(utterance: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-    """The words of `split_words` as they are written, string (B, None), and where each starts in bytes, int64."""
-    words, start, _ = tf_text.regex_split_with_offsets(utterance, rf"[\s\x0b]|{_ALONE}", _ALONE)
+def split_words_with_offsets(utterance: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Returns the words of `split_words` as written, string (B, None), and their start in bytes, int64 (B, None)."""
+    words, start, _ = tf_text.regex_split_with_offsets(utterance, rf"[\s\x0b]|{_PUNCTUATION}", _PUNCTUATION)
     return words, start
 
 
 class WordVocabulary(tf.Module):
-    """Word ids of the recurrent branch: 0 padding, 1 unknown, then the words by frequency."""
+    """Word ids: 0 for padding, 1 for unknown words, then the words by decreasing frequency."""
 
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__(name="words")
@@ -121,7 +115,7 @@ class WordVocabulary(tf.Module):
 
     @classmethod
     def from_utterances(cls, utterances: Iterable[bytes | str], size: int) -> WordVocabulary:
-        """The `size` most frequent words of the training split (ties in alphabetical order)."""
+        """Returns a vocabulary of the `size` most frequent words; ties are in alphabetical order."""
         counts: Counter[bytes] = Counter()
         texts = list(utterances)
         for i in range(0, len(texts), 4096):
@@ -130,36 +124,36 @@ class WordVocabulary(tf.Module):
         return cls([word.decode("utf-8", "replace") for word, _ in ranked[:size]])
 
     def __len__(self) -> int:
-        """Number of ids, padding and unknown included: the rows of an embedding."""
+        """Number of ids, including padding and unknown words: the rows of an embedding."""
         return len(self.words) + UNKNOWN_WORD_ID + 1
 
     def counts(self, utterances: Sequence[str]) -> np.ndarray:
-        """How often each word occurs: int (W,)."""
+        """Returns the number of occurrences of each word, int (W,)."""
         ids = self.ids(tf.constant(utterances)).flat_values.numpy()
         return np.bincount(ids, minlength=len(self))[UNKNOWN_WORD_ID + 1 :]
 
     def ids(self, utterance: tf.Tensor) -> tf.RaggedTensor:
-        """Utterances, string (B,), to word ids, int64 (B, None)."""
+        """Returns the word ids of utterances string (B,), int64 (B, None)."""
         return tf.ragged.map_flat_values(self._table.lookup, split_words(utterance))
 
     def __call__(self, utterance: tf.Tensor, max_words: int) -> dict[str, tf.Tensor]:
-        """Utterances, string (B,), to `word_ids`, int32 (B, W); W is the longest, from 1 to `max_words`."""
+        """Returns `word_ids` of utterances string (B,), int32 (B, W), where W is from 1 to `max_words`."""
         return {"word_ids": pad_words(self.ids(utterance)[:, :max_words])}
 
 
 def pad_words(ids: tf.RaggedTensor) -> tf.Tensor:
-    """Word ids (B, None) to int32 (B, W); W is at least 1: a GRU wants a step."""
+    """Pads word ids (B, None) to int32 (B, W). W is at least 1, because a GRU needs a step."""
     padded = tf.cast(ids.to_tensor(PADDING_ID), tf.int32)
     return tf.pad(padded, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(padded)[1])]])
 
 
 def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
-    """A lower-case word-piece vocabulary from the training split, for data that needs no pretrained encoder.
+    """Learns a lower-case word-piece vocabulary from the training split, for models without a pretrained encoder.
 
-    The algorithm is tensorflow_text's bottom-up word-piece learner, which wants at least one character.
+    Uses tensorflow_text's bottom-up learner, which needs at least one character.
     """
     if not any(utterance.strip() for utterance in utterances):
-        return [*SPECIAL_TOKENS, "."]  # nor can the tokenizer be built of special tokens alone
+        return [*SPECIAL_TOKENS, "."]  # the tokenizer needs a token besides the special ones
     from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
     dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)
@@ -171,7 +165,7 @@ def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Reads a `vocab.txt`, one token a line. Raises UserError when it cannot be read."""
+    """Reads a `vocab.txt` with one token per line. Raises UserError if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -180,5 +174,5 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:
-    """Writes tokens, one a line."""
+    """Writes a `vocab.txt` with one token per line."""
     path.write_text("".join(token + "\n" for token in tokens), encoding="utf-8")

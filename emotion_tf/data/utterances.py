@@ -1,4 +1,4 @@
-"""What an evaluation wants to know of each utterance beside its label: who, where, what was said before, which face."""
+"""Tables of utterances for reports: ids, text, context, and properties of the face."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ NAMES = (
 
 
 def read_utterances(rows: Rows) -> pd.DataFrame:
-    """A row an utterance, in the order of `pipeline.eval_batches`.
+    """Returns a table with a row per utterance, in the order of `pipeline.eval_batches`.
 
     Returns:
-        Columns dialogue_id, utterance_id, speaker, utterance; before (the at most 3 lines before it, oldest first);
-        faces (number of crops), face_height (pixels in the frame, median of the crops; nan: no face, or given as a
-        crop), sharpness (variance of the Laplacian, median of the crops; nan: no face); face_tracks (faces of the
-        clip; 0: no clip), doubtful (whether the choice among them is).
+        Columns dialogue_id, utterance_id, speaker, utterance; before (up to 3 previous lines, oldest first); faces
+        (number of crops); face_height (pixels in the frame, median of the crops; nan without a face or a clip);
+        sharpness (variance of the Laplacian, median of the crops; nan without a face); face_tracks (faces in the clip;
+        0 without a clip); doubtful (whether the selection among them is uncertain).
     """
-    return pd.DataFrame([_facts(row) for row in _rows(rows)])
+    return pd.DataFrame([_properties(row) for row in _read_records(rows)])
 
 
-def read_crops(rows: Rows, wanted: Iterable[int]) -> dict[int, bytes]:
-    """The middle face crop, JPEG, of those of the `wanted` utterances (by place) that have a face."""
-    places, found = set(wanted), {}
-    for i, row in enumerate(_rows(rows, ("face_jpeg",))):
-        if i in places and row["face_jpeg"]:
-            found[i] = row["face_jpeg"][len(row["face_jpeg"]) // 2]
-    return found
+def read_crops(rows: Rows, positions: Iterable[int]) -> dict[int, bytes]:
+    """Returns position -> middle face crop, JPEG, for the utterances at `positions` that have a face."""
+    positions, crops = set(positions), {}
+    for i, row in enumerate(_read_records(rows, ("face_jpeg",))):
+        if i in positions and row["face_jpeg"]:
+            crops[i] = row["face_jpeg"][len(row["face_jpeg"]) // 2]
+    return crops
 
 
-def _rows(rows: Rows, names: tuple[str, ...] = NAMES) -> Iterator[dict[str, Any]]:
-    for _, batch in rows.numbered().batch(256):
+def _read_records(rows: Rows, names: tuple[str, ...] = NAMES) -> Iterator[dict[str, Any]]:
+    for _, batch in rows.enumerate_records().batch(256):
         columns = schema.parse_examples(batch, names)
         values = {n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()}
         for row in zip(*values.values(), strict=True):
             yield dict(zip(values, row, strict=True))
 
 
-def _facts(row: dict[str, Any]) -> dict[str, Any]:
+def _properties(row: dict[str, Any]) -> dict[str, Any]:
     before = zip(row["context_speaker"], row["context"], strict=True)
-    sharp = row["face_sharpness"] or [_sharpness(jpeg) for jpeg in row["face_jpeg"]]
+    crop_sharpness = row["face_sharpness"] or [_sharpness(jpeg) for jpeg in row["face_jpeg"]]
     return {
         **{name: row[name].decode() for name in ("dialogue_id", "utterance_id", "speaker", "utterance")},
-        "before": [context.line(speaker.decode(), text.decode()) for speaker, text in before][-LINES:],
+        "before": [context.format_line(speaker.decode(), text.decode()) for speaker, text in before][-LINES:],
         "faces": len(row["face_jpeg"]),
         "face_height": float(np.median(row["face_height"])) if row["face_height"] else np.nan,
-        "sharpness": float(np.median(sharp)) if sharp else np.nan,
+        "sharpness": float(np.median(crop_sharpness)) if crop_sharpness else np.nan,
         "face_tracks": row["face_tracks"],
-        # as `audit` counts them
+        # the same rule as in `audit`
         "doubtful": row["face_tracks"] > 1 and (row["face_margin"] < MARGIN or b">" in row["face_policy"]),
     }
 

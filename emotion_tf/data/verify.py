@@ -1,6 +1,7 @@
-"""Shards are checked before TensorFlow opens them.
+"""Verifies shards before TensorFlow opens them.
 
-TensorFlow reads a shard that ends early as a short one, names no file in errors, and dies on an absurd length field.
+TensorFlow accepts a shard that is truncated between records, does not name the file in errors, and crashes on a length
+field that is too large.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ REPAIR = "Prepare the data set again, or copy the shard anew."
 
 
 def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
-    """Compares every shard with `dataset_info.json`: its bytes, sha256 and number of records.
+    """Compares the size, SHA-256 and number of records of every shard with `dataset_info.json`.
 
     Raises:
-        UserError: a shard is missing, damaged or not listed. The message names the shard, the damage and its offset.
+        UserError: a shard is missing, damaged or not listed. The message has the shard, the damage and its offset.
     """
     shards = [shard for split in splits.values() for shard in split.shards]
-    known = {shard.file for shard in shards}
+    names = {shard.file for shard in shards}
     for path in sorted(data.glob("*.tfrecord*")):
-        if path.name not in known:
+        if path.name not in names:
             raise UserError(
-                f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(known)} "
+                f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(names)} "
                 "known shards. Remove it."
             )
     for shard in shards:
         _verify_shard(data / shard.file, shard)
     for name, split in splits.items():
-        held = sum(shard.records for shard in split.shards)
-        if held != split.records:
+        count = sum(shard.records for shard in split.shards)
+        if count != split.records:
             raise UserError(
                 f"{data / 'dataset_info.json'}: Wrong count: it says {split.records} records in {name}, "
-                f"its shards hold {held}. {REPAIR}"
+                f"its shards hold {count}. {REPAIR}"
             )
 
 
@@ -66,7 +67,7 @@ def _verify_shard(path: Path, shard: Shard) -> None:
 
 
 def _diagnose(path: Path, size: int, shard: Shard) -> str:
-    """What is wrong with a shard whose bytes are not those that were written."""
+    """Describes the damage of a shard whose size or hash differs."""
     records = 0
     try:
         for _offset, _length in _walk(path, check=True):
@@ -85,7 +86,7 @@ class _Damage(Exception):
 
 
 def _walk(path: Path, check: bool = False) -> Iterator[tuple[int, int]]:
-    """(offset, length) of each record, by the length fields; with `check`, the checksums too."""
+    """Yields (offset, length) of each record from the length fields; also compares the checksums if `check`."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         offset = 0
@@ -107,8 +108,8 @@ def _length(file: BinaryIO, offset: int, size: int, check: bool) -> int:
         raise _Damage(f"Flipped byte in the header at offset {offset}: its checksum differs")
     left = size - offset - HEADER.size - CRC.size
     if length > left:
-        what = "Absurd length field" if length > 1 << 31 else "Cut inside a record, or wrong length field,"
-        raise _Damage(f"{what} at offset {offset}: {length} bytes claimed, {max(left, 0)} left")
+        damage = "Absurd length field" if length > 1 << 31 else "Cut inside a record, or wrong length field,"
+        raise _Damage(f"{damage} at offset {offset}: {length} bytes claimed, {max(left, 0)} left")
     return length
 
 
@@ -119,7 +120,7 @@ def _check_payload(file: BinaryIO, offset: int, length: int) -> None:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """TFRecord's masked CRC32C (Castagnoli); in Python, since it runs only on a shard known to be bad."""
+    """Returns TFRecord's masked CRC32C (Castagnoli). Plain Python, because it only runs on damaged shards."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)

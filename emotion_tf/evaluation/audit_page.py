@@ -24,7 +24,7 @@ def write_page(path: Path, facts: dict[str, Any]) -> None:
 
     Args:
         path: the HTML file.
-        facts: as `data.audit.gather` returns them.
+        facts: as `data.audit.gather_facts` returns them.
     """
     pages.write(
         path,

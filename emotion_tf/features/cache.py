@@ -40,7 +40,7 @@ class FeatureCache:
 
     def __init__(self, parts: Sequence[FrozenPart], preprocess: Preprocessor, say: Callable[[str], None]) -> None:
         self.parts, self.preprocess, self.say = tuple(parts), preprocess, say
-        self._preprocess = [preprocess.reading(part.model.input) for part in parts]
+        self._preprocess = [preprocess.for_inputs(part.model.input) for part in parts]
         self._keys = [_key(*pair) for pair in zip(self.parts, self._preprocess, strict=True)]
         self.folder = weights.cache_folder() / "features"
 
@@ -70,7 +70,7 @@ class FeatureCache:
                     columns.setdefault(name, []).append(column)
         what = f"computed in {time.monotonic() - began:.0f} s, kept in" if computed else "read from"
         self.say(f"Features of frozen networks ({', '.join(columns)}) {what} {self.folder}, {size / 1e6:.1f} MB")
-        return CachedFeatures(columns, *pipeline.read_known(Rows(rows.paths), self.preprocess))
+        return CachedFeatures(columns, *pipeline.read_metadata(Rows(rows.paths), self.preprocess))
 
     def _path(self, key: str, sha256: str) -> Path:
         return self.folder / key[:32] / f"{sha256[:32]}.npz"
@@ -81,7 +81,7 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
         "version": VERSION,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "inputs": preprocess.identity,
+        "inputs": preprocess.cache_key,
         "steps": part.steps,
         "layers": json.loads(part.model.to_json()),
     }
@@ -99,7 +99,7 @@ def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str,
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])
     rows = Rows((path,))
-    total = sum(1 for _ in rows.numbered())
+    total = sum(1 for _ in rows.enumerate_records())
     order: list[int] = []
     found: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
     counts: dict[str, list[int]] = {name: [] for name in part.steps}

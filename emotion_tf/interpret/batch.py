@@ -65,7 +65,7 @@ class Scorer:
     @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Which of text, face and context the run reads."""
-        read = {*self.model.towers, *self.preprocess.around}
+        read = {*self.model.towers, *self.preprocess.context_fields}
         return tuple(name for name in FIELDS if name in read)
 
     @cached_property
@@ -82,7 +82,7 @@ class Scorer:
         count = self.run.config.text.context
         return Utterance(
             utterance.text if TEXT in self.modalities and utterance.text.strip() else "",
-            raw.crops(list(utterance.faces), self.run.spec.face_size) if FACE in self.modalities else (),
+            raw.encode_faces(list(utterance.faces), self.run.spec.face_size) if FACE in self.modalities else (),
             [line for line in utterance.context if line.strip()][-count:] if CONTEXT in self.modalities else (),
             utterance.id,
             utterance.label,
@@ -92,8 +92,8 @@ class Scorer:
         """The model's inputs, each (B, ...), of utterances as `keep` gives them."""
         return self.preprocess(
             tf.constant([one.text for one in utterances]),
-            raw.padded([one.faces for one in utterances], b""),
-            context=raw.padded([one.context for one in utterances], ""),
+            raw.pad_strings([one.faces for one in utterances], b""),
+            context=raw.pad_strings([one.context for one in utterances], ""),
         )
 
     def logits(self, utterances: Sequence[Utterance]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emotion_tf import schema
-from emotion_tf.data.context import line_of, lines
+from emotion_tf.data.context import format_lines, format_ragged_lines
 from emotion_tf.data.dataset import Rows
 from emotion_tf.interpret.batch import Scorer, Utterance
 
@@ -17,12 +17,12 @@ def read_utterances(scorer: Scorer, rows: Rows) -> list[Utterance]:
     """Utterances of a data set, in its order, as `Scorer.keep` gives it; later utterances are not read, as they are
     not by `predict`."""
     found = []
-    for _, records in rows.numbered().batch(256):
+    for _, records in rows.enumerate_records().batch(256):
         parsed = schema.parse_examples(records, NAMES)
-        said = lines(parsed["context"], parsed["context_speaker"]).to_list()
+        said = format_ragged_lines(parsed["context"], parsed["context_speaker"]).to_list()
         utterance = parsed["utterance"]
         if scorer.run.config.text.speaker:
-            utterance = line_of(utterance, parsed["speaker"])
+            utterance = format_lines(utterance, parsed["speaker"])
         columns = zip(
             *(parsed[name].numpy() for name in ("dialogue_id", "utterance_id", "label")),
             utterance.numpy(),

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.data.tokenizer import words_in_place
+from emotion_tf.data.tokenizer import split_words_with_offsets
 from emotion_tf.interpret.batch import FACE, TEXT, embedded_inputs, scores
 from emotion_tf.interpret.face import cam_layers
 from emotion_tf.interpret.gradients import (
@@ -105,7 +105,7 @@ def attributions(
     with_faces = [model for model in models if model.feature]
     gradients = tape.gradient(score, [model.feature[0] for model in with_faces], unconnected_gradients="zero")
     maps = [_face_maps(model, gradient, crops, side) for model, gradient in zip(with_faces, gradients, strict=True)]
-    words, starts = words_in_place(utterance)
+    words, starts = split_words_with_offsets(utterance)
     return answers | {
         "words": words.to_tensor(""),
         "word_attributions": _word_attributions(models, answer, target, utterance, starts),
@@ -179,7 +179,7 @@ def _sum_pieces(
     """
     if preprocess.pieces is None:
         raise ValueError("Word pieces need the run's tokenizer.")
-    pieces = preprocess.pieces.starts(utterance)[:, : preprocess.text.max_tokens - 2]
+    pieces = preprocess.pieces.offsets(utterance)[:, : preprocess.text.max_tokens - 2]
     width = tf.shape(starts.to_tensor())[1]
     first = starts.to_tensor(default_value=tf.int64.max)
     word = tf.searchsorted(first, pieces.to_tensor(), side="right") - 1

@@ -102,7 +102,7 @@ def _piece_words(lines: Sequence[str], found: Sequence[Span], preprocess: Prepro
     """The word of each piece of each line: the one in which the piece starts."""
     if preprocess.pieces is None:
         raise ValueError("Word pieces need the run's tokenizer.")
-    starts = preprocess.pieces.starts(tf.constant(list(lines))).to_list()
+    starts = preprocess.pieces.offsets(tf.constant(list(lines))).to_list()
     made = []
     for n, line in enumerate(lines):
         own = [(i, span) for i, span in enumerate(found) if span.line == n]

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from emotion_tf import files
-from emotion_tf.data.images import MOST_PIXELS
+from emotion_tf.data.images import MAX_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
@@ -82,7 +82,7 @@ def _write(predictor: Predictor, folder: Path) -> None:
         folder,
         predictor.about,
         most_text_bytes=MOST_BYTES,
-        most_pixels=MOST_PIXELS,
+        most_pixels=MAX_PIXELS,
         weights_bytes=sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     )
@@ -115,7 +115,7 @@ def _write_assets(predictor: Predictor, assets: Path) -> None:
         folder = assets / part.name if len(predictor.graph.parts) > 1 else assets
         folder.mkdir(exist_ok=True)
         pieces, words = part.preprocess.pieces, part.preprocess.words
-        if part.preprocess.wants_tokens and pieces is not None:
+        if part.preprocess.reads_tokens and pieces is not None:
             write_vocabulary(folder / "vocab.txt", pieces.vocabulary)
-        if part.preprocess.wants_words and words is not None:
+        if part.preprocess.reads_words and words is not None:
             write_vocabulary(folder / "words.txt", words.words)

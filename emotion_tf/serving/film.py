@@ -175,7 +175,7 @@ def predict_film(
         raise UserError(problems[0].detail)
     contexts = None
     if predictor.reads_context:  # the film is one dialogue
-        contexts = context.before([("", "", line.text) for line in lines], predictor.context)
+        contexts = context.previous_lines([("", "", line.text) for line in lines], predictor.context)
     faces = [list(one.jpegs) or None for one in found]
     prediction = predictor.predict([line.text for line in lines], faces, contexts)
     return FilmPrediction(tuple(lines), tuple(found), predictor.labels, prediction.probabilities)

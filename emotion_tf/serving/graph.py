@@ -55,7 +55,7 @@ class Graph:
     def __init__(self, runs: Sequence[Run], labels: Sequence[str], face_size: int, vote: Vote | None) -> None:
         self.parts = [Part(run) for run in runs]
         self.labels, self.face_size, self.vote = tuple(labels), face_size, vote
-        self.reads_faces = any(part.preprocess.wants_faces for part in self.parts)
+        self.reads_faces = any(part.preprocess.reads_faces for part in self.parts)
 
     # Concrete functions: traced once each, however many signatures call them and however often these are traced.
 
@@ -149,7 +149,7 @@ class Graph:
         """
         names = sorted({name for part in self.parts for name in part.model.input})
         made = {
-            name: {str(p.preprocess.reading([name]).identity) for p in self.parts if name in p.model.input}
+            name: {str(p.preprocess.for_inputs([name]).cache_key) for p in self.parts if name in p.model.input}
             for name in names
         }
         return [

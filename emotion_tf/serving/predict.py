@@ -107,7 +107,7 @@ class Asked(ABC):
                 "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
             )
         each = enumerate(_each("faces", faces, utterances))
-        crops = [raw.crops(face, self.about.face_size, i) for i, face in each]
+        crops = [raw.encode_faces(face, self.about.face_size, i) for i, face in each]
         said = [list(lines or ()) for lines in _each("contexts", contexts, utterances)]
         if any(said) and not self.reads_context:
             raise UserError(
@@ -171,8 +171,8 @@ def full_inputs(
     said = [[line.encode("utf-8", "ignore") for line in of_one] for of_one in contexts]
     return {
         "utterance": strings([text.encode("utf-8", "ignore") for text in utterances]),
-        "context": strings(raw.filled(said, b"", lines)),
-        "face_jpeg": strings(raw.filled(crops, b"", faces)),
+        "context": strings(raw.pad_rows(said, b"", lines)),
+        "face_jpeg": strings(raw.pad_rows(crops, b"", faces)),
     }
 
 

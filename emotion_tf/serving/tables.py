@@ -59,9 +59,9 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below
     contexts = None
     if "dialogue_id" in table and predictor.reads_context:
         rows = zip(table["dialogue_id"], speakers, texts, strict=True)
-        contexts = context.before(list(rows), predictor.context)
+        contexts = context.previous_lines(list(rows), predictor.context)
     if predictor.speaker:
-        texts = [context.line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
+        texts = [context.format_line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)
     return len(table), int((~(prediction.text_present | prediction.face_present)).sum())

@@ -50,7 +50,7 @@ def requests(graph: Graph) -> Iterator[tuple[str, Arrays]]:
 def _crop(side: int) -> bytes:
     """A picture of no face: a light that falls from above."""
     rows = np.linspace(200, 60, side).astype(np.uint8)
-    return images.to_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
+    return images.encode_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
 
 
 def write(path: Path, name: str, found: Sequence[tuple[str, Arrays, Mapping[str, Any]]]) -> None:

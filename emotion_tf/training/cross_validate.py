@@ -56,15 +56,15 @@ def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[list[di
         UserError: the data do not allow so many folds.
     """
     rows = dataset.rows("train")
-    examples, pictures = list(pipeline.read_rows(rows)), splits.picture_hashes(rows)
+    examples, pictures = list(pipeline.read_rows(rows)), splits.hash_pictures(rows)
     dialogue, label = ([row[name] for row in examples] for name in ("dialogue_id", "label"))
-    group = splits.groups(dialogue, pictures)
+    group = splits.group_utterances(dialogue, pictures)
     folds = []
     for repeat in range(repeats):
-        for number, held_out in enumerate(splits.folds(label, group, count, seed + repeat)):
+        for number, held_out in enumerate(splits.assign_folds(label, group, count, seed + repeat)):
             train_positions = np.setdiff1d(np.arange(len(examples)), held_out)
             splits.check_leaks(dialogue, pictures, train_positions, held_out)
-            train_rows, held_out_rows = splits.choose(rows, train_positions), splits.choose(rows, held_out)
+            train_rows, held_out_rows = rows.select(train_positions), rows.select(held_out)
             folds.append(Fold(repeat, number, train_rows, held_out_rows, np.sort(held_out)))
     return examples, folds
 
@@ -126,7 +126,7 @@ class CrossValidation:
         seed = self.config.train.seed + fold.repeat
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
         run = Run(self.path / fold.name)
-        self.say(f"Run: {run.path}: {len(fold.train.chosen or ())} utterances, {len(fold.positions)} held out")
+        self.say(f"Run: {run.path}: {len(fold.train.positions or ())} utterances, {len(fold.positions)} held out")
         if not run.model_path.exists():
             data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
             command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"

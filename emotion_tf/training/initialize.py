@@ -90,7 +90,7 @@ def _examples(dataset: Dataset, name: str) -> list[set[Any]]:
     """Returns what identifies each training utterance of a data set to a tower."""
     rows = dataset.rows("train")
     if name == FACE:
-        return [set(hashes) for hashes in splits.picture_hashes(rows)]
+        return [set(hashes) for hashes in splits.hash_pictures(rows)]
     columns = ("dialogue_id", "utterance_id", "utterance")
     return [{tuple(row[c] for c in columns)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
 

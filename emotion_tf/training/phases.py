@@ -76,7 +76,7 @@ class Stage:
     def train_batches(self, epoch: int) -> tf.data.Dataset:
         """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
         setup, face = self.setup, self.setup.config.face
-        order = pipeline.Order(setup.config.train.seed, epoch)
+        order = pipeline.EpochOrder(setup.config.train.seed, epoch)
         augment = partial(augment_faces, erase=face.erase) if face.augment else None
         batches = pipeline.train_batches(
             setup.data.train, self.preprocess, setup.update_rows, order, augment, self.train
@@ -115,7 +115,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     preprocess, features = setup.preprocess, []
     if cache is not None:
         checkpoints.save_base(phase.first)
-        preprocess = preprocess.reading(
+        preprocess = preprocess.for_inputs(
             name for name in network.input if name in model.input and name not in cache.columns
         )
         features = [cache.read(rows, setup.data.shards(rows)) for rows in (setup.data.train, setup.data.dev)]

@@ -15,7 +15,7 @@ import tensorflow as tf
 from emotion_tf.config import Config
 from emotion_tf.data import context, pipeline
 from emotion_tf.data.dataset import Dataset, Rows
-from emotion_tf.data.embeddings import Embeddings, coverage, read_embeddings
+from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
@@ -216,7 +216,7 @@ def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> lis
         raise UserError(f"{config.data} has no text to learn from. Expected --towers face with such data.")
     text = config.text
     if text.context or text.future or text.speaker:
-        return [context.line(row["speaker"], row["utterance"]) for row in rows]
+        return [context.format_line(row["speaker"], row["utterance"]) for row in rows]
     return [row["utterance"] for row in rows]
 
 
@@ -225,7 +225,7 @@ def _read_vectors(config: Config, words: WordVocabulary, texts: Sequence[str], s
     if not (config.text.embeddings and config.uses_text):
         return None
     embeddings = read_embeddings(Path(config.text.embeddings), words.words)
-    say(f"Word embeddings of {config.text.embeddings}: {coverage(embeddings.known, words.counts(texts))}")
+    say(f"Word embeddings of {config.text.embeddings}: {format_coverage(embeddings.known, words.counts(texts))}")
     return embeddings
 
 

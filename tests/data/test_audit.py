@@ -15,7 +15,7 @@ from small_records import PIECES
 from small_tables import write_table
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import audit, films, records
+from emotion_tf.data import audit, clip_source, records
 from emotion_tf.data.clips import COLUMNS, read_clips
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
@@ -51,16 +51,16 @@ def data(tmp_path_factory):
     read, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
     out = folder / "data"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(films, "load_detector", synthetic_faces.load_detector)
-        source = films.Films(folder, clips, CropConfig(crops=2), None, 1)
+        patch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
+        source = clip_source.ClipSource(folder, clips, CropConfig(crops=2), None, 1)
         options = records.PrepareOptions(MELD_EMOTIONS, 32, 0, "x")
-        records.write_dataset(read, out, options, WordPieceTokenizer(PIECES, True), films=source)
+        records.write_dataset(read, out, options, WordPieceTokenizer(PIECES, True), source=source)
     return out
 
 
 @pytest.fixture(scope="module")
 def facts(data):
-    return audit.gather(Dataset.open(data))
+    return audit.gather_facts(Dataset.open(data))
 
 
 def test_counts_are_exact(facts):
@@ -117,14 +117,14 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
 def test_clips_that_moved_are_told_and_found_again_by_root(data, tmp_path):
     opened = Dataset.open(data)
     moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
-    assert audit.gather(moved)["doubtful"][0]["frame"] is None
-    assert audit.gather(moved, data.parent)["doubtful"][0]["frame"]
+    assert audit.gather_facts(moved)["doubtful"][0]["frame"] is None
+    assert audit.gather_facts(moved, data.parent)["doubtful"][0]["frame"]
 
 
 def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
     from emotion_tf.evaluation import audit_page
 
-    facts = audit.gather(Dataset.open(dataset))
+    facts = audit.gather_facts(Dataset.open(dataset))
     assert facts["policies"] == {} and facts["doubtful"] == []
     audit_page.write_page(tmp_path / "a.html", facts)
     audit_page.write_sheet(tmp_path / "a.png", facts)

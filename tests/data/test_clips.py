@@ -10,7 +10,7 @@ from small_records import PIECES, contents, read, shards
 from small_tables import write_table
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import films, records
+from emotion_tf.data import clip_source, records
 from emotion_tf.data.clips import COLUMNS, read_clips, seconds
 from emotion_tf.data.dataset import INFO
 from emotion_tf.data.tokenizer import WordPieceTokenizer
@@ -41,11 +41,11 @@ def folder(tmp_path_factory):
 
 
 def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total, done: items):
-    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
+    monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
     rows, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
-    source = films.Films(folder, clips, CropConfig(crops=2), None, processes)
+    source = clip_source.ClipSource(folder, clips, CropConfig(crops=2), None, processes)
     pieces = WordPieceTokenizer(PIECES, True)
-    return records.write_dataset(rows, out, OPTIONS, pieces, films=source, progress=progress, rows_per_shard=2)
+    return records.write_dataset(rows, out, OPTIONS, pieces, source=source, progress=progress, rows_per_shard=2)
 
 
 @pytest.fixture(scope="module")

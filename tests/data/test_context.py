@@ -30,21 +30,27 @@ def read(utterance, past=None, later=None, **options):
 def test_lines_with_their_speakers():
     said = tf.ragged.constant([["a", "", "b"], [], ["c"]])
     speaker = tf.ragged.constant([["d", "d", ""], [], ["e"]])
-    assert context.lines(said, speaker).to_list() == [[b"d: a", b"", b"b"], [], [b"e: c"]]
-    assert [context.line("d", "a"), context.line("", "a"), context.line("d", "")] == ["d: a", "a", ""]
+    assert context.format_ragged_lines(said, speaker).to_list() == [[b"d: a", b"", b"b"], [], [b"e: c"]]
+    assert [context.format_line("d", "a"), context.format_line("", "a"), context.format_line("d", "")] == [
+        "d: a",
+        "a",
+        "",
+    ]
 
 
 def test_lines_before_each_in_its_own_dialogue():
     rows = [("1", "x", "a"), ("2", "y", "b"), ("1", "", "c"), ("1", "x", "d"), ("2", "y", "e")]
-    assert context.before(rows, 2) == [[], [], ["x: a"], ["x: a", "c"], ["y: b"]]
-    assert context.before([*rows[:3], ("1", "y", ""), rows[3]], 2)[3:] == [["x: a", "c"]] * 2  # silence is no line
-    assert context.before(rows, 1)[3] == ["c"] and context.before(rows, 0) == [[]] * 5
+    assert context.previous_lines(rows, 2) == [[], [], ["x: a"], ["x: a", "c"], ["y: b"]]
+    assert (
+        context.previous_lines([*rows[:3], ("1", "y", ""), rows[3]], 2)[3:] == [["x: a", "c"]] * 2
+    )  # silence is no line
+    assert context.previous_lines(rows, 1)[3] == ["c"] and context.previous_lines(rows, 0) == [[]] * 5
 
 
 def test_nearest_first_and_empty_lines_are_none():
     given = tf.ragged.constant([["a", "b", "c"], [], ["a", "", ""]])
-    assert context.nearest(given, 2, past=True).to_list() == [[b"c", b"b"], [], [b"a"]]
-    assert context.nearest(given, 2, past=False).to_list() == [[b"a", b"b"], [], [b"a"]]
+    assert context.nearest_lines(given, 2, past=True).to_list() == [[b"c", b"b"], [], [b"a"]]
+    assert context.nearest_lines(given, 2, past=False).to_list() == [[b"a", b"b"], [], [b"a"]]
 
 
 def test_the_context_is_the_second_segment_nearest_first():

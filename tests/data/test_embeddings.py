@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import train_run
 
-from emotion_tf.data.embeddings import coverage, read_embeddings
+from emotion_tf.data.embeddings import format_coverage, read_embeddings
 from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
 
@@ -73,7 +73,7 @@ def test_the_first_word_may_hold_spaces_or_be_a_number(tmp_path, first):
 
 
 def test_coverage_by_hand():
-    said = coverage(np.array([True, False, True, False]), np.array([90, 6, 4, 0]))
+    said = format_coverage(np.array([True, False, True, False]), np.array([90, 6, 4, 0]))
     assert said == "2 of 4 words known (50.0 %; 94.0 % of the running words)"
 
 

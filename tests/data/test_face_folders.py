@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_tf.data.face_folders import read_faces
+from emotion_tf.data.face_folders import read_face_folder
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 
@@ -34,7 +34,7 @@ def split(tmp_path):
 
 
 def test_splits_and_usual_names_of_emotions(split):
-    found = read_faces(split, LABELS)
+    found = read_face_folder(split, LABELS)
     assert keys(found, "dev") == {f"validation/{e}/{k}.png" for e in ("happy", "neutral") for k in range(3)}
     assert len(keys(found, "train")) == len(keys(found, "test")) == 6
     assert {(row.dialogue_id.split("/")[1], LABELS[row.label]) for row in found.rows} == {
@@ -49,7 +49,7 @@ def test_a_picture_is_in_the_last_of_its_splits_alone(split):
     picture(split / "train" / "happy" / "leak.png", 200)  # as Test/happy/0.png
     picture(split / "validation" / "neutral" / "leak.png", 211)  # as Test/neutral/1.png
     picture(split / "train" / "neutral" / "again.png", 0)  # as train/happy/0.png: another label, no leak
-    found = read_faces(split, LABELS)
+    found = read_face_folder(split, LABELS)
     assert not [row for row in found.rows if "leak" in row.dialogue_id] and len(found.rows) == 19
     assert "2 pictures left out: a byte-identical one is in a later split" in found.notes
     assert "2 pictures occur with different labels" in found.notes
@@ -60,16 +60,16 @@ def test_a_missing_dev_is_a_tenth_of_train_and_test_stays(tmp_path):
         picture(tmp_path / "train" / "joy" / f"{i:03}.png", i)
     for i in range(20):
         picture(tmp_path / "test" / "joy" / f"{i:03}.png", 1000 + i)
-    found = read_faces(tmp_path, LABELS)
+    found = read_face_folder(tmp_path, LABELS)
     assert keys(found, "test") == {f"test/joy/{i:03}.png" for i in range(20)}
     assert 8 <= len(keys(found, "dev")) <= 36 and len(keys(found, "dev")) + len(keys(found, "train")) == 200
-    assert read_faces(tmp_path, LABELS) == found
+    assert read_face_folder(tmp_path, LABELS) == found
 
 
 def test_without_splits_content_decides_and_what_is_identical_stays_together(tmp_path):
     for i in range(300):
         picture(tmp_path / ("joy" if i % 2 else "fear") / f"{i}.png", i // 3)
-    found = read_faces(tmp_path, LABELS)
+    found = read_face_folder(tmp_path, LABELS)
     assert all(5 <= len(keys(found, name)) <= 75 for name in ("dev", "test")) and len(found.rows) == 300
     by_content = {}
     for row in found.rows:
@@ -93,13 +93,13 @@ def test_what_is_no_folder_of_faces(tmp_path, paths, said):
     for i, path in enumerate(paths):
         picture(tmp_path / path, i) if path.endswith("png") else (tmp_path / path).parent.mkdir(exist_ok=True)
     with pytest.raises(UserError) as caught:
-        read_faces(tmp_path, LABELS)
+        read_face_folder(tmp_path, LABELS)
     assert all(part in str(caught.value) for part in [str(tmp_path), *said]), caught.value
 
 
 def test_no_folder_at_all(tmp_path):
     with pytest.raises(UserError, match="Cannot read .*nowhere.*No such file"):
-        read_faces(tmp_path / "nowhere", LABELS)
+        read_face_folder(tmp_path / "nowhere", LABELS)
 
 
 def test_the_verb_writes_a_data_set_and_leaves_nothing_of_a_broken_one(split, tmp_path, succeed, fault):

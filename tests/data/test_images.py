@@ -64,13 +64,13 @@ def test_a_jpeg_of_the_right_size_is_kept_byte_for_byte(tmp_path):
     path = write_picture(tmp_path / "a.jpg")
     assert images.read_crop(path, SIZE) == path.read_bytes()
     assert images.read_crop(path, 16) != path.read_bytes()
-    assert images.to_crop(jpeg(grey=True), SIZE) == jpeg(grey=True)
+    assert images.encode_crop(jpeg(grey=True), SIZE) == jpeg(grey=True)
 
 
 @pytest.mark.parametrize("data", [jpeg()[:-40], jpeg() + b"\0\0", jpeg()[:20] + b"Exif" + jpeg()[24:]])
 def test_a_jpeg_that_tensorflow_may_read_otherwise_is_written_anew(data):
     try:
-        crop = images.to_crop(data, SIZE)
+        crop = images.encode_crop(data, SIZE)
     except UserError:
         return  # nor can OpenCV
     assert crop != data
@@ -96,7 +96,7 @@ def test_a_grey_or_deep_png(depth, tmp_path):
 def test_a_picture_that_is_not_square_is_padded_with_its_edges(height, width):
     picture = np.full((height, width, 3), 200, np.uint8)
     picture[height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 0
-    crop = pixels(images.to_crop(picture, SIZE)).astype(int)
+    crop = pixels(images.encode_crop(picture, SIZE)).astype(int)
     assert crop.shape == (SIZE, SIZE, 3)
     assert abs(crop[0].mean() - 200) < 8 and abs(crop[:, -1].mean() - 200) < 8
     dark = np.argwhere(crop[..., 0] < 150)
@@ -107,14 +107,14 @@ def test_a_picture_that_is_not_square_is_padded_with_its_edges(height, width):
 
 def test_a_thin_strip_costs_no_memory():
     """1 x 60,000 pixels, padded to a square before they are resized, would be 10 GB."""
-    crop = images.to_crop(np.full((1, 60_000, 3), 90, np.uint8), SIZE)
+    crop = images.encode_crop(np.full((1, 60_000, 3), 90, np.uint8), SIZE)
     assert np.abs(pixels(crop).astype(int) - 90).max() <= 2
 
 
 def test_pixels_are_rgb():
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
     picture[..., 0] = 255
-    crop = tf.io.decode_jpeg(images.to_crop(picture, SIZE)).numpy()
+    crop = tf.io.decode_jpeg(images.encode_crop(picture, SIZE)).numpy()
     assert crop[..., 0].min() > 240 and crop[..., 2].max() < 15
 
 
@@ -129,7 +129,7 @@ def test_pixels_are_rgb():
 )
 def test_pixels_of_another_kind(bad):
     with pytest.raises(UserError, match=r"Invalid row 3. Expected uint8 pixels \(H, W, 3\)"):
-        images.to_crop(bad, SIZE, "row 3")
+        images.encode_crop(bad, SIZE, "row 3")
 
 
 def huge_png() -> bytes:

@@ -51,7 +51,7 @@ def test_any_order_of_columns_further_columns_bom_crlf_and_blank_lines(tmp_path)
 
 def test_the_same_ids_in_another_split_are_another_dialogue(tmp_path):
     rows = read(table(tmp_path, {}, {"split": "dev"}, {"utterance_id": "1"}))
-    assert [len(members) for members in manifest.dialogues(rows).values()] == [2, 1]
+    assert [len(members) for members in manifest.group_dialogues(rows).values()] == [2, 1]
 
 
 def test_an_utterance_without_text_needs_a_face(tmp_path):

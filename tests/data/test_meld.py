@@ -8,7 +8,7 @@ import pytest
 import synthetic_faces
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import account, films, meld, meld_fair, records
+from emotion_tf.data import account, clip_source, meld, meld_fair, records
 from emotion_tf.data.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.faces.frames import Segment
@@ -68,11 +68,11 @@ def raw(tmp_path_factory):
 
 
 def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(films, "load_detector", synthetic_faces.load_detector)
+    monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
     found = meld.read_meld(raw)
-    source = films.Films(raw, found.clips, CropConfig(crops=2), None, 2, found.account)
+    source = clip_source.ClipSource(raw, found.clips, CropConfig(crops=2), None, 2, found.account)
     options = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
-    written = records.write_dataset(found.rows, tmp_path / "out", options, PIECES, films=source)
+    written = records.write_dataset(found.rows, tmp_path / "out", options, PIECES, source=source)
     told = written.account
     assert told["rows"] == {
         "train": {
@@ -100,7 +100,7 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
         (["2", "0"], "no clip"),
         (["125", "3"], "known bad clip"),
     ]
-    lines = account.lines(told)
+    lines = account.format_lines(told)
     assert "train: 8 clips: known bad clip 1, opened 4, the same as another utterance's 2, without a row 1" in lines
     assert any("dia1_utt2.mp4" in line and "it is an empty file" in line for line in lines)
     assert any("clip without a row: dia0_utt9.mp4" in line for line in lines)
@@ -179,7 +179,7 @@ def fair(tmp_path):
 
 
 def test_realigned_times_and_boxes_take_the_place_of_whole_clips(raw, fair):
-    found = meld.read_meld(raw, fair=meld_fair.read_fair(fair, fair / "boxes.csv"))
+    found = meld.read_meld(raw, fair=meld_fair.read_meld_fair(fair, fair / "boxes.csv"))
     first, second = found.clips["dev", "0", "0"], found.clips["dev", "0", "1"]
     assert [segment.name(raw) for segment in first.segments] == ["dev_splits_complete/dia0_utt0.mp4#t=0.25,1"]
     assert first.boxes == {0: (60, 60, 120, 120), 6: (61, 60, 120, 120)}
@@ -218,4 +218,4 @@ def test_the_box_decides_between_two_faces(tmp_path):
 def test_broken_tables_of_meld_fair(fair, name, text, said):
     (fair / name).unlink() if text is None else (fair / name).write_text(text)
     with pytest.raises(UserError, match=said):
-        meld_fair.read_fair(fair, fair / "boxes.csv")
+        meld_fair.read_meld_fair(fair, fair / "boxes.csv")

@@ -13,7 +13,7 @@ from emotion_tf.config import TextConfig
 from emotion_tf.data import manifest, pipeline, records
 from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.dataset import Dataset
-from emotion_tf.data.pipeline import Order, eval_batches, train_batches
+from emotion_tf.data.pipeline import EpochOrder, eval_batches, train_batches
 from emotion_tf.data.preprocess import FACE_NAMES, TEXT_NAMES, WORD_NAMES, Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, learn_vocabulary
 from emotion_tf.errors import UserError
@@ -58,7 +58,7 @@ def flat(batches) -> list[bytes]:
 
 def test_every_record_once_an_epoch(data):
     paths, opened = data
-    found = list(train_batches(paths["train"], plain, BATCH, Order(0, 0), None))
+    found = list(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), None))
     count = opened.splits["train"].records
     wanted = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
     assert Counter(flat(found)) == Counter(wanted) and len(set(wanted)) == count
@@ -78,7 +78,7 @@ def test_label_weight_and_faces_stay_with_their_utterance(data):
             )
         }
 
-    shuffled = rows(train_batches(paths["train"], plain, BATCH, Order(3, 1), None))
+    shuffled = rows(train_batches(paths["train"], plain, BATCH, EpochOrder(3, 1), None))
     assert shuffled == rows(eval_batches(paths["train"], plain, 50))
     labels = {row["utterance"].encode(): row["label"] for row in pipeline.read_rows(paths["train"])}
     assert {text: label for text, (label, _, _) in shuffled.items()} == labels
@@ -86,8 +86,10 @@ def test_label_weight_and_faces_stay_with_their_utterance(data):
 
 def test_the_order_follows_from_seed_and_epoch(data):
     paths, _ = data
-    orders = {o: texts(train_batches(paths["train"], plain, BATCH, Order(*o), None)) for o in ((0, 0), (0, 1), (1, 0))}
-    assert texts(train_batches(paths["train"], plain, BATCH, Order(0, 0), augment_faces)) == orders[0, 0]
+    orders = {
+        o: texts(train_batches(paths["train"], plain, BATCH, EpochOrder(*o), None)) for o in ((0, 0), (0, 1), (1, 0))
+    }
+    assert texts(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), augment_faces)) == orders[0, 0]
     mixed = [[sorted(batch) for batch in order] for order in orders.values()]
     for i, one in enumerate(mixed):
         for other in mixed[i + 1 :]:
@@ -96,12 +98,12 @@ def test_the_order_follows_from_seed_and_epoch(data):
 
 def test_seed_and_epoch_are_not_added_up():
     """Epoch 1 of seed 0 must not be epoch 0 of seed 1; and seeds fit what TensorFlow takes."""
-    seeds = [pipeline._mix(Order(seed, epoch)) for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
+    seeds = [pipeline._mix(EpochOrder(seed, epoch)) for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
     assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) + 1 < 2**31
 
 
 def test_one_data_set_gives_the_same_epoch_twice(data):
-    epoch = train_batches(data[0]["dev"], plain, BATCH, Order(0, 0), None)
+    epoch = train_batches(data[0]["dev"], plain, BATCH, EpochOrder(0, 0), None)
     assert texts(epoch) == texts(epoch)
 
 
@@ -120,7 +122,7 @@ def test_training_batches_hold_what_evaluation_batches_hold(data, preprocess):
                 found.append((text, words[words > 0].tobytes(), kept, int(label[i]), float(weight[i])))
         return Counter(found)
 
-    shuffled = examples(train_batches(paths["test"], preprocess, BATCH, Order(0, 0), augment=None))
+    shuffled = examples(train_batches(paths["test"], preprocess, BATCH, EpochOrder(0, 0), augment=None))
     assert shuffled == examples(eval_batches(paths["test"], preprocess, 2 * BATCH))
 
 
@@ -135,7 +137,7 @@ def test_evaluation_keeps_the_order_of_the_records(data):
 
 def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):
     widths = set()
-    for inputs, _, _ in train_batches(data[0]["train"], preprocess, BATCH, Order(0, 0), None):
+    for inputs, _, _ in train_batches(data[0]["train"], preprocess, BATCH, EpochOrder(0, 0), None):
         mask, words = inputs["input_mask"].numpy(), inputs["word_ids"].numpy()
         assert mask.sum(axis=1).max() == mask.shape[1] == inputs["input_word_ids"].shape[1]
         assert (words > 0).sum(axis=1).max() == words.shape[1]
@@ -149,13 +151,13 @@ def test_batches_of_like_length_waste_less(data):
         return 1 - sum(n.sum() for n in lengths) / sum(n.max() * len(n) for n in lengths)
 
     train = data[0]["train"]
-    by_length = waste(train_batches(train, plain, BATCH, Order(0, 0), None))
+    by_length = waste(train_batches(train, plain, BATCH, EpochOrder(0, 0), None))
     assert by_length < 0.5 * waste(eval_batches(train, plain, BATCH))
 
 
 def test_long_batches_do_not_come_last(data):
     """Inside a pool the batches come in random order, not from short to long."""
-    found = train_batches(data[0]["train"], plain, BATCH, Order(0, 0), None)
+    found = train_batches(data[0]["train"], plain, BATCH, EpochOrder(0, 0), None)
     lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in found]
     assert lengths != sorted(lengths)
 
@@ -165,7 +167,9 @@ def test_augmentation_changes_faces_alone_and_follows_the_order(data, preprocess
         inputs, _, _ = next(iter(batches))
         return {name: value.numpy() for name, value in inputs.items()}
 
-    whole, augmented = (train_batches(data[0]["dev"], preprocess, BATCH, Order(0, 0), a) for a in (None, augment_faces))
+    whole, augmented = (
+        train_batches(data[0]["dev"], preprocess, BATCH, EpochOrder(0, 0), a) for a in (None, augment_faces)
+    )
     spec, label, weight = augmented.element_spec
     assert spec["faces"].shape[2:] == (32, 32, 3) and spec["faces"].dtype == tf.uint8
     assert spec["face_mask"].dtype == tf.bool and spec["input_word_ids"].dtype == tf.int32
@@ -191,7 +195,7 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
     paths = odd.rows("train")
     for batches in (
         eval_batches(paths, preprocess, 2),
-        train_batches(paths, preprocess, 2, Order(0, 0), augment_faces),
+        train_batches(paths, preprocess, 2, EpochOrder(0, 0), augment_faces),
     ):
         shapes = []
         for inputs, label, _ in batches:
@@ -202,7 +206,7 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
 
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_a_split_smaller_than_a_batch(odd, batch):
-    found = list(train_batches(odd.rows("train"), plain, batch, Order(0, 0), None))
+    found = list(train_batches(odd.rows("train"), plain, batch, EpochOrder(0, 0), None))
     assert len(found) == -(-5 // batch) and len(set(flat(found))) == 5
 
 

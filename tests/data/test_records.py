@@ -109,7 +109,7 @@ def test_an_utterance_without_text_is_no_line_of_what_is_around(tmp_path):
     found = read(shards(tmp_path / "out", "train"))
     assert [b"".join(row["context"]) for row in found] == [b"", b"a", b"ab", b"ab", b"bc", b"bc", b"cd"]
     assert [b"".join(row["future"]) for row in found] == [b"bc", b"cd", b"cd", b"de", b"de", b"e", b""]
-    lines = context.before([("0", "", text) for text in texts], 2)
+    lines = context.previous_lines([("0", "", text) for text in texts], 2)
     assert ["".join(one) for one in lines] == [b"".join(row["context"]).decode() for row in found]
 
 

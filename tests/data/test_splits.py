@@ -18,10 +18,10 @@ from emotion_tf.errors import UserError
 )
 def test_each_utterance_is_held_out_once_and_no_fold_leaks(dialogues, pictures, seed):
     hashes = [(picture,) if picture else () for picture in pictures[: len(dialogues)]]
-    group = splits.groups(dialogues, hashes)
+    group = splits.group_utterances(dialogues, hashes)
     if len(set(group)) < 3:
         return
-    held = splits.folds([n % 3 for n in range(len(dialogues))], group, 3, seed)
+    held = splits.assign_folds([n % 3 for n in range(len(dialogues))], group, 3, seed)
     assert sorted(np.concatenate(held)) == list(range(len(dialogues)))
     for fold in held:
         rest = np.setdiff1d(np.arange(len(dialogues)), fold)
@@ -29,7 +29,7 @@ def test_each_utterance_is_held_out_once_and_no_fold_leaks(dialogues, pictures, 
 
 
 def test_dialogues_that_share_a_picture_are_one_group():
-    group = splits.groups(["a", "a", "b", "c", "d"], [("x",), (), ("y",), ("x", "z"), ("z",)])
+    group = splits.group_utterances(["a", "a", "b", "c", "d"], [("x",), (), ("y",), ("x", "z"), ("z",)])
     assert group[0] == group[1] == group[3] == group[4] != group[2]
 
 
@@ -45,13 +45,13 @@ def test_a_planted_leak_is_found():
 def test_folds_want_two_to_as_many_as_there_are_groups():
     for count in (1, 4):
         with pytest.raises(UserError, match=f"--folds.*Expected 2 to 3.*Received: {count}"):
-            splits.folds([0, 1, 0, 1], np.array([0, 1, 2, 2]), count, 0)
+            splits.assign_folds([0, 1, 0, 1], np.array([0, 1, 2, 2]), count, 0)
 
 
 def test_chosen_records_of_several_splits_are_read_in_order(dataset):
     both = Dataset.open(dataset).rows("train", "dev")
     every = [row["utterance"] for row in pipeline.read_rows(both)]
     chosen = [len(every) - 1, 3, 0, len(every) // 2]
-    found = [row["utterance"] for row in pipeline.read_rows(splits.choose(both, chosen))]
+    found = [row["utterance"] for row in pipeline.read_rows(both.select(chosen))]
     assert found == [every[i] for i in sorted(chosen)]
-    assert len(splits.picture_hashes(splits.choose(both, chosen))) == 4
+    assert len(splits.hash_pictures(both.select(chosen))) == 4

@@ -216,7 +216,7 @@ def carried(face, files, small_config, tmp_path, remove):
     (layer,) = build_face_tower(face, SIZE, files=files).pretrained
     assert layer.layer.name == "encoder"
     train_run(config, tmp_path / "run", face_files=files)
-    crop = images.to_crop(pictures(1)[0], SIZE)
+    crop = images.encode_crop(pictures(1)[0], SIZE)
     inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
     logits = Run(tmp_path / "run").model(inputs)["logits"]
     remove()

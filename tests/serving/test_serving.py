@@ -12,7 +12,7 @@ from helpers import ROOT
 
 import emotion_tf
 from emotion_tf.data import manifest, pipeline
-from emotion_tf.data.context import before
+from emotion_tf.data.context import previous_lines
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
@@ -33,7 +33,7 @@ def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predic
     }
     found = [known[row["dialogue_id"], row["utterance_id"]] for row in rows]
     texts, faces = [r.utterance for r in found], [list(r.faces) or None for r in found]
-    said = before([(r.dialogue_id, r.speaker, r.utterance) for r in found], 2)
+    said = previous_lines([(r.dialogue_id, r.speaker, r.utterance) for r in found], 2)
     assert sum(map(bool, said)) > len(found) / 2
     raw = predictor.predict(texts, faces, said)
     np.testing.assert_allclose(raw.probabilities, probabilities, atol=1e-5)
@@ -125,7 +125,7 @@ def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     import tensorflow as tf
 
     rows = list(pipeline.read_rows(paths))
-    said = before([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
+    said = previous_lines([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
     texts = [row["utterance"] for row in rows][:8]
     raw = predictor.preprocess(tf.constant(texts), tf.fill([8, 1], ""), context=tf.ragged.constant(said, ragged_rank=1))
     assert tf.reduce_max(raw["input_type_ids"]) == 1

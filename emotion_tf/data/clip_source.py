@@ -1,4 +1,4 @@
-"""Where the film of each utterance is, and how its face crops are made from it."""
+"""The clips of a data set, and the face crops that are made from them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NO_CLIP = FaceCrops(problem="no clip")
 
 
 @dataclass(frozen=True)
-class Films:
+class ClipSource:
     """The clips of a data set.
 
     Attributes:
-        root: folder that the records name clips relative to.
-        clips: utterance -> its clip, or a `FaceCrops` whose `problem` says why there is none to look at.
-        config: how faces are found.
+        root: folder; records name clips relative to it.
+        clips: utterance -> its clip, or a `FaceCrops` whose `problem` says why no clip is used.
+        config: detection, sampling and selection of faces.
         model: YuNet's model file; None for another detector.
-        processes: how many clips at once.
-        account: what became of every clip file, for `dataset_info.json`.
+        processes: number of clips that are processed in parallel.
+        account: counts of the clip files, for `dataset_info.json`; see `account.summarize`.
     """
 
     root: Path
@@ -41,24 +41,24 @@ class Films:
     account: dict[str, Any] = field(default_factory=dict)
 
     def crops(self, rows: Sequence[Row], face_size: int) -> Iterator[FaceCrops]:
-        """The face crops of each row, in order."""
+        """Yields the face crops of each row, in order."""
         clips = (self.clips.get(row.key, NO_CLIP) for row in rows)
         load = functools.partial(load_detector, self.config.detector, self.model)
         return crop_all(clips, self.config, load, face_size, self.processes)
 
-    def names(self, row: Row) -> list[str]:
-        """The pieces of a row's film, relative to the root."""
+    def segment_names(self, row: Row) -> list[str]:
+        """Returns the names of the segments of a row's clip, relative to the root."""
         clip = self.clips.get(row.key)
         return [segment.name(self.root) for segment in clip.segments] if isinstance(clip, Clip) else []
 
-    def about(self) -> dict[str, Any]:
-        """What `dataset_info.json` keeps: options, the detector's hash, the root as it was given."""
+    def to_json(self) -> dict[str, Any]:
+        """Returns the options, the detector's hash and the root, for `dataset_info.json`."""
         model = files.sha256(self.model) if self.model else None
         return {"root": str(self.root), **dataclasses.asdict(self.config), "detector_model": model}
 
-    def purpose(self) -> list[Any]:
-        """All that the crops depend on: the options, and each file's size and time of change."""
+    def cache_key(self) -> list[Any]:
+        """Returns everything that the crops depend on: the options, and each file's size and modification time."""
         clips = [(key, clip) for key, clip in sorted(self.clips.items())]
         paths = sorted({segment.path for _, clip in clips if isinstance(clip, Clip) for segment in clip.segments})
         stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
-        return [self.about(), [repr(pair) for pair in clips], stats]
+        return [self.to_json(), [repr(pair) for pair in clips], stats]
