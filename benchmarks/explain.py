@@ -29,7 +29,7 @@ def main() -> None:
     start_tensorflow()
     import numpy as np
 
-    from emotion_tf.data import demo_faces
+    from emotion_tf.data import demo_drawing, demo_faces
     from emotion_tf.interpret.batch import Scorer, Utterance
     from emotion_tf.interpret.explain import explain
     from emotion_tf.runs.run import Run
@@ -38,9 +38,9 @@ def main() -> None:
     scorer = Scorer(Run(path))
     print(f"loaded in {time.perf_counter() - start:.1f} s")
     rng = np.random.default_rng(0)
-    identity, expression = demo_faces.draw_identity(rng), demo_faces.draw_expression("joy", rng)
-    face = demo_faces.Face(identity, expression, demo_faces.draw_shot(rng))
-    face_crop = demo_faces.encode_face(face, scorer.run.spec.face_size)
+    identity, expression = demo_faces.sample_identity(rng), demo_faces.sample_expression("joy", rng)
+    face = demo_faces.Face(identity, expression, demo_faces.sample_shot(rng))
+    face_crop = demo_drawing.encode_face(face, scorer.run.spec.face_size)
     for _ in range(3):
         start, processor = time.perf_counter(), time.process_time()
         explain(scorer, [Utterance(SENTENCE, [face_crop])])

@@ -113,7 +113,7 @@ class Dataset:
         splits: split -> its counts and shards.
         faces: options of the face crops (`ClipSource.to_json`); empty if the manifest names images.
         account: counts of rows and clips (`account.summarize`); empty if the manifest names images.
-        demo: description of the generator (`demo.describe`); empty for other data.
+        demo: description of the generator (`demo_distribution.describe`); empty for other data.
         notes: remarks of `prepare`.
     """
 

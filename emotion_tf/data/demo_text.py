@@ -1,8 +1,8 @@
 """The grammar of the demo data set: templates with slots, one list of templates for each kind of text.
 
-A kind is named by the emotions it is compatible with, joined by `|`: `joy` tells joy, `anger|disgust` leaves two open.
-`echo` is an answer ("Yes, my feeling too, Tavo.") that says nothing by itself: its speaker feels what the speaker
-before felt. Within a kind, what is said does not depend on the emotion: the kind is all that a text can tell.
+The name of a kind lists the emotions that it is compatible with, joined by `|`: `joy` determines joy, `anger|disgust`
+leaves two emotions. `echo` is an answer ("Yes, my feeling too, Tavo.") with the emotion of the previous speaker. Within
+a kind, the text does not depend on the emotion, so the kind is the only information in a text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPEAKERS = _words(
 )
 
 
-# `name` is someone who is not in the dialogue, `addressee` is the speaker before: both are bound when a text is drawn.
+# `name` is a person outside the dialogue, `addressee` the previous speaker; both are bound when a text is drawn.
 SLOTS: dict[str, tuple[str, ...]] = {
     "name": SPEAKERS,
     "addressee": SPEAKERS,
@@ -176,28 +176,28 @@ _SLOT = re.compile(r"{(\w+)}")
 
 
 def combinations(kind: str, people: int = 20) -> int:
-    """How many texts the grammar has for `kind` when `people` names are free (one addressee counts once)."""
+    """Returns the number of texts of a `kind`, given the number of free names."""
     free = {"name": people, "addressee": people}
     sizes = ([free.get(slot, len(SLOTS[slot])) for slot in _SLOT.findall(template)] for template in TEMPLATES[kind])
     return sum(math.prod(size) for size in sizes)
 
 
 def render(template: str, words: Sequence[str]) -> str:
-    """The text of a template with its slots filled from left to right, its first letter a capital."""
+    """Fills the slots of a template from left to right and capitalises the first letter."""
     rest = iter(words)
     text = _SLOT.sub(lambda _: next(rest), template)
     return text[0].upper() + text[1:]
 
 
 def split_of(text: str) -> str:
-    """The one split a text may be used in: a function of the text alone, so that no two splits can share it."""
+    """Returns the split of a text, a function of the text alone, so that no two splits share a text."""
     digest = hashlib.blake2b(text.lower().encode(), digest_size=8).digest()
     return SPLITS[bisect.bisect_right(_SPLIT_ENDS, int.from_bytes(digest, "big") / 2**64)]
 
 
 @dataclass
 class TextSource:
-    """Draws the texts of one split, none of them twice."""
+    """Draws the texts of a split without repetition."""
 
     split: str
     rng: np.random.Generator
@@ -205,15 +205,15 @@ class TextSource:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def draw(self, kind: str, cast: Sequence[str], addressee: str) -> tuple[str, str, tuple[str, ...]] | None:
-        """One new text of `kind`.
+        """Draws a new text.
 
         Args:
             kind: a key of `TEMPLATES`.
-            cast: the speakers of the dialogue; nobody talks about them as if they were not there.
-            addressee: the speaker before.
+            cast: the speakers of the dialogue, who are not used for the slot `name`.
+            addressee: the previous speaker.
 
         Returns:
-            The text, its template and the words in its slots; None when the grammar is as good as used up.
+            The text, its template and the words in its slots; None if the grammar is nearly exhausted.
         """
         bound = {"name": [name for name in SPEAKERS if name not in cast], "addressee": [addressee]}
         for _ in range(5000):
@@ -227,7 +227,7 @@ class TextSource:
                 return text, template, words
         return None
 
-    def _pick(self, slot: str, choice: Sequence[str]) -> str:
-        """The less used of two words drawn by chance: every word of a slot then comes about equally often."""
-        first, second = (choice[int(number)] for number in self.rng.integers(len(choice), size=2))
+    def _pick(self, slot: str, words: Sequence[str]) -> str:
+        """Draws two words and returns the less frequent one, which equalises the frequencies of a slot's words."""
+        first, second = (words[int(number)] for number in self.rng.integers(len(words), size=2))
         return min(first, second, key=lambda word: self.counts[slot, word])

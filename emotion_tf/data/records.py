@@ -81,7 +81,7 @@ def write_dataset(
         pieces: the word-piece tokenizer.
         overwrite: whether to replace `out` if it exists.
         source: clips that the faces are taken from; None: the rows name images of faces.
-        demo: description of the demo generator, as `demo.describe` returns it.
+        demo: description of the demo generator, as `demo_distribution.describe` returns it.
         notes: remarks to store with the data set.
         progress: wraps the rows while they are written: (rows, total, number that an earlier run finished).
         rows_per_shard: 0: 1,000, or 200 with clips.

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion_tf.data import demo_faces
+from emotion_tf.data import demo_drawing, demo_faces
 
 SIDE = 160
 EXAMPLES = (
@@ -43,6 +43,6 @@ def draw_examples(folder: Path) -> tuple[list[list[str | bool | None]], list[str
 def _drawn(kind: str, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     face = demo_faces.Face(
-        demo_faces.draw_identity(rng), demo_faces.draw_expression(kind, rng), demo_faces.draw_shot(rng)
+        demo_faces.sample_identity(rng), demo_faces.sample_expression(kind, rng), demo_faces.sample_shot(rng)
     )
-    return demo_faces.render_face(face, SIDE)
+    return demo_drawing.render_face(face, SIDE)

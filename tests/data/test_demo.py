@@ -1,4 +1,4 @@
-"""The demo data set: what it promises about its splits, its ceilings and its files."""
+"""The demo data set: its splits, its Bayes accuracy and its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_tf.data import demo, demo_faces, demo_text
+from emotion_tf.data import demo, demo_distribution, demo_drawing, demo_faces, demo_text
 from emotion_tf.data.demo_text import SPLITS
 from emotion_tf.errors import UserError
 
@@ -27,16 +27,16 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def demo_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     return folder, demo.write_demo(folder, utterances=220, seed=5)
 
 
 def _by_split(rows, value) -> dict[str, set]:
-    found = defaultdict(set)
+    values = defaultdict(set)
     for row in rows:
-        found[row.split].update(value(row))
-    return found
+        values[row.split].update(value(row))
+    return values
 
 
 def _words(text: str) -> list[str]:
@@ -54,25 +54,25 @@ def _words(text: str) -> list[str]:
     ids=["utterance", "template and words", "face parameters", "person"],
 )
 def test_splits_share_nothing(plan, value):
-    found = _by_split(plan[0], value)
-    assert all(len(found[split]) > 0 for split in SPLITS)
-    assert not found["train"] & found["test"]
-    assert not found["train"] & found["dev"]
-    assert not found["dev"] & found["test"]
+    values = _by_split(plan[0], value)
+    assert all(len(values[split]) > 0 for split in SPLITS)
+    assert not values["train"] & values["test"]
+    assert not values["train"] & values["dev"]
+    assert not values["dev"] & values["test"]
 
 
-def test_no_utterance_comes_twice(plan):
+def test_utterances_are_unique(plan):
     rows, _ = plan
     assert len({row.utterance.lower() for row in rows}) == len(rows) == PLANNED
 
 
 def test_every_word_of_dev_and_test_is_in_train(plan):
-    found = _by_split(plan[0], lambda row: _words(row.utterance))
-    assert (found["dev"] | found["test"]) <= found["train"]
-    assert 200 < len(found["train"]) < 700
+    values = _by_split(plan[0], lambda row: _words(row.utterance))
+    assert (values["dev"] | values["test"]) <= values["train"]
+    assert 200 < len(values["train"]) < 700
 
 
-def test_every_word_that_tells_an_emotion_comes_often_in_train(plan):
+def test_every_word_of_an_emotion_is_frequent_in_train(plan):
     counts = Counter(word for row in plan[0] if row.split == "train" for word in _words(row.utterance))
     telling = [word for slot, words in demo_text.SLOTS.items() if "_" in slot for word in words]
     assert min(min(counts[part] for part in _words(word)) for word in telling) >= 5
@@ -82,7 +82,7 @@ def test_every_word_that_tells_an_emotion_comes_often_in_train(plan):
 def test_every_text_has_one_kind():
     rng = np.random.default_rng(0)
     kinds = defaultdict(set)
-    for kind in demo.TEXT_KINDS:
+    for kind in demo_distribution.TEXT_KINDS:
         for split in SPLITS:
             source = demo_text.TextSource(split, rng)
             for _ in range(40):
@@ -92,7 +92,7 @@ def test_every_text_has_one_kind():
                 assert demo_text.split_of(text) == split
                 assert 3 <= len(text.split()) <= 14
                 assert "{" not in text and text[0].isupper()
-    assert {len(found) for found in kinds.values()} == {1}
+    assert {len(values) for values in kinds.values()} == {1}
 
 
 def test_dialogues(plan):
@@ -117,30 +117,30 @@ def test_an_answer_has_the_emotion_of_a_telling_utterance_before_it(plan):
         assert before.dialogue_id == row.dialogue_id and before.speaker != row.speaker
         assert before.text_kind == before.emotion == row.emotion
         assert before.speaker in row.utterance
-    noted = np.concatenate([symbols[split] for split in SPLITS])
-    assert [demo.EMOTIONS[e] for e in noted[:, 0]] == [row.emotion for row in rows]
+    symbols_of_rows = np.concatenate([symbols[split] for split in SPLITS])
+    assert [demo_distribution.EMOTIONS[e] for e in symbols_of_rows[:, 0]] == [row.emotion for row in rows]
 
 
 def test_kinds_are_compatible_with_the_emotion(plan):
     for row in plan[0]:
-        assert row.emotion in demo.compatible(row.text_kind)
-        assert row.emotion in demo.compatible(row.face_kind)
+        assert row.emotion in demo_distribution.compatible(row.text_kind)
+        assert row.emotion in demo_distribution.compatible(row.face_kind)
         assert bool(row.faces) == (row.face_kind != demo_faces.NO_FACE)
 
 
 def test_tables_are_distributions():
-    assert sum(demo.CELLS.values()) == pytest.approx(1)
-    assert demo.fresh_joint().sum() == pytest.approx(1)
-    assert demo.joint().sum() == pytest.approx(1)
-    assert demo.joint().sum(axis=(1, 2)) == pytest.approx(list(demo.PRIOR.values()))
-    assert demo.answer_faces().sum(axis=1) == pytest.approx(1)
+    assert sum(demo_distribution.CELLS.values()) == pytest.approx(1)
+    assert demo_distribution.fresh_joint().sum() == pytest.approx(1)
+    assert demo_distribution.joint().sum() == pytest.approx(1)
+    assert demo_distribution.joint().sum(axis=(1, 2)) == pytest.approx(list(demo_distribution.PRIOR.values()))
+    assert demo_distribution.answer_faces().sum(axis=1) == pytest.approx(1)
 
 
-def test_ceilings_agree_with_counting():
-    """The best guess for every symbol, found by counting emotions, is right as often as the posterior says."""
+def test_bayes_accuracy_agrees_with_counts():
+    """The most frequent emotion of each symbol in a large sample is as accurate as the posterior predicts."""
     rng = np.random.default_rng(11)
-    lengths = rng.integers(demo.DIALOGUE_LENGTHS[0], demo.DIALOGUE_LENGTHS[1] + 1, 12_000)
-    dialogues = [demo.sample_dialogue(int(length), rng) for length in lengths]
+    lengths = rng.integers(demo_distribution.DIALOGUE_LENGTHS[0], demo_distribution.DIALOGUE_LENGTHS[1] + 1, 12_000)
+    dialogues = [demo_distribution.sample_dialogue(int(length), rng) for length in lengths]
     seen: dict[str, defaultdict] = {
         view: defaultdict(Counter) for view in ("text", "face", "both", "both_with_context")
     }
@@ -152,31 +152,31 @@ def test_ceilings_agree_with_counting():
                 seen[view][symbol][e] += 1
             before = t
     rows = np.concatenate(dialogues)
-    stated = demo.describe({"test": rows})["best_accuracy"]["test"]
+    expected = demo_distribution.describe({"test": rows})["best_accuracy"]["test"]
     for view, symbols in seen.items():
-        counted = sum(max(emotions.values()) for emotions in symbols.values()) / len(rows)
-        assert counted == pytest.approx(stated[view], abs=0.006), view
-    # The posterior is a probability that can be trusted, symbol by symbol.
-    belief = demo.posteriors(rows)["both"]
-    for e in range(len(demo.EMOTIONS)):
+        accuracy = sum(max(emotions.values()) for emotions in symbols.values()) / len(rows)
+        assert accuracy == pytest.approx(expected[view], abs=0.006), view
+    # the posterior is calibrated
+    belief = demo_distribution.posteriors(rows)["both"]
+    for e in range(len(demo_distribution.EMOTIONS)):
         assert belief[:, e].mean() == pytest.approx((rows[:, 0] == e).mean(), abs=0.004)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("utterances", [200, 4000])
-def test_promises_hold_in_every_split(utterances, seed):
+def test_limits_hold_in_every_split(utterances, seed):
     sizes = {"train": 0.7 * utterances, "dev": 0.1 * utterances, "test": 0.2 * utterances}
     symbols = {
         split: np.concatenate(demo._sample_split(int(size), seed, number))
         for number, (split, size) in enumerate(sizes.items())
     }
-    info = demo.describe(symbols)
+    description = demo_distribution.describe(symbols)
     for split in SPLITS:
-        assert info["undecidable"][split]["share"] <= 0.05
+        assert description["undecidable"][split]["share"] <= 0.05
     if utterances < 4000:
         return
     for split in SPLITS:
-        best, shares = info["best_accuracy"][split], info["shares"][split]
+        best, shares = description["best_accuracy"][split], description["shares"][split]
         assert 0.70 <= best["text"] <= 0.83 and 0.70 <= best["face"] <= 0.83
         assert best["both"] >= 0.95 and best["both"] - max(best["text"], best["face"]) >= 0.15
         assert best["both_with_context"] > best["both"]
@@ -185,8 +185,8 @@ def test_promises_hold_in_every_split(utterances, seed):
         assert max(shares["emotions"], key=shares["emotions"].get) == "neutral"
 
 
-def test_manifest_and_pictures(written):
-    folder, info = written
+def test_manifest_and_pictures(demo_folder):
+    folder, description = demo_folder
     with open(folder / "manifest.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(demo.COLUMNS)
@@ -198,17 +198,17 @@ def test_manifest_and_pictures(written):
     for path in named[:40]:
         picture = cv2.imread(str(folder / path))
         assert picture.shape == (48, 48, 3) and picture.std() > 5
-    assert json.loads(json.dumps(info)) == info
-    assert info["generator"] == "demo" and info["seed"] == 5 and info["utterances"] == 220
-    assert set(info["best_accuracy"]["test"]) >= {"text", "face", "both", "both_with_context"}
+    assert json.loads(json.dumps(description)) == description
+    assert description["generator"] == "demo" and description["seed"] == 5 and description["utterances"] == 220
+    assert set(description["best_accuracy"]["test"]) >= {"text", "face", "both", "both_with_context"}
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_same_files_from_another_process(written, tmp_path):
-    folder, _ = written
+def test_same_files_from_another_process(demo_folder, tmp_path):
+    folder, _ = demo_folder
     code = f"from emotion_tf.data.demo import write_demo; write_demo({str(tmp_path / 'again')!r}, 220, 5)"
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={"PYTHONHASHSEED": "7", "PATH": ""})
@@ -216,31 +216,31 @@ def test_same_files_from_another_process(written, tmp_path):
 
 
 def test_another_seed_gives_other_rows_and_faces(plan):
-    ours, theirs = plan[0], demo.plan_demo(300, seed=4)[0]
-    assert [row.emotion for row in ours[:50]] != [row.emotion for row in theirs[:50]]
-    vectors = [{face.vector() for row in rows for face in row.faces} for rows in (ours, theirs)]
+    rows, other_rows = plan[0], demo.plan_demo(300, seed=4)[0]
+    assert [row.emotion for row in rows[:50]] != [row.emotion for row in other_rows[:50]]
+    vectors = [{face.vector() for row in rows for face in row.faces} for rows in (rows, other_rows)]
     assert not vectors[0] & vectors[1]
 
 
 @pytest.mark.parametrize("kind", demo_faces.FACE_KINDS[:-1])
 def test_a_kind_of_face_is_drawn_at_any_size(kind):
     rng = np.random.default_rng(2)
-    identity, shot = demo_faces.draw_identity(rng), demo_faces.draw_shot(rng)
-    face = demo_faces.Face(identity, demo_faces.draw_expression(kind, rng), shot)
-    assert demo_faces.render_face(face, 48).shape == (48, 48, 3)
-    assert demo_faces.render_face(face, 112).dtype == np.uint8
+    identity, shot = demo_faces.sample_identity(rng), demo_faces.sample_shot(rng)
+    face = demo_faces.Face(identity, demo_faces.sample_expression(kind, rng), shot)
+    assert demo_drawing.render_face(face, 48).shape == (48, 48, 3)
+    assert demo_drawing.render_face(face, 112).dtype == np.uint8
 
 
-def test_a_hidden_face_tells_nothing():
-    """With the same cover, identity and shot, any two expressions give the same picture but for the tips of brows."""
+def test_a_hidden_face_does_not_depend_on_the_expression():
+    """With equal cover, identity and shot, two expressions give the same image except for the ends of the brows."""
     rng = np.random.default_rng(9)
-    identity, shot = demo_faces.draw_identity(rng), demo_faces.draw_shot(rng)
+    identity, shot = demo_faces.sample_identity(rng), demo_faces.sample_shot(rng)
     for cover in (1, 2, 3):
         pictures = []
         for kind in ("anger", "surprise"):
-            values = dict(demo_faces.draw_expression(kind, rng).__dict__, cover=cover)
+            values = dict(demo_faces.sample_expression(kind, rng).__dict__, cover=cover)
             face = demo_faces.Face(identity, demo_faces.Expression(**values), shot)
-            pictures.append(demo_faces.render_face(face, 48).astype(int))
+            pictures.append(demo_drawing.render_face(face, 48).astype(int))
         assert np.abs(pictures[0] - pictures[1]).mean() < 1.5
 
 
@@ -255,19 +255,19 @@ def test_a_hidden_face_tells_nothing():
         {"seed": True},
     ],
 )
-def test_bad_arguments_are_one_line(tmp_path, arguments):
+def test_invalid_arguments_give_one_line(tmp_path, arguments):
     with pytest.raises(UserError) as caught:
         demo.write_demo(tmp_path / "out", **arguments)
     assert "\n" not in str(caught.value) and f"`{next(iter(arguments))}`" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_too_many_utterances_names_the_maximum(tmp_path):
+def test_the_error_of_too_many_utterances_has_the_maximum(tmp_path):
     assert demo.max_utterances() >= 20_000
     with pytest.raises(UserError, match=str(demo.max_utterances())):
         demo.write_demo(tmp_path / "out", utterances=demo.max_utterances() + 1)
 
 
-def test_a_used_folder_is_refused(written):
+def test_a_folder_in_use_is_an_error(demo_folder):
     with pytest.raises(UserError, match="exists already"):
-        demo.write_demo(written[0], utterances=200)
+        demo.write_demo(demo_folder[0], utterances=200)

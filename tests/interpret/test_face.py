@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotion_tf.config import FaceConfig, TrainConfig
-from emotion_tf.data import demo_faces
+from emotion_tf.data import demo_drawing, demo_faces
 from emotion_tf.errors import UserError
 from emotion_tf.interpret import face
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
@@ -150,12 +150,12 @@ def test_a_layer_that_gives_no_map(cnn, layer, said):
 def still(rng):
     """A shot from the front, in even light, with nothing in the way: the mouth is soon found."""
     plain = dict.fromkeys(("yaw", "roll", "shift_x", "shift_y", "blur", "gradient"), 0.0)
-    return dataclasses.replace(demo_faces.draw_shot(rng), **plain, scale=1.0, gain=1.0, occlusion=0)
+    return dataclasses.replace(demo_faces.sample_shot(rng), **plain, scale=1.0, gain=1.0, occlusion=0)
 
 
 def mouth_only(rng):
     """An expression of joy in the mouth alone: its curve, opening, width and teeth."""
-    parts = {"neutral": demo_faces.draw_expression("neutral", rng), "joy": demo_faces.draw_expression("joy", rng)}
+    parts = {"neutral": demo_faces.sample_expression("neutral", rng), "joy": demo_faces.sample_expression("joy", rng)}
     mouth = ("mouth_curve", "mouth_open", "mouth_width", "teeth")
     return dataclasses.replace(parts["neutral"], **{name: getattr(parts["joy"], name) for name in mouth})
 
@@ -168,9 +168,9 @@ def smiles(tmp_path_factory, make_records):
     lines = ["split,dialogue_id,utterance_id,speaker,utterance,emotion,faces"]
     for n in range(600):
         kind, split = kinds[n % 2], "train" if n < 480 else "dev" if n < 560 else "test"
-        shown = mouth_only(rng) if kind == "joy" else demo_faces.draw_expression(kind, rng)
-        drawn = demo_faces.Face(demo_faces.draw_identity(rng), shown, still(rng))
-        (folder / f"{n}.jpg").write_bytes(demo_faces.encode_face(drawn, 48))
+        shown = mouth_only(rng) if kind == "joy" else demo_faces.sample_expression(kind, rng)
+        drawn = demo_faces.Face(demo_faces.sample_identity(rng), shown, still(rng))
+        (folder / f"{n}.jpg").write_bytes(demo_drawing.encode_face(drawn, 48))
         lines.append(f"{split},{n},0,Ada,,{kind},{n}.jpg")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return make_records(folder / "manifest.csv", folder / "records", 48, 50)
@@ -179,9 +179,9 @@ def smiles(tmp_path_factory, make_records):
 def smile(seed):
     """A face of joy, and where its mouth is: RGB uint8 (48, 48, 3) and bool (48, 48)."""
     rng = np.random.default_rng([9, seed])
-    who, shot, shown = demo_faces.draw_identity(rng), still(rng), mouth_only(rng)
+    who, shot, shown = demo_faces.sample_identity(rng), still(rng), mouth_only(rng)
     closed = dataclasses.replace(shown, mouth_curve=0.0, mouth_open=0.0, mouth_width=1.0, teeth=0.0)
-    happy, other = (demo_faces.render_face(demo_faces.Face(who, one, shot), 48) for one in (shown, closed))
+    happy, other = (demo_drawing.render_face(demo_faces.Face(who, one, shot), 48) for one in (shown, closed))
     changed = np.abs(happy.astype(int) - other).sum(axis=-1) > 30
     return happy[..., ::-1].copy(), cv2.dilate(changed.astype(np.uint8), np.ones((5, 5))).astype(bool)
 
