@@ -40,12 +40,12 @@ def main() -> None:
     import tensorflow as tf
 
     from emotion_tf.runs import facts
-    from emotion_tf.runs.ensemble import Ensemble, open_folder
+    from emotion_tf.runs.ensemble import Ensemble, open_run
     from emotion_tf.runs.export import SavedModel
     from emotion_tf.serving.graph import Graph
     from emotion_tf.training.outputs import inference
 
-    run = open_folder(arguments.export.parent.parent)
+    run = open_run(arguments.export.parent.parent)
     if isinstance(run, Ensemble):
         raise UserError(f"{arguments.export} is the export of an ensemble. Expected the export of a single run.")
     graph, saved = Graph([run], run.labels, run.spec.face_size, None), SavedModel(arguments.export)

@@ -23,7 +23,7 @@ def load(run: str | Path) -> Predictor:
     Raises:
         emotion_tf.errors.UserError: the folder holds no finished run or ensemble.
     """
-    from emotion_tf.runs.ensemble import open_folder
+    from emotion_tf.runs.ensemble import open_run
     from emotion_tf.serving.predict import Predictor
 
-    return Predictor(open_folder(Path(run)))
+    return Predictor(open_run(Path(run)))

@@ -21,7 +21,7 @@ def export(run: Positional[Path], version: int | None = None, keep: int = 0, ver
         keep: how many versions stay, the newest and this one; 0: all.
         verify: export nothing: check that an export still keeps to the contract (docs/serving.md).
     """
-    from emotion_tf.runs.ensemble import open_folder
+    from emotion_tf.runs.ensemble import open_run
     from emotion_tf.serving.export import export as export_run
     from emotion_tf.serving.verify import verify as verify_export
 
@@ -30,4 +30,4 @@ def export(run: Positional[Path], version: int | None = None, keep: int = 0, ver
             raise UserError("--verify checks an export that is there. Expected no --version and no --keep beside it.")
         print(f"{run}: {verify_export(run)}")
     else:
-        print(f"Exported: {export_run(open_folder(run), version, keep)}")
+        print(f"Exported: {export_run(open_run(run), version, keep)}")

@@ -128,10 +128,10 @@ def _asked(run: Path | None, export: Path | None, server: str, model: str, timeo
         from emotion_tf.serving.client import Client
 
         return Client(server, read_facts(run), model, timeout)
-    from emotion_tf.runs.ensemble import open_folder
+    from emotion_tf.runs.ensemble import open_run
     from emotion_tf.serving.predict import Predictor
 
-    return Predictor(open_folder(run))
+    return Predictor(open_run(run))
 
 
 def find_faces(

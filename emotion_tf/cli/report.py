@@ -129,17 +129,17 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
     branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
     joined = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
-    parameters = run.about.get("parameters")
+    parameters = run.metadata.get("parameters")
     return {
         "data": str(dataset.path),
         "SHA-256 of the data": dataset.spec.data_sha256,
         "SHA-256 of config.json": files.sha256(run.path / "config.json"),
         "SHA-256 of model.keras": files.sha256(run.model_path),
         "seed": str(config.train.seed),
-        "command of the training": run.about["command"],
+        "command of the training": run.metadata["command"],
         "command of this report": command,
         "model": "; ".join([*branches, *joined]) + (f"; {parameters:,} parameters" if parameters else ""),
-        "versions": ", ".join(f"{tool} {version}" for tool, version in run.about["versions"].items()),
+        "versions": ", ".join(f"{tool} {version}" for tool, version in run.metadata["versions"].items()),
     }
 
 

@@ -14,7 +14,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
-from emotion_tf.runs.ensemble import open_folder
+from emotion_tf.runs.ensemble import open_run
 from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Asked, Predictor
@@ -51,7 +51,7 @@ class OpenRun:
 
 def open_local(path: Path) -> OpenRun:
     """A run or an ensemble, loaded. Raises UserError when it cannot be."""
-    run = open_folder(path)
+    run = open_run(path)
     predictor = Predictor(run)
     if isinstance(run, Run):
         scorer = Scorer(run)

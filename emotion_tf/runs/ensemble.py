@@ -1,4 +1,4 @@
-"""An ensemble's folder: `ensemble.json` names its members, which stay where they are, and how they vote."""
+"""The folder of an ensemble. `ensemble.json` names the members, which stay in their own folders, and the vote."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
 
 HASHED = ("model.keras", "config.json", "vocab.txt", "words.txt", "calibration.json")
-"""What a run's predictions follow from, where it has them."""
+"""Files that determine the predictions of a run; a run may lack some."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """Contents of `saved_models/NAME` as `ensemble` wrote it."""
+    """The ensemble in `saved_models/NAME`."""
 
     path: Path
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """Contents of `ensemble.json`. Raises UserError when it cannot be read."""
+    def metadata(self) -> dict[str, Any]:
+        """Contents of `ensemble.json`. Raises UserError if it cannot be read."""
         try:
-            found = json.loads((self.path / ENSEMBLE).read_text(encoding="utf-8"))
-            _ = [found["vote"]["method"], *((one["path"], one["sha256"]) for one in found["members"])]
-            return found
+            values = json.loads((self.path / ENSEMBLE).read_text(encoding="utf-8"))
+            _ = [values["vote"]["method"], *((member["path"], member["sha256"]) for member in values["members"])]
+            return values
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"Cannot read {self.path / ENSEMBLE} ({type(error).__name__}: {error}). Expected the file that "
@@ -45,57 +45,57 @@ class Ensemble:
 
     @cached_property
     def vote(self) -> Vote:
-        """How the members' probabilities become one."""
-        return Vote.from_json(self.about["vote"])
+        """How the members' probabilities are combined."""
+        return Vote.from_json(self.metadata["vote"])
 
     @cached_property
     def members(self) -> list[Run]:
-        """The members' runs. Raises UserError when one is not there, or is not what it was."""
-        found = []
-        for one in self.about["members"]:
-            path = Path(os.path.normpath(self.path / one["path"]))
+        """The members. Raises UserError if one is missing or has changed."""
+        runs = []
+        for member in self.metadata["members"]:
+            path = Path(os.path.normpath(self.path / member["path"]))
             if not path.is_dir():
                 raise UserError(
                     f"{self.path}: Its member {path} is not there. Put it back, or make the ensemble again without it; "
                     "an export holds all its members."
                 )
-            if digest(path) != one["sha256"]:
+            if digest(path) != member["sha256"]:
                 raise UserError(
                     f"{self.path}: Its member {path} has changed since: the votes were fitted to the model that it "
                     "held. Make the ensemble again with --overwrite."
                 )
-            found.append(Run(path))
-        return found
+            runs.append(Run(path))
+        return runs
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the probabilities."""
+        """Class names, in the order of the probabilities."""
         return self.spec.labels
 
     @property
     def spec(self) -> DataSpec:
-        """What the members know of their data, which is the same."""
+        """Properties of the data set, which are the same for all members."""
         return self.members[0].spec
 
 
-def open_folder(path: Path) -> Run | Ensemble:
-    """A run or an ensemble, whichever the folder holds."""
+def open_run(path: Path) -> Run | Ensemble:
+    """Returns the run or the ensemble in a folder."""
     return Ensemble(path) if (path / ENSEMBLE).is_file() else Run(path)
 
 
 def digest(path: Path) -> str:
-    """Hash of the files of a run that its predictions follow from. Raises UserError when it is unfinished."""
+    """Returns the hash of the files that determine a run's predictions. Raises UserError for an unfinished run."""
     Run(path).check_finished()
     hashes = [files.sha256(path / name) if (path / name).is_file() else "" for name in HASHED]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def check_members(paths: Sequence[Path]) -> list[Run]:
-    """The runs, if they can be members of one ensemble.
+    """Returns the runs, which can be members of one ensemble.
 
     Raises:
-        UserError: fewer than two, the same twice, no run, an unfinished one, other labels or data than the first's, or
-            some that read the utterance with its speaker beside some that do not.
+        UserError: there are fewer than two runs, a duplicate or an unfinished run; or the runs differ in their labels,
+            their data, or whether they read the utterance with its speaker.
     """
     if len({path.resolve() for path in paths}) < max(2, len(paths)) or len({path.name for path in paths}) < len(paths):
         raise UserError(f"Expected two or more different runs. Received: {', '.join(map(str, paths)) or 'none'}.")
@@ -106,17 +106,17 @@ def check_members(paths: Sequence[Path]) -> list[Run]:
     for run in runs:
         run.check_finished()
         for name in ("labels", "data_sha256"):
-            ours, first = getattr(run.spec, name), getattr(runs[0].spec, name)
-            if ours != first:
+            value, first = getattr(run.spec, name), getattr(runs[0].spec, name)
+            if value != first:
                 raise UserError(
-                    f"{run.path} and {runs[0].path} were trained on different data: {name} is {ours!r} and {first!r}. "
+                    f"{run.path} and {runs[0].path} were trained on different data: {name} is {value!r} and {first!r}. "
                     "Expected runs on the same data set."
                 )
     speakers = {run.config.text.speaker: run.path for run in runs if run.config.uses_text}
     if len(speakers) > 1:
         raise UserError(
             f"{speakers[True]} reads the utterance with its speaker (--text.speaker) and {speakers[False]} without. "
-            "Expected members that are given the same utterance."
+            "Expected members that read the same text."
         )
     return runs
 
@@ -126,20 +126,20 @@ def write_ensemble(
     members: Sequence[Run],
     vote: Vote,
     results: Mapping[str, Compared],
-    about: dict[str, Any],
+    metadata: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Writes an ensemble's folder: `ensemble.json`, model card, and of each split metrics, predictions and confusion.
+    """Writes the folder of an ensemble: `ensemble.json`, model card, metrics, predictions and confusion matrices.
 
     Args:
         out: the folder.
-        members: as `check_members` returns them. Their paths are kept relative: all can move together.
-        vote: how they vote.
-        results: split -> what `evaluation.ensemble.apply` made of the vote.
-        about: more that `ensemble.json` shall hold; data and command also go beside the metrics.
-        overwrite: whether `out` may be replaced.
+        members: as `check_members` returns them. Relative paths are stored, so that all folders can move together.
+        vote: how the members' probabilities are combined.
+        results: split -> metrics and predictions of the vote.
+        metadata: further values of `ensemble.json`; `data` and `command` are also stored with the metrics.
+        overwrite: whether to replace `out` if it exists.
     """
-    there = [
+    entries = [
         {
             "name": run.path.name,
             "path": os.path.relpath(run.path.resolve(), out.resolve()),
@@ -149,9 +149,9 @@ def write_ensemble(
         for run in members
     ]
     sizes = {"parameters": next(iter(results.values())).parameters, "labels": list(members[0].labels)}
-    context = {"command": about["command"], "data": about["data"], "seed": [one["seed"] for one in there]}
+    context = {"command": metadata["command"], "data": metadata["data"], "seed": [entry["seed"] for entry in entries]}
     with files.new_folder(out, overwrite) as folder:
-        values = {"vote": vote.to_json(), "members": there, **sizes, **about}
+        values = {"vote": vote.to_json(), "members": entries, **sizes, **metadata}
         (folder / ENSEMBLE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         for split, run in results.items():
             report.write_metrics(folder / "metrics.json", split, {**run.metrics, **context})

@@ -1,6 +1,6 @@
-"""An export's folder: its facts, its checksums, and its graph.
+"""The folder of an export: facts of the model, checksums, and the graph.
 
-The checksums have the format of `sha256sum -c`, so an export can be checked without Python.
+The checksums have the format of `sha256sum -c`, so that an export can be verified without Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # noqa: F401 registers the text ops, which a server has linked in
+import tensorflow_text  # noqa: F401 registers the text ops, which a server links in
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
@@ -23,11 +23,11 @@ CHECKSUMS = Path("assets.extra", "SHA256SUMS")
 
 @dataclass(frozen=True)
 class Export:
-    """Contents of `saved_models/RUN/serving/VERSION`.
+    """The export in `saved_models/RUN/serving/VERSION`.
 
     Attributes:
-        path: its folder.
-        facts: of its model.
+        path: the folder.
+        facts: facts of the model.
     """
 
     path: Path
@@ -35,28 +35,28 @@ class Export:
 
     @classmethod
     def open(cls, path: Path) -> Export:
-        """Reads an export's facts and checks its files. The graph is not loaded: see `load`.
+        """Reads the facts and verifies the files. The graph is not loaded; see `load`.
 
         Raises:
-            UserError: no export at `path`, or its files are not those that `export` wrote.
+            UserError: there is no export at `path`, or its files have changed.
         """
         export = cls(path, read_exported(path))
         check_files(path)
         return export
 
     def load(self) -> SavedModel:
-        """Loads the graph. Raises UserError if a server could not."""
+        """Loads the graph. Raises UserError if a server could not load it."""
         return SavedModel(self.path)
 
 
 class SavedModel:
-    """The signatures of a SavedModel, run as TF Serving runs them: by a session, without Python objects.
+    """The signatures of a SavedModel, run by a session as in TF Serving.
 
-    `tf.saved_model.load` also takes what a C++ loader cannot run, such as a plain `tf.saved_model.save` of Keras 3.
-    Threads may share an instance.
+    `tf.saved_model.load` would also accept models that a C++ loader cannot run, such as a plain `tf.saved_model.save`
+    of Keras 3. The class is thread-safe.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: the model cannot be loaded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,30 +72,30 @@ class SavedModel:
         self.signatures = {name: s for name, s in loaded.signature_def.items() if not name.startswith("__")}
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Returns the outputs of a signature by name. Raises tf.errors.OpError for inputs that do not fit it."""
+        """Returns the outputs of a signature by name. Raises tf.errors.OpError for incompatible inputs."""
         definition = self.signatures[signature]
         feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
         fetches = {name: tensor.name for name, tensor in definition.outputs.items()}
         return self._session.run(fetches, feeds)
 
     def close(self) -> None:
-        """Frees its memory."""
+        """Frees the memory of the model."""
         self._session.close()
 
 
 def versions(serving: Path) -> list[int]:
-    """Returns the version numbers of a run's exports, in no order."""
+    """Returns the version numbers of a run's exports, unordered."""
     return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
 
 
 def write_checksums(folder: Path) -> None:
-    """Lists all files of a folder in `assets.extra/SHA256SUMS`."""
+    """Writes the checksums of all files of a folder to `assets.extra/SHA256SUMS`."""
     lines = [f"{files.sha256(folder / name)}  {name.as_posix()}\n" for name in _names(folder)]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def check_files(folder: Path) -> None:
-    """Raises UserError if a file differs from what `export` wrote, is missing, or was added."""
+    """Raises UserError if a file of the export was changed, removed or added."""
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
         listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}

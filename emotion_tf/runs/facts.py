@@ -1,4 +1,4 @@
-"""Facts of a model that callers need in order to query it; an export holds them as `assets.extra/model.json`."""
+"""Facts of a model that clients need; an export stores them in `assets.extra/model.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf.errors import UserError
-from emotion_tf.runs.ensemble import Ensemble, open_folder
+from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
@@ -20,13 +20,13 @@ class ModelFacts:
     """Facts of a model.
 
     Attributes:
-        name: of its run; by default a server's name of the model.
+        name: name of the run, and by default of the served model.
         labels: the C class names, in the order of the probabilities.
         face_size: side of the face crops in pixels.
-        max_faces: most crops of one utterance.
-        context: number of previous lines that are read with an utterance.
-        speaker: whether the utterance is read with its speaker, `Speaker: utterance`.
-        crops: the `--faces.*` options of its data set.
+        max_faces: largest number of crops of an utterance.
+        context: number of previous lines that the model reads.
+        speaker: whether the model reads `Speaker: utterance`.
+        crops: the `--faces.*` options of the data set.
     """
 
     name: str
@@ -48,7 +48,7 @@ def facts_of(run: Run | Ensemble) -> ModelFacts:
         tuple(run.labels),
         spec.face_size,
         spec.max_faces,
-        # each member reads as many of the previous lines as it was trained on
+        # each member reads the number of previous lines that it was trained on
         max((text.context for text in texts), default=0),
         any(text.speaker for text in texts),
         dict(spec.crops),
@@ -57,15 +57,15 @@ def facts_of(run: Run | Ensemble) -> ModelFacts:
 
 def read_facts(path: Path) -> ModelFacts:
     """Returns the facts of a run, an ensemble or an export. Raises UserError if `path` is none of them."""
-    return read_exported(path) if (path / FILE).is_file() else facts_of(open_folder(path))
+    return read_exported(path) if (path / FILE).is_file() else facts_of(open_run(path))
 
 
 def read_exported(export: Path) -> ModelFacts:
-    """Reads the facts of an export. Raises UserError if `export` is none."""
+    """Reads the facts of an export. Raises UserError if there is no export."""
     try:
         values = json.loads((export / FILE).read_text(encoding="utf-8"))
-        own = {row.name: values[row.name] for row in dataclasses.fields(ModelFacts)}
-        return ModelFacts(**own | {"labels": tuple(values["labels"])})
+        fields = {row.name: values[row.name] for row in dataclasses.fields(ModelFacts)}
+        return ModelFacts(**fields | {"labels": tuple(values["labels"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that "
@@ -74,6 +74,6 @@ def read_exported(export: Path) -> ModelFacts:
 
 
 def write_exported(export: Path, facts: ModelFacts, **more: Any) -> None:
-    """Writes the facts into an export, with more values for its readers."""
+    """Writes the facts and further values to an export."""
     values = dataclasses.asdict(facts) | more
     (export / FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it and how it is read. It holds all that `predict` needs, on any machine."""
+"""The folder of a run: its contents and how they are read. It is self-contained: `predict` needs nothing else."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from emotion_tf.schema import DataSpec
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Paths and contents of `saved_models/RUN`."""
+    """The run in `saved_models/RUN`."""
 
     path: Path
 
     @property
     def model_path(self) -> Path:
-        """The trained model, for inference."""
+        """Path of the trained model."""
         return self.path / "model.keras"
 
     @property
     def checkpoints(self) -> Path:
-        """Where an unfinished training keeps its state."""
+        """Folder of the checkpoint of an unfinished training."""
         return self.path / "checkpoint"
 
     @property
     def history(self) -> Path:
-        """One line an epoch."""
+        """Path of the training history, one line per epoch."""
         return self.path / "history.csv"
 
     def create(
@@ -60,23 +60,23 @@ class Run:
         command: str,
         overwrite: bool,
     ) -> None:
-        """Creates the folder of a run that is about to train.
+        """Creates the folder of a run before training.
 
         Args:
-            config: its configuration.
-            spec: of its data.
-            model: untrained; only its parameters are counted.
+            config: the configuration.
+            spec: properties of the data set.
+            model: the untrained model, whose parameters are counted.
             majority: the most frequent class in training.
             pieces: the word pieces, in the order of their ids.
-            words: the word vocabulary, in the order of its ids.
+            words: the words, in the order of their ids.
             word_dim: width of the word embedding.
-            command: the command line that trains it.
-            overwrite: replace the folder if it exists.
+            command: the command line of the training.
+            overwrite: whether to replace the folder if it exists.
 
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        about = {
+        metadata = {
             **dataclasses.asdict(spec),
             "majority": majority,
             "command": command,
@@ -93,11 +93,11 @@ class Run:
             (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
             write_vocabulary(folder / "vocab.txt", pieces)
             write_vocabulary(folder / "words.txt", words)
-            (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            (folder / "run.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """Contents of `run.json`. Raises UserError when this is no run."""
+    def metadata(self) -> dict[str, Any]:
+        """Contents of `run.json`. Raises UserError if there is no run."""
         try:
             return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -114,60 +114,60 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The run's configuration."""
-        _ = self.about
+        _ = self.metadata
         return configuration.read_config(self.path / "config.json")
 
     @cached_property
     def spec(self) -> DataSpec:
-        """What the run knows of its data."""
-        names = [f.name for f in dataclasses.fields(DataSpec) if f.name in self.about]
+        """Properties of the data set that the run was trained on."""
+        names = [f.name for f in dataclasses.fields(DataSpec) if f.name in self.metadata]
         missing = [f.name for f in dataclasses.fields(DataSpec) if f.name not in (*names, "crops", "context")]
         if missing:
             raise UserError(f"{self.path / 'run.json'}: No {missing[0]!r}. Expected the run.json that `train` wrote.")
-        return DataSpec(**{name: self.about[name] for name in names} | {"labels": tuple(self.about["labels"])})
+        return DataSpec(**{name: self.metadata[name] for name in names} | {"labels": tuple(self.metadata["labels"])})
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
+        """Class names, in the order of the logits."""
         return self.spec.labels
 
     @property
     def word_dim(self) -> int:
-        """Width of the word embedding: a file of vectors sets its own, whatever the configuration says."""
-        return int(self.about["word_dim"])
+        """Width of the word embedding. A file of word vectors overrides the configuration."""
+        return int(self.metadata["word_dim"])
 
     @property
     def majority(self) -> int:
-        """Index of the class most frequent in training."""
-        return self.labels.index(self.about["majority"])
+        """Index of the most frequent class in training."""
+        return self.labels.index(self.metadata["majority"])
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Temperatures and thresholds; of a run without them temperature 1 and none."""
+        """Temperatures and thresholds; temperature 1 and no threshold for a run without a calibration."""
         return read_calibration(self.path)
 
     def check_finished(self) -> None:
-        """Raises UserError when this is no run, or one without a trained model."""
+        """Raises UserError if there is no run, or its training has not finished."""
         if not self.model_path.is_file():
-            _ = self.about  # a folder that is no run at all is told as such
-            more = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
-            raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {more}.")
+            _ = self.metadata  # raises if the folder is no run
+            fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
+            raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {fix}.")
 
     @cached_property
     def model(self) -> TwoTower:
-        """The trained model, for inference. Raises UserError when the run is unfinished."""
+        """The trained model, for inference. Raises UserError if the training has not finished."""
         self.check_finished()
         try:
             return keras.saving.load_model(self.model_path, compile=False)
         except Exception as error:
-            # whatever a damaged zip, HDF5 or JSON raises inside Keras
+            # a damaged zip, HDF5 or JSON raises various exceptions in Keras
             raise UserError(
                 f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run anew or "
                 "train it again."
             ) from None
 
     def preprocessor(self, model: keras.Model) -> Preprocessor:
-        """Raw strings and JPEGs to this model's inputs."""
+        """Returns the preprocessor for the inputs of a model of this run."""
         pieces = WordPieceTokenizer(read_vocabulary(self.path / "vocab.txt"), self.spec.lower_case)
         words = WordVocabulary(read_vocabulary(self.path / "words.txt"))
         return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
