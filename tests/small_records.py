@@ -1,4 +1,4 @@
-"""Records as plain values, for tests that look into them."""
+"""Records as plain values, for tests that compare them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ PIECES = [*SPECIAL_TOKENS, "hello", "there", "."]
 
 
 def read(paths) -> list[dict]:
-    """The records of shards as plain values."""
+    """Reads the records of shards as plain values."""
     batch = schema.parse_examples(tf.constant(list(tf.data.TFRecordDataset(paths).as_numpy_iterator())), NAMES)
     columns = {n: v.to_list() if isinstance(v, tf.RaggedTensor) else v.numpy().tolist() for n, v in batch.items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def with_dev_as_test(data, out) -> Dataset:
-    """The same data set in a new folder, where the split test holds the utterances of dev."""
+    """Copies a data set; the split test of the copy has the utterances of dev."""
     shutil.copytree(data, out)
-    info = json.loads((out / INFO).read_text())
-    (dev,), (test,) = (info["splits"][split]["shards"] for split in ("dev", "test"))
+    values = json.loads((out / INFO).read_text())
+    (dev,), (test,) = (values["splits"][split]["shards"] for split in ("dev", "test"))
     shutil.copy(out / dev["file"], out / test["file"])
-    info["splits"]["test"] = {**info["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
-    (out / INFO).write_text(json.dumps(info))
+    values["splits"]["test"] = {**values["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
+    (out / INFO).write_text(json.dumps(values))
     return Dataset.open(out)
 
 
 def with_other_hash(dataset, split) -> Dataset:
-    """The data set as if the first shard of a split had other contents."""
+    """Returns the data set with another hash of the first shard of a split."""
     of_split = dataset.splits[split]
     first, *others = of_split.shards
     shards = (dataclasses.replace(first, sha256="0" * 64), *others)

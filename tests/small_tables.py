@@ -1,4 +1,4 @@
-"""Small manifests for tests that need one of their own."""
+"""Small manifests and images for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROW = dict(zip(COLUMNS, ("train", "0", "0", "Ilka", "Hello there.", "joy", ""), 
 
 
 def write_table(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str] = COLUMNS) -> Path:
-    """Writes rows, each given by what differs from `ROW`, as a CSV."""
+    """Writes rows as CSV. Each row has only the cells that differ from `ROW`."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -23,7 +23,7 @@ def write_table(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[st
 
 
 def write_picture(path: Path, height: int = 32, width: int = 32, seed: int = 0) -> Path:
-    """A smooth colour picture in the format that the name says."""
+    """Writes a smooth colour image in the format of the file name."""
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
     assert cv2.imwrite(str(path), cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     return path

@@ -1,4 +1,4 @@
-"""The audit: counts by hand, the doubtful choices with their frame, a page that needs nothing but itself."""
+"""The audit: exact counts, doubtful selections with their frame, a self-contained page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from emotion_tf.labels import MELD_EMOTIONS
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six utterances: three speakers alone, two faces that both speak, nobody, not filmed."""
+    """Six utterances: three speakers alone, two faces that both speak, one without a face, one without a clip."""
     folder = tmp_path_factory.mktemp("clips")
     for n in range(2):
         synthetic_faces.write_speaker(folder / f"{n}.mp4", n, 24 + 24 * n)
@@ -75,15 +75,15 @@ def test_counts_are_exact(facts):
     assert facts["lengths"][-1][0] == pytest.approx(2, abs=0.15) and len(facts["lengths"]) == 5
 
 
-def test_the_doubtful_choice_comes_with_its_frame_and_all_boxes(facts):
-    (one,) = facts["doubtful"]
-    assert (one["name"], one["clip"], one["label"]) == ("test 0 0", ["pair.mp4"], "fear")
-    frame = cv2.imdecode(np.frombuffer(one["frame"], np.uint8), 1)
+def test_a_doubtful_selection_has_its_frame_and_all_boxes(facts):
+    (doubtful,) = facts["doubtful"]
+    assert (doubtful["name"], doubtful["clip"], doubtful["label"]) == ("test 0 0", ["pair.mp4"], "fear")
+    frame = cv2.imdecode(np.frombuffer(doubtful["frame"], np.uint8), 1)
     assert frame.shape == (240, 480, 3)
-    # the chosen face, either of the two alike, is green, the other orange
+    # the selected face, either of the two, is green, the other orange
     colours = [np.median(frame[60:140, left - 1 : left + 2].reshape(-1, 3), axis=0) for left in (20, 300)]
-    wanted = [(80, 200, 0), (0, 140, 255)]
-    assert any(np.abs(np.array(colours) - order).max() < 60 for order in (wanted, wanted[::-1])), colours
+    expected = [(80, 200, 0), (0, 140, 255)]
+    assert any(np.abs(np.array(colours) - order).max() < 60 for order in (expected, expected[::-1])), colours
 
 
 class Page(HTMLParser):
@@ -114,7 +114,7 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
     assert sheet.shape[0] > 500 and sheet.std() > 20
 
 
-def test_clips_that_moved_are_told_and_found_again_by_root(data, tmp_path):
+def test_clips_that_moved_are_read_from_root(data, tmp_path):
     opened = Dataset.open(data)
     moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
     assert audit.gather_facts(moved)["doubtful"][0]["frame"] is None
@@ -131,11 +131,11 @@ def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
     assert "more than one face" not in (tmp_path / "a.html").read_text()
 
 
-def test_a_time_in_joined_pieces_is_found_again(tmp_path):
+def test_a_time_in_joined_segments_gives_its_frame(tmp_path):
     pictures = [np.full((64, 64, 3), (10 * n, 0, 0), np.uint8) for n in range(24)]
     path = synthetic_faces.write_clip(tmp_path / "a.mp4", pictures, 12)
-    pieces = [parse_segment(Segment(path, 0.5, 1.0).name(tmp_path), tmp_path), parse_segment("a.mp4#t=1.5", tmp_path)]
-    assert pieces == [Segment(path, 0.5, 1.0), Segment(path, 1.5)]
-    for time, shown in ((0.5, 60), (0.75, 90), (1.0, 180), (1.25, 210)):
-        assert abs(int(frame_at(pieces, time)[..., 0].mean()) - shown) <= 6
+    segments = [parse_segment(Segment(path, 0.5, 1.0).name(tmp_path), tmp_path), parse_segment("a.mp4#t=1.5", tmp_path)]
+    assert segments == [Segment(path, 0.5, 1.0), Segment(path, 1.5)]
+    for time, grey in ((0.5, 60), (0.75, 90), (1.0, 180), (1.25, 210)):
+        assert abs(int(frame_at(segments, time)[..., 0].mean()) - grey) <= 6
     assert frame_at([Segment(tmp_path / "none.mp4")], 0.0) is None

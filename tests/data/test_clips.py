@@ -1,4 +1,4 @@
-"""`prepare clips`: the table is checked, work that was killed goes on, and the records say how each face was chosen."""
+"""`prepare clips`: invalid tables, continuation after an interruption, and how each face was selected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_tables import write_table
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import clip_source, records
-from emotion_tf.data.clips import COLUMNS, read_clips, seconds
+from emotion_tf.data.clips import COLUMNS, parse_time, read_clips
 from emotion_tf.data.dataset import INFO
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
@@ -22,7 +22,7 @@ OPTIONS = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A table of seven rows and its clips. Not to be changed."""
+    """A table of seven rows and its clips. Read only."""
     folder = tmp_path_factory.mktemp("clips")
     synthetic_faces.write_speaker(folder / "a.mp4", 1, 48)
     synthetic_faces.write_empty(folder / "sub" / "b.mp4")
@@ -49,17 +49,17 @@ def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total,
 
 
 @pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
-    """The data set of the table, made without interruption."""
-    out = tmp_path_factory.mktemp("whole") / "out"
+def complete(folder, tmp_path_factory):
+    """The data set of the table, written without interruption."""
+    out = tmp_path_factory.mktemp("complete") / "out"
     with pytest.MonkeyPatch.context() as patch:
         prepare(folder, out, patch)
     return out
 
 
-def test_records_say_where_each_face_came_from(whole):
-    rows = read(shards(whole, "train"))
-    first, second, empty, without, broken, last = rows
+def test_records_have_the_clip_and_the_selection_of_each_face(complete):
+    rows = read(shards(complete, "train"))
+    first, second, empty, without, damaged, last = rows
     assert [row["face_problem"].decode() for row in rows] == [
         "",
         "",
@@ -80,26 +80,26 @@ def test_records_say_where_each_face_came_from(whole):
         and first["face_rivals_time"] in first["face_time"]
     )
     assert all(0.5 <= t <= 1.5 for t in second["face_time"]) and all(t >= 1.5 for t in last["face_time"])
-    for row in (empty, without, broken):
+    for row in (empty, without, damaged):
         assert row["face_jpeg"] == row["face_mask"] == row["face_box"] == [] and row["utterance"] == b"Hello there."
 
 
-def test_the_info_has_options_and_account(whole):
-    info = json.loads((whole / INFO).read_text())
+def test_dataset_info_has_options_and_account(complete):
+    info = json.loads((complete / INFO).read_text())
     assert info["faces"]["policy"] == "speaking" and info["faces"]["rate"] == 8 and info["max_faces"] == 2
     assert info["account"]["rows"]["train"] == {
         "total": 6, "with a face": 3, "no face found": 1, "no clip": 1, "cannot be decoded": 1,
     }  # fmt: skip
     named = ["test-00000-of-00001.tfrecord", *(f"train-0000{n}-of-00003.tfrecord" for n in range(3))]
-    assert sorted(p.name for p in whole.iterdir()) == [INFO, *named, "vocab.txt"]
+    assert sorted(p.name for p in complete.iterdir()) == [INFO, *named, "vocab.txt"]
 
 
-def test_two_processes_write_the_same_bytes(folder, whole, tmp_path, monkeypatch):
+def test_two_processes_write_the_same_bytes(folder, complete, tmp_path, monkeypatch):
     prepare(folder, tmp_path / "out", monkeypatch, processes=2)
-    assert contents(tmp_path / "out") == contents(whole)
+    assert contents(tmp_path / "out") == contents(complete)
 
 
-def test_interrupted_work_goes_on_where_its_last_shard_ended(folder, whole, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_after_its_last_shard(folder, complete, tmp_path, monkeypatch):
     def stop(items, total, done):
         for n, item in enumerate(items):
             if n == 5:
@@ -121,10 +121,10 @@ def test_interrupted_work_goes_on_where_its_last_shard_ended(folder, whole, tmp_
 
     prepare(folder, tmp_path / "out", monkeypatch, progress=count)
     assert counts == [(7, 4)]
-    assert contents(tmp_path / "out") == contents(whole) and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert contents(tmp_path / "out") == contents(complete) and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_was_left_of_other_input_or_was_damaged_is_made_anew(folder, whole, tmp_path, monkeypatch):
+def test_a_damaged_shard_and_shards_of_other_input_are_rewritten(folder, complete, tmp_path, monkeypatch):
     def stop(items, total, done):
         yield next(iter(items))
         yield from items
@@ -135,31 +135,31 @@ def test_what_was_left_of_other_input_or_was_damaged_is_made_anew(folder, whole,
     partial = tmp_path / ".out.partial"
     damaged = partial / "train-00000-of-00003.tfrecord"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
-    dones = []
+    finished_rows = []
 
-    def note(items, total, done):
-        dones.append(done)
+    def record(items, total, done):
+        finished_rows.append(done)
         return items
 
-    prepare(folder, tmp_path / "out", monkeypatch, progress=note)
-    assert dones == [5]
-    assert contents(tmp_path / "out") == contents(whole)
+    prepare(folder, tmp_path / "out", monkeypatch, progress=record)
+    assert finished_rows == [5]
+    assert contents(tmp_path / "out") == contents(complete)
     partial.mkdir()
     (partial / "purpose").write_text("another")
     (partial / "foreign.tfrecord").write_text("x")
     prepare(folder, tmp_path / "again", monkeypatch)
-    assert contents(tmp_path / "again") == contents(whole)
+    assert contents(tmp_path / "again") == contents(complete)
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("12.5", 12.5), ("1:02.5", 62.5), ("0:20:26,183", 1226.183), ("00:00:01", 1)]
 )
 def test_times_in_all_notations(text, value):
-    assert seconds(text) == pytest.approx(value)
+    assert parse_time(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"clip": "none.mp4"}, "line 2: No clip at .*none.mp4"),
         ({"clip": "../a.mp4"}, "line 2: The clip path leaves the manifest's folder"),
@@ -168,12 +168,12 @@ def test_times_in_all_notations(text, value):
         ({"emotion": "joyy"}, "line 2: Unknown emotion.*Did you mean 'joy'"),
         ({"clip": "", "utterance": ""}, "line 2: Neither an utterance nor a clip"),
         ({"clip": ""}, "No row names a clip"),
-        ({"clip": "nan"}, "'clip' is 'nan', a lost value"),
+        ({"clip": "nan"}, "'clip' is 'nan', a missing value"),
     ],
 )
-def test_a_fault_in_the_table_is_told_with_its_line(folder, change, said):
+def test_an_invalid_row_is_an_error_with_its_line(folder, change, message):
     path = write_table(folder / "bad.csv", [{"clip": "a.mp4", **change}], (*COLUMNS, "start", "end"))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_clips(path, MELD_EMOTIONS)
 
 
@@ -186,7 +186,7 @@ def test_two_rows_with_one_key_and_no_column(folder):
         read_clips(path, MELD_EMOTIONS)
 
 
-def test_no_clip_that_can_be_decoded_is_an_error_and_leaves_nothing(folder, tmp_path, monkeypatch):
+def test_an_error_if_no_clip_can_be_decoded_leaves_no_files(folder, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "c.mp4").write_text("not a video")
     write_table(tmp_path / "in" / "table.csv", [{"clip": "c.mp4"}], COLUMNS)

@@ -1,4 +1,4 @@
-"""Word embeddings from GloVe's and word2vec's files: exact vectors, and broken files by line or byte."""
+"""Word embeddings from GloVe's and word2vec's files: exact vectors, and the line or byte of damage."""
 
 import dataclasses
 
@@ -37,23 +37,30 @@ def file(request, tmp_path):
 
 
 def test_exact_vectors(file):
-    found = read_embeddings(file, WORDS)
-    assert found.known.tolist() == [True, True, True, True, False, True]
+    embeddings = read_embeddings(file, WORDS)
+    assert embeddings.known.tolist() == [True, True, True, True, False, True]
     expected = np.array([VECTORS[word] for word in ("the", "well", "Chandler", "naïve", "other")], np.float32)
-    np.testing.assert_array_equal(found.vectors[found.known], expected)
-    assert found.vectors.dtype == np.float32 and not found.vectors[4].any()
+    np.testing.assert_array_equal(embeddings.vectors[embeddings.known], expected)
+    assert embeddings.vectors.dtype == np.float32 and not embeddings.vectors[4].any()
 
 
-def test_a_contraction_in_two_pieces(tmp_path):
-    have = {"do": [1, 2, 4], "n't": [3, 0, -2], "I": [2, 2, 2], "'m": [0, 4, 8], "it's": [7, 7, 7], "it": [0, 0, 0]}
-    path = write(tmp_path / "v.txt", "glove", {**have, "'s": [1, 1, 1]})
-    found = read_embeddings(path, ["don't", "i'm", "it's", "n't", "won't", "'s", "we're", "'m's"])
+def test_a_contraction_in_two_parts(tmp_path):
+    vector_of = {
+        "do": [1, 2, 4],
+        "n't": [3, 0, -2],
+        "I": [2, 2, 2],
+        "'m": [0, 4, 8],
+        "it's": [7, 7, 7],
+        "it": [0, 0, 0],
+    }
+    path = write(tmp_path / "v.txt", "glove", {**vector_of, "'s": [1, 1, 1]})
+    embeddings = read_embeddings(path, ["don't", "i'm", "it's", "n't", "won't", "'s", "we're", "'m's"])
     expected = [[2, 1, 1], [1, 3, 5], [7, 7, 7], [3, 0, -2], [0, 0, 0], [1, 1, 1], [0, 0, 0], [0.5, 2.5, 4.5]]
-    assert found.vectors.tolist() == expected and found.vectors.dtype == np.float32
-    assert found.known.tolist() == [True, True, True, True, False, True, False, True]
+    assert embeddings.vectors.tolist() == expected and embeddings.vectors.dtype == np.float32
+    assert embeddings.known.tolist() == [True, True, True, True, False, True, False, True]
 
 
-def test_pieces_alone_are_no_word_of_the_training_split(tmp_path):
+def test_a_contraction_with_one_part_is_no_word_of_the_training_split(tmp_path):
     path = write(tmp_path / "v.txt", "glove", {"do": [1, 2, 4], "zzz": [3, 0, -2]})
     with pytest.raises(UserError, match="none of the 2 words"):
         read_embeddings(path, ["don't", "well"])
@@ -73,8 +80,8 @@ def test_the_first_word_may_hold_spaces_or_be_a_number(tmp_path, first):
 
 
 def test_coverage_by_hand():
-    said = format_coverage(np.array([True, False, True, False]), np.array([90, 6, 4, 0]))
-    assert said == "2 of 4 words known (50.0 %; 94.0 % of the running words)"
+    text = format_coverage(np.array([True, False, True, False]), np.array([90, 6, 4, 0]))
+    assert text == "2 of 4 words known (50.0 %; 94.0 % of the running words)"
 
 
 def test_words_are_counted_as_the_model_sees_them():
@@ -83,7 +90,7 @@ def test_words_are_counted_as_the_model_sees_them():
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "messages"),
     [
         ("v.txt", b"the 1 2 3\nwell 1 2\n", ["line 2", "a word and 3 numbers", "3 cells"]),
         ("v.txt", b"the 1 2 3\nwell 1 x 3\n", ["line 2", "Expected numbers", "b'x'"]),
@@ -110,12 +117,12 @@ def test_words_are_counted_as_the_model_sees_them():
         ("v.bin", b"1 1\nthe \0\0\xc0\x7f", ["byte 4", "finite"]),
     ],
 )
-def test_a_broken_file_names_file_and_place(tmp_path, name, content, said):
+def test_a_damaged_file_is_an_error_with_file_and_place(tmp_path, name, content, messages):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_embeddings(path, WORDS)
-    assert all(part in str(caught.value) for part in [str(path), *said]), caught.value
+    assert all(part in str(caught.value) for part in [str(path), *messages]), caught.value
     assert "\n" not in str(caught.value)
 
 
@@ -125,8 +132,8 @@ def test_no_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config, tmp_path):
-    """In a run of frozen embeddings, so that training leaves them."""
+def test_vectors_are_stored_in_the_run_without_the_file(small_config, tmp_path):
+    """The embeddings are frozen, so that training does not change them."""
     from emotion_tf.runs.run import Run
 
     path = write(tmp_path / "v.txt", "glove", {"the": [1.5, 2.5], "you": [-1, 0.125], "no_word_here": [9, 9]})
@@ -134,13 +141,13 @@ def test_vectors_arrive_in_the_run_and_the_file_is_not_needed_again(small_config
         small_config.text, branches=("gru", "cnn"), embeddings=str(path), train_embeddings=False, cnn_filters=4
     )
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
-    said = []
+    messages = []
     config = dataclasses.replace(small_config, towers=("text",), text=text, train=train)
     run = Run(tmp_path / "run")
-    train_run(config, run.path, say=said.append)
-    assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in said)
+    train_run(config, run.path, say=messages.append)
+    assert any(f"Word embeddings of {path}: 2 of" in line and "% of the running words)" in line for line in messages)
     path.unlink()
-    assert run.word_dim == 2 and run.config == config  # which keeps the width that was asked for
+    assert run.word_dim == 2 and run.config == config  # which keeps the configured width
     table = np.asarray(run.model.towers["text"].find_layer("word_embedding").embeddings)
     words = (run.path / "words.txt").read_text().split("\n")
     assert table[words.index("the") + 2].tolist() == [1.5, 2.5] and table[words.index("you") + 2].tolist() == [

@@ -1,4 +1,4 @@
-"""Folders of labelled faces: splits, labels, and no picture in two splits."""
+"""Folders of labelled faces: splits, labels, and images in two splits."""
 
 import json
 
@@ -14,13 +14,13 @@ LABELS = ("neutral", "joy", "fear")
 
 
 def picture(path, seed):
-    """Noise of its own: the same seed gives the same bytes."""
+    """Writes noise that depends on the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8))
 
 
-def keys(found, split):
-    return {row.dialogue_id for row in found.rows if row.split == split}
+def keys(folder, split):
+    return {row.dialogue_id for row in folder.rows if row.split == split}
 
 
 @pytest.fixture
@@ -34,25 +34,25 @@ def split(tmp_path):
 
 
 def test_splits_and_usual_names_of_emotions(split):
-    found = read_face_folder(split, LABELS)
-    assert keys(found, "dev") == {f"validation/{e}/{k}.png" for e in ("happy", "neutral") for k in range(3)}
-    assert len(keys(found, "train")) == len(keys(found, "test")) == 6
-    assert {(row.dialogue_id.split("/")[1], LABELS[row.label]) for row in found.rows} == {
+    folder = read_face_folder(split, LABELS)
+    assert keys(folder, "dev") == {f"validation/{e}/{k}.png" for e in ("happy", "neutral") for k in range(3)}
+    assert len(keys(folder, "train")) == len(keys(folder, "test")) == 6
+    assert {(row.dialogue_id.split("/")[1], LABELS[row.label]) for row in folder.rows} == {
         ("happy", "joy"),
         ("neutral", "neutral"),
     }
-    assert found.notes == ("No picture of fear",)
-    assert all(row.utterance == "" and row.faces[0].is_file() for row in found.rows)
+    assert folder.notes == ("No picture of fear",)
+    assert all(row.utterance == "" and row.faces[0].is_file() for row in folder.rows)
 
 
-def test_a_picture_is_in_the_last_of_its_splits_alone(split):
+def test_a_picture_stays_in_the_last_of_its_splits(split):
     picture(split / "train" / "happy" / "leak.png", 200)  # as Test/happy/0.png
     picture(split / "validation" / "neutral" / "leak.png", 211)  # as Test/neutral/1.png
     picture(split / "train" / "neutral" / "again.png", 0)  # as train/happy/0.png: another label, no leak
-    found = read_face_folder(split, LABELS)
-    assert not [row for row in found.rows if "leak" in row.dialogue_id] and len(found.rows) == 19
-    assert "2 pictures left out: a byte-identical one is in a later split" in found.notes
-    assert "2 pictures occur with different labels" in found.notes
+    folder = read_face_folder(split, LABELS)
+    assert not [row for row in folder.rows if "leak" in row.dialogue_id] and len(folder.rows) == 19
+    assert "2 pictures left out: a byte-identical one is in a later split" in folder.notes
+    assert "2 pictures occur with different labels" in folder.notes
 
 
 def test_a_missing_dev_is_a_tenth_of_train_and_test_stays(tmp_path):
@@ -60,25 +60,25 @@ def test_a_missing_dev_is_a_tenth_of_train_and_test_stays(tmp_path):
         picture(tmp_path / "train" / "joy" / f"{i:03}.png", i)
     for i in range(20):
         picture(tmp_path / "test" / "joy" / f"{i:03}.png", 1000 + i)
-    found = read_face_folder(tmp_path, LABELS)
-    assert keys(found, "test") == {f"test/joy/{i:03}.png" for i in range(20)}
-    assert 8 <= len(keys(found, "dev")) <= 36 and len(keys(found, "dev")) + len(keys(found, "train")) == 200
-    assert read_face_folder(tmp_path, LABELS) == found
+    folder = read_face_folder(tmp_path, LABELS)
+    assert keys(folder, "test") == {f"test/joy/{i:03}.png" for i in range(20)}
+    assert 8 <= len(keys(folder, "dev")) <= 36 and len(keys(folder, "dev")) + len(keys(folder, "train")) == 200
+    assert read_face_folder(tmp_path, LABELS) == folder
 
 
-def test_without_splits_content_decides_and_what_is_identical_stays_together(tmp_path):
+def test_without_splits_content_decides_and_identical_images_stay_together(tmp_path):
     for i in range(300):
         picture(tmp_path / ("joy" if i % 2 else "fear") / f"{i}.png", i // 3)
-    found = read_face_folder(tmp_path, LABELS)
-    assert all(5 <= len(keys(found, name)) <= 75 for name in ("dev", "test")) and len(found.rows) == 300
+    folder = read_face_folder(tmp_path, LABELS)
+    assert all(5 <= len(keys(folder, name)) <= 75 for name in ("dev", "test")) and len(folder.rows) == 300
     by_content = {}
-    for row in found.rows:
+    for row in folder.rows:
         by_content.setdefault(row.faces[0].read_bytes(), set()).add(row.split)
     assert len(by_content) == 100 and all(len(splits) == 1 for splits in by_content.values())
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "parts"),
     [
         ([], ["No picture", "Expected folders of emotions"]),
         (["readme.txt"], ["No picture"]),
@@ -89,12 +89,12 @@ def test_without_splits_content_decides_and_what_is_identical_stays_together(tmp
         (["val/joy/1.png", "dev/joy/1.png"], ["Two folders of the split dev", "val", "dev"]),
     ],
 )
-def test_what_is_no_folder_of_faces(tmp_path, paths, said):
+def test_an_invalid_folder_of_faces(tmp_path, paths, parts):
     for i, path in enumerate(paths):
         picture(tmp_path / path, i) if path.endswith("png") else (tmp_path / path).parent.mkdir(exist_ok=True)
     with pytest.raises(UserError) as caught:
         read_face_folder(tmp_path, LABELS)
-    assert all(part in str(caught.value) for part in [str(tmp_path), *said]), caught.value
+    assert all(part in str(caught.value) for part in [str(tmp_path), *parts]), caught.value
 
 
 def test_no_folder_at_all(tmp_path):
@@ -102,10 +102,10 @@ def test_no_folder_at_all(tmp_path):
         read_face_folder(tmp_path / "nowhere", LABELS)
 
 
-def test_the_verb_writes_a_data_set_and_leaves_nothing_of_a_broken_one(split, tmp_path, succeed, fault):
+def test_the_verb_writes_a_data_set_and_removes_an_incomplete_one(split, tmp_path, succeed, fault):
     out = tmp_path / "faces"
-    said = succeed("prepare", "faces", split, "--out", out, "--face-size", "16")
-    assert "train: 6 utterances" in said and "No picture of surprise, anger, sadness, disgust, fear" in said
+    output = succeed("prepare", "faces", split, "--out", out, "--face-size", "16")
+    assert "train: 6 utterances" in output and "No picture of surprise, anger, sadness, disgust, fear" in output
     info = json.loads((out / "dataset_info.json").read_text())
     assert info["labels"] == list(MELD_EMOTIONS) and info["splits"]["test"]["with_face"] == 6
     (split / "train" / "happy" / "broken.jpg").write_bytes(b"no picture")

@@ -1,4 +1,4 @@
-"""Pictures to crops, and crops to pixels: the shapes, the mask and the bytes."""
+"""Encoding of face crops, and their decoding inside the graph."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def pixels(data: bytes) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def test_decode_faces_puts_each_picture_in_its_place():
-    made = images.decode_faces(tf.constant([[jpeg(seed=1), b""], [b"", b""], [b"", jpeg(seed=2)]]), SIZE)
-    faces, mask = made["faces"].numpy(), made["face_mask"].numpy()
+def test_decode_faces_puts_each_picture_at_its_position():
+    decoded = images.decode_faces(tf.constant([[jpeg(seed=1), b""], [b"", b""], [b"", jpeg(seed=2)]]), SIZE)
+    faces, mask = decoded["faces"].numpy(), decoded["face_mask"].numpy()
     assert faces.shape == (3, 2, SIZE, SIZE, 3) and faces.dtype == np.uint8
     assert mask.tolist() == [[True, False], [False, False], [False, True]]
     assert not faces[~mask].any()
@@ -38,8 +38,8 @@ def test_decode_faces_puts_each_picture_in_its_place():
 
 @pytest.mark.parametrize("shape", [(2, 3), (0, 1), (1, 0)])
 def test_decode_faces_without_any_face(shape):
-    made = images.decode_faces(tf.fill(shape, ""), SIZE)
-    assert made["faces"].shape == (*shape, SIZE, SIZE, 3) and not made["face_mask"].numpy().any()
+    decoded = images.decode_faces(tf.fill(shape, ""), SIZE)
+    assert decoded["faces"].shape == (*shape, SIZE, SIZE, 3) and not decoded["face_mask"].numpy().any()
 
 
 def test_decode_faces_in_a_graph_for_any_batch():
@@ -52,15 +52,15 @@ def test_decode_faces_in_a_graph_for_any_batch():
 
 
 def test_decode_faces_resizes_another_size_and_fills_grey():
-    made = images.decode_faces(tf.constant([[jpeg(80, seed=5), jpeg(16, seed=5), jpeg(grey=True)]]), SIZE)
-    faces = made["faces"].numpy()[0].astype(int)
-    wanted = cv2.resize(pixels(jpeg(80, seed=5)), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    assert np.abs(faces[0] - wanted).mean() < 6
+    decoded = images.decode_faces(tf.constant([[jpeg(80, seed=5), jpeg(16, seed=5), jpeg(grey=True)]]), SIZE)
+    faces = decoded["faces"].numpy()[0].astype(int)
+    expected = cv2.resize(pixels(jpeg(80, seed=5)), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    assert np.abs(faces[0] - expected).mean() < 6
     assert np.abs(faces[0] - faces[1]).mean() < 12
     assert (faces[2] == faces[2][..., :1]).all() and faces[2].std() > 5
 
 
-def test_a_jpeg_of_the_right_size_is_kept_byte_for_byte(tmp_path):
+def test_a_jpeg_of_the_same_size_is_unchanged(tmp_path):
     path = write_picture(tmp_path / "a.jpg")
     assert images.read_crop(path, SIZE) == path.read_bytes()
     assert images.read_crop(path, 16) != path.read_bytes()
@@ -68,11 +68,11 @@ def test_a_jpeg_of_the_right_size_is_kept_byte_for_byte(tmp_path):
 
 
 @pytest.mark.parametrize("data", [jpeg()[:-40], jpeg() + b"\0\0", jpeg()[:20] + b"Exif" + jpeg()[24:]])
-def test_a_jpeg_that_tensorflow_may_read_otherwise_is_written_anew(data):
+def test_a_jpeg_that_tensorflow_may_read_otherwise_is_encoded_again(data):
     try:
         crop = images.encode_crop(data, SIZE)
     except UserError:
-        return  # nor can OpenCV
+        return  # OpenCV cannot read it either
     assert crop != data
     tf.io.decode_jpeg(crop)
 
@@ -127,13 +127,13 @@ def test_pixels_are_rgb():
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_pixels_of_another_kind(bad):
+def test_pixels_of_another_dtype_or_shape(bad):
     with pytest.raises(UserError, match=r"Invalid row 3. Expected uint8 pixels \(H, W, 3\)"):
         images.encode_crop(bad, SIZE, "row 3")
 
 
 def huge_png() -> bytes:
-    """A whole PNG header that claims 60,000 x 60,000 pixels."""
+    """Returns a PNG whose header declares 60,000 x 60,000 pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -148,7 +148,7 @@ def huge_png() -> bytes:
     "content", [b"", b"text", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", b"GIF89a", huge_png()],
     ids=["empty", "text", "jpeg start", "jpeg ends", "png start", "gif start", "huge png"],
 )  # fmt: skip
-def test_what_is_no_picture(content, tmp_path):
+def test_invalid_pictures(content, tmp_path):
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
     with pytest.raises(UserError, match="Cannot decode") as caught:

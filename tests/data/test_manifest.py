@@ -1,4 +1,4 @@
-"""The manifest: what is read, and how the first fault is told."""
+"""The manifest: rows, and errors of invalid tables."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_utterance_without_text_needs_a_face(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "parts"),
     [
         ({"emotion": "joyy"}, ["Unknown emotion", "neutral, joy", "'joyy'", "Did you mean 'joy'?", "--labels"]),
         ({"emotion": ""}, ["Unknown emotion", "''"]),
@@ -68,7 +68,7 @@ def test_an_utterance_without_text_needs_a_face(tmp_path):
         ({"split": "trian"}, ["Invalid split", "train, dev, test", "Did you mean 'train'?"]),
         ({"dialogue_id": ""}, ["'dialogue_id' is empty"]),
         ({"utterance_id": "  "}, ["'utterance_id' is empty"]),
-        *(({column: value}, [f"'{column}'", "lost value"]) for column in COLUMNS for value in ("nan", "NaN")),
+        *(({column: value}, [f"'{column}'", "missing value"]) for column in COLUMNS for value in ("nan", "NaN")),
         ({"faces": "../secret.jpg"}, ["leaves the manifest's folder", "'../secret.jpg'"]),
         ({"faces": "ok.jpg;a/../../b.jpg"}, ["leaves the manifest's folder", "'a/../../b.jpg'"]),
         ({"faces": "/etc/passwd"}, ["leaves the manifest's folder", "'/etc/passwd'"]),
@@ -81,19 +81,19 @@ def test_an_utterance_without_text_needs_a_face(tmp_path):
         ({"utterance_id": "before"}, ["Duplicate key", "split=train, dialogue_id=0, utterance_id=before", "line 2"]),
     ],
 )
-def test_a_bad_row_is_named_with_its_line(row, said, tmp_path):
+def test_an_invalid_row_is_an_error_with_its_line(row, parts, tmp_path):
     good = {"utterance_id": "before"}
     message = fault(table(tmp_path, good, row, columns=(*COLUMNS, "weight") if "weight" in row else COLUMNS))
     assert "line 3: " in message
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
 
 
-def test_a_split_in_which_nothing_counts(tmp_path):
+def test_a_split_without_positive_weights(tmp_path):
     rows = [{"weight": "1"}, {"split": "dev", "weight": "0"}, {"split": "dev", "utterance_id": "1", "weight": "0.0"}]
     assert "All weights of dev are 0" in fault(table(tmp_path, *rows, columns=(*COLUMNS, "weight")))
 
 
-def test_a_link_that_leaves_the_folder(tmp_path):
+def test_a_link_to_a_file_outside_the_folder(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "outside.jpg").write_bytes(b"secret")
@@ -109,7 +109,7 @@ LONG = "".join(f"train,0,{i},Ilka,Hi there,joy,\n" for i in range(2000))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "parts"),
     [
         (b"", ["empty", HEADER.replace(",", ", ")]),
         (b"\n", ["empty"]),
@@ -128,11 +128,11 @@ LONG = "".join(f"train,0,{i},Ilka,Hi there,joy,\n" for i in range(2000))
         (b"\x89PNG\r\n\x1a\n\0\0\0", ["UTF-8"]),
     ],
 )
-def test_a_bad_file(content, said, tmp_path):
+def test_an_invalid_file(content, parts, tmp_path):
     path = tmp_path / "manifest.csv"
     path.write_bytes(content)
     message = fault(path)
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
 
 
 def test_no_file_and_a_folder(tmp_path):
@@ -141,7 +141,7 @@ def test_no_file_and_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [SENTIMENTS, EMORYNLP_EMOTIONS, ("b", "a")])
-def test_labels_are_data(labels, tmp_path):
+def test_rows_take_any_labels(labels, tmp_path):
     rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
     assert [row.label for row in read(table(tmp_path, *rows), labels)] == list(range(len(labels)))
 

@@ -1,4 +1,4 @@
-"""MELD as people have it on disk: every oddity, and an account that is exact."""
+"""MELD as it is unpacked on disk, with all known irregularities, and its exact account."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(rows, encoding="utf-8"):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """MELD.Raw with every oddity. Not to be changed: copy it."""
+    """MELD.Raw with all irregularities. Read only: copy it."""
     root = tmp_path_factory.mktemp("meld") / "MELD.Raw"
     train, dev = root / "train" / "train_splits", root / "dev_splits_complete"
     test = root / "output_repeated_splits_test"
@@ -48,7 +48,7 @@ def raw(tmp_path_factory):
     train.joinpath("dia1_utt2.mp4").write_bytes(b"")
     train.joinpath("dia125_utt3.mp4").write_text("moov atom missing")  # known bad
     train.joinpath("dia0_utt9.mp4").write_bytes(nobody.read_bytes() + b" ")  # without a row
-    synthetic_faces.write_speaker(dev / "DIA0_utt1.MP4", frames=3)  # 0.1 s, and an odd case
+    synthetic_faces.write_speaker(dev / "DIA0_utt1.MP4", frames=3)  # 0.1 s, and upper case
     test.joinpath("._dia1_utt0.mp4").write_bytes(b"\0" * 212)
     synthetic_faces.write_speaker(test / "dia38_utt4.mp4", seed=9)  # known bad
     test.joinpath("trailer.mp4").write_text("not a clip")
@@ -63,18 +63,18 @@ def raw(tmp_path_factory):
     (root / "dev_sent_emo.csv").write_bytes(b"\xef\xbb\xbf" + table(dev_rows))
     test_rows = [(1, 0, "Up", "joy"), (2, 0, "Down", "fear", "00:00:09,5", "00:00:01,5"), (38, 4, "Long", "neutral")]
     (root / "test_sent_emo.csv").write_bytes(table(test_rows))
-    shutil.copy(root / "test_sent_emo.csv", test)  # the same table twice is no fault
+    shutil.copy(root / "test_sent_emo.csv", test)  # the same table twice is no error
     return root
 
 
 def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
-    found = meld.read_meld(raw)
-    source = clip_source.ClipSource(raw, found.clips, CropConfig(crops=2), None, 2, found.account)
+    data = meld.read_meld(raw)
+    source = clip_source.ClipSource(raw, data.clips, CropConfig(crops=2), None, 2, data.account)
     options = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
-    written = records.write_dataset(found.rows, tmp_path / "out", options, PIECES, source=source)
-    told = written.account
-    assert told["rows"] == {
+    dataset = records.write_dataset(data.rows, tmp_path / "out", options, PIECES, source=source)
+    counts = dataset.account
+    assert counts["rows"] == {
         "train": {
             "total": 8, "with a face": 1, "no face found": 1, "cannot be decoded": 2, "known bad clip": 1, "no clip": 1,
             "same clip as another utterance": 2,
@@ -82,7 +82,7 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
         "dev": {"total": 3, "with a face": 2, "known bad clip": 1},
         "test": {"total": 3, "with a face": 2, "known bad clip": 1},
     }  # fmt: skip
-    assert told["clips"] == {
+    assert counts["clips"] == {
         "train": {
             "total": 8, "opened": 4, "the same as another utterance's": 2, "known bad clip": 1, "without a row": 1,
         },
@@ -92,7 +92,7 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
             "not named as a clip": 1,
         },
     }  # fmt: skip
-    assert [(one["row"][1:], one["problem"]) for one in told["not_used"] if one["row"][0] == "train"] == [
+    assert [(entry["row"][1:], entry["problem"]) for entry in counts["not_used"] if entry["row"][0] == "train"] == [
         (["0", "1"], "same clip as another utterance"),
         (["0", "2"], "same clip as another utterance"),
         (["1", "1"], "cannot be decoded"),
@@ -100,13 +100,13 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
         (["2", "0"], "no clip"),
         (["125", "3"], "known bad clip"),
     ]
-    lines = account.format_lines(told)
+    lines = account.format_lines(counts)
     assert "train: 8 clips: known bad clip 1, opened 4, the same as another utterance's 2, without a row 1" in lines
     assert any("dia1_utt2.mp4" in line and "it is an empty file" in line for line in lines)
     assert any("clip without a row: dia0_utt9.mp4" in line for line in lines)
     assert any("train_sent_emo.csv: 1 lines in an old encoding, repaired" in line for line in lines)
     assert any("test_sent_emo.csv: 1 rows with a StartTime or EndTime" in line for line in lines)
-    assert written.splits["train"].with_face == 1 and written.max_faces == 2
+    assert dataset.splits["train"].with_face == 1 and dataset.max_faces == 2
 
 
 def test_rows_keep_their_text_and_come_in_order_of_speaking(raw):
@@ -116,18 +116,18 @@ def test_rows_keep_their_text_and_come_in_order_of_speaking(raw):
     assert [key[1:] for key in rows if key[0] == "dev"] == [("0", "0"), ("0", "1"), ("110", "7")]
 
 
-def test_the_corrected_clip_is_preferred_over_its_twin(raw):
+def test_the_corrected_clip_is_preferred_over_its_duplicate(raw):
     clips = meld.read_meld(raw).clips
     for key in (("test", "1", "0"), ("test", "2", "0")):
         assert clips[key].segments[0].path.name.startswith("final_videos_test")
 
 
 def test_sentiment_and_text_only(raw):
-    found = meld.read_meld(raw, "sentiment", text_only=True)
-    assert {row.label for row in found.rows} == {2} and found.clips == {}
+    data = meld.read_meld(raw, "sentiment", text_only=True)
+    assert {row.label for row in data.rows} == {2} and data.clips == {}
 
 
-def test_without_clips_it_says_where_it_looked(raw, tmp_path):
+def test_the_error_without_clips_has_the_folder(raw, tmp_path):
     for path in raw.rglob("*.csv"):
         shutil.copy(path, tmp_path)
     with pytest.raises(UserError, match=f"No clip of MELD in {tmp_path} or any folder below.*--text-only"):
@@ -139,7 +139,7 @@ def test_without_clips_it_says_where_it_looked(raw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"", "No column 'Utterance'.*an empty file"),
         (table([(0, 0, "a", "hapy")]), "line 2: Unknown emotion.*'hapy'"),
@@ -148,13 +148,13 @@ def test_without_clips_it_says_where_it_looked(raw, tmp_path):
         (table([(0, 0, "a", "joy")]) + b"\n2,cut", "line 3: Expected 11 cells"),
     ],
 )
-def test_a_broken_table_is_told_with_its_line(tmp_path, text, said):
+def test_an_invalid_table_is_an_error_with_its_line(tmp_path, text, message):
     (tmp_path / "train_sent_emo.csv").write_bytes(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         meld.read_meld(tmp_path, text_only=True)
 
 
-def test_two_different_tables_of_one_split_are_refused(tmp_path):
+def test_two_different_tables_of_a_split_are_an_error(tmp_path):
     (tmp_path / "a").mkdir()
     for folder, text in ((tmp_path, "a"), (tmp_path / "a", "b")):
         (folder / "dev_sent_emo.csv").write_bytes(table([(0, 0, text, "joy")]))
@@ -164,7 +164,7 @@ def test_two_different_tables_of_one_split_are_refused(tmp_path):
 
 @pytest.fixture
 def fair(tmp_path):
-    """MELD-FAIR's tables by hand: dev dialogue 0 is numbered anew, its utterance 1 lies in two clips."""
+    """MELD-FAIR's tables by hand: dev dialogue 0 is renumbered, its utterance 1 is in two clips."""
     folder = tmp_path / "csvs"
     folder.mkdir()
     (folder / "realigned_dev_sent_emo.csv").write_text(
@@ -178,9 +178,9 @@ def fair(tmp_path):
     return folder
 
 
-def test_realigned_times_and_boxes_take_the_place_of_whole_clips(raw, fair):
-    found = meld.read_meld(raw, fair=meld_fair.read_meld_fair(fair, fair / "boxes.csv"))
-    first, second = found.clips["dev", "0", "0"], found.clips["dev", "0", "1"]
+def test_segments_and_boxes_of_meld_fair_replace_whole_clips(raw, fair):
+    data = meld.read_meld(raw, fair=meld_fair.read_meld_fair(fair, fair / "boxes.csv"))
+    first, second = data.clips["dev", "0", "0"], data.clips["dev", "0", "1"]
     assert [segment.name(raw) for segment in first.segments] == ["dev_splits_complete/dia0_utt0.mp4#t=0.25,1"]
     assert first.boxes == {0: (60, 60, 120, 120), 6: (61, 60, 120, 120)}
     assert [segment.name(raw) for segment in second.segments] == [
@@ -188,25 +188,25 @@ def test_realigned_times_and_boxes_take_the_place_of_whole_clips(raw, fair):
         "dev_splits_complete/DIA0_utt1.MP4#t=0,0.1",
     ]
     assert second.boxes is None
-    assert found.account["notes"][2] == (
-        "MELD-FAIR: realigned 2, whole clip, for want of a piece 1, whole clip, for want of times 11"
+    assert data.account["notes"][2] == (
+        "MELD-FAIR: realigned 2, whole clip, for want of a segment 1, whole clip, for want of times 11"
     )
 
 
-def test_the_box_decides_between_two_faces(tmp_path):
+def test_the_boxes_decide_between_two_faces(tmp_path):
     faces = [synthetic_faces.draw_face(1), synthetic_faces.draw_face(2)]
     path = synthetic_faces.write_clip(
         tmp_path / "a.mp4", [synthetic_faces.draw_scene([(faces[0], (40, 60)), (faces[1], (300, 60))])] * 30
     )
     for left in (40, 300):
         clip = Clip((Segment(path),), {0: (left, 60, 120, 120), 12: (left, 60, 120, 120)})
-        (found,) = crop_all([clip], CropConfig(policy="boxes"), synthetic_faces.load_detector, 112, 1)
-        assert found.policy == "boxes" and abs(found.boxes[0][0] - left) < 3 and found.score > 0.9
-        assert [round(box[0] / 10) for box in found.rivals] == [left // 10, (340 - left) // 10]
+        (face_crops,) = crop_all([clip], CropConfig(policy="boxes"), synthetic_faces.load_detector, 112, 1)
+        assert face_crops.policy == "boxes" and abs(face_crops.boxes[0][0] - left) < 3 and face_crops.score > 0.9
+        assert [round(box[0] / 10) for box in face_crops.rivals] == [left // 10, (340 - left) // 10]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("boxes.csv", "Split,Dialogue ID\n", "line 1: No column 'Utterance ID'"),
         ("boxes.csv", BOXES + "dev,0,0,a,1,1,2,2\n", "line 2: Expected numbers.*'a'"),
@@ -215,7 +215,7 @@ def test_the_box_decides_between_two_faces(tmp_path):
         ("MELD_video_realignment_timestamps.csv", None, "Cannot read the manifest"),
     ],
 )  # fmt: skip
-def test_broken_tables_of_meld_fair(fair, name, text, said):
+def test_invalid_tables_of_meld_fair(fair, name, text, message):
     (fair / name).unlink() if text is None else (fair / name).write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         meld_fair.read_meld_fair(fair, fair / "boxes.csv")

@@ -1,4 +1,4 @@
-"""Batches: what is in them, in which order, and how much of them is padding."""
+"""Batches: contents, order and padding."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def preprocess(data):
 
 
 class Plain:
-    """Stands for a preprocessor and passes on what the record holds."""
+    """A preprocessor that returns the features of the record."""
 
-    around = ()
+    context_fields = ()
     text = TextConfig()
 
     def __call__(self, utterance, face_jpeg, tokens, context, future):
@@ -58,12 +58,12 @@ def flat(batches) -> list[bytes]:
 
 def test_every_record_once_an_epoch(data):
     paths, opened = data
-    found = list(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), None))
+    batches = list(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), None))
     count = opened.splits["train"].records
-    wanted = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
-    assert Counter(flat(found)) == Counter(wanted) and len(set(wanted)) == count
-    assert len(found) == -(-count // BATCH)
-    assert sorted(len(label) for _, label, _ in found)[1:] == [BATCH] * (len(found) - 1)
+    expected = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
+    assert Counter(flat(batches)) == Counter(expected) and len(set(expected)) == count
+    assert len(batches) == -(-count // BATCH)
+    assert sorted(len(label) for _, label, _ in batches)[1:] == [BATCH] * (len(batches) - 1)
 
 
 def test_label_weight_and_faces_stay_with_their_utterance(data):
@@ -91,12 +91,12 @@ def test_the_order_follows_from_seed_and_epoch(data):
     }
     assert texts(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), augment_faces)) == orders[0, 0]
     mixed = [[sorted(batch) for batch in order] for order in orders.values()]
-    for i, one in enumerate(mixed):
-        for other in mixed[i + 1 :]:
-            assert sum(batch in other for batch in one) <= 2  # other batches, not the same ones in another order
+    for i, first in enumerate(mixed):
+        for second in mixed[i + 1 :]:
+            assert sum(batch in second for batch in first) <= 2  # other batches, not the same ones in another order
 
 
-def test_seed_and_epoch_are_not_added_up():
+def test_epochs_of_neighbouring_seeds_differ():
     """Epoch 1 of seed 0 must not be epoch 0 of seed 1; and seeds fit what TensorFlow takes."""
     seeds = [pipeline._mix(EpochOrder(seed, epoch)) for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
     assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) + 1 < 2**31
@@ -107,20 +107,20 @@ def test_one_data_set_gives_the_same_epoch_twice(data):
     assert texts(epoch) == texts(epoch)
 
 
-def test_training_batches_hold_what_evaluation_batches_hold(data, preprocess):
-    """All that a model reads, example by example, up to padding."""
+def test_training_and_evaluation_batches_have_the_same_examples(data, preprocess):
+    """Compares all inputs of each example, without padding."""
     paths, _ = data
 
     def examples(batches) -> Counter:
-        found = []
+        contents = []
         for inputs, label, weight in batches:
             arrays = {name: value.numpy() for name, value in inputs.items()}
             for i in range(len(label)):
                 ids, words = arrays["input_word_ids"][i], arrays["word_ids"][i]
-                kept = arrays["faces"][i][arrays["face_mask"][i]].tobytes()
+                faces = arrays["faces"][i][arrays["face_mask"][i]].tobytes()
                 text = ids[arrays["input_mask"][i] > 0].tobytes()
-                found.append((text, words[words > 0].tobytes(), kept, int(label[i]), float(weight[i])))
-        return Counter(found)
+                contents.append((text, words[words > 0].tobytes(), faces, int(label[i]), float(weight[i])))
+        return Counter(contents)
 
     shuffled = examples(train_batches(paths["test"], preprocess, BATCH, EpochOrder(0, 0), augment=None))
     assert shuffled == examples(eval_batches(paths["test"], preprocess, 2 * BATCH))
@@ -145,20 +145,20 @@ def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):
     assert len(widths) > 2
 
 
-def test_batches_of_like_length_waste_less(data):
-    def waste(batches) -> float:
+def test_batches_of_similar_length_have_less_padding(data):
+    def padding_share(batches) -> float:
         lengths = [inputs["length"].numpy() for inputs, _, _ in batches]
         return 1 - sum(n.sum() for n in lengths) / sum(n.max() * len(n) for n in lengths)
 
     train = data[0]["train"]
-    by_length = waste(train_batches(train, plain, BATCH, EpochOrder(0, 0), None))
-    assert by_length < 0.5 * waste(eval_batches(train, plain, BATCH))
+    by_length = padding_share(train_batches(train, plain, BATCH, EpochOrder(0, 0), None))
+    assert by_length < 0.5 * padding_share(eval_batches(train, plain, BATCH))
 
 
-def test_long_batches_do_not_come_last(data):
+def test_batches_are_not_sorted_by_length(data):
     """Inside a pool the batches come in random order, not from short to long."""
-    found = train_batches(data[0]["train"], plain, BATCH, EpochOrder(0, 0), None)
-    lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in found]
+    batches = train_batches(data[0]["train"], plain, BATCH, EpochOrder(0, 0), None)
+    lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in batches]
     assert lengths != sorted(lengths)
 
 
@@ -182,7 +182,7 @@ def test_augmentation_changes_faces_alone_and_follows_the_order(data, preprocess
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """Utterances without any face, one of them without a sound."""
+    """Utterances without any face, one of them without a word."""
     folder = tmp_path_factory.mktemp("odd")
     rows = [{"utterance_id": str(i), "utterance": "ha " * i + "!", "emotion": "fear"} for i in range(5)]
     read = manifest.read_manifest(write_table(folder / "m.csv", rows), MELD_EMOTIONS)
@@ -206,25 +206,25 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
 
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_a_split_smaller_than_a_batch(odd, batch):
-    found = list(train_batches(odd.rows("train"), plain, batch, EpochOrder(0, 0), None))
-    assert len(found) == -(-5 // batch) and len(set(flat(found))) == 5
+    batches = list(train_batches(odd.rows("train"), plain, batch, EpochOrder(0, 0), None))
+    assert len(batches) == -(-5 // batch) and len(set(flat(batches))) == 5
 
 
-def test_an_unknown_split_is_named(odd):
+def test_an_unknown_split_is_an_error(odd):
     with pytest.raises(UserError, match=r"No split 'dev' in .*Expected one of: train"):
         odd.rows("dev")
 
 
-def test_the_utterance_with_its_speaker_is_what_raw_text_gives(data, dataset):
+def test_recorded_and_raw_text_give_the_same_inputs_with_the_speaker(data, dataset):
     from emotion_tf.data.tokenizer import read_vocabulary
 
     paths, _ = data
     pieces, words = WordPieceTokenizer(read_vocabulary(dataset / "vocab.txt"), True), WordVocabulary(["you", ":"])
-    made = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 32, TextConfig(speaker=True), pieces, words)
-    inputs, _, _ = next(iter(eval_batches(paths["dev"], made, 16)))
+    with_speaker = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 32, TextConfig(speaker=True), pieces, words)
+    inputs, _, _ = next(iter(eval_batches(paths["dev"], with_speaker, 16)))
     rows = list(pipeline.read_rows(paths["dev"]))[:16]
-    raw = made(tf.constant([f"{row['speaker']}: {row['utterance']}" for row in rows]), None)
-    plain = made(tf.constant([row["utterance"] for row in rows]), None)
+    raw = with_speaker(tf.constant([f"{row['speaker']}: {row['utterance']}" for row in rows]), None)
+    plain = with_speaker(tf.constant([row["utterance"] for row in rows]), None)
     for name in (*TEXT_NAMES, *WORD_NAMES):
         np.testing.assert_array_equal(inputs[name], raw[name])
     assert inputs["input_mask"].shape[1] > plain["input_mask"].shape[1]

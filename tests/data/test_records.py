@@ -1,4 +1,4 @@
-"""TFRecords: what is written is what the manifest says, the same bytes each time, and whole or not at all."""
+"""TFRecords: what is data_set is what the manifest says, the same bytes each time, and whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from emotion_tf.labels import MELD_EMOTIONS
 
 def write(path, out, labels=MELD_EMOTIONS, overwrite=False, **options):
     rows = manifest.read_manifest(path, labels)
-    asked = records.PrepareOptions(**{"labels": labels, "face_size": 32, "context": 3, "tokenizer": "x"} | options)
-    return records.write_dataset(rows, out, asked, WordPieceTokenizer(PIECES, True), overwrite)
+    prepare_options = records.PrepareOptions(
+        **{"labels": labels, "face_size": 32, "context": 3, "tokenizer": "x"} | options
+    )
+    return records.write_dataset(rows, out, prepare_options, WordPieceTokenizer(PIECES, True), overwrite)
 
 
 @pytest.fixture
@@ -81,17 +83,23 @@ def test_every_feature_comes_back(small, tmp_path):
     assert [feature["name"] for feature in json.loads((tmp_path / "out" / INFO).read_text())["features"]] == NAMES
 
 
-def test_context_is_what_is_around_in_the_same_dialogue_and_split(small, tmp_path):
+def test_context_and_future_are_of_the_same_dialogue_and_split(small, tmp_path):
     write(small, tmp_path / "out")
     rows = read(shards(tmp_path / "out", "train"))
-    for around, of in (("", "utterance"), ("_speaker", "speaker")):
-        one, _, three, four, five = (row[of] for row in rows)  # the second has no text
-        assert [row[f"context{around}"] for row in rows] == [[], [one], [one], [one, three], [one, three, four]]
-        assert [row[f"future{around}"] for row in rows] == [
-            [three, four, five],
-            [three, four, five],
-            [four, five],
-            [five],
+    for suffix, feature in (("", "utterance"), ("_speaker", "speaker")):
+        first, _, third, fourth, fifth = (row[feature] for row in rows)  # the second has no text
+        assert [row[f"context{suffix}"] for row in rows] == [
+            [],
+            [first],
+            [first],
+            [first, third],
+            [first, third, fourth],
+        ]
+        assert [row[f"future{suffix}"] for row in rows] == [
+            [third, fourth, fifth],
+            [third, fourth, fifth],
+            [fourth, fifth],
+            [fifth],
             [],
         ]
     alone = read(shards(tmp_path / "out", "test"))[0]
@@ -100,20 +108,20 @@ def test_context_is_what_is_around_in_the_same_dialogue_and_split(small, tmp_pat
     assert all(row["context"] == row["future"] == [] for row in read(shards(tmp_path / "none", "train")))
 
 
-def test_an_utterance_without_text_is_no_line_of_what_is_around(tmp_path):
-    """As `predict --table` has it: the same lines whoever reads them."""
+def test_an_utterance_without_text_is_not_in_the_context(tmp_path):
+    """`predict --table` reads the same lines."""
     write_picture(tmp_path / "a.jpg")
     texts = ["a", "b", "", "c", "", "d", "e"]
     rows = [{"utterance_id": str(i), "utterance": x, "faces": "" if x else "a.jpg"} for i, x in enumerate(texts)]
     write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", context=2)
-    found = read(shards(tmp_path / "out", "train"))
-    assert [b"".join(row["context"]) for row in found] == [b"", b"a", b"ab", b"ab", b"bc", b"bc", b"cd"]
-    assert [b"".join(row["future"]) for row in found] == [b"bc", b"cd", b"cd", b"de", b"de", b"e", b""]
+    examples = read(shards(tmp_path / "out", "train"))
+    assert [b"".join(row["context"]) for row in examples] == [b"", b"a", b"ab", b"ab", b"bc", b"bc", b"cd"]
+    assert [b"".join(row["future"]) for row in examples] == [b"bc", b"cd", b"cd", b"de", b"de", b"e", b""]
     lines = context.previous_lines([("0", "", text) for text in texts], 2)
-    assert ["".join(one) for one in lines] == [b"".join(row["context"]).decode() for row in found]
+    assert ["".join(line) for line in lines] == [b"".join(row["context"]).decode() for row in examples]
 
 
-def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
+def test_interleaved_dialogues_are_separated(tmp_path):
     rows = [{"dialogue_id": str(i % 2), "utterance_id": str(i), "utterance": f"Number {i}"} for i in range(6)]
     write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
     assert [row["context"] for row in read(shards(tmp_path / "out", "train"))[4:]] == [
@@ -122,54 +130,54 @@ def test_dialogues_that_take_turns_in_the_table_do_not_mix(tmp_path):
     ]
 
 
-def test_the_demo_data_set_holds_its_manifest(dataset, manifest_path):
+def test_the_demo_data_set_has_the_rows_of_its_manifest(dataset, manifest_path):
     """Rows, order, labels, pictures and tokens of the session's data set, split by split."""
     facts = Dataset.open(dataset)
     rows = manifest.read_manifest(manifest_path, MELD_EMOTIONS)
     for split in manifest.SPLITS:
-        wanted = [row for row in rows if row.split == split]
-        found = read(shards(dataset, split))
-        assert [r["utterance"].decode() for r in found] == [row.utterance for row in wanted]
-        assert [r["label"] for r in found] == [row.label for row in wanted]
-        assert [r["face_jpeg"] for r in found] == [[path.read_bytes() for path in row.faces] for row in wanted]
+        expected = [row for row in rows if row.split == split]
+        examples = read(shards(dataset, split))
+        assert [r["utterance"].decode() for r in examples] == [row.utterance for row in expected]
+        assert [r["label"] for r in examples] == [row.label for row in expected]
+        assert [r["face_jpeg"] for r in examples] == [[path.read_bytes() for path in row.faces] for row in expected]
         counts = facts.splits[split]
-        assert counts.records == len(wanted) == sum(counts.per_class.values())
+        assert counts.records == len(expected) == sum(counts.per_class.values())
         assert counts.per_class == {
-            label: sum(row.label == i for row in wanted) for i, label in enumerate(MELD_EMOTIONS)
+            label: sum(row.label == i for row in expected) for i, label in enumerate(MELD_EMOTIONS)
         }
-        assert counts.dialogues == len({row.dialogue_id for row in wanted})
-        assert counts.with_face == sum(bool(row.faces) for row in wanted)
+        assert counts.dialogues == len({row.dialogue_id for row in expected})
+        assert counts.with_face == sum(bool(row.faces) for row in expected)
     assert len(read_vocabulary(facts.vocabulary)) > 100
 
 
-def test_twice_the_same_bytes(small, tmp_path):
+def test_the_bytes_are_deterministic(small, tmp_path):
     write(small, tmp_path / "one")
     write(small, tmp_path / "two")
-    one = contents(tmp_path / "one")
-    assert one == contents(tmp_path / "two")
-    assert set(one) == {
+    first = contents(tmp_path / "one")
+    assert first == contents(tmp_path / "two")
+    assert set(first) == {
         "train-00000-of-00001.tfrecord", "test-00000-of-00001.tfrecord", "vocab.txt", "dataset_info.json"
     }  # fmt: skip
     write(small, tmp_path / "three", context=2)
-    three = contents(tmp_path / "three")
-    assert three["vocab.txt"] == one["vocab.txt"] and three["dataset_info.json"] != one["dataset_info.json"]
+    other = contents(tmp_path / "three")
+    assert other["vocab.txt"] == first["vocab.txt"] and other["dataset_info.json"] != first["dataset_info.json"]
 
 
 def test_shards_are_cut_and_numbered(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "ROWS_PER_SHARD", 2)
     rows = [{"utterance_id": str(i), "utterance": f"Number {i}"} for i in range(5)]
-    written = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
-    found = written.splits["train"].shards
-    assert [s.file for s in found] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
-    assert [s.records for s in found] == [2, 2, 1]
+    data_set = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out")
+    shard_list = data_set.splits["train"].shards
+    assert [s.file for s in shard_list] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
+    assert [s.records for s in shard_list] == [2, 2, 1]
     assert [r["utterance_id"] for r in read(shards(tmp_path / "out", "train"))] == [b"0", b"1", b"2", b"3", b"4"]
 
 
 @pytest.mark.parametrize("labels", [("neutral", "positive", "negative"), ("no", "yes")])
 def test_other_labels(labels, tmp_path):
     rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
-    written = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", labels)
-    assert written.splits["train"].per_class == dict.fromkeys(labels, 1)
+    data_set = write(write_table(tmp_path / "m.csv", rows), tmp_path / "out", labels)
+    assert data_set.splits["train"].per_class == dict.fromkeys(labels, 1)
     assert Dataset.open(tmp_path / "out").spec.labels == labels
     assert [row["label"] for row in read(shards(tmp_path / "out", "train"))] == list(range(len(labels)))
 
@@ -185,8 +193,8 @@ def test_overwrite_replaces_all(small, tmp_path):
     assert read(shards(out, "train"))[0]["utterance"] == b"Bye."
 
 
-def test_overwrite_spares_what_is_no_data_set(small, tmp_path):
-    """`--out` that names the folder of the pictures must not cost them."""
+def test_overwrite_only_replaces_a_data_set(small, tmp_path):
+    """`--out` that names the folder of the pictures must not delete them."""
     before = contents(tmp_path)
     with pytest.raises(UserError, match="no data set"):
         write(small, tmp_path, overwrite=True)
@@ -198,43 +206,43 @@ def test_overwrite_spares_what_is_no_data_set(small, tmp_path):
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_bad_picture_in_the_last_row_leaves_nothing(before, small, tmp_path):
+def test_an_invalid_picture_in_the_last_row_leaves_no_files(before, small, tmp_path):
     home = tmp_path / "home"
     if before:
         write(small, home / "out")
-    kept = contents(home)
+    files_before = contents(home)
     (tmp_path / "bad.jpg").write_text("no picture")
     rows = [{"utterance_id": str(i)} for i in range(5)] + [{"split": "test", "faces": "bad.jpg"}]
     path = write_table(tmp_path / "bad.csv", rows)
     with pytest.raises(UserError, match=r"bad\.csv: line 7: .*bad\.jpg"):
         write(path, home / "out", overwrite=True)
-    assert contents(home) == kept
+    assert contents(home) == files_before
     assert sorted(p.name for p in home.iterdir()) == (["out"] if before else [])
 
 
-def test_what_is_no_data_set(dataset, tmp_path):
+def test_opening_an_invalid_data_set(dataset, tmp_path):
     with pytest.raises(UserError, match="prepare table"):
         Dataset.open(tmp_path)
     path = tmp_path / INFO
-    whole = json.loads((dataset / INFO).read_text())
-    shard = {k: v for k, v in whole["splits"]["dev"]["shards"][0].items() if k != "sha256"}
-    broken = [
+    valid = json.loads((dataset / INFO).read_text())
+    shard = {k: v for k, v in valid["splits"]["dev"]["shards"][0].items() if k != "sha256"}
+    invalid = [
         "", "{", "[]", "3", "{}", "\0",
-        json.dumps({k: v for k, v in whole.items() if k != "labels"}),
-        json.dumps({**whole, "splits": []}),
-        json.dumps({**whole, "splits": {"train": {}}}),
-        json.dumps({**whole, "splits": {"train": {"records": 1, "shards": [shard]}}}),
+        json.dumps({k: v for k, v in valid.items() if k != "labels"}),
+        json.dumps({**valid, "splits": []}),
+        json.dumps({**valid, "splits": {"train": {}}}),
+        json.dumps({**valid, "splits": {"train": {"records": 1, "shards": [shard]}}}),
     ]  # fmt: skip
-    for text in broken:
+    for text in invalid:
         path.write_text(text)
         with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
             Dataset.open(tmp_path)
-    path.write_text(json.dumps({**whole, "schema_version": 99}))
+    path.write_text(json.dumps({**valid, "schema_version": 99}))
     with pytest.raises(UserError, match="Schema version 99. Expected 3"):
         Dataset.open(tmp_path)
 
 
-def test_data_spec_knows_the_content(dataset, small, tmp_path):
+def test_the_data_spec_has_hashes_of_the_content(dataset, small, tmp_path):
     spec = Dataset.open(dataset).spec
     write(small, tmp_path / "out")
     other = Dataset.open(tmp_path / "out").spec

@@ -1,4 +1,4 @@
-"""Folds: whole dialogues, byte-identical pictures on one side, a planted leak is found, chosen records are read."""
+"""Folds: whole dialogues, shared images, leaks; subsets of records."""
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ def test_each_utterance_is_held_out_once_and_no_fold_leaks(dialogues, pictures, 
     group = splits.group_utterances(dialogues, hashes)
     if len(set(group)) < 3:
         return
-    held = splits.assign_folds([n % 3 for n in range(len(dialogues))], group, 3, seed)
-    assert sorted(np.concatenate(held)) == list(range(len(dialogues)))
-    for fold in held:
+    held_out = splits.assign_folds([n % 3 for n in range(len(dialogues))], group, 3, seed)
+    assert sorted(np.concatenate(held_out)) == list(range(len(dialogues)))
+    for fold in held_out:
         rest = np.setdiff1d(np.arange(len(dialogues)), fold)
         splits.check_leaks(dialogues, hashes, rest, fold)
 
@@ -33,7 +33,7 @@ def test_dialogues_that_share_a_picture_are_one_group():
     assert group[0] == group[1] == group[3] == group[4] != group[2]
 
 
-def test_a_planted_leak_is_found():
+def test_a_leak_is_an_error():
     dialogue, pictures = ["a", "b", "a", "c"], [("x",), ("y",), (), ("x",)]
     splits.check_leaks(dialogue, pictures, [0, 2], [1])
     with pytest.raises(UserError, match="Dialogue 'a' is on both sides"):
@@ -42,16 +42,16 @@ def test_a_planted_leak_is_found():
         splits.check_leaks(dialogue, pictures, [0, 2], [1, 3])
 
 
-def test_folds_want_two_to_as_many_as_there_are_groups():
+def test_the_number_of_folds_is_from_two_to_the_number_of_groups():
     for count in (1, 4):
         with pytest.raises(UserError, match=f"--folds.*Expected 2 to 3.*Received: {count}"):
             splits.assign_folds([0, 1, 0, 1], np.array([0, 1, 2, 2]), count, 0)
 
 
 def test_chosen_records_of_several_splits_are_read_in_order(dataset):
-    both = Dataset.open(dataset).rows("train", "dev")
-    every = [row["utterance"] for row in pipeline.read_rows(both)]
-    chosen = [len(every) - 1, 3, 0, len(every) // 2]
-    found = [row["utterance"] for row in pipeline.read_rows(both.select(chosen))]
-    assert found == [every[i] for i in sorted(chosen)]
-    assert len(splits.hash_pictures(both.select(chosen))) == 4
+    rows = Dataset.open(dataset).rows("train", "dev")
+    utterances = [row["utterance"] for row in pipeline.read_rows(rows)]
+    positions = [len(utterances) - 1, 3, 0, len(utterances) // 2]
+    selected = [row["utterance"] for row in pipeline.read_rows(rows.select(positions))]
+    assert selected == [utterances[i] for i in sorted(positions)]
+    assert len(splits.hash_pictures(rows.select(positions))) == 4

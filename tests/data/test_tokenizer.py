@@ -1,4 +1,4 @@
-"""Text to ids: word pieces, words, and what strange text makes of them."""
+"""Tokenizers: word pieces and words, also of unusual text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from emotion_tf.errors import UserError
 
 VOCABULARY = [*SPECIAL_TOKENS, "hello", "there", "cafe", "don", "'", "t", "!", "ok", "##s", "no"]
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
-STRANGE = [
+UNUSUAL = [
     "", " ", "\0", "\x00hello", "😀👩‍👩‍👧", "שלום hello", "مرحبا", "İstanbul", "ﬁ", "\u202e\u2066abc", "\x85\u2028",
     "'" * 50, "a" * 5000, "[CLS] [SEP]", "é" * 300, "你好吗", "\ufeffhello", "\ud7ff\ue000\uffff\U0010ffff",
 ]  # fmt: skip
@@ -46,8 +46,8 @@ def words_of(*texts) -> list[list[str]]:
 
 
 def test_word_pieces(pieces):
-    found = pieces(tf.constant(["Hello THERE!", "Café", "nos", "xyz", ""])).to_list()
-    assert found == [[CLS, 5, 6, 11, SEP], [CLS, 7, SEP], [CLS, 14, 13, SEP], [CLS, UNK, SEP], [CLS, SEP]]
+    ids = pieces(tf.constant(["Hello THERE!", "Café", "nos", "xyz", ""])).to_list()
+    assert ids == [[CLS, 5, 6, 11, SEP], [CLS, 7, SEP], [CLS, 14, 13, SEP], [CLS, UNK, SEP], [CLS, SEP]]
 
 
 def test_a_cased_vocabulary_keeps_case():
@@ -57,31 +57,31 @@ def test_a_cased_vocabulary_keeps_case():
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "said"),
+    ("vocabulary", "message"),
     [
         ([*SPECIAL_TOKENS, "a", "a"], "'a' twice"),
         (["[CLS]", "[SEP]", "a"], r"without \[UNK\]"),
         ([], r"without \[CLS\], \[SEP\], \[UNK\]"),
     ],
 )
-def test_a_bad_vocabulary_is_refused(vocabulary, said):
-    with pytest.raises(UserError, match=said):
+def test_an_invalid_vocabulary_is_an_error(vocabulary, message):
+    with pytest.raises(UserError, match=message):
         WordPieceTokenizer(vocabulary, True)
 
 
-@pytest.mark.parametrize(("most", "kept"), [(3, [5]), (4, [5, 6]), (5, [5, 6, 7]), (64, [5, 6, 7])])
-def test_pack_tokens_cuts_the_end_but_keeps_sep(most, kept):
+@pytest.mark.parametrize(("max_tokens", "pieces_left"), [(3, [5]), (4, [5, 6]), (5, [5, 6, 7]), (64, [5, 6, 7])])
+def test_pack_tokens_truncates_before_sep(max_tokens, pieces_left):
     tokens = tf.ragged.constant([[CLS, 5, 6, 7, SEP], [CLS, SEP]], dtype=tf.int64)
-    packed = {name: values.numpy().tolist() for name, values in pack_tokens(tokens, most).items()}
-    length = len(kept) + 2
-    assert packed["input_word_ids"] == [[CLS, *kept, SEP], [CLS, SEP, *[PAD] * (length - 2)]]
+    packed = {name: values.numpy().tolist() for name, values in pack_tokens(tokens, max_tokens).items()}
+    length = len(pieces_left) + 2
+    assert packed["input_word_ids"] == [[CLS, *pieces_left, SEP], [CLS, SEP, *[PAD] * (length - 2)]]
     assert packed["input_mask"] == [[1] * length, [1, 1, *[0] * (length - 2)]]
     assert packed["input_type_ids"] == [[0] * length] * 2
     assert tuple(packed) == TEXT_NAMES
 
 
 def test_raw_text_gives_the_recorded_tokens(dataset):
-    """What training reads from the records is what `predict` and the export make of the same text."""
+    """Training reads the tokens from records; `predict` and exports compute them from the text."""
     opened = Dataset.open(dataset)
     pieces = WordPieceTokenizer(read_vocabulary(opened.vocabulary), opened.tokenizer.lower_case)
     assert pieces.sha256 == opened.tokenizer.sha256
@@ -114,7 +114,7 @@ def test_word_ids(words):
 
 
 @pytest.mark.parametrize("texts", [[""], ["", "  "], []])
-def test_no_word_at_all_still_has_a_step(texts, words):
+def test_padded_word_ids_have_at_least_one_step(texts, words):
     ids = words(tf.constant(texts, tf.string), 10)["word_ids"]
     assert ids.shape == (len(texts), 1) and not ids.numpy().any()
 
@@ -127,17 +127,17 @@ def test_the_most_frequent_words_and_ties_by_alphabet():
 
 
 def test_a_vocabulary_of_no_word_and_its_file(tmp_path):
-    for found in (WordVocabulary.from_utterances([], 5), WordVocabulary.from_utterances(["", " "], 5)):
-        assert found.words == ()
-        assert found(tf.constant(["hello"]), 4)["word_ids"].numpy().tolist() == [[1]]
-        write_vocabulary(tmp_path / "words.txt", found.words)
-        assert len(WordVocabulary(read_vocabulary(tmp_path / "words.txt"))) == len(found) == 2
+    for vocabulary in (WordVocabulary.from_utterances([], 5), WordVocabulary.from_utterances(["", " "], 5)):
+        assert vocabulary.words == ()
+        assert vocabulary(tf.constant(["hello"]), 4)["word_ids"].numpy().tolist() == [[1]]
+        write_vocabulary(tmp_path / "words.txt", vocabulary.words)
+        assert len(WordVocabulary(read_vocabulary(tmp_path / "words.txt"))) == len(vocabulary) == 2
 
 
-def test_any_word_survives_its_file(tmp_path):
-    found = WordVocabulary.from_utterances(STRANGE, 100)
-    write_vocabulary(tmp_path / "words.txt", found.words)
-    assert tuple(read_vocabulary(tmp_path / "words.txt")) == found.words
+def test_any_word_can_be_written_and_read(tmp_path):
+    vocabulary = WordVocabulary.from_utterances(UNUSUAL, 100)
+    write_vocabulary(tmp_path / "words.txt", vocabulary.words)
+    assert tuple(read_vocabulary(tmp_path / "words.txt")) == vocabulary.words
 
 
 def test_vocabulary_files(tmp_path):
@@ -158,24 +158,24 @@ def test_a_vocabulary_can_be_learned_of_any_text(texts):
 
 @pytest.fixture(scope="module")
 def in_graph(pieces, words):
-    """Both kinds of ids, as the exported graph makes them."""
+    """Both kinds of ids in a graph, as in an export."""
     preprocess = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 8, TextConfig(max_tokens=8, max_words=6), pieces, words)
     signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)]
     return tf.function(preprocess.__call__, input_signature=signature)
 
 
 def check(ids, count):
-    word_pieces, mask, found = (ids[name].numpy() for name in ("input_word_ids", "input_mask", "word_ids"))
-    assert len(word_pieces) == len(found) == count
-    assert 2 <= word_pieces.shape[1] <= 8 and 1 <= found.shape[1] <= 6
+    word_pieces, mask, word_ids = (ids[name].numpy() for name in ("input_word_ids", "input_mask", "word_ids"))
+    assert len(word_pieces) == len(word_ids) == count
+    assert 2 <= word_pieces.shape[1] <= 8 and 1 <= word_ids.shape[1] <= 6
     assert word_pieces.min() >= 0 and word_pieces.max() < len(VOCABULARY)
-    assert found.min() >= 0 and found.max() <= 4
+    assert word_ids.min() >= 0 and word_ids.max() <= 4
     lengths = mask.sum(axis=1)
     assert (word_pieces[:, 0] == CLS).all() and (word_pieces[range(count), lengths - 1] == SEP).all()
 
 
-def test_strange_text(in_graph):
-    check(in_graph(tf.constant(STRANGE), tf.fill([len(STRANGE), 1], "")), len(STRANGE))
+def test_unusual_text(in_graph):
+    check(in_graph(tf.constant(UNUSUAL), tf.fill([len(UNUSUAL), 1], "")), len(UNUSUAL))
 
 
 @given(st.lists(st.one_of(st.text(max_size=40), st.binary(max_size=20)), min_size=1, max_size=4))
@@ -186,7 +186,7 @@ def test_any_text_and_any_bytes_have_ids(in_graph, texts):
     )
 
 
-def test_a_missing_tokenizer_is_named():
+def test_a_missing_tokenizer_is_an_error():
     with pytest.raises(ValueError, match="pieces"):
         Preprocessor(TEXT_NAMES, 8, TextConfig())(tf.constant(["a"]), tf.constant([[""]]))
     with pytest.raises(ValueError, match="words"):

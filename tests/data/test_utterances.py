@@ -1,4 +1,4 @@
-"""What is told of each utterance beside its label."""
+"""Tables of utterances for reports."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from small_records import read, shards
 
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
-from emotion_tf.data.utterances import _facts, read_crops, read_utterances
+from emotion_tf.data.utterances import _properties, read_crops, read_utterances
 
 
-def test_as_the_records_say(dataset):
+def test_the_table_has_the_values_of_the_records(dataset):
     rows = Dataset.open(dataset).rows("test")
-    table, known = read_utterances(rows), read(shards(dataset, "test"))
-    assert table["utterance"].tolist() == [row["utterance"].decode() for row in known]
-    assert table["faces"].tolist() == [len(row["face_jpeg"]) for row in known]
+    table, records = read_utterances(rows), read(shards(dataset, "test"))
+    assert table["utterance"].tolist() == [row["utterance"].decode() for row in records]
+    assert table["faces"].tolist() == [len(row["face_jpeg"]) for row in records]
     assert table["dialogue_id"].tolist() == [row["dialogue_id"] for row in pipeline.read_rows(rows)]
     assert table["face_height"].isna().all() and not table["doubtful"].any()
-    i = next(i for i, row in enumerate(known) if len(row["context"]) >= 3)
-    last = [b": ".join(pair).decode() for pair in zip(known[i]["context_speaker"], known[i]["context"], strict=True)]
+    i = next(i for i, row in enumerate(records) if len(row["context"]) >= 3)
+    last = [
+        b": ".join(pair).decode() for pair in zip(records[i]["context_speaker"], records[i]["context"], strict=True)
+    ]
     assert table["before"][i] == last[-3:]
-    i = next(i for i, row in enumerate(known) if len(row["face_jpeg"]) == 1)
-    pixels = cv2.imdecode(np.frombuffer(known[i]["face_jpeg"][0], np.uint8), cv2.IMREAD_GRAYSCALE)
+    i = next(i for i, row in enumerate(records) if len(row["face_jpeg"]) == 1)
+    pixels = cv2.imdecode(np.frombuffer(records[i]["face_jpeg"][0], np.uint8), cv2.IMREAD_GRAYSCALE)
     assert table["sharpness"][i] == pytest.approx(cv2.Laplacian(pixels, cv2.CV_64F).var(), rel=0.1)
-    assert table["sharpness"].isna().tolist() == [not row["face_jpeg"] for row in known]
+    assert table["sharpness"].isna().tolist() == [not row["face_jpeg"] for row in records]
 
 
-def test_crops_of_chosen_utterances(dataset):
-    known = read(shards(dataset, "test"))
-    without = next(i for i, row in enumerate(known) if not row["face_jpeg"])
-    several = max(range(len(known)), key=lambda i: len(known[i]["face_jpeg"]))
+def test_crops_of_some_utterances(dataset):
+    records = read(shards(dataset, "test"))
+    without = next(i for i, row in enumerate(records) if not row["face_jpeg"])
+    several = max(range(len(records)), key=lambda i: len(records[i]["face_jpeg"]))
     rows = Dataset.open(dataset).rows("test")
-    jpegs = known[several]["face_jpeg"]
+    jpegs = records[several]["face_jpeg"]
     assert len(jpegs) > 1 and read_crops(rows, [without, several]) == {several: jpegs[len(jpegs) // 2]}
 
 
@@ -41,9 +43,14 @@ def test_faces_of_clips():
     row = dict.fromkeys(("dialogue_id", "utterance_id", "speaker", "utterance"), b"x")
     row |= {"context": [b"No", b""], "context_speaker": [b"", b"Ada"], "face_jpeg": [b"1", b"2", b"3"]}
     row |= {"face_height": [40.0, 80.0, 60.0], "face_sharpness": [3.0, 1.0, 2.0], "face_tracks": 2}
-    made = _facts({**row, "face_margin": 9.0, "face_policy": b"active"})
-    assert (made["faces"], made["face_height"], made["sharpness"], made["doubtful"]) == (3, 60, 2, False)
-    assert made["before"] == ["No", ""]
-    assert _facts({**row, "face_margin": 0.0, "face_policy": b"active"})["doubtful"]
-    assert _facts({**row, "face_margin": 9.0, "face_policy": b"active>largest"})["doubtful"]
-    assert not _facts({**row, "face_margin": 0.0, "face_policy": b"active", "face_tracks": 1})["doubtful"]
+    properties = _properties({**row, "face_margin": 9.0, "face_policy": b"active"})
+    assert (properties["faces"], properties["face_height"], properties["sharpness"], properties["doubtful"]) == (
+        3,
+        60,
+        2,
+        False,
+    )
+    assert properties["before"] == ["No", ""]
+    assert _properties({**row, "face_margin": 0.0, "face_policy": b"active"})["doubtful"]
+    assert _properties({**row, "face_margin": 9.0, "face_policy": b"active>largest"})["doubtful"]
+    assert not _properties({**row, "face_margin": 0.0, "face_policy": b"active", "face_tracks": 1})["doubtful"]

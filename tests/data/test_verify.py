@@ -1,4 +1,4 @@
-"""Every damage to a shard is found before TensorFlow opens it, and told with the shard's name."""
+"""Damage to a shard is an error with the shard's name, before TensorFlow opens it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def copied(dataset, tmp_path):
 
 
 def with_counts(dataset, **values) -> Dataset:
-    """The data set with other facts of its split dev, or (`shard`) of that split's only shard."""
+    """Returns the data set with other values of split dev, or (`shard`) of its only shard."""
     dev = dataset.splits["dev"]
     if "shard" in values:
         values = {"shards": (dataclasses.replace(dev.shards[0], **values["shard"]),)}
@@ -41,22 +41,22 @@ def fault(dataset, path) -> str:
 
 
 def offsets(content: bytes) -> list[int]:
-    """Where each record begins, and the end."""
-    found = [0]
-    while found[-1] < len(content):
-        found.append(found[-1] + 16 + struct.unpack_from("<Q", content, found[-1])[0])
-    return found
+    """Returns the start of each record, and the end."""
+    starts = [0]
+    while starts[-1] < len(content):
+        starts.append(starts[-1] + 16 + struct.unpack_from("<Q", content, starts[-1])[0])
+    return starts
 
 
-def flipped(content: bytes, at: int) -> bytes:
+def flip_bit(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
 
 
-def test_a_whole_data_set_passes(copied):
+def test_an_undamaged_data_set_passes(copied):
     dataset, path = copied
     dataset.verify()
-    begins = offsets(path.read_bytes())
-    assert len(begins) - 1 == dataset.splits["dev"].records
+    starts = offsets(path.read_bytes())
+    assert len(starts) - 1 == dataset.splits["dev"].records
 
 
 def long_header(length: int) -> bytes:
@@ -65,17 +65,17 @@ def long_header(length: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "parts"),
     [
         (lambda c, o: c[: o[3] + 12 + 5], ["Cut inside a record", "record 3", "offset"]),
         (lambda c, o: c[:-1], ["Cut inside a record"]),
         (lambda c, o: c[: o[3] + 7], ["Cut inside a record's header", "record 3"]),
         (lambda c, o: c[: o[3]], ["Cut between records: 3 records"]),
         (lambda c, o: b"", ["Cut between records: 0 records"]),
-        (lambda c, o: flipped(c, o[2]), ["Flipped byte in the header", "record 2"]),
-        (lambda c, o: flipped(c, o[2] + 9), ["Flipped byte in the header", "record 2"]),
-        (lambda c, o: flipped(c, o[2] + 20), ["Flipped byte in the record", "record 2"]),
-        (lambda c, o: flipped(c, o[3] - 1), ["Flipped byte in the record", "record 2"]),
+        (lambda c, o: flip_bit(c, o[2]), ["Flipped byte in the header", "record 2"]),
+        (lambda c, o: flip_bit(c, o[2] + 9), ["Flipped byte in the header", "record 2"]),
+        (lambda c, o: flip_bit(c, o[2] + 20), ["Flipped byte in the record", "record 2"]),
+        (lambda c, o: flip_bit(c, o[3] - 1), ["Flipped byte in the record", "record 2"]),
         (lambda c, o: c[: o[1]] + long_header(1 << 62) + c[o[1] + 12 :], ["Absurd length field", str(1 << 62)]),
         (lambda c, o: c[: o[1]] + long_header(1 << 20) + c[o[1] + 12 :], ["wrong length field", str(1 << 20)]),
         (lambda c, o: c + c[: o[1]], ["Foreign content", "sha256"]),
@@ -84,12 +84,12 @@ def long_header(length: int) -> bytes:
         (lambda c, o: b"<html>404 Not Found</html>", ["Flipped byte in the header", "offset 0"]),
     ],
 )
-def test_a_damaged_shard(damage, said, copied):
+def test_a_damaged_shard(damage, parts, copied):
     dataset, path = copied
     content = path.read_bytes()
     path.write_bytes(damage(content, offsets(content)))
     message = fault(dataset, path)
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
 
 
 def test_a_missing_shard(copied):
@@ -116,15 +116,15 @@ def test_two_shards_swapped(copied):
     assert "Foreign content" in fault(dataset, path)
 
 
-def test_a_wrong_count_in_the_info(copied):
+def test_a_wrong_count_in_dataset_info(copied):
     dataset, path = copied
     count = dataset.splits["dev"].records
     assert "Wrong count" in fault(with_counts(dataset, shard={"records": count + 1}), path)
     assert "Wrong count" in fault(with_counts(dataset, records=count - 1), dataset.path / INFO)
 
 
-def test_a_damaged_shard_whose_hash_was_written_anew(copied):
-    """Nobody can segfault TensorFlow by putting the hash right: the length fields are walked all the same."""
+def test_a_damaged_shard_with_a_matching_hash(copied):
+    """The length fields are checked even if the hash matches, because TensorFlow would crash."""
     dataset, path = copied
     content = path.read_bytes()
     path.write_bytes(long_header(1 << 62) + content[12:])
