@@ -41,7 +41,7 @@ def summarize(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: Cl
         raise RuntimeError("the account does not add up")
     opened = [problem for row, (problem, _) in zip(ordered, problems, strict=True) if source.segment_names(row)]
     if opened and all(problem == UNDECODABLE for problem in opened):
-        raise UserError(f"Not one of {len(opened)} clips can be decoded. First: {_first_detail(problems)}")
+        raise UserError(f"None of {len(opened)} clips can be decoded. First: {_first_detail(problems)}")
     return {
         "rows": {
             split: {"total": sum(count.values()), **dict(sorted(count.items()))} for split, count in counts.items()

@@ -143,7 +143,7 @@ class Dataset:
             dataset = _from_json(path, values) if version == schema.SCHEMA_VERSION else None
         except FileNotFoundError:
             raise UserError(
-                f"No data set at {path}: {INFO} is not there. Make one with: {program()} prepare table "
+                f"No data set at {path}: {INFO} does not exist. Make one with: {program()} prepare table "
                 f"MANIFEST --out {path}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

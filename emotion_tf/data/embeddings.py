@@ -55,7 +55,7 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     known = {word: np.mean(vectors, axis=0) for word, vectors in halves.items() if len(vectors) == 2} | whole
     if not known:
         raise UserError(
-            f"{path}: It knows none of the {len(words)} words of the training split. Expected word embeddings of its "
+            f"{path}: It has none of the {len(words)} words of the training split. Expected word embeddings of its "
             "language: GloVe's .txt, or word2vec's .txt or .bin."
         )
     unknown = np.zeros_like(next(iter(known.values())))
@@ -158,7 +158,7 @@ def _read_text(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
             yield cells[0], _UnparsedVector(f"{path}: line {line}", cells[1:])
         if header and count != int(first[0]):
             raise UserError(
-                f"{path}: line {line}: Expected {int(first[0])} words, as line 1 says. Received: {count}. Copy it anew."
+                f"{path}: line {line}: Expected {int(first[0])} words as in line 1. Received: {count}. Copy it again."
             )
 
 
@@ -181,7 +181,7 @@ def _read_binary(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
                 if end < 0 or end + 1 + size > len(data):
                     raise UserError(
                         f"{path}: byte {start}: Expected word {n + 1} of {count} and {size // 4} numbers of 4 bytes. "
-                        "Received: something else, or the end of the file. Copy it anew."
+                        "Received: something else, or the end of the file. Copy it again."
                     )
                 where = f"{path}: byte {start}"
                 yield data[start:end].lstrip(b"\n"), _UnparsedVector(where, data[end + 1 : end + 1 + size])
@@ -189,7 +189,7 @@ def _read_binary(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
             if data[start:].strip(b"\n "):
                 raise UserError(
                     f"{path}: byte {start}: Expected the end after {count} words, as byte 0 says. Received: more. "
-                    "Copy it anew."
+                    "Copy it again."
                 )
 
 

@@ -60,11 +60,11 @@ def check_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
                 f"{row.where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
                 f"utterance_id={row.utterance_id}. "
                 f"Expected each once; it is first in {first[row.key].rsplit(':', 1)[-1].strip()}. Remove "
-                "one or number it anew."
+                "one or renumber it."
             )
         first[row.key] = row.where
     if not rows:
-        raise UserError(f"{path}: The manifest has no row. Expected one row an utterance below the header.")
+        raise UserError(f"{path}: The manifest has no row. Expected one row per utterance below the header.")
     for split in {row.split for row in rows}:
         if not any(row.weight for row in rows if row.split == split):
             raise UserError(f"{path}: All weights of {split} are 0. Expected at least one utterance that counts.")
@@ -91,7 +91,7 @@ def leak_notes(sources: Mapping[tuple[str, str, str], Iterable[Hashable]], what:
         for source in row_sources:
             splits_of[source].add(split)
     count = sum(len(splits) > 1 for splits in splits_of.values())
-    note = f"{count} {what} occur in more than one split: scores there flatter. Expected each in one split alone"
+    note = f"{count} {what} occur in more than one split, so that scores are too high. Expected each in one split only"
     return [note] if count else []
 
 
@@ -154,7 +154,7 @@ def _check_header(path: Path, header: list[str] | None, columns: Sequence[str]) 
             )
     duplicates = {column for column in header if header.count(column) > 1}
     if duplicates:
-        raise UserError(f"{path}: line 1: Column {sorted(duplicates)[0]!r} is there twice. Expected each once.")
+        raise UserError(f"{path}: line 1: Column {sorted(duplicates)[0]!r} occurs twice. Expected each column once.")
 
 
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:

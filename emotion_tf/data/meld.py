@@ -106,7 +106,7 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
         where = f"{path}: line {reader.line_num}"
         if None in cells or None in cells.values():
             raise UserError(
-                f"{where}: Expected {len(reader.fieldnames or ())} cells as in the header. Get the table anew."
+                f"{where}: Expected {len(reader.fieldnames or ())} cells as in the header. Download the table again."
             )
         row_cells = {
             "split": split,

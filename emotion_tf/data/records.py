@@ -111,7 +111,7 @@ def write_dataset(
             shard_notes = _write_shards(folder, plan, rows, options, pieces, source, progress)
         except tf.errors.OpError as error:
             raise UserError(
-                f"Cannot write {out}: {error.message}. Nothing was left behind; make room or choose another folder."
+                f"Cannot write {out}: {error.message}. No files were left; free some space or choose another folder."
             ) from None
         dataset = replace(
             dataset,

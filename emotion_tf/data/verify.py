@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of those eight bytes
 CRC = struct.Struct("<I")
-REPAIR = "Prepare the data set again, or copy the shard anew."
+REPAIR = "Prepare the data set again, or copy the shard again."
 
 
 def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
@@ -34,8 +34,8 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
     for path in sorted(data.glob("*.tfrecord*")):
         if path.name not in names:
             raise UserError(
-                f"{path}: Foreign shard: dataset_info.json does not name it. Expected only {len(names)} "
-                "known shards. Remove it."
+                f"{path}: Unknown shard: dataset_info.json does not list it. Expected only {len(names)} "
+                "listed shards. Remove it."
             )
     for shard in shards:
         _verify_shard(data / shard.file, shard)
@@ -43,8 +43,8 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
         count = sum(shard.records for shard in split.shards)
         if count != split.records:
             raise UserError(
-                f"{data / 'dataset_info.json'}: Wrong count: it says {split.records} records in {name}, "
-                f"its shards hold {count}. {REPAIR}"
+                f"{data / 'dataset_info.json'}: Wrong count: it has {split.records} records in {name}, "
+                f"its shards have {count}. {REPAIR}"
             )
 
 
@@ -62,7 +62,7 @@ def _verify_shard(path: Path, shard: Shard) -> None:
         raise UserError(f"{path}: {damage}. {REPAIR}") from None
     if records != shard.records:
         raise UserError(
-            f"{path}: Wrong count: dataset_info.json says {shard.records} records, the shard holds {records}. {REPAIR}"
+            f"{path}: Wrong count: dataset_info.json has {shard.records} records, the shard {records}. {REPAIR}"
         )
 
 
@@ -77,7 +77,7 @@ def _diagnose(path: Path, size: int, shard: Shard) -> str:
     if size < shard.bytes:
         return f"Cut between records: {records} records in {size} bytes, expected {shard.records} in {shard.bytes}"
     return (
-        f"Foreign content: {records} whole records in {size} bytes, but not those of dataset_info.json (sha256 differs)"
+        f"Other content: {records} whole records in {size} bytes, but not those of dataset_info.json (sha256 differs)"
     )
 
 

@@ -143,12 +143,14 @@ def _open(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         raise UserError(f"Cannot read the clip {path}: No such file. Expected a video.")
     if not path.stat().st_size:
-        raise UserError(f"Cannot decode the clip {path}: it is an empty file. Expected a video.")
+        raise UserError(f"Cannot decode the clip {path}: the file is empty. Expected a video.")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         with path.open("rb") as file:
             head = file.read(12)
-        raise UserError(f"Cannot decode the clip {path}. Expected a video such as MP4. It begins {head!r}.")
+        raise UserError(
+            f"Cannot decode the clip {path}. Expected a video such as MP4. Received a file that begins with {head!r}."
+        )
     return capture
 
 
@@ -173,4 +175,4 @@ def _times(capture: cv2.VideoCapture, start: float) -> Iterator[float]:
 def _no_frame(path: Path, start: float, end: float) -> str:
     if start > 0 or np.isfinite(end):
         return f"The clip {path} has no frame from {start:g} to {end:g} seconds. Expected a time inside the clip."
-    return f"Cannot decode the clip {path}: not one frame can be read. Expected a video."
+    return f"Cannot decode the clip {path}: no frame can be read. Expected a video."

@@ -56,13 +56,13 @@ class Ensemble:
             path = Path(os.path.normpath(self.path / member["path"]))
             if not path.is_dir():
                 raise UserError(
-                    f"{self.path}: Its member {path} is not there. Put it back, or make the ensemble again without it; "
+                    f"{self.path}: Its member {path} does not exist. Restore it, or make an ensemble without it; "
                     "an export holds all its members."
                 )
             if digest(path) != member["sha256"]:
                 raise UserError(
-                    f"{self.path}: Its member {path} has changed since: the votes were fitted to the model that it "
-                    "held. Make the ensemble again with --overwrite."
+                    f"{self.path}: Its member {path} has changed. The vote was fitted to "
+                    "another model. Make the ensemble again with --overwrite."
                 )
             runs.append(Run(path))
         return runs
@@ -101,7 +101,7 @@ def check_members(paths: Sequence[Path]) -> list[Run]:
         raise UserError(f"Expected two or more different runs. Received: {', '.join(map(str, paths)) or 'none'}.")
     for path in paths:
         if (path / ENSEMBLE).is_file():
-            raise UserError(f"{path} is an ensemble. Expected runs: name its members in its place.")
+            raise UserError(f"{path} is an ensemble. Expected runs: name its members instead.")
     runs = [Run(path) for path in paths]
     for run in runs:
         run.check_finished()

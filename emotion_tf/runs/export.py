@@ -106,13 +106,13 @@ def check_files(folder: Path) -> None:
         received = files.sha256(folder / name) if name in present else "no file"
         if received != digest:
             raise UserError(
-                f"{folder / name} is not as it was written. Expected SHA-256 {digest[:12]}... Received: "
-                f"{received[:12]}. Copy the export anew, or export the run again."
+                f"{folder / name} has changed. Expected SHA-256 {digest[:12]}... Received: "
+                f"{received[:12]}. Copy the export again, or export the run again."
             )
     unlisted = sorted(present - set(listed))
     if unlisted:
         raise UserError(
-            f"{folder / unlisted[0]} is not of this export. Expected no file that {CHECKSUMS} does not list."
+            f"{folder / unlisted[0]} does not belong to this export. Expected only the files in {CHECKSUMS}."
         )
 
 

@@ -107,7 +107,7 @@ class Run:
                     "compare and runs take ensembles, too."
                 ) from None
             raise UserError(
-                f"No run at {self.path}: run.json is not there or not readable. Expected a folder that "
+                f"No run at {self.path}: run.json does not exist or is not readable. Expected a folder that "
                 f"`train` made; see: {program()} runs"
             ) from None
 
@@ -151,7 +151,9 @@ class Run:
         if not self.model_path.is_file():
             _ = self.metadata  # raises if the folder is no run
             fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
-            raise UserError(f"{self.path}: The run has no model.keras: its training did not end. To use it, {fix}.")
+            raise UserError(
+                f"{self.path}: The run has no model.keras: its training has not finished. To use it, {fix}."
+            )
 
     @cached_property
     def model(self) -> TwoTower:
@@ -162,7 +164,7 @@ class Run:
         except Exception as error:
             # a damaged zip, HDF5 or JSON raises various exceptions in Keras
             raise UserError(
-                f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run anew or "
+                f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run again or "
                 "train it again."
             ) from None
 

@@ -190,6 +190,6 @@ def test_an_error_if_no_clip_can_be_decoded_leaves_no_files(folder, tmp_path, mo
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "c.mp4").write_text("not a video")
     write_table(tmp_path / "in" / "table.csv", [{"clip": "c.mp4"}], COLUMNS)
-    with pytest.raises(UserError, match="Not one of 1 clips can be decoded. First: Cannot decode the clip .*c.mp4"):
+    with pytest.raises(UserError, match="None of 1 clips can be decoded. First: Cannot decode the clip .*c.mp4"):
         prepare(tmp_path / "in", tmp_path / "out", monkeypatch)
     assert [p.name for p in tmp_path.iterdir()] == ["in"]

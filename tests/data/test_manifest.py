@@ -117,7 +117,7 @@ LONG = "".join(f"train,0,{i},Ilka,Hi there,joy,\n" for i in range(2000))
         (HEADER.encode() + b"\n\n\n", ["has no row"]),
         (HEADER.replace("emotion", "emotions").encode(), ["line 1", "No column 'emotion'", "Did you mean 'emotions'?"]),
         (HEADER.replace(",", ";").encode(), ["line 1", "No column 'split'"]),
-        ((HEADER + ",faces").encode(), ["line 1", "'faces' is there twice"]),
+        ((HEADER + ",faces").encode(), ["line 1", "'faces' occurs twice"]),
         ((HEADER + "\ntrain,0,0,Ilka,Hi, you,joy,\n").encode(), ["line 2", "Expected 7 cells", "Received: 8"]),
         ((HEADER + "\ntrain,0,0\n").encode(), ["line 2", "Expected 7 cells", "Received: 3"]),
         ((HEADER + '\ntrain,0,0,Ilka,"Hi,joy,\n').encode(), ["line 2", "Not a CSV table"]),

@@ -78,8 +78,8 @@ def long_header(length: int) -> bytes:
         (lambda c, o: flip_bit(c, o[3] - 1), ["Flipped byte in the record", "record 2"]),
         (lambda c, o: c[: o[1]] + long_header(1 << 62) + c[o[1] + 12 :], ["Absurd length field", str(1 << 62)]),
         (lambda c, o: c[: o[1]] + long_header(1 << 20) + c[o[1] + 12 :], ["wrong length field", str(1 << 20)]),
-        (lambda c, o: c + c[: o[1]], ["Foreign content", "sha256"]),
-        (lambda c, o: c[: o[1]] + c[o[2] :] + c[o[1] : o[2]], ["Foreign content", "sha256"]),
+        (lambda c, o: c + c[: o[1]], ["Other content", "sha256"]),
+        (lambda c, o: c[: o[1]] + c[o[2] :] + c[o[1] : o[2]], ["Other content", "sha256"]),
         (lambda c, o: c + b"\0" * 5, ["Cut inside a record's header"]),
         (lambda c, o: b"<html>404 Not Found</html>", ["Flipped byte in the header", "offset 0"]),
     ],
@@ -101,10 +101,10 @@ def test_a_missing_shard(copied):
 
 
 @pytest.mark.parametrize("name", ["dev-00001-of-00002.tfrecord", "old.tfrecord.gz"])
-def test_a_foreign_shard(name, copied):
+def test_an_unknown_shard(name, copied):
     dataset, path = copied
     shutil.copy(path, dataset.path / name)
-    assert "Foreign shard" in fault(dataset, dataset.path / name)
+    assert "Unknown shard" in fault(dataset, dataset.path / name)
 
 
 def test_two_shards_swapped(copied):
@@ -113,7 +113,7 @@ def test_two_shards_swapped(copied):
     contents = path.read_bytes(), other.read_bytes()
     path.write_bytes(contents[1])
     other.write_bytes(contents[0])
-    assert "Foreign content" in fault(dataset, path)
+    assert "Other content" in fault(dataset, path)
 
 
 def test_a_wrong_count_in_dataset_info(copied):

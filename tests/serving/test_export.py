@@ -190,11 +190,11 @@ def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
         (copy / name).write_bytes(data)
         for words in (("predict", "--export", copy, "--text", "Hi"), ("export", copy, "--verify")):
             message = fault(*words)
-            assert name in message and "is not as it was written" in message
+            assert name in message and "has changed" in message
         data[len(data) // 2] ^= 1
         (copy / name).write_bytes(data)
     (copy / "assets" / "more.txt").write_text("")
-    assert "more.txt is not of this export" in fault("predict", "--export", copy, "--text", "Hi")
+    assert "more.txt does not belong to this export" in fault("predict", "--export", copy, "--text", "Hi")
     (copy / "assets" / "more.txt").unlink()
     (copy / "assets" / "labels.txt").unlink()
     assert "Received: no file" in fault("predict", "--export", copy, "--text", "Hi")

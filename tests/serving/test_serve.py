@@ -69,7 +69,7 @@ def test_without_a_server_it_says_what_to_install(with_export, untrained, fault,
     assert "No TensorFlow Serving here" in message and f"docker pull {launch.IMAGE}" in message
     assert "has no export. Make one first: python main.py export" in fault("serve", untrained)
     (with_export / "serving" / "3" / "more").write_text("")
-    assert "is not of this export" in fault("serve", with_export)
+    assert "does not belong to this export" in fault("serve", with_export)
 
 
 def test_a_container_where_there_is_no_program(with_export, monkeypatch, tmp_path):
