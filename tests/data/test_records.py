@@ -220,28 +220,6 @@ def test_an_invalid_picture_in_the_last_row_leaves_no_files(before, small, tmp_p
     assert sorted(p.name for p in home.iterdir()) == (["out"] if before else [])
 
 
-def test_opening_an_invalid_data_set(dataset, tmp_path):
-    with pytest.raises(UserError, match="prepare table"):
-        Dataset.open(tmp_path)
-    path = tmp_path / INFO
-    valid = json.loads((dataset / INFO).read_text())
-    shard = {k: v for k, v in valid["splits"]["dev"]["shards"][0].items() if k != "sha256"}
-    invalid = [
-        "", "{", "[]", "3", "{}", "\0",
-        json.dumps({k: v for k, v in valid.items() if k != "labels"}),
-        json.dumps({**valid, "splits": []}),
-        json.dumps({**valid, "splits": {"train": {}}}),
-        json.dumps({**valid, "splits": {"train": {"records": 1, "shards": [shard]}}}),
-    ]  # fmt: skip
-    for text in invalid:
-        path.write_text(text)
-        with pytest.raises(UserError, match="Cannot read .*dataset_info.json"):
-            Dataset.open(tmp_path)
-    path.write_text(json.dumps({**valid, "schema_version": 99}))
-    with pytest.raises(UserError, match="Schema version 99. Expected 3"):
-        Dataset.open(tmp_path)
-
-
 def test_the_data_spec_has_hashes_of_the_content(dataset, small, tmp_path):
     spec = Dataset.open(dataset).spec
     write(small, tmp_path / "out")

@@ -1,12 +1,11 @@
-"""Folds: whole dialogues, shared images, leaks; subsets of records."""
+"""Folds: whole dialogues, shared images, leaks."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_tf.data import pipeline, splits
-from emotion_tf.data.dataset import Dataset
+from emotion_tf.data import splits
 from emotion_tf.errors import UserError
 
 
@@ -46,12 +45,3 @@ def test_the_number_of_folds_is_from_two_to_the_number_of_groups():
     for count in (1, 4):
         with pytest.raises(UserError, match=f"--folds.*Expected 2 to 3.*Received: {count}"):
             splits.assign_folds([0, 1, 0, 1], np.array([0, 1, 2, 2]), count, 0)
-
-
-def test_chosen_records_of_several_splits_are_read_in_order(dataset):
-    rows = Dataset.open(dataset).rows("train", "dev")
-    utterances = [row["utterance"] for row in pipeline.read_rows(rows)]
-    positions = [len(utterances) - 1, 3, 0, len(utterances) // 2]
-    selected = [row["utterance"] for row in pipeline.read_rows(rows.select(positions))]
-    assert selected == [utterances[i] for i in sorted(positions)]
-    assert len(splits.hash_pictures(rows.select(positions))) == 4
