@@ -23,20 +23,20 @@ EMOTIONS = tuple(EXPRESSIONS)
 TEXT_KINDS = tuple(TEMPLATES)
 PRIOR = dict(zip(EMOTIONS, (0.26, 0.17, 0.13, 0.14, 0.12, 0.09, 0.09), strict=True))
 DIALOGUE_LENGTHS = (5, 12)
-# Shares of (text, face) among utterances that are not answers, equal for all emotions. `tells` determines the emotion,
-# `open` leaves several; an open face is `decided` if only one emotion is compatible with both text and face.
+# Shares of (text, face) among utterances that are not answers, equal for all emotions. `clear` determines the emotion,
+# `ambiguous` leaves several; an ambiguous face is `decided` if only one emotion is compatible with both text and face.
 CELLS = {
-    ("tells", "tells"): 0.40,
-    ("tells", "open"): 0.125,
-    ("tells", HIDDEN): 0.07,
-    ("tells", NO_FACE): 0.09,
-    ("open", "tells"): 0.215,
-    ("open", "decided"): 0.08,
-    ("open", "undecided"): 0.011,
-    ("open", HIDDEN): 0.005,
-    ("open", NO_FACE): 0.004,
+    ("clear", "clear"): 0.40,
+    ("clear", "ambiguous"): 0.125,
+    ("clear", HIDDEN): 0.07,
+    ("clear", NO_FACE): 0.09,
+    ("ambiguous", "clear"): 0.215,
+    ("ambiguous", "decided"): 0.08,
+    ("ambiguous", "undecided"): 0.011,
+    ("ambiguous", HIDDEN): 0.005,
+    ("ambiguous", NO_FACE): 0.004,
 }
-ANSWER_FACES = {"tells": 0.8, "open": 0.08, HIDDEN: 0.05, NO_FACE: 0.07}
+ANSWER_FACES = {"clear": 0.8, "ambiguous": 0.08, HIDDEN: 0.05, NO_FACE: 0.07}
 ANSWER_RATE = 0.145  # after an utterance whose text determines its emotion
 CERTAIN = 0.999
 UNDECIDABLE_LIMIT = 0.05
@@ -75,10 +75,10 @@ def answer_faces() -> np.ndarray:
 @cache
 def joint() -> np.ndarray:
     """Returns P(emotion, text kind, face kind) of all utterances, including answers, float64 (E, T, F)."""
-    telling = fresh_joint()[:, _telling()].sum(axis=(1, 2))
+    clear = fresh_joint()[:, _clear_texts()].sum(axis=(1, 2))
     # An answer has the emotion of the utterance before it, whose text determines its emotion.
-    answers = (telling / telling.sum())[:, None] * answer_faces()
-    share = _answer_share(float(telling.sum()))
+    answers = (clear / clear.sum())[:, None] * answer_faces()
+    share = _answer_share(float(clear.sum()))
     table = (1 - share) * fresh_joint()
     table[:, TEXT_KINDS.index(ECHO)] = share * answers
     return table
@@ -115,7 +115,7 @@ def sample_dialogue(length: int, rng: np.random.Generator) -> np.ndarray:
     echo = TEXT_KINDS.index(ECHO)
     for i in range(length):
         before = rows[i - 1]
-        if i and before[1] in _telling() and chance[i, 0] < ANSWER_RATE:
+        if i and before[1] in _clear_texts() and chance[i, 0] < ANSWER_RATE:
             face = int(np.searchsorted(faces[before[0]], chance[i, 1], side="right"))
             rows[i, :3] = before[0], echo, face
         else:
@@ -154,8 +154,8 @@ def describe(symbols: dict[str, np.ndarray]) -> dict[str, Any]:
         counts = np.bincount(rows[:, 0], minlength=len(EMOTIONS)) / len(rows)
         description["shares"][split] = {
             "emotions": {name: round(float(share), 6) for name, share in zip(EMOTIONS, counts, strict=True)},
-            "text_does_not_tell": round(float((confidence["text"] < CERTAIN).mean()), 6),
-            "face_does_not_tell": round(float((confidence["face"] < CERTAIN).mean()), 6),
+            "ambiguous_text": round(float((confidence["text"] < CERTAIN).mean()), 6),
+            "ambiguous_face": round(float((confidence["face"] < CERTAIN).mean()), 6),
             "no_face": round(float((rows[:, 2] == FACE_KINDS.index(NO_FACE)).mean()), 6),
             "answers": round(float((rows[:, 1] == TEXT_KINDS.index(ECHO)).mean()), 6),
         }
@@ -166,7 +166,7 @@ def _kinds(kinds: tuple[str, ...], group: str, emotion: str) -> list[str]:
     """Returns the kinds of a group of `CELLS` that are compatible with an emotion."""
     if group in (HIDDEN, NO_FACE):
         return [group]
-    if group == "tells":
+    if group == "clear":
         return [emotion]
     return [kind for kind in kinds if "|" in kind and emotion in compatible(kind)]
 
@@ -176,7 +176,7 @@ def _shared(text: str, face: str) -> set[str]:
 
 
 @cache
-def _telling() -> tuple[int, ...]:
+def _clear_texts() -> tuple[int, ...]:
     """Returns the indices of the kinds of text that determine the emotion."""
     return tuple(t for t, kind in enumerate(TEXT_KINDS) if len(compatible(kind)) == 1)
 
@@ -189,11 +189,11 @@ def _cumulative() -> tuple[np.ndarray, np.ndarray]:
     return fresh / fresh[-1], faces / faces[:, -1:]
 
 
-def _answer_share(telling: float) -> float:
+def _answer_share(clear: float) -> float:
     """Returns the expected share of answers, given the share of other utterances whose text determines the emotion."""
     shortest, longest = DIALOGUE_LENGTHS
     chances = [0.0]
     while len(chances) < longest:
-        chances.append(ANSWER_RATE * telling * (1 - chances[-1]))
+        chances.append(ANSWER_RATE * clear * (1 - chances[-1]))
     lengths = range(shortest, longest + 1)
     return sum(sum(chances[:length]) for length in lengths) / sum(lengths)

@@ -74,9 +74,9 @@ def test_every_word_of_dev_and_test_is_in_train(plan):
 
 def test_every_word_of_an_emotion_is_frequent_in_train(plan):
     counts = Counter(word for row in plan[0] if row.split == "train" for word in _words(row.utterance))
-    telling = [word for slot, words in demo_text.SLOTS.items() if "_" in slot for word in words]
-    assert min(min(counts[part] for part in _words(word)) for word in telling) >= 5
-    assert np.median([counts[word] for word in telling if " " not in word]) >= 10
+    emotion_words = [word for slot, words in demo_text.SLOTS.items() if "_" in slot for word in words]
+    assert min(min(counts[part] for part in _words(word)) for word in emotion_words) >= 5
+    assert np.median([counts[word] for word in emotion_words if " " not in word]) >= 10
 
 
 def test_every_text_has_one_kind():
@@ -109,7 +109,7 @@ def test_dialogues(plan):
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.001)
 
 
-def test_an_answer_has_the_emotion_of_a_telling_utterance_before_it(plan):
+def test_an_answer_has_the_emotion_of_the_utterance_before_it(plan):
     rows, symbols = plan
     answers = [(before, row) for before, row in itertools.pairwise(rows) if row.text_kind == demo_text.ECHO]
     assert 0.05 < len(answers) / len(rows) < 0.11
@@ -180,7 +180,7 @@ def test_limits_hold_in_every_split(utterances, seed):
         assert 0.70 <= best["text"] <= 0.83 and 0.70 <= best["face"] <= 0.83
         assert best["both"] >= 0.95 and best["both"] - max(best["text"], best["face"]) >= 0.15
         assert best["both_with_context"] > best["both"]
-        assert 0.27 < shares["text_does_not_tell"] < 0.45 and 0.27 < shares["face_does_not_tell"] < 0.45
+        assert 0.27 < shares["ambiguous_text"] < 0.45 and 0.27 < shares["ambiguous_face"] < 0.45
         assert 0.05 < shares["no_face"] < 0.13
         assert max(shares["emotions"], key=shares["emotions"].get) == "neutral"
 
