@@ -55,7 +55,7 @@ def fresh_joint() -> np.ndarray:
         for (text, face), share in CELLS.items():
             pairs = [(t, f) for t in _kinds(TEXT_KINDS, text, emotion) for f in _kinds(FACE_KINDS, face, emotion)]
             if face in ("decided", "undecided"):
-                pairs = [(t, f) for t, f in pairs if (len(_shared(t, f)) == 1) == (face == "decided")]
+                pairs = [(t, f) for t, f in pairs if (len(_shared_emotions(t, f)) == 1) == (face == "decided")]
             for t, f in pairs:
                 joint[e, TEXT_KINDS.index(t), FACE_KINDS.index(f)] += PRIOR[emotion] * share / len(pairs)
     return joint
@@ -171,7 +171,7 @@ def _kinds(kinds: tuple[str, ...], group: str, emotion: str) -> list[str]:
     return [kind for kind in kinds if "|" in kind and emotion in compatible(kind)]
 
 
-def _shared(text: str, face: str) -> set[str]:
+def _shared_emotions(text: str, face: str) -> set[str]:
     return set(compatible(text)) & set(compatible(face))
 
 

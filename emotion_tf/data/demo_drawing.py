@@ -32,7 +32,7 @@ def render_face(face: Face, size: int) -> np.ndarray:
     _brows(canvas, identity, expression, skin)
     _occlusion(canvas, identity, face.shot)
     _cover(canvas, identity, expression.cover)
-    return _develop(canvas.posed(), face.shot, size)
+    return _develop(canvas.pose(), face.shot, size)
 
 
 def encode_face(face: Face, size: int) -> bytes:
@@ -60,7 +60,7 @@ class _Canvas:
         thickness = max(1, round(width * self.half))
         cv2.polylines(self.pixels, [self.points(xy, depth)], False, colour, thickness, cv2.LINE_AA)
 
-    def posed(self) -> np.ndarray:
+    def pose(self) -> np.ndarray:
         """Returns the canvas after roll, shift, scale and the narrowing by the yaw."""
         shot, centre = self.shot, self.half
         turn = cv2.getRotationMatrix2D((centre, centre), shot.roll, shot.scale)

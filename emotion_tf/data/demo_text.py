@@ -93,7 +93,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "tail": _words("as you say, like you, no less, word for word, all the way, every bit, as ever, believe me"),
 }
 
-_FELT = (
+_EMOTION_TEMPLATES = (
     "I am {degree} {E_adj} about {thing}.",
     "{thing} makes me {degree} {E_adj}.",
     "{E_cry}, {thing} at {place} is {E_eval}!",
@@ -101,8 +101,8 @@ _FELT = (
 )
 
 
-def _felt(emotion: str, *own: str) -> tuple[str, ...]:
-    return tuple(template.replace("{E_", "{" + emotion + "_") for template in (*_FELT, *own))
+def _with_emotion(emotion: str, *own: str) -> tuple[str, ...]:
+    return tuple(template.replace("{E_", "{" + emotion + "_") for template in (*_EMOTION_TEMPLATES, *own))
 
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -115,22 +115,26 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "The shop near {place} opens at {hour}.",
         "Please hand {errand} to {name} at {hour}.",
     ),
-    "joy": _felt("joy", "I {joy_verb} {thing}, it is {joy_eval}!", "{joy_cry}, {name} got {thing}!"),
-    "surprise": _felt(
+    "joy": _with_emotion("joy", "I {joy_verb} {thing}, it is {joy_eval}!", "{joy_cry}, {name} got {thing}!"),
+    "surprise": _with_emotion(
         "surprise", "{surprise_cry}, is that {name} at {place}?", "I never would have {surprise_verb} {thing}!"
     ),
-    "anger": _felt("anger", "{anger_cry}, {name} {anger_verb} {thing}!", "You {anger_verb} {thing}, I am {anger_adj}!"),
-    "sadness": _felt(
+    "anger": _with_emotion(
+        "anger", "{anger_cry}, {name} {anger_verb} {thing}!", "You {anger_verb} {thing}, I am {anger_adj}!"
+    ),
+    "sadness": _with_emotion(
         "sadness",
         "{sadness_cry}, I {sadness_verb} {name} every day.",
         "I {sadness_verb} {thing}, it is {sadness_eval}.",
     ),
-    "disgust": _felt(
+    "disgust": _with_emotion(
         "disgust",
         "{disgust_cry}, the {food} at {place} is {disgust_eval}.",
         "This {food} smells {degree} {disgust_eval}.",
     ),
-    "fear": _felt("fear", "{fear_cry}, {name} is in danger at {place}!", "I {fear_verb} {thing}, it is {fear_eval}."),
+    "fear": _with_emotion(
+        "fear", "{fear_cry}, {name} is in danger at {place}!", "I {fear_verb} {thing}, it is {fear_eval}."
+    ),
     "joy|surprise|anger": (
         "I did not expect {gesture} from {name} {when}.",
         "So {name} gave you {gesture} at {place}.",

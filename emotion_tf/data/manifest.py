@@ -47,7 +47,7 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
 
 
 def check_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
-    """Returns the rows of a table as a list.
+    """Checks the rows of a table and returns them as a list.
 
     Raises:
         UserError: a key occurs twice, there is no row, or all weights of a split are 0.

@@ -91,7 +91,7 @@ def digest(path: Path) -> str:
 
 
 def check_members(paths: Sequence[Path]) -> list[Run]:
-    """Returns the runs, which can be members of one ensemble.
+    """Opens runs and checks that they can be members of one ensemble.
 
     Raises:
         UserError: there are fewer than two runs, a duplicate or an unfinished run; or the runs differ in their labels,
