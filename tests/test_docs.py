@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import io
+import itertools
 import json
 import re
 import shlex
@@ -81,12 +82,7 @@ def words_of(text: str) -> list[str]:
     """Returns the words of a command up to a comment, a pipe, a redirection or the next command."""
     lexer = shlex.shlex(text.split(" #")[0], posix=True, punctuation_chars="|;<>&")
     lexer.whitespace_split, lexer.commenters = True, ""
-    words: list[str] = []
-    for word in lexer:
-        if word[0] in "|;<>&":
-            break
-        words.append(word)
-    return words
+    return list(itertools.takewhile(lambda word: word[0] not in "|;<>&", lexer))
 
 
 def anchors(page: str) -> set[str]:
@@ -101,6 +97,7 @@ def anchors(page: str) -> set[str]:
 # The checks: each returns the fault of one item, or nothing
 
 
+@functools.cache
 def fault_of_command(text: str) -> str:
     """Returns why a command line of the project is wrong."""
     try:
