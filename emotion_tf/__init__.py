@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.predict import Asked
 
 __all__ = ["__version__", "load"]
 __version__ = "0.2.0"
 
 
-def load(run: str | Path) -> Predictor:
-    """Loads a run or an ensemble, ready for `.predict(utterances, faces)`.
+def load(run: str | Path) -> Asked:
+    """Loads a run, an ensemble or an export, ready for `.predict(utterances, faces)`.
 
     TensorFlow is imported by this function, not by `import emotion_tf`.
 
     Args:
-        run: its folder, such as `saved_models/demo-text-face`.
+        run: its folder, such as `saved_models/demo-text-face`, or an export, `saved_models/demo-text-face/serving/1`.
 
     Raises:
-        emotion_tf.errors.UserError: the folder holds no finished run or ensemble.
+        emotion_tf.errors.UserError: the folder holds no finished run, ensemble or export.
     """
-    from emotion_tf.runs.ensemble import open_run
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.predict import open_predictor
 
-    return Predictor(open_run(Path(run)))
+    return open_predictor(Path(run))

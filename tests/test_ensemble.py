@@ -238,7 +238,7 @@ def test_an_ensemble_predicts_what_its_members_vote(members, crop, tmp_path, suc
     table = {"dialogue_id": "0", "speaker": "Ilka", "utterance": texts, "faces": faces}
     pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "saved_models" / "x"
-    succeed("predict", out, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    succeed("predict-table", out, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
     made = pd.read_csv(tmp_path / "p.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
     before = [[], ["Ilka: No."], ["Ilka: No.", f"Ilka: {TEXTS[1]}"]]
     given = [face or None for face in faces]

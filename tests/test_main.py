@@ -385,22 +385,19 @@ def test_a_folder_that_is_no_run(verb, unfinished, tmp_path, fault):
 
 
 def test_predict_needs_something(untrained, tmp_path, fault):
-    assert "Expected one of: --text and/or --face or --clip" in fault("predict", untrained)
-    assert "--table with --out" in fault("predict", untrained, "--table", tmp_path / "t.csv")
-    words = ("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "o.csv")
-    assert "Expected one of" in fault(*words, "--text", "Hi")
-    assert "Expected one of" in fault("predict", untrained, "--text", "Hi", "--out", tmp_path / "o.csv")
-    assert str(tmp_path / "t.csv") in fault(*words)
-    assert "--face-is-crop goes with --face" in fault("predict", untrained, "--clip", "a.mp4", "--face-is-crop")
-    film = ("predict", untrained, "--clip", "a.mp4", "--subtitles", "a.srt")
-    assert "Invalid `--processes`" in fault(*film, "--out", tmp_path / "o.csv", "--processes", "-1")
-    assert "does not end in .png" in fault(*film, "--out", tmp_path / "o.png")  # the timeline's own name
+    assert "No utterance. Expected --text, --face or --clip" in fault("predict", untrained)
+    assert str(tmp_path / "t.csv") in fault("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "o.csv")
+    for verb in ("predict", "explain"):
+        assert "Expected one of them" in fault(verb, untrained, "--clip", "a.mp4", "--face", "a.jpg")
+        assert "--face-is-crop says" in fault(verb, untrained, "--clip", "a.mp4", "--face-is-crop")
+    film = ("predict-film", untrained, "a.mp4", "a.srt", "--out", tmp_path / "film")
+    assert "Invalid `--processes`" in fault(*film, "--processes", "-1")
 
 
 def test_predict_of_what_the_run_does_not_read(untrained, untrained_text, tmp_path, succeed, fault):
     write_picture(tmp_path / "a.jpg")
     face = ("--face", tmp_path / "a.jpg", "--face-is-crop")
-    assert f"{untrained_text} reads no face, and nothing else was given" in fault("predict", untrained_text, *face)
+    assert f"{untrained_text} reads no face. Expected the other input" in fault("predict", untrained_text, *face)
     assert "reads no text" in fault("predict", untrained, "--text", "  ")
     said = succeed("predict", untrained_text, "--text", "Hi", *face)
     assert f"not read: {untrained_text} reads no face" in said and "not read" not in succeed(
@@ -431,7 +428,7 @@ def test_a_bad_table_to_predict(content, said, untrained, tmp_path, fault):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "in" / "t.csv").write_bytes(content)
-    message = fault("predict", untrained, "--table", tmp_path / "in" / "t.csv", "--out", tmp_path / "out" / "p.csv")
+    message = fault("predict-table", untrained, tmp_path / "in" / "t.csv", "--out", tmp_path / "out" / "p.csv")
     assert str(tmp_path / "in") in message and all(part in message for part in said), message
     assert os.listdir(tmp_path / "out") == []
 
@@ -441,8 +438,8 @@ def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succe
     pd.DataFrame({"id": ["07", "08"], "utterance": ["", "yes, no"], "faces": ["", "a.jpg"]}).to_csv(
         tmp_path / "t.csv", index=False
     )
-    said = succeed("predict", untrained, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
-    assert "2 predictions" in said and "1 of them are of rows with nothing in them" in said
+    said = succeed("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert "2 predictions" in said and f"1 rows have nothing that {untrained} reads" in said
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
     printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg", "--face-is-crop")

@@ -85,7 +85,7 @@ def test_abstaining(run, tmp_path, succeed, fault):
     assert printed.startswith("abstained: no class has a probability of 0.999\n") and "neutral" in printed
     assert "abstained" not in succeed("predict", run, "--text", "yes", "--abstain-below", "0.01")
     pd.DataFrame({"utterance": ["yes", "no", "I see", ""]}).to_csv(tmp_path / "t.csv", index=False)
-    words = ("predict", run, "--table", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    words = ("predict-table", run, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
     succeed(*words)
     before = pd.read_csv(tmp_path / "p.csv")
     probabilities = before.filter(like="p_").to_numpy()
@@ -97,7 +97,7 @@ def test_abstaining(run, tmp_path, succeed, fault):
     assert after["predicted"].tolist() == np.where(sure, before["predicted"], "abstained").tolist()
     np.testing.assert_array_equal(after.filter(like="p_").to_numpy(), probabilities)
     for value in ("1.5", "-0.1", "nan"):
-        assert "Invalid `--abstain-below`. Expected a probability" in fault(*words, "--abstain-below", value)
+        assert "Invalid `--abstain-below`. Expected a number from 0 to 1" in fault(*words, "--abstain-below", value)
 
 
 def test_a_run_reads_its_temperatures(run):

@@ -164,9 +164,9 @@ def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
     (tmp_path / "film.srt").write_text(
         "1\n00:00:00,000 --> 00:00:02,000\nOh!\n\n2\n00:00:02,000 --> 00:00:04,000\nNo!\n"
     )
-    film = ("--clip", tmp_path / "lp_d11.mp4", "--subtitles", tmp_path / "film.srt", "--out", tmp_path / "film.csv")
-    assert "2 utterances, 2 with a face" in succeed("predict", run, *film, *model)
-    assert (tmp_path / "film.png").is_file()
+    film = (tmp_path / "lp_d11.mp4", tmp_path / "film.srt", "--out", tmp_path / "film")
+    assert "2 utterances, 2 with a face" in succeed("predict-film", run, *film, *model)
+    assert (tmp_path / "film" / "timeline.png").is_file()
 
 
 def test_meld_of_real_clips(tmp_path):

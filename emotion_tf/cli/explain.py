@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import Positional
 
 from emotion_tf import files
-from emotion_tf.cli.prepare import CROPS
-from emotion_tf.command_line import Flag
-from emotion_tf.config import CropConfig
+from emotion_tf.cli.inputs import UtteranceOptions
+from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
@@ -27,11 +26,7 @@ REPEATS = 5
 @needs_tensorflow
 def explain(
     run: Positional[Path],
-    text: str = "",
-    context: tuple[str, ...] = (),
-    face: tuple[Path, ...] = (),
-    face_is_crop: Flag = False,
-    clip: Path | None = None,
+    utterance: Annotated[UtteranceOptions, NO_PREFIX],
     data: Path | None = None,
     split: str = "dev",
     k: int = 12,
@@ -40,18 +35,12 @@ def explain(
     layer: str = "",
     out: Path | None = None,
     overwrite: Flag = False,
-    faces: CropConfig = CROPS,
 ) -> None:
     """Explain what moved a run: the words, the part of the face, the modality; as a page with its checks, and PNGs.
 
     Args:
         run: a folder in saved_models/.
-        text: the utterance, as for `predict`.
-        context: what was said before it, oldest first, each as "Speaker: utterance"; for runs with --text.context.
-        face: photo of the face, or several of the same face; the largest face in it is found and aligned.
-        face_is_crop: the photos are aligned face crops already.
-        clip: video of the utterance, in place of --face.
-        data: in place of all these, a folder in tfrecords/: its k most interesting utterances, and what moves each
+        data: in place of an utterance, a folder in tfrecords/: its k most interesting utterances, and what moves each
             class over all of it, also as CSV.
         split: train, dev or test of --data.
         k: how many: a third each of the most confident mistakes, the most torn, and the most confident hits.
@@ -60,19 +49,13 @@ def explain(
         layer: layer of the face tower for Grad-CAM, LAYER/INNER inside a network; empty: the last map of each branch.
         out: folder of the page; empty: the next number in the run's folder explanations/.
         overwrite: replace the folder that is there.
-        faces: how faces are found; by default as in the run's data set.
     """
     from emotion_tf.interpret import render
     from emotion_tf.interpret.batch import Scorer
     from emotion_tf.runs.run import Run
 
-    if face_is_crop and not face:
-        raise UserError("--face-is-crop goes with --face: it says that the picture is an aligned face crop already.")
-    given = bool(text or face or clip)
-    if given == bool(data) or (clip and face) or (context and data):
-        raise UserError(
-            "Nothing to explain, or too much. Expected one of: --text and/or --face or --clip, with --context; --data."
-        )
+    if utterance.is_empty == (data is None) or (data and utterance.context):
+        raise UserError("Expected an utterance (--text, --face or --clip, and --context) or --data, one of them.")
     for name, value in (("--k", k), ("--limit", limit)):
         if value < 0:
             raise UserError(f"Invalid `{name}`. Expected a number of at least 0. Received: {value}.")
@@ -84,7 +67,7 @@ def explain(
     facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
     summary: Summary | None = None
     if data is None:
-        found = _given(scorer, text, context, _crops(scorer, face, face_is_crop, clip, faces), label, layer)
+        found = _explain_utterance(scorer, utterance, label, layer)
     else:
         found, summary = _data(scorer, data, split, k, limit, label, layer)
         facts += [
@@ -106,23 +89,18 @@ def _next(folder: Path) -> Path:
     return folder / str(max(numbers, default=0) + 1)
 
 
-def _crops(scorer: Scorer, face: tuple[Path, ...], is_crop: bool, clip: Path | None, faces: CropConfig) -> list[Any]:
-    from emotion_tf.cli.predict import find_faces
-
-    return list(face) if is_crop else find_faces(scorer.run.spec, face, clip, faces)
-
-
-def _given(
-    scorer: Scorer, text: str, context: tuple[str, ...], crops: list[Any], label: str, layer: str
+def _explain_utterance(
+    scorer: Scorer, options: UtteranceOptions, label: str, layer: str
 ) -> list[tuple[Explanation, str]]:
     from emotion_tf.interpret.batch import CONTEXT, Utterance
     from emotion_tf.interpret.explain import explain as explain_utterances
 
-    if context and CONTEXT not in scorer.modalities:
+    if options.context and CONTEXT not in scorer.modalities:
         raise UserError(
             f"{scorer.run.path} reads no context. Expected a run trained with --text.context, or no --context."
         )
-    found = explain_utterances(scorer, [Utterance(text, crops, context)], label, layer)
+    crops = options.find_crops(scorer.run.spec)
+    found = explain_utterances(scorer, [Utterance(options.text, crops, options.context)], label, layer)
     one = found[0]
     words = sorted(one.words, key=lambda word: -word[1])[:5]
     print(f"{one.labels[one.target]}: {one.probabilities[one.target]:.4f}")

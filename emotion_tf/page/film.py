@@ -36,7 +36,7 @@ class FilmAnswer:
         film: name of the file.
         prediction: of each subtitle.
         threshold: least probability of a class that is said to be sure.
-        csv: the table that `predict --subtitles` writes.
+        csv: the table that `predict-film` writes.
         png: its timeline.
     """
 
@@ -66,7 +66,7 @@ def read_lines(path: Path) -> list[film.Line]:
     if len(lines) > MOST_SUBTITLES:
         raise UserError(
             f"{path.name} has {len(lines):,} subtitles. At most {MOST_SUBTITLES} are taken here; "
-            f"`{program()} predict --subtitles` takes any number."
+            f"`{program()} predict-film` takes any number."
         )
     return lines
 
@@ -82,7 +82,7 @@ def within(items: Iterable[Any], seconds: float) -> Iterator[Any]:
         if time.monotonic() > end:
             raise UserError(
                 f"This film takes longer than {seconds / 60:g} minutes, so it was given up. Give a shorter part of it; "
-                f"`{program()} predict --subtitles` takes any."
+                f"`{program()} predict-film` takes any length."
             )
         yield item
 
@@ -114,6 +114,6 @@ def answer_film(
         raise UserError(str(error).replace(str(clip), clip.name)) from None
     threshold, _ = threshold_for(run.calibration.thresholds, wanted)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "film.csv"
-        picture = found.write(out, clip.name, threshold)
-        return FilmAnswer(run.name, clip.name, found, threshold, out.read_bytes(), picture.read_bytes())
+        found.write(Path(folder), clip.name, threshold)
+        table, timeline = (Path(folder, name).read_bytes() for name in (film.TABLE, film.TIMELINE))
+        return FilmAnswer(run.name, clip.name, found, threshold, table, timeline)

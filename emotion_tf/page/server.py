@@ -126,7 +126,7 @@ def _silent() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(
+def open_page(
     runs: Runs, first: str, port: int, config: CropConfig, load: Callable[[], Detector], upload: int
 ) -> Iterator[str]:
     """The page while the block runs; gives its address.

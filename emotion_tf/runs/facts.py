@@ -55,9 +55,14 @@ def facts_of(run: Run | Ensemble) -> ModelFacts:
     )
 
 
+def is_export(path: Path) -> bool:
+    """Returns whether a folder holds an export."""
+    return (path / "saved_model.pb").is_file()
+
+
 def read_facts(path: Path) -> ModelFacts:
     """Returns the facts of a run, an ensemble or an export. Raises UserError if `path` is none of them."""
-    return read_exported(path) if (path / FILE).is_file() else facts_of(open_run(path))
+    return read_exported(path) if is_export(path) else facts_of(open_run(path))
 
 
 def read_exported(export: Path) -> ModelFacts:

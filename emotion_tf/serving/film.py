@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.serving.predict import Asked
 
-DEFAULTS = CropConfig()
+TABLE, TIMELINE = "predictions.csv", "timeline.png"
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 
@@ -36,19 +35,18 @@ class Line:
     text: str
 
 
-def as_prepared(given: CropConfig, run: dict[str, Any], words: Sequence[str]) -> CropConfig:
-    """The options of a run's data set, with those that were given in their place.
+def crop_config(prepared: Mapping[str, Any], changes: Mapping[str, Any]) -> CropConfig:
+    """Returns how faces are found: as in a data set, but for some options.
 
     Args:
-        given: from the command line.
-        run: `DataSpec.crops`.
-        words: the command line, which alone tells an option that was given as its default from one that was not.
+        prepared: options of the data set, `DataSpec.crops`. Its policy "boxes" is left out: it needs boxes.
+        changes: the options that differ.
+
+    Raises:
+        UserError: an option has an invalid value.
     """
-    own = {name: value for name, value in run.items() if not (name == "policy" and value == "boxes")}
-    given_words = (word.removeprefix("--faces.") for word in words if word.startswith("--faces."))
-    named = {word.partition("=")[0].replace("-", "_") for word in given_words}
-    told = {name: value for name, value in dataclasses.asdict(given).items() if name in named}
-    return dataclasses.replace(DEFAULTS, **{**own, **told})
+    own = {name: value for name, value in prepared.items() if not (name == "policy" and value == "boxes")}
+    return CropConfig(**{**own, **changes})
 
 
 def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, size: int) -> list[bytes]:
@@ -130,13 +128,13 @@ class FilmPrediction:
         """How many utterances had a face."""
         return sum(bool(one.jpegs) for one in self.faces)
 
-    def write(self, out: Path, title: str, abstain_below: float = 0.0) -> Path:
-        """Writes the table `out` (CSV) and a timeline beside it (PNG); returns the timeline's path.
+    def write(self, folder: Path, title: str, abstain_below: float = 0.0) -> None:
+        """Writes `predictions.csv` and `timeline.png` into a folder.
 
-        Nothing is predicted where no class has a probability of at least `abstain_below`.
+        The prediction is "abstained" where no class has a probability of at least `abstain_below`.
 
         Raises:
-            UserError: the table cannot be written.
+            UserError: a file cannot be written.
         """
         rows = [
             {
@@ -151,11 +149,9 @@ class FilmPrediction:
             }
             for line, one in zip(self.lines, self.faces, strict=True)
         ]
-        write_predictions(out, rows, self.labels, self.probabilities, abstain_below)
-        picture = out.with_suffix(".png")
+        write_predictions(folder / TABLE, rows, self.labels, self.probabilities, abstain_below)
         spans = np.array([(line.start, line.end) for line in self.lines])
-        plot_timeline(picture, spans, self.labels, self.probabilities, title, abstain_below)
-        return picture
+        plot_timeline(folder / TIMELINE, spans, self.labels, self.probabilities, title, abstain_below)
 
 
 def predict_film(

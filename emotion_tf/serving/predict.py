@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import tensorflow as tf
 from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import with_abstentions
-from emotion_tf.runs.ensemble import Ensemble
+from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
-from emotion_tf.runs.facts import ModelFacts, facts_of
+from emotion_tf.runs.facts import ModelFacts, facts_of, is_export
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.graph import Graph
 
@@ -162,6 +163,11 @@ class ExportPredictor(Asked):
 
     def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         return self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
+
+
+def open_predictor(path: Path) -> Asked:
+    """Opens a run, an ensemble or an export. Raises UserError if `path` is none of them, or cannot be loaded."""
+    return ExportPredictor(Export.open(path)) if is_export(path) else Predictor(open_run(path))
 
 
 def full_inputs(

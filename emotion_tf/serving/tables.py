@@ -1,4 +1,4 @@
-"""`predict --table`: a CSV of utterances and faces in, the same with predictions out."""
+"""`predict-table`: a CSV of utterances and faces in, the same with predictions out."""
 
 from __future__ import annotations
 

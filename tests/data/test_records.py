@@ -109,7 +109,7 @@ def test_context_and_future_are_of_the_same_dialogue_and_split(small, tmp_path):
 
 
 def test_an_utterance_without_text_is_not_in_the_context(tmp_path):
-    """`predict --table` reads the same lines."""
+    """`predict-table` reads the same lines."""
     write_picture(tmp_path / "a.jpg")
     texts = ["a", "b", "", "c", "", "d", "e"]
     rows = [{"utterance_id": str(i), "utterance": x, "faces": "" if x else "a.jpg"} for i, x in enumerate(texts)]

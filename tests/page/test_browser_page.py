@@ -63,10 +63,10 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(folder):
     from emotion_tf.page.runs import Runs
-    from emotion_tf.page.server import serving
+    from emotion_tf.page.server import open_page
 
     load = synthetic_faces.load_detector
-    with serving(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as found:
+    with open_page(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as found:
         yield found
 
 

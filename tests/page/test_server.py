@@ -338,13 +338,13 @@ def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, mo
         raise UserError("Cannot download weights 'yunet'.")
 
     @contextlib.contextmanager
-    def serving(runs, first, port, config, load, upload):
+    def open_page(runs, first, port, config, load, upload):
         assert (first, config.detector, load.args) == ("both", "mtcnn", ("mtcnn", None))
         yield "http://127.0.0.1:1/"
 
     monkeypatch.setattr(demo, "detector_model", unfetched)
     monkeypatch.setattr(demo, "_wait", lambda: None)
-    monkeypatch.setattr(server, "serving", serving)
+    monkeypatch.setattr(server, "open_page", open_page)
     said = succeed("demo", folder / "both")
     assert "found by MTCNN" in said and "Cannot download weights 'yunet'." in said
     assert "Page: http://127.0.0.1:1/" in said

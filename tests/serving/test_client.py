@@ -94,9 +94,7 @@ def test_the_command_line_asks_a_server(served, untrained, succeed, fault, trans
     words = ("predict", untrained, "--server", address, "--text", "Yes, no!")
     assert succeed(*words) == succeed("predict", untrained, "--text", "Yes, no!")
     assert "has no model 'other'" in fault(*words, "--model", "other")
-    for wrong in (["--model", "x"], ["--export", untrained], ["--server", address, "--export", untrained]):
-        assert "Expected one of: RUN; --export" in fault("predict", untrained, "--text", "Hi", *wrong)
-    assert "Expected one of: RUN; --export" in fault("predict", "--text", "Hi")
+    assert "--model names the model on a server" in fault("predict", untrained, "--text", "Hi", "--model", "x")
 
 
 def test_a_server_that_is_down_or_slow(predictor, untrained, transport):

@@ -179,7 +179,7 @@ def test_the_command_line_verifies_and_predicts(exported, predictor, succeed, fa
     printed = succeed("export", exported, "--verify")
     assert "5 signatures, 7 labels" in printed and "Keras" in printed
     p = predictor.predict(["Yes!"]).probabilities.max()
-    assert f"{p:.6f}" in succeed("predict", "--export", exported, "--text", "Yes!")
+    assert f"{p:.6f}" in succeed("predict", exported, "--text", "Yes!")
     assert "--verify checks an export that is there" in fault("export", exported, "--verify", "--keep", "2")
 
 
@@ -188,19 +188,19 @@ def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
         data = bytearray((copy / name).read_bytes())
         data[len(data) // 2] ^= 1
         (copy / name).write_bytes(data)
-        for words in (("predict", "--export", copy, "--text", "Hi"), ("export", copy, "--verify")):
+        for words in (("predict", copy, "--text", "Hi"), ("export", copy, "--verify")):
             message = fault(*words)
             assert name in message and "has changed" in message
         data[len(data) // 2] ^= 1
         (copy / name).write_bytes(data)
     (copy / "assets" / "more.txt").write_text("")
-    assert "more.txt does not belong to this export" in fault("predict", "--export", copy, "--text", "Hi")
+    assert "more.txt does not belong to this export" in fault("predict", copy, "--text", "Hi")
     (copy / "assets" / "more.txt").unlink()
     (copy / "assets" / "labels.txt").unlink()
-    assert "Received: no file" in fault("predict", "--export", copy, "--text", "Hi")
+    assert "Received: no file" in fault("predict", copy, "--text", "Hi")
     (copy / "assets.extra" / "SHA256SUMS").unlink()
-    assert "No export at" in fault("predict", "--export", copy, "--text", "Hi")
-    assert "No export at" in fault("predict", "--export", copy / "variables", "--text", "Hi")
+    assert "No export at" in fault("predict", copy, "--text", "Hi")
+    assert "No run at" in fault("predict", copy / "variables", "--text", "Hi")
 
 
 @pytest.mark.slow

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -90,21 +93,23 @@ def test_a_clip_without_a_face_leaves_the_text(untrained, media, succeed, fault)
     assert "No face found" in fault(*words)
 
 
-def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, succeed):
-    out = media / "film.csv"
-    printed = succeed(
-        "predict", untrained, "--clip", media / "a.mp4", "--subtitles", media / "film.srt", "--out", out,
-        "--faces.detector", "mtcnn", "--abstain-below", "1",
-    )  # fmt: skip
-    assert f"3 utterances, 2 with a face: {out}" in printed
-    table = pd.read_csv(out, keep_default_na=False)
+def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, succeed, fault):
+    out = media / "film"
+    words = ("predict-film", untrained, media / "a.mp4", media / "film.srt", "--out", out, "--faces.detector", "mtcnn")
+    printed = succeed(*words, "--abstain-below", "1")
+    assert f"3 utterances, 2 with a face: {out / 'predictions.csv'}" in printed
+    table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
     assert table["utterance"].tolist() == ["You did it!", "- No. - Yes.", "After the end."]
     assert table["start"].tolist() == [0.0, 1.5, 50.0] and table["faces"].tolist() == [4, 4, 0]
     assert table["predicted"].tolist() == ["abstained"] * 3
     assert table["face_problem"].tolist() == ["", "", "cannot be decoded"]
     assert table.filter(regex="^p_").sum(axis=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
-    picture = cv2.imread(str(media / "film.png"))
+    picture = cv2.imread(str(out / "timeline.png"))
     assert picture.shape[1] > 1000 and picture.std() > 5
+    assert f"{out} exists. Expected a new name" in fault(*words)
+    succeed(*words, "--overwrite")
+    assert "abstained" not in pd.read_csv(out / "predictions.csv")["predicted"].tolist()
+    assert "is no folder of film predictions" in fault(*words[:5], media, *words[6:], "--overwrite")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_broken_subtitles(untrained, media, fault, content, said):
     if content is not None:
         path.write_bytes(content)
     before = sorted(media.iterdir())
-    words = ("predict", untrained, "--clip", media / "a.mp4", "--subtitles", path, "--out", media / "out.csv")
+    words = ("predict-film", untrained, media / "a.mp4", path, "--out", media / "out")
     message = fault(*words, "--faces.detector", "mtcnn")
     assert str(path) in message
     with pytest.raises(UserError, match=said):
@@ -141,19 +146,29 @@ def test_old_encodings_and_other_formats_of_subtitles(tmp_path):
 def test_a_text_file_named_mp4_and_no_such_film(untrained, media, fault):
     (media / "text.mp4").write_text("not a video")
     for name, said in (("text.mp4", "Cannot decode the clip"), ("none.mp4", "No such file")):
-        words = ("predict", untrained, "--clip", media / name, "--faces.detector", "mtcnn")
-        assert said in fault(*words, "--text", "Hi")
-        assert said in fault(*words, "--subtitles", media / "film.srt", "--out", media / "out.csv")
-        assert not (media / "out.csv").exists()
+        detector = ("--faces.detector", "mtcnn")
+        assert said in fault("predict", untrained, "--text", "Hi", "--clip", media / name, *detector)
+        film_and_subtitles = (media / name, media / "film.srt")
+        assert said in fault("predict-film", untrained, *film_and_subtitles, "--out", media / "out", *detector)
+        assert not (media / "out").exists()
 
 
 def test_the_options_of_the_data_set_hold_unless_others_are_given():
-    run = {"detector": "mtcnn", "rate": 4.0, "policy": "boxes", "crops": 2}
-    assert film.as_prepared(CropConfig(), run, ["--text", "rate"]) == CropConfig(detector="mtcnn", rate=4.0, crops=2)
-    words = ["--faces.policy", "largest", "--faces.crops=1"]
-    assert film.as_prepared(CropConfig(policy="largest", crops=1), run, words) == CropConfig(
+    prepared = {"detector": "mtcnn", "rate": 4.0, "policy": "boxes", "crops": 2}
+    assert film.crop_config(prepared, {}) == CropConfig(detector="mtcnn", rate=4.0, crops=2)
+    assert film.crop_config(prepared, {"policy": "largest", "crops": 1}) == CropConfig(
         detector="mtcnn", rate=4.0, policy="largest", crops=1
     )
-    # what was given counts also where it is the default
-    told = film.as_prepared(CropConfig(), {**run, "policy": "largest"}, ["--faces.policy", "speaking"])
-    assert told == CropConfig(detector="mtcnn", rate=4.0, crops=2)
+    with pytest.raises(UserError, match="Invalid `faces.crops`"):
+        film.crop_config(prepared, {"crops": 0})
+
+
+def test_an_option_counts_where_it_is_the_default_of_all_data_sets(untrained, media, succeed):
+    """`--faces.policy speaking` for a data set that was prepared with another policy."""
+    run = shutil.copytree(untrained, media / "run")
+    about = json.loads((run / "run.json").read_text())
+    about["crops"] = {"detector": "mtcnn", "policy": "largest", "crops": 1}
+    (run / "run.json").write_text(json.dumps(about))
+    assert succeed("predict", run, "--clip", media / "a.mp4").startswith("face: largest, score ")
+    given = succeed("predict", run, "--clip", media / "a.mp4", "--faces.policy", "speaking")
+    assert given.startswith("face: speaking, score ")
