@@ -106,7 +106,7 @@ def test_what_is_no_config_json(content, tmp_path):
         ("text", "layer_decay", 1.5, "from 0 to 1", ""),
         ("text", "layer_decay", 0.9, "a bert branch that is trained", ""),
         ("text", "freeze_embeddings", True, "a bert branch that is trained", ""),
-        ("text", "train_embeddings", False, "false with --text.embeddings", ""),
+        ("text", "train_embeddings", False, "an effect only with --text.embeddings", ""),
         ("text", "dropout", 1.0, "below 1", ""),
         ("face", "dropout", -0.1, "from 0", ""),
         ("face", "weights", "imagnet", "imagenet, none", "'imagenet'"),
@@ -145,15 +145,15 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"branches": ("bert",), "embeddings": "glove.txt"}, "Expected only with a branch gru, lstm or cnn"),
+        ({"branches": ("bert",), "embeddings": "glove.txt"}, "It has an effect only with a branch gru, lstm or cnn"),
         ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
         (
             {"branches": ("bert",), "init": "r", "train_tower": False, "freeze_embeddings": True},
             "a bert branch that is trained",
         ),
-        ({"embeddings": "glove.txt", "init": "saved_models/x"}, "Expected only without --text.init"),
-        ({"train_encoder": False}, "`text.train_encoder`. Expected only false with a bert branch"),
-        ({"pooling": "attention"}, "`text.pooling`. Expected only with a bert branch"),
+        ({"embeddings": "glove.txt", "init": "saved_models/x"}, "It has an effect only without --text.init"),
+        ({"train_encoder": False}, "`text.train_encoder`. It has an effect only with a bert branch"),
+        ({"pooling": "attention"}, "`text.pooling`. It has an effect only with a bert branch"),
         ({"cnn_widths": ()}, "Expected one or more different numbers. Received: []"),
         ({"cnn_widths": (3, 3)}, "Expected one or more different numbers. Received: [3, 3]"),
     ],

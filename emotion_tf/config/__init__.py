@@ -1,6 +1,6 @@
-"""Frozen dataclasses: the configuration, the command line of `train` and `config.json` are all this one thing.
+"""The configuration: frozen dataclasses, from which the options of `train` and the keys of `config.json` derive.
 
-Each part has a file of its own, with the tables of the names that its options take: `CHOICES` holds them all.
+Each section has its module, with the names that its options take and their descriptions. `CHOICES` collects them.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     "faces.detector": crops.DETECTORS,
     "faces.policy": crops.POLICIES,
 }
-"""Every option that takes names: option -> name -> what it is."""
+"""Options that take names: option -> name -> description."""
 
 
 def to_json(config: Config) -> str:
-    """The text of `config.json`."""
+    """Returns the text of `config.json`."""
     return file.write_json(config)
 
 
 def read_config(path: Path) -> Config:
-    """Reads a `config.json`. Raises UserError for no file, no JSON, or a key or value that does not belong there."""
+    """Reads a `config.json`. Raises UserError for a missing file, an unknown key or an invalid value."""
     return file.read_json(Config, path)

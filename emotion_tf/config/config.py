@@ -1,8 +1,9 @@
-"""The whole configuration of a run."""
+"""Configuration of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from emotion_tf.config import rules
 from emotion_tf.config.face import FaceConfig
@@ -15,30 +16,30 @@ from emotion_tf.modalities import FACE, MODALITIES, TEXT, in_order
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that makes a run what it is."""
+    """Configuration of a run: data set, towers, fusion and training."""
 
     data: str = "tfrecords/demo"
-    """Data set, as `prepare` wrote it."""
-    towers: tuple[str, ...] = tuple(MODALITIES)
-    """Towers of the model; several are joined by the fusion."""
+    """Folder of the data set, written by `prepare`."""
+    towers: Annotated[tuple[str, ...], rules.names(MODALITIES, several=True)] = tuple(MODALITIES)
+    """Towers of the model. The fusion joins several."""
     text: TextConfig = field(default_factory=TextConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense together; each part has refused what makes none in itself."""
+        """Raises UserError for values that exclude each other. Each section checks its own values."""
         rules.several_of("towers", self.towers, MODALITIES)
         object.__setattr__(self, "towers", in_order(self.towers))  # the order of the model, whatever was typed
         if self.fusion.modality_dropout and len(self.towers) == 1:
             raise UserError(
-                "Invalid `fusion.modality_dropout`. Expected 0 with one tower: without its only modality an utterance "
-                f"teaches nothing. Received: {self.fusion.modality_dropout}."
+                "Invalid `fusion.modality_dropout`. Expected 0 with one tower, whose only modality cannot be dropped. "
+                f"Received: {self.fusion.modality_dropout}."
             )
         if self.train.auxiliary_weight and len(self.towers) == 1:
             raise UserError(
-                "Invalid `train.auxiliary_weight`. Expected 0 with one tower: the loss on its logits is a loss on that "
-                f"tower already. Received: {self.train.auxiliary_weight}."
+                "Invalid `train.auxiliary_weight`. Expected 0 with one tower, whose own loss is the loss of the model. "
+                f"Received: {self.train.auxiliary_weight}."
             )
 
     @property

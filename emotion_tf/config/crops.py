@@ -1,48 +1,49 @@
-"""How faces are found in clips."""
+"""Configuration of face detection, tracking and cropping in video clips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from emotion_tf.config import rules
 
 DETECTORS = {
-    "yunet": "fast; its weights are fetched once",
-    "mtcnn": "slow; its weights come with the package",
+    "yunet": "YuNet (Wu 2023): fast; its weights are downloaded once",
+    "mtcnn": "MTCNN (Zhang 2016): slow; its weights come with the package",
 }
 POLICIES = {
-    "speaking": "the face whose mouth moves most against the rest of it",
-    "largest": "the largest on average over its frames",
-    "centre": "the nearest to the middle of the picture",
-    "longest": "the one that is seen for the longest time",
-    "boxes": "the one that given boxes name",
+    "speaking": "face whose mouth moves most, relative to the rest of the face",
+    "largest": "largest face, on average over its frames",
+    "centre": "face nearest to the centre of the frame",
+    "longest": "face with the longest track",
+    "boxes": "face inside the bounding boxes of the table (MELD-FAIR)",
 }
 
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How the face that an utterance belongs to is found in a clip: the `--faces.*` options."""
+    """How the active speaker's face is found in a clip."""
 
-    detector: str = "yunet"
-    """yunet (fast; fetched once), or mtcnn (slow; its weights come with the package)."""
+    detector: Annotated[str, rules.names(DETECTORS)] = "yunet"
+    """Face detector."""
     detector_model: str = ""
-    """YuNet's ONNX file, in place of the one that `weights fetch yunet` keeps."""
+    """ONNX file of YuNet. Empty: the file that `weights fetch yunet` downloads."""
     rate: float = 8.0
-    """Sampled frames a second."""
+    """Frames to sample per second."""
     most_frames: int = 240
-    """At most so many frames of a clip; a longer one is sampled more thinly."""
-    policy: str = "speaking"
-    """Which face: speaking (the mouth that moves), largest, centre, longest, boxes (given ones)."""
+    """Maximum number of frames per clip. Longer clips are sampled at a lower rate."""
+    policy: Annotated[str, rules.names(POLICIES)] = "speaking"
+    """Selection of the active speaker among several faces."""
     crops: int = 4
-    """At most so many crops of an utterance, sharp ones spread over its time."""
+    """Maximum number of crops per utterance: sharp frames, spread over its duration."""
     seconds: float = 120.0
-    """A clip that takes longer is given up; its utterance keeps its text."""
+    """Time limit per clip in seconds. After it the clip is skipped; its utterance keeps its text."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.one_of("faces.detector", self.detector, DETECTORS)
         rules.one_of("faces.policy", self.policy, POLICIES)
         for name in ("rate", "seconds"):
-            rules.number(f"faces.{name}", getattr(self, name), 0, open_below=True)
+            rules.number(f"faces.{name}", getattr(self, name), 0, is_open=True)
         for name in ("most_frames", "crops"):
             rules.number(f"faces.{name}", getattr(self, name), 1)

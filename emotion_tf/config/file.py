@@ -1,4 +1,4 @@
-"""`config.json` and back: what goes in comes out, and what does not belong there is refused."""
+"""Reads and writes dataclasses as JSON. Unknown keys and wrong types are errors."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ Kind = TypeVar("Kind")
 
 
 def write_json(config: Any) -> str:
-    """The text of a configuration's file."""
+    """Returns a dataclass as JSON."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
 def read_json(kind: type[Kind], path: Path) -> Kind:
-    """Reads a dataclass's file. Raises UserError for no file, no JSON, or a key or value that does not belong there."""
+    """Reads a dataclass from a JSON file.
+
+    Raises:
+        UserError: the file is missing or no JSON, or has an unknown key or an invalid value.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"No configuration at {path}. Expected the config.json of a run in saved_models/.") from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"Cannot read the configuration {path}: {error}. Expected JSON as a run's config.json."
+            f"Cannot read the configuration {path}: {error}. Expected JSON like the config.json of a run."
         ) from None
     return from_dict(kind, values, str(path))
 
 
 def from_dict(kind: type, values: Any, where: str) -> Any:
-    """Builds a dataclass from JSON values; unknown keys and wrong types are refused."""
+    """Builds a dataclass from JSON values. Raises UserError for an unknown key or a wrong type."""
     if not isinstance(values, dict):
         raise UserError(
             f"Invalid {where}. Expected an object with keys {', '.join(_names(kind))}. Received: {values!r}."

@@ -1,10 +1,11 @@
-"""How the towers are joined."""
+"""Configuration of the fusion."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
@@ -26,30 +27,30 @@ def _first_lines(source: str) -> dict[str, str]:
 
 
 KINDS = _first_lines(FUSIONS.read_text(encoding="utf-8"))
-"""A fusion is one function in `models/fusions.py`: its name, and what it does."""
+"""Fusion -> description. A fusion is one public function of `models/fusions.py`; its docstring describes it."""
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """How the towers are joined; then dropout, dense layers, logits."""
+    """The fusion of the towers, and the dense layers from it to the logits."""
 
-    kind: str = "concat"
-    """How the towers become one vector (weighted: one set of logits)."""
+    kind: Annotated[str, rules.names(KINDS)] = "concat"
+    """Fusion of the towers' embeddings to one vector (weighted: of their logits)."""
     width: int = 128
-    """Width that all but concat and weighted bring the towers to."""
+    """Dimension to which the embeddings are projected before the fusion (all kinds but concat and weighted)."""
     rank: int = 4
-    """Rank of lowrank."""
+    """Rank of the lowrank fusion."""
     heads: int = 4
-    """Heads of cross_attention; they share the width."""
+    """Number of attention heads of cross_attention. A divisor of the width."""
     modality_dropout: float = 0.0
-    """Share of utterances whose text, and whose face, training takes for absent; only with several towers."""
+    """Probability of dropping each modality of an utterance in training. Needs several towers."""
     dense_units: tuple[int, ...] = (128,)
-    """Width of each dense layer after the towers are joined (weighted: of each tower's own); none: logits at once."""
+    """Units of each dense layer after the fusion (weighted: after each tower). Empty: none."""
     dropout: float = 0.3
-    """Share of units dropped before each dense layer and before the logits."""
+    """Dropout rate before each dense layer and before the logits."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.one_of("fusion.kind", self.kind, KINDS)
         rules.share("fusion.modality_dropout", self.modality_dropout)
         rules.share("fusion.dropout", self.dropout)

@@ -1,4 +1,4 @@
-"""Named starting points."""
+"""Presets: named configurations to start from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emotion_tf.config.text import TextConfig
 from emotion_tf.config.train import TrainConfig
 
 PRESETS: dict[str, Config] = {
-    # The drawn faces vary by themselves: more augmentation only slows the fit.
+    # The generated faces vary enough: augmentation only slows the training.
     "demo": Config(
         face=FaceConfig(cnn_filters=(8, 16, 32, 64), dropout=0.1, augment=False),
         fusion=FusionConfig(dropout=0.2),
@@ -30,16 +30,16 @@ PRESETS: dict[str, Config] = {
         train=TrainConfig(epochs=4, patience=4, learning_rate=6e-4),
     ),
 }
-"""Named starting points: demo (seconds on a CPU), minilm (minutes), base (the full design; wants a GPU)."""
+"""Preset -> configuration: demo (seconds on a CPU), minilm (minutes on a CPU), base (for a GPU)."""
 
 
 def preset(name: str) -> Config:
-    """The named configuration. Raises UserError for an unknown name."""
+    """Returns the configuration of a preset. Raises UserError for an unknown name."""
     rules.one_of("--preset", name, PRESETS)
     return PRESETS[name]
 
 
 def smoke(config: Config) -> Config:
-    """The same run cut to seconds: one epoch of four small batches."""
+    """Returns the configuration with one epoch of four small batches, which takes seconds."""
     train = dataclasses.replace(config.train, epochs=1, steps_per_epoch=4, batch_size=8, freeze_epochs=0)
     return dataclasses.replace(config, train=train)

@@ -1,80 +1,81 @@
-"""The text tower: its parts and their sizes."""
+"""Configuration of the text tower."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 
 BRANCHES = {
-    "bert": "a TF-Hub BERT",
+    "bert": "BERT from TF-Hub (Devlin 2019)",
     "gru": "word embedding and bidirectional GRU (Cho 2014)",
     "lstm": "word embedding and bidirectional LSTM (Hochreiter and Schmidhuber 1997)",
-    "cnn": "word embedding and convolutions of several widths, maximum over time (Kim 2014)",
+    "cnn": "word embedding, convolutions of several widths and max pooling over time (Kim 2014)",
 }
 POOLINGS = {
-    "mean": "mean over the real tokens",
+    "mean": "mean over the tokens, without padding",
     "cls": "the first token (Devlin 2019)",
-    "max": "maximum over the real tokens",
-    "attention": "mean by learned weights, which explanations can show (Yang 2016)",
-    "gru": "last states of a bidirectional GRU over the tokens (Cho 2014)",
+    "max": "maximum over the tokens, without padding",
+    "attention": "attention-weighted mean (Yang 2016); explanations show the weights",
+    "gru": "final states of a bidirectional GRU over the tokens (Cho 2014)",
 }
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower: branches side by side, concatenated."""
+    """The text tower: parallel branches whose outputs are concatenated."""
 
-    branches: tuple[str, ...] = ("gru",)
-    """Parts of the tower: bert reads word pieces; gru, lstm and cnn read words by an embedding that they share."""
+    branches: Annotated[tuple[str, ...], rules.names(BRANCHES, several=True)] = ("gru",)
+    """Branches of the tower. `bert` reads word pieces; the others read words and share one embedding."""
     encoder: str = "minilm"
     """BERT of the bert branch: a tfhub.dev or Kaggle handle, a local SavedModel, or a name of `weights list`."""
     train_encoder: bool = True
-    """Fine-tune the encoder; false keeps its weights bit-identical."""
+    """Fine-tune the encoder. Otherwise it is frozen."""
     freeze_embeddings: bool = False
-    """Keep the encoder's embeddings as they are and train the rest of it."""
+    """Freeze the encoder's embeddings and train its other layers."""
     layer_decay: float = 1.0
-    """Each layer of the encoder learns at this multiple of the rate of the layer above it (Howard 2018, Clark 2020)."""
-    pooling: str = "mean"
-    """From BERT's token sequence to one vector; with context, the utterance's own tokens are pooled."""
+    """Learning rate of each encoder layer, as a multiple of the rate of the layer above (Howard 2018, Clark 2020)."""
+    pooling: Annotated[str, rules.names(POOLINGS)] = "mean"
+    """Pooling of BERT's token sequence. With context, only the tokens of the utterance itself are pooled."""
     max_tokens: int = 64
-    """Word pieces of an utterance that BERT reads, [CLS] and [SEP] included; the rest is cut."""
+    """Maximum number of word pieces of an utterance, [CLS] and [SEP] included. Longer utterances are truncated."""
     context: int = 0
-    """Past utterances of the dialogue that are read beside the utterance, with their speakers."""
+    """Number of previous utterances of the dialogue to read as context, with their speakers."""
     speaker: bool = False
-    """Read the utterance itself with its speaker, too: a served model is then to be given `Speaker: utterance`."""
+    """Read the utterance with its speaker as well. A served model then expects `Speaker: utterance`."""
     future: int = 0
-    """Later utterances that are read, too; a served model has none, so this is for study alone."""
+    """Number of later utterances to read as context. For study only: a served model has none."""
     context_tokens: int = 64
-    """Word pieces (and words, for the branches that read words) of the past, and of the future; the farthest is cut."""
+    """Maximum number of word pieces, or words, of the previous and of the later context. The farthest are cut."""
     max_words: int = 48
-    """Words of an utterance that gru, lstm and cnn read; the rest is cut."""
+    """Maximum number of words of an utterance (gru, lstm, cnn). Longer utterances are truncated."""
     vocabulary_size: int = 8000
-    """Most frequent words of the training split that get an embedding; all others share the unknown word."""
+    """Number of words with an embedding: the most frequent of the training split. The rest share the unknown word."""
     word_dim: int = 64
-    """Width of a word embedding; one that is read from a file has its own."""
+    """Dimension of the word embeddings. Embeddings from a file have their own."""
     embeddings: str = ""
-    """File of word embeddings to start from, GloVe's .txt or word2vec's .bin or .txt; empty: they start at random."""
+    """File of pretrained word embeddings: GloVe (.txt) or word2vec (.bin, .txt). Empty: random initialisation."""
     train_embeddings: bool = True
-    """Train the word embeddings; false keeps those of the file as they are, and words that it lacks at random."""
+    """Train the word embeddings. Otherwise the embeddings of the file are frozen, and words without one stay random."""
     gru_units: int = 64
     """Units of the GRU in each direction."""
     lstm_units: int = 64
     """Units of the LSTM in each direction."""
     cnn_filters: int = 64
-    """Filters of each width of the cnn."""
+    """Number of filters of each width in the cnn branch."""
     cnn_widths: tuple[int, ...] = (2, 3, 4)
-    """Words that the filters of the cnn look at."""
+    """Widths of the filters in the cnn branch, in words."""
     dropout: float = 0.2
-    """Share of the word embedding's and of the branch outputs' units dropped in training."""
+    """Dropout rate of the word embeddings and of the branches' outputs."""
     init: str = ""
-    """Run whose trained text tower this one starts from, as a pretrained branch; empty: none."""
+    """Run whose trained text tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
     train_tower: bool = True
-    """Train the tower that --text.init started; false keeps all of it as it is."""
+    """Train the tower that --text.init initialises. Otherwise it is frozen."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.several_of("text.branches", self.branches, BRANCHES)
         rules.one_of("text.pooling", self.pooling, POOLINGS)
         for name in ("max_words", "vocabulary_size", "word_dim", "gru_units", "lstm_units", "cnn_filters"):
@@ -91,21 +92,22 @@ class TextConfig:
             raise UserError(
                 f"Invalid `text.cnn_widths`. Expected one or more different numbers. Received: {list(self.cnn_widths)}."
             )
-        self._check_parts()
+        self._check_effects()
 
-    def _check_parts(self) -> None:
-        """Refuses options that another one leaves without an effect."""
+    def _check_effects(self) -> None:
+        """Raises UserError for an option that has no effect beside the others."""
+        has_bert = "bert" in self.branches
+        trains_bert = has_bert and self.train_encoder and self.train_tower
         reads_words = bool(set(self.branches) - {"bert"})
-        trains_bert = "bert" in self.branches and self.train_encoder and self.train_tower
-        for name, told, rule, holds in (
-            ("train_encoder", not self.train_encoder, "false with a bert branch", "bert" in self.branches),
-            ("pooling", self.pooling != "mean", "with a bert branch, whose tokens are pooled", "bert" in self.branches),
-            ("layer_decay", self.layer_decay != 1, "with a bert branch that is trained", trains_bert),
-            ("freeze_embeddings", self.freeze_embeddings, "with a bert branch that is trained", trains_bert),
-            ("embeddings", self.embeddings, "with a branch gru, lstm or cnn", reads_words),
-            ("train_embeddings", not self.train_embeddings, "false with --text.embeddings", self.embeddings),
-            ("embeddings", self.embeddings, "without --text.init, whose run has its own", not self.init),
-            ("train_tower", not self.train_tower, "false with --text.init, whose tower it keeps", self.init),
-        ):
-            if told and not holds:
-                raise UserError(f"Invalid `text.{name}`. Expected only {rule}. Received: {getattr(self, name)}.")
+        rules.effects(
+            "text",
+            self,
+            ("train_encoder", not self.train_encoder, has_bert, "with a bert branch"),
+            ("pooling", self.pooling != "mean", has_bert, "with a bert branch, whose tokens are pooled"),
+            ("layer_decay", self.layer_decay != 1, trains_bert, "with a bert branch that is trained"),
+            ("freeze_embeddings", self.freeze_embeddings, trains_bert, "with a bert branch that is trained"),
+            ("embeddings", self.embeddings, reads_words, "with a branch gru, lstm or cnn"),
+            ("train_embeddings", not self.train_embeddings, self.embeddings, "with --text.embeddings"),
+            ("embeddings", self.embeddings, not self.init, "without --text.init, whose run has its own embeddings"),
+            ("train_tower", not self.train_tower, self.init, "with --text.init, whose tower it freezes"),
+        )

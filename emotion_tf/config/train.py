@@ -1,10 +1,11 @@
-"""How a model is fitted."""
+"""Configuration of the training."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
@@ -12,10 +13,10 @@ from emotion_tf.errors import UserError
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, which is the function of its name in `training/losses.py`.
+    """A loss, which is the function of the same name in `training/losses.py`.
 
     Attributes:
-        about: what it is.
+        about: description.
         options: argument of the function -> option of `--train` that sets it.
     """
 
@@ -25,106 +26,106 @@ class Loss:
 
 LOSSES = {
     "cross_entropy": Loss(
-        "-log p of the true class; --train.label-smoothing spreads a share over all (Szegedy 2016)",
+        "-log p of the true class, with --train.label-smoothing (Szegedy 2016)",
         {"smoothing": "label_smoothing"},
     ),
     "focal": Loss(
-        "cross-entropy times (1 - p)^--train.focal-gamma: easy rows count less (Lin 2017, without its alpha)",
+        "cross-entropy times (1 - p)^--train.focal-gamma, which down-weights easy examples (Lin 2017, without alpha)",
         {"gamma": "focal_gamma"},
     ),
 }
 CLASS_WEIGHTS = {
-    "none": "each utterance counts by its own weight",
-    "balanced": "inverse to the frequency of its class",
+    "none": "only the weights of the utterances count",
+    "balanced": "inversely proportional to the class frequencies",
 }
 OPTIMIZERS = {
     "adamw": "Adam with decoupled weight decay (Loshchilov and Hutter 2019)",
     "adam": "adaptive moments, without weight decay (Kingma and Ba 2015)",
-    "rmsprop": "gradients over the root of their mean square, without weight decay (Tieleman and Hinton 2012)",
-    "sgd": "gradient descent with --train.momentum (Polyak 1964) and decoupled decay (Loshchilov and Hutter 2019)",
+    "rmsprop": "gradients divided by the root of their mean square, without weight decay (Tieleman and Hinton 2012)",
+    "sgd": "gradient descent with --train.momentum (Polyak 1964) and decoupled weight decay",
 }
 SCHEDULES = {
-    "linear": "linearly to 0 at the last step (Devlin 2019)",
-    "cosine": "half a cosine to 0 at the last step (Loshchilov and Hutter 2017, without restarts)",
-    "constant": "the peak rate to the end",
+    "linear": "linear decay to 0 at the last step (Devlin 2019)",
+    "cosine": "cosine decay to 0 at the last step (Loshchilov and Hutter 2017, without restarts)",
+    "constant": "peak rate until the last step",
 }
 PRECISIONS = {
-    "float32": "everything in 32 bits",
-    "bfloat16": "layers compute in bfloat16, weights and logits stay float32 (mixed precision: Micikevicius 2018)",
-    "auto": "bfloat16 where it gains (NVIDIA Ampere and later; Keras Applications on a CPU with AMX; a face tower of "
-    "cnn, VGG or ResNet alone on one with AVX512-BF16); else float32",
+    "float32": "single precision",
+    "bfloat16": "mixed precision: layers compute in bfloat16, weights and logits are float32 (Micikevicius 2018)",
+    "auto": "bfloat16 where it is faster (NVIDIA Ampere and later; Keras Applications on a CPU with AMX; face towers "
+    "of cnn, VGG or ResNet alone on a CPU with AVX512-BF16), else float32",
 }
 EFFECTIVE = {
     **{option: ("loss", (name,)) for name, loss in LOSSES.items() for option in loss.options.values()},
     "momentum": ("optimizer", ("sgd",)),
     "weight_decay": ("optimizer", ("adamw", "sgd")),
 }
-"""Options that act only beside some names: option -> (the option that takes the names, the names)."""
+"""Options with an effect for some choices only: option -> (the option that chooses, the choices)."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the model is fitted."""
+    """The training: optimisation, loss, schedule, early stopping and reproducibility."""
 
     epochs: int = 15
-    """Most passes over the training split."""
+    """Maximum number of passes over the training split."""
     batch_size: int = 32
-    """Utterances in a batch."""
+    """Number of utterances per batch."""
     accumulate: int = 1
-    """Batches whose gradients make one update together: as one large batch, but batch norm sees the small ones."""
-    optimizer: str = "adamw"
-    """adamw, adam (no decay), rmsprop (no decay), sgd (with momentum)."""
+    """Number of batches whose gradients are accumulated for one update. Batch norm sees each batch by itself."""
+    optimizer: Annotated[str, rules.names(OPTIMIZERS)] = "adamw"
+    """Optimizer of Keras that updates the weights."""
     learning_rate: float = 1e-3
-    """Peak learning rate of everything but pretrained branches."""
+    """Peak learning rate of all but pretrained branches."""
     pretrained_rate: float = 0.05
-    """Pretrained branches (bert, networks, towers of another run) learn at this multiple of the learning rate."""
-    schedule: str = "linear"
-    """After the warm-up: linear or cosine (both to 0), or constant."""
+    """Learning rate of pretrained branches and initialised towers, as a multiple of --train.learning-rate."""
+    schedule: Annotated[str, rules.names(SCHEDULES)] = "linear"
+    """Learning rate schedule after the warm-up."""
     warmup: float = 0.1
-    """Share of all updates in which the rate rises from 0; after it, it follows the schedule."""
+    """Share of the updates in which the learning rate rises linearly from 0 to its peak."""
     momentum: float = 0.9
-    """Share of its last step that sgd adds to the next."""
+    """Momentum of sgd."""
     weight_decay: float = 0.01
-    """Decoupled decay of adamw and sgd (not on biases, norms and embeddings' scale)."""
+    """Decoupled weight decay of adamw and sgd. Biases, norms and other vectors do not decay."""
     clip_norm: float = 1.0
-    """Global norm that gradients are clipped to."""
-    loss: str = "cross_entropy"
-    """cross_entropy, or focal (Lin 2017)."""
+    """Maximum global norm of the gradients; larger ones are clipped."""
+    loss: Annotated[str, rules.names(LOSSES)] = "cross_entropy"
+    """Loss function on the logits."""
     focal_gamma: float = 2.0
-    """How fast focal's weight falls as the true class grows probable; 0 is cross-entropy."""
+    """Focusing parameter of the focal loss: larger values down-weight easy examples more. 0 is cross-entropy."""
     label_smoothing: float = 0.0
-    """Share of each target spread over all classes (Szegedy 2016); only with cross_entropy."""
-    class_weights: str = "none"
-    """none, or balanced (weight of a class inverse to its frequency)."""
+    """Label smoothing of cross_entropy: share of each target that is spread over all classes (Szegedy 2016)."""
+    class_weights: Annotated[str, rules.names(CLASS_WEIGHTS)] = "none"
+    """Weights of the classes in the loss."""
     logit_adjustment: float = 0.0
-    """Training adds this times log(class frequency) to the logits (Menon 2021); the model gives plain ones. 0: off."""
+    """Factor of log(class frequency), which training adds to the logits (Menon 2021). 0: none."""
     auxiliary_weight: float = 0.0
-    """Weight of the mean of the towers' own losses, by linear heads that only training has; needs several. 0: off."""
+    """Weight of the auxiliary losses on linear heads of the towers, which only training has. Needs several towers."""
     ema: float = 0.0
-    """Evaluate and keep an exponential moving average of the weights, with this momentum after a start; 0: off."""
-    precision: str = "float32"
-    """float32, bfloat16 (mixed), or auto (bfloat16 where it gains)."""
+    """Momentum of the exponential moving average of the weights, which is evaluated and saved. 0: none."""
+    precision: Annotated[str, rules.names(PRECISIONS)] = "float32"
+    """Precision of the computation."""
     cache_features: bool = True
-    """Compute the outputs of frozen networks once, keep them in the cache, and read them in place of the networks."""
+    """Compute the outputs of frozen networks once, and read them from the cache in later epochs and runs."""
     freeze_epochs: int = 0
-    """First epochs in which those pretrained branches stay frozen."""
+    """Number of initial epochs in which pretrained branches are frozen."""
     patience: int = 4
-    """Stop after so many epochs without a better validation weighted F1."""
+    """Number of epochs without a better weighted F1 on dev after which training stops."""
     steps_per_epoch: int = 0
-    """End an epoch after so many updates; 0: the whole split."""
+    """Number of updates per epoch. 0: the whole split."""
     seed: int = 0
-    """Seed of weights, dropout, order and augmentation."""
+    """Seed of initial weights, dropout, shuffling and augmentation."""
     deterministic: bool = False
-    """Repeat bit for bit (TensorFlow's op determinism; slower)."""
+    """Make training reproducible to the bit (TensorFlow's op determinism; slower)."""
     threads: int = 0
-    """Processors that one operation is spread over, on which the last digits of a sum depend; 0: all there are."""
+    """Number of threads of one operation; the last digits of sums depend on it. 0: one per processor."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         for name, table in NAMES.items():
             rules.one_of(f"train.{name}", getattr(self, name), table)
         for name in ("learning_rate", "clip_norm"):
-            rules.number(f"train.{name}", getattr(self, name), 0, open_below=True)
+            rules.number(f"train.{name}", getattr(self, name), 0, is_open=True)
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             rules.number(f"train.{name}", getattr(self, name), 1)
         for name in ("weight_decay", "focal_gamma", "logit_adjustment", "auxiliary_weight"):
@@ -140,17 +141,17 @@ class TrainConfig:
         self._check_effects()
 
     def _check_effects(self) -> None:
-        """Refuses an option that was changed (to another value than its default or 0) and would do nothing."""
+        """Raises UserError for an option without effect, unless it is 0 or has its default."""
         for field in dataclasses.fields(self):
             if field.name in EFFECTIVE and getattr(self, field.name) not in (field.default, 0):
-                choice, names = EFFECTIVE[field.name]
-                rules.acts(
-                    f"train.{field.name}", getattr(self, field.name), f"train.{choice}", getattr(self, choice), names
+                option, names = EFFECTIVE[field.name]
+                rules.effect_of_choice(
+                    f"train.{field.name}", getattr(self, field.name), f"train.{option}", getattr(self, option), names
                 )
         if self.logit_adjustment and self.class_weights == "balanced":
             raise UserError(
-                "Invalid `train.logit_adjustment`. Expected 0 with --train.class-weights balanced: both undo the "
-                f"classes' frequencies, together they turn them round. Received: {self.logit_adjustment}."
+                "Invalid `train.logit_adjustment`. Expected 0 with --train.class-weights balanced: each of them "
+                f"compensates for the class frequencies. Received: {self.logit_adjustment}."
             )
 
 
@@ -161,4 +162,4 @@ NAMES = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
 }
-"""The options of this part that take names, with their tables."""
+"""Options that take names -> names with their descriptions."""

@@ -82,10 +82,13 @@ def test_balanced_class_weights_by_hand():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"focal_gamma": 1.0}, "`train.focal_gamma`. It acts only with train.loss focal"),
-        ({"loss": "focal", "label_smoothing": 0.1}, "`train.label_smoothing`. It acts only with train.loss"),
-        ({"momentum": 0.5}, "`train.momentum`. It acts only with train.optimizer sgd"),
-        ({"optimizer": "adam", "weight_decay": 0.1}, "`train.weight_decay`. It acts only with train.optimizer"),
+        ({"focal_gamma": 1.0}, "`train.focal_gamma`. It has an effect only with --train.loss focal"),
+        ({"loss": "focal", "label_smoothing": 0.1}, "`train.label_smoothing`. It has an effect only with --train.loss"),
+        ({"momentum": 0.5}, "`train.momentum`. It has an effect only with --train.optimizer sgd"),
+        (
+            {"optimizer": "adam", "weight_decay": 0.1},
+            "`train.weight_decay`. It has an effect only with --train.optimizer",
+        ),
         ({"logit_adjustment": 1.0, "class_weights": "balanced"}, "`train.logit_adjustment`. Expected 0 with"),
     ],
 )
