@@ -1,4 +1,4 @@
-"""`ensemble` by the command line: what it fits on, what it refuses, and that it predicts and exports as a run does."""
+"""`ensemble` on the command line: fitting, errors, predictions and exports."""
 
 import json
 import shutil
@@ -43,20 +43,20 @@ def fewer_fits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def predicted(dataset):
-    """Rows of dev and test, and what three made-up models say of them: the third knows nothing."""
-    found, rng = {}, np.random.default_rng(0)
+    """Rows of dev and test with the predictions of three simulated models; the third is uninformative."""
+    by_split, rng = {}, np.random.default_rng(0)
     for split in ("dev", "test"):
         rows = list(pipeline.read_rows(Dataset.open(dataset).rows(split)))
         label = np.array([row["label"] for row in rows])
         logits = rng.normal(0, 1, (3, len(rows), len(LABELS)))
         logits += np.array([2.2, 2.0, 0])[:, None, None] * np.eye(len(LABELS))[label]
-        found[split] = rows, label, np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    return found
+        by_split[split] = rows, label, np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return by_split
 
 
 @pytest.fixture
 def evaluated(predicted, dataset, tmp_path):
-    """Copies runs, each with what `evaluate` leaves."""
+    """Copies runs, each with the files that `evaluate` writes."""
 
     def copies(*sources):
         paths = [tmp_path / "saved_models" / f"run{i}" for i in range(len(sources))]
@@ -73,7 +73,7 @@ def evaluated(predicted, dataset, tmp_path):
 
 @pytest.fixture
 def members(untrained, untrained_text, evaluated):
-    """Two runs: text and face, and text alone with what was said before it."""
+    """Two runs: text and face, and text alone with context."""
     return evaluated(untrained, untrained_text)
 
 
@@ -85,40 +85,40 @@ def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_members_and_methods_side_by_side(members, predicted, tmp_path, succeed):
+def test_members_and_methods_are_compared(members, predicted, tmp_path, succeed):
     out = tmp_path / "saved_models" / "voted"
     printed = succeed("ensemble", *members, "--name", "voted")
     for part in ("run0", "run1", "voted: soft", "voted: weighted", "voted: stacking", "McNemar p", "always", str(out)):
         assert part in printed
-    found = about(out)
-    scores = {name: one["weighted_f1"] for name, one in found["cross_validated"].items()}
-    assert found["vote"]["method"] == max(METHODS, key=lambda name: scores[name])
-    assert [one["path"] for one in found["members"]] == ["../run0", "../run1"]
-    assert found["command"] and found["data"] and found["fitted_on"]["predictions"] == "dev"
-    vote = Vote.from_json(found["vote"])
+    about_ensemble = about(out)
+    scores = {name: one["weighted_f1"] for name, one in about_ensemble["cross_validated"].items()}
+    assert about_ensemble["vote"]["method"] == max(METHODS, key=lambda name: scores[name])
+    assert [one["path"] for one in about_ensemble["members"]] == ["../run0", "../run1"]
+    assert about_ensemble["command"] and about_ensemble["data"] and about_ensemble["fitted_on"]["predictions"] == "dev"
+    vote = Vote.from_json(about_ensemble["vote"])
     numbers = json.loads((out / "metrics.json").read_text())
     for split, (_, label, p) in predicted.items():
         table = pd.read_csv(out / f"predictions_{split}.csv")
         assert list(table.columns) == list(pd.read_csv(members[0] / f"predictions_{split}.csv").columns)
-        made = table[[f"p_{name}" for name in LABELS]].to_numpy()
-        assert numbers[split]["weighted_f1"] == pytest.approx(metrics(label, made, LABELS, 0)["weighted_f1"])
+        combined = table[[f"p_{name}" for name in LABELS]].to_numpy()
+        assert numbers[split]["weighted_f1"] == pytest.approx(metrics(label, combined, LABELS, 0)["weighted_f1"])
         assert numbers[split]["majority_floor"]["label"] == LABELS[0]
         if split == "test":
-            np.testing.assert_allclose(made, vote.combine(p[:2]), atol=1e-5)
+            np.testing.assert_allclose(combined, vote.combine(p[:2]), atol=1e-5)
         assert (out / f"confusion_{split}.png").stat().st_size
     assert numbers["test"]["seed"] == [0, 0] and "ensemble" in numbers["test"]["command"]
-    # on dev, what it is fitted on, each is answered by a vote that did not see its dialogue
-    assert numbers["dev"]["weighted_f1"] == pytest.approx(scores[found["vote"]["method"]])
+    # on dev, the vote's results come from cross-validation over dialogues
+    assert numbers["dev"]["weighted_f1"] == pytest.approx(scores[about_ensemble["vote"]["method"]])
     card = (out / "MODEL_CARD.md").read_text()
-    assert "Member run1, seed 0" in card and "cross-validated there" in card
+    assert "Member run1, seed 0" in card and "cross-validation over dialogues" in card
     assert f"{numbers['test']['accuracy']:.3f} | [" in card
     assert "vote of run0, run1" in succeed("runs")
     assert "ensemble.method" in succeed("compare", out, *members)
 
 
-def test_test_is_not_read_before_all_is_fitted(members, tmp_path, succeed):
-    """Whatever the test split says, and whether it is there at all, the votes are the same."""
-    found = []
+def test_test_is_read_after_everything_is_fitted(members, tmp_path, succeed):
+    """The votes do not depend on the test split."""
+    votes_of = []
     for name in ("with", "other", "without"):
         if name == "other":
             for path in members:
@@ -127,38 +127,42 @@ def test_test_is_not_read_before_all_is_fitted(members, tmp_path, succeed):
         if name == "without":
             (members[1] / "predictions_test.csv").unlink()
         printed = succeed("ensemble", *members, "--name", name)
-        made = about(tmp_path / "saved_models" / name)
-        found.append([made["vote"], made["cross_validated"], made["chosen_by"]])
-    assert found[0] == found[1] == found[2]
+        values = about(tmp_path / "saved_models" / name)
+        votes_of.append([values["vote"], values["cross_validated"], values["selected_by"]])
+    assert votes_of[0] == votes_of[1] == votes_of[2]
     assert f"evaluate {members[1]} --split test" in printed and "On dev" in printed
     assert not (tmp_path / "saved_models" / "without" / "predictions_test.csv").exists()
 
 
-def test_out_of_fold_predictions_in_place_of_dev(members, predicted, tmp_path, succeed, fault):
-    rows, _, p = predicted["test"]  # other utterances than dev's, here as if of train
+def test_out_of_fold_predictions_instead_of_dev(members, predicted, tmp_path, succeed, fault):
+    rows, _, p = predicted["test"]  # other utterances than those of dev, as if from train
     for i, path in enumerate(members):
-        write_predictions(path / "oof.csv", rows, LABELS, p[2 - 2 * i])  # of which the first knows nothing
+        write_predictions(path / "oof.csv", rows, LABELS, p[2 - 2 * i])  # the first is uninformative
     files = [path / "oof.csv" for path in members]
     printed = succeed("ensemble", *members, "--name", "oof", "--method", "weighted", "--weights-from", *files)
     out = tmp_path / "saved_models" / "oof"
-    found = about(out)
-    assert found["vote"]["weights"][0] < 0.1 and found["fitted_on"]["utterances"] == len(rows)
-    assert str(files[0]) in found["fitted_on"]["predictions"] and str(files[0]) in printed
-    made = pd.read_csv(out / "predictions_dev.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
-    np.testing.assert_allclose(made, Vote.from_json(found["vote"]).combine(predicted["dev"][2][:2]), atol=1e-5)
+    about_ensemble = about(out)
+    assert about_ensemble["vote"]["weights"][0] < 0.1 and about_ensemble["fitted_on"]["utterances"] == len(rows)
+    assert str(files[0]) in about_ensemble["fitted_on"]["predictions"] and str(files[0]) in printed
+    combined = pd.read_csv(out / "predictions_dev.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
+    np.testing.assert_allclose(
+        combined, Vote.from_json(about_ensemble["vote"]).combine(predicted["dev"][2][:2]), atol=1e-5
+    )
 
     words = ("ensemble", *members, "--name", "x", "--weights-from")
     assert "a file for each of the 2 runs" in fault(*words, files[0])
     assert "a file for each of the 2 runs" in fault(*words, files[0], files[0])
-    assert "Nothing may be fitted on these" in fault(*words, files[0], members[1] / "predictions_test.csv")
+    assert "A vote cannot be fitted on the predictions on test" in fault(
+        *words, files[0], members[1] / "predictions_test.csv"
+    )
     assert "predict other utterances" in fault(*words, files[0], members[1] / "predictions_dev.csv")
     assert "Cannot read the predictions" in fault(*words, files[0], members[1] / "none.csv")
     table = pd.read_csv(files[1], dtype=str)
     table.assign(weight="heavy").to_csv(files[0], index=False)
-    assert "Expected a `weight`" in fault(*words, *files)
+    assert "Invalid column `weight`" in fault(*words, *files)
     table.to_csv(files[0], index=False)
     table.assign(p_joy="1.5").to_csv(files[1], index=False)
-    assert "row 1 holds no probabilities" in fault(*words, *files)
+    assert "Invalid probabilities in row 1" in fault(*words, *files)
     table.drop(columns="p_joy").to_csv(files[1], index=False)
     assert "Expected the columns p_neutral, p_joy" in fault(*words, *files)
     for path in files:
@@ -175,7 +179,7 @@ def test_runs_that_cannot_vote_together(members, tmp_path, fault):
     assert "No run at" in fault("ensemble", a, tmp_path / "none", "--name", "x")
     assert "`--name`" in fault("ensemble", a, b, "--name", "a/b")
     assert "Invalid `method`" in fault(*words, "--method", "sotf")
-    assert "is no ensemble" in fault("ensemble", a, b, "--name", "run0", "--overwrite")  # a member is not replaced
+    assert "is no ensemble" in fault("ensemble", a, b, "--name", "run0", "--overwrite")  # a member cannot be replaced
     config = json.loads((b / "config.json").read_text())
     for name, value, said in (
         ("labels", ["joy", "fear"], "labels is"),
@@ -198,7 +202,7 @@ def test_runs_that_cannot_vote_together(members, tmp_path, fault):
     assert not (tmp_path / "saved_models" / "x").exists()
 
 
-def test_a_name_that_is_taken_and_a_member_that_changed(members, tmp_path, succeed, fault):
+def test_a_name_in_use_and_a_changed_member(members, tmp_path, succeed, fault):
     words = ("ensemble", *members, "--name", "x", "--method", "soft")
     out = tmp_path / "saved_models" / "x"
     succeed(*words)
@@ -222,7 +226,7 @@ def crop(manifest_path):
 
 
 def expected(paths, vote, *given):
-    """The vote of what each member says by itself."""
+    """Combines the predictions of the members by the vote."""
     each = [emotion_tf.load(str(path)) for path in paths]
     return [
         vote.combine(
@@ -232,27 +236,27 @@ def expected(paths, vote, *given):
     ]
 
 
-def test_an_ensemble_predicts_what_its_members_vote(members, crop, tmp_path, succeed):
+def test_an_ensemble_predicts_the_vote_of_its_members(members, crop, tmp_path, succeed):
     succeed("ensemble", *members, "--name", "x", "--method", "stacking")
     texts, faces = ["No.", TEXTS[1], ""], [str(crop), "", str(crop)]
     table = {"dialogue_id": "0", "speaker": "Ilka", "utterance": texts, "faces": faces}
     pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "saved_models" / "x"
     succeed("predict-table", out, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
-    made = pd.read_csv(tmp_path / "p.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
+    combined = pd.read_csv(tmp_path / "p.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
     before = [[], ["Ilka: No."], ["Ilka: No.", f"Ilka: {TEXTS[1]}"]]
     given = [face or None for face in faces]
     said, silent = expected(members, Vote.from_json(about(out)["vote"]), (texts, given, before), (texts, given, None))
-    np.testing.assert_allclose(made, said, atol=1e-5)
+    np.testing.assert_allclose(combined, said, atol=1e-5)
     assert (np.abs(said - silent).max(axis=1) > 1e-6).tolist() == [False, True, True]
 
 
 @pytest.mark.slow
-def test_the_export_in_a_process_of_its_own_is_the_vote(
+def test_the_export_in_another_process_returns_the_vote(
     untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
 ):
-    members = evaluated(untrained_text, untrained_bert.path, untrained_bert.path)  # two of the same names inside
-    # the other methods are sums with weights: `predict` and the export make them by the same graph
+    members = evaluated(untrained_text, untrained_bert.path, untrained_bert.path)
+    # the other methods are weighted sums; `predict` and the export share the graph
     succeed("ensemble", *members, "--name", "x", "--method", "stacking")
     out = tmp_path / "saved_models" / "x"
     faces = [crop, None, crop, None]
@@ -260,7 +264,7 @@ def test_the_export_in_a_process_of_its_own_is_the_vote(
     assert np.abs(said - silent).max() > 1e-6 and len(np.unique(said.round(6), axis=0)) == 4
     assert "serving/1" in succeed("export", out)
     for path in members:
-        shutil.rmtree(path)  # an export holds all that it needs
+        shutil.rmtree(path)  # an export contains its members
     np.savez(
         tmp_path / "in.npz",
         texts=np.array([text.encode() for text in TEXTS]),

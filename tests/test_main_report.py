@@ -31,7 +31,7 @@ def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, 
 
     happened, real_rows, real_fit = [], Dataset.rows, evaluate.fit_calibration
     monkeypatch.setattr(ablation, "EXCHANGES", 2)
-    monkeypatch.setattr(slices, "FEWEST_DIALOGUES", 3)  # of which the tiny data set has few
+    monkeypatch.setattr(slices, "MIN_DIALOGUES", 3)  # of which the tiny data set has few
     monkeypatch.setattr(Dataset, "rows", lambda self, split: happened.append(split) or real_rows(self, split))
     monkeypatch.setattr(evaluate, "fit_calibration", lambda dev: happened.append("calibration") or real_fit(dev))
     printed = succeed("evaluate", run, "--report")
@@ -40,7 +40,14 @@ def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, 
     assert f"Calibrated on dev: {run / 'calibration.json'}" in printed
     page = (run / "report.html").read_text(encoding="utf-8")
     about = json.loads((run / "run.json").read_text())
-    for part in (about["data_sha256"], "main.py evaluate", "Faces ", "Text ", "the first", "quality of the face"):
+    for part in (
+        about["data_sha256"],
+        "main.py evaluate",
+        "Faces ",
+        "Text ",
+        "position in the dialogue",
+        "sharpness of the face",
+    ):
         assert part in page
     assert markdown() in (run / "MODEL_CARD.md").read_text(encoding="utf-8")
     numbers = json.loads((run / "metrics.json").read_text())["test"]

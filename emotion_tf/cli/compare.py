@@ -1,4 +1,4 @@
-"""`compare`: runs side by side."""
+"""`compare`: metrics of several runs and the significance of their differences."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tyro.conf import Positional
 def compare(
     runs: Positional[tuple[Path, ...]], split: str = "test", data: Path | None = None, out: Path | None = None
 ) -> None:
-    """Set runs side by side: what differs in them, metrics with intervals, and which differences are chance.
+    """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 
     Args:
         runs: two or more folders in saved_models/, evaluated on the same utterances.
         split: train, dev or test.
-        data: another data set than the runs', on which they were evaluated with --data.
-        out: HTML page to write as well.
+        data: data set of the results; by default each run's own (see evaluate --data).
+        out: HTML page to write.
     """
     from emotion_tf.evaluation import compare as comparison
 
-    found = [comparison.read_run(path, split, data) for path in runs]
-    pairs = comparison.compare(found)
-    title = f"{len(found)} runs on {split}{f' of {data}' if data else ''}, {len(found[0].table)} utterances"
-    shown = comparison.tables(found, pairs)
+    results = [comparison.read_run(path, split, data) for path in runs]
+    pairs = comparison.compare(results)
+    title = f"{len(results)} runs on {split}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
+    tables = comparison.tables(results, pairs)
     print(title)
-    comparison.print_tables(shown)
+    comparison.print_tables(tables)
     if out is not None:
-        made = ("Made by", comparison.MADE_COLUMNS, comparison.made_rows(found))
-        comparison.write_page(out, [*shown, made], title)
+        provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
+        comparison.write_page(out, [*tables, provenance], title)
         print(f"Page: {out}")

@@ -1,4 +1,4 @@
-"""`ensemble`: several runs that vote."""
+"""`ensemble`: combines several runs by a vote."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from emotion_tf.quiet import needs_tensorflow
 if TYPE_CHECKING:
     import pandas as pd
 
-    from emotion_tf.evaluation.compare import Compared
-    from emotion_tf.evaluation.votes import Ballots, Fitted
+    from emotion_tf.evaluation.compare import RunResults
+    from emotion_tf.evaluation.votes import FittedVote, MemberPredictions
 
 
 @needs_tensorflow
@@ -31,19 +31,19 @@ def ensemble(
     weights_from: tuple[Path, ...] = (),
     overwrite: Flag = False,
 ) -> None:
-    """Let runs vote: each method is fitted on dev (or out-of-fold) predictions and shown, one is kept for the export.
+    """Combine runs by a vote. Each method is fitted on the predictions on dev (or out-of-fold); one is kept.
 
     Args:
         runs: two or more folders in saved_models/, evaluated on dev of the same data set.
-        name: of the ensemble, a folder in saved_models/.
-        method: soft (mean of probabilities), weighted (convex weights), stacking (logistic regression on
-            log-probabilities); without it, the best by weighted F1 in cross-validation on what they are fitted on.
-        weights_from: out-of-fold predictions to fit on in place of dev: the oof.csv of each run, in the same order.
-        overwrite: replace the ensemble of that name.
+        name: name of the ensemble, a folder in saved_models/.
+        method: soft (mean of probabilities), weighted (convex weights) or stacking (logistic regression on
+            log-probabilities); by default, the best weighted F1 in cross-validation.
+        weights_from: out-of-fold predictions to fit on instead of dev: the oof.csv of each run, in the same order.
+        overwrite: replace an ensemble of the same name.
     """
     from emotion_tf.evaluation import ensemble as results
     from emotion_tf.evaluation.compare import read_run, with_intervals
-    from emotion_tf.evaluation.votes import METHODS, best, fit_all
+    from emotion_tf.evaluation.votes import METHODS, best_method, fit_all
     from emotion_tf.runs import ensemble as folder
 
     if method:
@@ -51,29 +51,29 @@ def ensemble(
     members = folder.check_members(runs)
     labels, out = members[0].labels, _out(name, overwrite)
     dev = [read_run(path, "dev") for path in runs]
-    given = _out_of_fold(weights_from, len(runs)) or {run.name: run.table for run in dev}
-    ballots = results.to_ballots(given, labels)
-    print(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(ballots.label):,} utterances", flush=True)
-    fitted = fit_all(ballots)
-    chosen = method or best(fitted)
-    _show_methods(fitted, ballots, [run.name for run in dev], chosen, bool(method))
+    tables = _out_of_fold(weights_from, len(runs)) or {run.name: run.table for run in dev}
+    predictions = results.stack_predictions(tables, labels)
+    print(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(predictions.label):,} utterances", flush=True)
+    fitted = fit_all(predictions)
+    selected = method or best_method(fitted)
+    _print_methods(fitted, predictions, [run.name for run in dev], selected, bool(method))
 
-    # all is fitted and chosen: only now is test read
+    # test is read after everything is fitted and selected
     splits = {"dev": dev, **_read_test(runs)}
     voted = {
-        split: results.apply(fitted, there, labels, name, cross_validated=split == "dev" and not weights_from)
+        split: results.apply_votes(fitted, there, labels, name, cross_validated=split == "dev" and not weights_from)
         for split, there in splits.items()
     }
     about = {
         "data": dev[0].metrics.get("data", members[0].config.data),
         "command": command(),
-        "fitted_on": {"predictions": _where(weights_from), "utterances": len(ballots.label)},
-        "chosen_by": "--method" if method else "weighted F1 in cross-validation on what was fitted on",
+        "fitted_on": {"predictions": _where(weights_from), "utterances": len(predictions.label)},
+        "selected_by": "--method" if method else "weighted F1 in cross-validation",
         "cross_validated": {m: {"weighted_f1": f.weighted_f1, "log_loss": f.log_loss} for m, f in fitted.items()},
     }
-    kept = {split: with_intervals(methods[chosen]) for split, methods in voted.items()}
-    folder.write_ensemble(out, members, fitted[chosen].vote, kept, about, overwrite)
-    _show_results(splits, voted, chosen)
+    results_of_vote = {split: with_intervals(methods[selected]) for split, methods in voted.items()}
+    folder.write_ensemble(out, members, fitted[selected].vote, results_of_vote, about, overwrite)
+    _print_results(splits, voted, selected)
     print(f"Ensemble: {out}")
 
 
@@ -82,7 +82,7 @@ def _where(weights_from: Sequence[Path]) -> str:
 
 
 def _out(name: str, overwrite: bool) -> Path:
-    """Where the ensemble goes. Raises UserError when something is there that is not to be replaced."""
+    """Returns the folder of the ensemble. Raises UserError if it exists and may not be replaced."""
     folders.check_name(name)
     out = folders.RUNS / name
     files.check_replaceable(out, ENSEMBLE, "ensemble")
@@ -92,49 +92,51 @@ def _out(name: str, overwrite: bool) -> Path:
 
 
 def _out_of_fold(paths: Sequence[Path], members: int) -> dict[str, pd.DataFrame]:
-    from emotion_tf.evaluation.ensemble import read_table
+    from emotion_tf.evaluation.ensemble import read_out_of_fold
 
     if paths and not len(paths) == len(set(paths)) == members:
         raise UserError(
             f"Invalid `--weights-from`. Expected a file for each of the {members} runs, in their order. "
             f"Received: {' '.join(map(str, paths))}."
         )
-    return {str(path): read_table(path) for path in paths}
+    return {str(path): read_out_of_fold(path) for path in paths}
 
 
-def _read_test(runs: Sequence[Path]) -> dict[str, list[Compared]]:
+def _read_test(runs: Sequence[Path]) -> dict[str, list[RunResults]]:
     from emotion_tf.evaluation.compare import read_run
 
     missing = [path for path in runs if not (path / "predictions_test.csv").is_file()]
     if missing:
-        print(f"Not on test. For that: {program()} evaluate {missing[0]} --split test")
+        print(
+            f"No results on test: {missing[0]} was not evaluated. Run: {program()} evaluate {missing[0]} --split test"
+        )
         return {}
     return {"test": [read_run(path, "test") for path in runs]}
 
 
-def _show_methods(
-    fitted: Mapping[str, Fitted], ballots: Ballots, names: Sequence[str], chosen: str, told: bool
+def _print_methods(
+    fitted: Mapping[str, FittedVote], predictions: MemberPredictions, names: Sequence[str], selected: str, by_user: bool
 ) -> None:
     from emotion_tf.evaluation.compare import print_tables
     from emotion_tf.evaluation.ensemble import METHOD_COLUMNS, member_scores, method_rows
 
-    members = member_scores(ballots, names)
-    title = "There, the methods in cross-validation by dialogue"
-    print_tables([(title, METHOD_COLUMNS, method_rows(fitted, members, chosen))])
-    print(f"* kept: {'as --method says' if told else 'the best weighted F1 in cross-validation'}")
+    members = member_scores(predictions, names)
+    title = "Methods in cross-validation by dialogue"
+    print_tables([(title, METHOD_COLUMNS, method_rows(fitted, members, selected))])
+    print(f"* selected by {'--method' if by_user else 'the best weighted F1 in cross-validation'}")
     better = max(members, key=lambda name: members[name][0])
-    if members[better][0] >= fitted[chosen].weighted_f1:
-        print(f"{better} alone is as good there: this vote gains nothing.")
+    if members[better][0] >= fitted[selected].weighted_f1:
+        print(f"{better} alone is as good: the vote gains nothing.")
 
 
-def _show_results(
-    splits: Mapping[str, Sequence[Compared]], voted: Mapping[str, Mapping[str, Compared]], chosen: str
+def _print_results(
+    splits: Mapping[str, Sequence[RunResults]], voted: Mapping[str, Mapping[str, RunResults]], selected: str
 ) -> None:
     from emotion_tf.evaluation import compare as comparison
 
     split = "test" if "test" in splits else "dev"
     everyone = [*splits[split], *voted[split].values()]
     print(f"On {split}, {len(everyone[0].table):,} utterances")
-    pairs = comparison.compare(everyone, voted[split][chosen].name)
-    found = comparison.tables(everyone, pairs)
-    comparison.print_tables([found[0], found[2]])
+    pairs = comparison.compare(everyone, voted[split][selected].name)
+    runs_table, _, pairs_table = comparison.tables(everyone, pairs)
+    comparison.print_tables([runs_table, pairs_table])

@@ -106,8 +106,8 @@ def _explain_utterance(
     print(f"{one.labels[one.target]}: {one.probabilities[one.target]:.4f}")
     if words:
         print("words: " + ", ".join(f"{word} {value:+.2f}" for word, value in words))
-    if len(one.shares) > 1:
-        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shares.items()))
+    if len(one.shapley_values) > 1:
+        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shapley_values.items()))
     return [(one, "") for one in found]
 
 

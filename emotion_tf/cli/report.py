@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,120 +15,115 @@ if TYPE_CHECKING:
 
     from emotion_tf.data.dataset import Dataset, Rows
     from emotion_tf.evaluation.mistakes import Explanation
-    from emotion_tf.evaluation.modalities import Help
+    from emotion_tf.evaluation.modalities import Contribution
     from emotion_tf.runs.run import Run
     from emotion_tf.training.evaluate import Evaluation
 
 
-def write(run: Run, dataset: Dataset, split: str, found: Evaluation, command: str, out: Path) -> Path:
-    """Writes `report.html` (of another split than test, `report_SPLIT.html`) into the folder `out`, and the run's
-    MODEL_CARD.md; returns the page."""
+OPTIMISTIC = {
+    "train": "the model was trained on these utterances",
+    "dev": "the epoch, the temperatures and the thresholds were selected on these utterances",
+}
+"""Split -> why results on it are optimistic."""
+
+
+def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: str, out: Path) -> Path:
+    """Writes the report into the folder `out`, and MODEL_CARD.md into the run's folder; returns the report's path."""
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
-    from emotion_tf.evaluation.mistakes import worst
-    from emotion_tf.evaluation.report_page import Evidence, write_report
+    from emotion_tf.evaluation.mistakes import worst_mistakes
+    from emotion_tf.evaluation.report_page import ReportData, write_report
 
     rows = dataset.rows(split)
-    mistakes = worst(found.outputs.label, found.probabilities)
-    helps, missing = _helps(run, rows, found)
-    evidence = Evidence(
+    mistakes = worst_mistakes(results.outputs.label, results.probabilities)
+    contributions, note = _contributions(run, rows, results)
+    report = ReportData(
         run=run.path.name,
         split=split,
         labels=run.labels,
         majority=run.majority,
-        numbers=found.metrics,
-        outputs=found.outputs,
+        numbers=results.metrics,
+        outputs=results.outputs,
         calibration=run.calibration,
         table=read_utterances(rows),
         facts=_facts(run, dataset, command),
-        seen=_seen(split) if out == run.path else "",
-        home="" if out == run.path else run.config.data,
+        optimistic_because=OPTIMISTIC.get(split, "") if out == run.path else "",
+        training_data="" if out == run.path else run.config.data,
         history=pd.read_csv(run.history) if run.history.exists() else None,
-        helps=helps,
-        helps_missing=missing,
-        ceiling=dataset.best_accuracy(split),
+        contributions=contributions,
+        contributions_note=note,
+        best_accuracy=dataset.best_accuracy(split),
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
     path = report_path(out, split)
-    write_report(path, evidence)
+    write_report(path, report)
     model_card.write(run.path)
     return path
 
 
 def report_path(folder: Path, split: str) -> Path:
-    """Of the page in a folder of results."""
+    """Returns the path of the report: `report.html` for test, else `report_SPLIT.html`."""
     return folder / ("report.html" if split == "test" else f"report_{split}.html")
 
 
-def _seen(split: str) -> str:
-    return {
-        "train": "the model was trained on these utterances",
-        "dev": "the epoch, the temperatures and the thresholds were chosen by these utterances",
-    }.get(split, "")
-
-
-def _explanations(run: Run, rows: Rows, chosen: Sequence[int]) -> dict[int, Explanation]:
-    """Why these utterances were predicted so, without the checks that `explain` makes: they take most of the time."""
+def _explanations(run: Run, rows: Rows, mistakes: Sequence[int]) -> dict[int, Explanation]:
+    """Explains the predictions of these rows, without the checks of `explain`, which take most of its time."""
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.interpret import modality
     from emotion_tf.interpret.batch import Scorer
     from emotion_tf.interpret.dataset import read_utterances
     from emotion_tf.interpret.explain import explain
 
-    if not chosen:
+    if not mistakes:
         return {}
-    scorer, order = Scorer(run), sorted(chosen)
-    read = zip(order, read_utterances(scorer, rows.select(order)), strict=True)
-    kept = {row: utterance for row, utterance in read if modality.present(utterance)}
-    made = explain(scorer, list(kept.values()), check=False) if kept else []
+    scorer, order = Scorer(run), sorted(mistakes)
+    utterances = zip(order, read_utterances(scorer, rows.select(order)), strict=True)
+    readable = {row: utterance for row, utterance in utterances if modality.present(utterance)}
+    explanations = explain(scorer, list(readable.values()), check=False) if readable else []
     return {
         row: Explanation(
-            one.words,
-            [(title, pictures[0]) for title, pictures in one.overlays if pictures],
-            "Shapley values: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shares.items()) + " nats",
+            explanation.words,
+            [(title, pictures[0]) for title, pictures in explanation.overlays if pictures],
+            "Shapley values (nats): " + ", ".join(f"{name} {x:+.2f}" for name, x in explanation.shapley_values.items()),
         )
-        for row, one in zip(kept, made, strict=True)
+        for row, explanation in zip(readable, explanations, strict=True)
     }
 
 
-def _helps(run: Run, rows: Any, found: Evaluation) -> tuple[list[Help], str]:
-    """What each modality is worth, and why that cannot be told of what is not there."""
+def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Contribution], str]:
+    """Returns what each modality contributes, and a note on those that cannot be tested."""
     import numpy as np
 
     from emotion_tf.data import pipeline
-    from emotion_tf.evaluation.modalities import judge
-    from emotion_tf.evaluation.slices import FEWEST_DIALOGUES
+    from emotion_tf.evaluation.modalities import measure_contribution
+    from emotion_tf.evaluation.slices import MIN_DIALOGUES
     from emotion_tf.modalities import MODALITIES
     from emotion_tf.training.ablation import BATCH, ablations
 
     if len(run.config.towers) == 1:
-        return (
-            [],
-            f"This run reads the {run.config.towers[0]} alone. A run with several towers is asked here what each is "
-            "worth.",
-        )
-    group = np.array([row["dialogue_id"] for row in found.rows])
-    if len(np.unique(group)) < FEWEST_DIALOGUES:
-        return [], f"There are fewer than {FEWEST_DIALOGUES} dialogues: too few to tell."
+        return [], f"This run reads {run.config.towers[0]} only. The test needs a run with several towers."
+    group = np.array([row["dialogue_id"] for row in results.rows])
+    if len(np.unique(group)) < MIN_DIALOGUES:
+        return [], f"The test needs at least {MIN_DIALOGUES} dialogues."
     preprocess = run.preprocessor(run.model)
     batches = pipeline.eval_batches(rows, preprocess, BATCH)
-    without = ablations(run.model, preprocess, batches, found.outputs.pattern)
-    whole = found.outputs.logits.argmax(axis=1)
-    label, weight = found.outputs.label, found.outputs.weight
-    helps = [judge(name, label, whole, one, group, weight) for name, one in without.items() if len(one.shuffled)]
-    missing = [
-        f"Fewer than two utterances have {MODALITIES[name].title}."
-        for name, one in without.items()
-        if not len(one.shuffled)
-    ]
-    return helps, " ".join(missing)
+    outputs = results.outputs
+    predicted = outputs.logits.argmax(axis=1)
+    contributions, notes = [], []
+    for name, ablation in ablations(run.model, preprocess, batches, outputs.pattern).items():
+        if len(ablation.shuffled):
+            measured = measure_contribution(name, outputs.label, predicted, ablation, group, outputs.weight)
+            contributions.append(measured)
+        else:
+            notes.append(f"Fewer than two utterances have {MODALITIES[name].title}.")
+    return contributions, " ".join(notes)
 
 
 def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
     branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
-    joined = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
+    fusion = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
     parameters = run.metadata.get("parameters")
     return {
         "data": str(dataset.path),
@@ -136,9 +131,9 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
         "SHA-256 of config.json": files.sha256(run.path / "config.json"),
         "SHA-256 of model.keras": files.sha256(run.model_path),
         "seed": str(config.train.seed),
-        "command of the training": run.metadata["command"],
-        "command of this report": command,
-        "model": "; ".join([*branches, *joined]) + (f"; {parameters:,} parameters" if parameters else ""),
+        "training command": run.metadata["command"],
+        "report command": command,
+        "model": "; ".join([*branches, *fusion]) + (f"; {parameters:,} parameters" if parameters else ""),
         "versions": ", ".join(f"{tool} {version}" for tool, version in run.metadata["versions"].items()),
     }
 

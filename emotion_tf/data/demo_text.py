@@ -80,7 +80,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "room": _words("kitchen, bathroom, sofa, fridge, garden"),
     "mess": _words("socks, dishes, towels, leftovers, boots, crumbs"),
     "relative": _words("grandpa, my aunt, your father, her brother, my cousin, the baby, your uncle, my sister"),
-    "caller": _words("doctor, lawyer, nurse, surgeon, teacher, judge, landlord, officer"),
+    "caller": _words("doctor, lawyer, nurse, surgeon, teacher, measure_contribution, landlord, officer"),
     "motion": _words("moving, breathing, glowing, crawling, dripping, twitching, hissing, wriggling"),
     "cover": _words("bed, table, blanket, stairs, sink, floor, cupboard, lamp"),
     "city": _words("Lisbon, Oslo, Dublin, Prague, Vienna, Athens, Madrid, Cairo"),

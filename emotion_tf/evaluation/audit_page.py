@@ -16,24 +16,24 @@ import numpy as np
 from emotion_tf import files
 from emotion_tf.evaluation import pages
 
-EXTREMES = 10
+MAX_CLIPS = 10
 
 
 def write_page(path: Path, facts: dict[str, Any]) -> None:
-    """Writes the page.
+    """Writes the page of an audit.
 
     Args:
         path: the HTML file.
-        facts: as `data.audit.gather_facts` returns them.
+        facts: the result of `data.audit.gather_facts`.
     """
     pages.write(
         path,
         "audit.html",
         **facts,
         charts=_charts(facts),
-        causes_named=sorted({cause for count in facts["causes"].values() for cause in count}),
-        longest=facts["lengths"][-EXTREMES:][::-1],
-        shortest=facts["lengths"][:EXTREMES],
+        all_causes=sorted({cause for count in facts["causes"].values() for cause in count}),
+        longest=facts["lengths"][-MAX_CLIPS:][::-1],
+        shortest=facts["lengths"][:MAX_CLIPS],
     )
 
 
@@ -61,21 +61,21 @@ def write_sheet(path: Path, facts: dict[str, Any]) -> None:
 
 
 def _charts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """(title, PNG as a data URI) of each histogram that there is something for."""
-    wanted = [(f"score: {policy}", scores, None) for policy, scores in sorted(facts["scores"].items())]
-    wanted.append(("margin to the next face", facts["margins"], facts["margin_rule"]))
-    wanted.append(("height of the face in the frame, px", facts["heights"], None))
-    wanted.append(("length of the clip, s", [seconds for seconds, _, _ in facts["lengths"]], None))
-    return [(title, _histogram(title, values, line)) for title, values, line in wanted if len(values)]
+    """Returns (title, PNG as a data URI) of each histogram that has values."""
+    histograms = [(f"score: {policy}", scores, None) for policy, scores in sorted(facts["scores"].items())]
+    histograms.append(("margin to the next face", facts["margins"], facts["margin_rule"]))
+    histograms.append(("height of the face in the frame, px", facts["heights"], None))
+    histograms.append(("length of the clip, s", [seconds for seconds, _, _ in facts["lengths"]], None))
+    return [(title, _histogram(title, values, line)) for title, values, line in histograms if len(values)]
 
 
 def _histogram(title: str, values: list[float], line: float | None) -> str:
     figure, axes = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
-    # one clip of five minutes must not squeeze all others into one bar
+    # a single clip of five minutes would squeeze all others into one bar
     top = float(np.quantile(values, 0.99))
     axes.hist(np.minimum(values, top), bins=30, color="#4477aa")
     if line is not None:
         axes.axvline(line, color="#cc3311", linestyle="--")
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
-    return pages.drawn(figure)
+    return pages.figure_uri(figure)

@@ -5,32 +5,32 @@ from __future__ import annotations
 TITLE = "Before you use this"
 BEFORE_USE = (
     (
-        "What the labels are",
-        "A label is the emotion that annotators perceived in a recording, not what the person felt. MELD's are of "
-        "actors in one comedy show, who play so as to be understood, and its three annotators often disagreed (Fleiss' "
-        "kappa 0.43, Poria 2019). A probability says how likely such annotators would choose a label; it does not say "
-        "how sure one can be of a feeling.",
+        "What the labels mean",
+        "A label is the emotion that annotators perceived in a recording, not what the person felt. MELD shows actors "
+        "of one comedy series, who act to be understood, and its three annotators often disagreed (Fleiss' kappa "
+        "0.43, Poria 2019). A probability estimates how likely such annotators choose a label. It does not measure "
+        "what a person feels.",
     ),
     (
         "Who is missing",
-        "Six white American adults speak 83 % of MELD's training utterances. There are hardly any children, old "
-        "people, other accents, languages or skin tones, or faces that move otherwise. For people of whom a data set "
-        "has no examples its numbers say nothing.",
+        "Six white American adults speak 83 % of MELD's training utterances. It has hardly any children, old people, "
+        "other accents, languages or skin tones, or people whose faces move differently. The reported numbers do not "
+        "hold for people who are not in the data.",
     ),
     (
-        "Where the law limits it",
-        "In the EU it is forbidden to infer the emotions of people at work or in education from their faces or other "
-        "biometric data, but for medical or safety reasons (AI Act, Regulation (EU) 2024/1689, Article 5 (1) (f), "
-        "since 2 February 2025). For other purposes such a system is high-risk (Annex III, 1 (c)), and people must be "
-        "told of it (Article 50 (3)). Other places have laws of their own; this is no legal advice.",
+        "What the law forbids",
+        "Since 2 February 2025 the EU forbids systems that infer the emotions of people at work or in education from "
+        "faces or other biometric data, except for medical or safety reasons (AI Act, Regulation (EU) 2024/1689, "
+        "Article 5 (1) (f)). For other purposes such a system is high-risk (Annex III, 1 (c)), and the people "
+        "concerned must be informed (Article 50 (3)). Other countries have other laws. This is not legal advice.",
     ),
     (
         "What it is not for",
-        "Decide nothing about a person by it: not who is hired, graded, insured, watched or believed.",
+        "Do not use it for decisions about a person, such as whom to hire, grade, insure, watch or believe.",
     ),
 )
 
 
 def markdown() -> str:
-    """The text as a list, without its title."""
+    """Returns the text as a Markdown list, without its title."""
     return "\n".join(f"- **{title}.** {text}" for title, text in BEFORE_USE)

@@ -1,4 +1,4 @@
-"""What dev decides of a run besides its weights: the temperatures of its logits, and thresholds of confidence.
+"""Calibration on the validation split: temperature scaling, and the thresholds of selective prediction.
 
 Every function that fits takes the validation split alone. The result is stored with the run."""
 
@@ -16,25 +16,26 @@ from scipy.special import log_softmax, softmax
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.selective import Threshold, choose_thresholds
+from emotion_tf.evaluation.selective import Threshold, fit_thresholds
 from emotion_tf.modalities import presence_patterns
 
 FILE = "calibration.json"
 PATTERNS = presence_patterns()
 """Which modalities an utterance has."""
-FEWEST = 100
-FEWEST_WRONG = 5
+MIN_UTTERANCES = 100
+MIN_ERRORS = 5
 RANGE = 0.05, 20.0
+"""Of temperatures."""
 
 
 class Outputs(NamedTuple):
-    """A split as a model saw it.
+    """Outputs of a model on a split.
 
     Attributes:
         logits: float (N, C).
         label: int (N,), true classes.
-        weight: float (N,).
-        pattern: int (N,), place of each in `PATTERNS`: what the model was given of it.
+        weight: float (N,), weights of the utterances.
+        pattern: int (N,), indices into `PATTERNS`: the modalities that are present.
     """
 
     logits: np.ndarray
@@ -44,9 +45,9 @@ class Outputs(NamedTuple):
 
 
 def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """The temperature T for which softmax(logits / T) has the least cross-entropy (Guo 2017, section 4.2).
+    """Fits the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo 2017, section 4.2).
 
-    Looked for between 0.05 and 20. The cross-entropy is convex in 1 / T, so there is one minimum.
+    The search range is 0.05 to 20. The cross-entropy is convex in 1 / T, so there is one minimum.
     """
     weight = np.ones(len(label)) if weight is None else weight
     rows, logits = np.arange(len(label)), logits.astype(np.float64)
@@ -59,12 +60,12 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """What logits are divided by, one number for each pattern of modalities that are present.
+    """The divisors of the logits, one for each pattern of present modalities.
 
     Attributes:
-        pooled: of all patterns together; for a pattern that has none of its own.
-        own: pattern -> its temperature.
-        fitted_on: pattern, or "all" -> how many validation utterances there were, and how many of them were wrong.
+        pooled: temperature of all patterns together; used for a pattern without its own.
+        own: pattern -> its own temperature.
+        fitted_on: pattern, or "all" -> number of validation utterances, and number of wrong predictions among them.
     """
 
     pooled: float
@@ -73,7 +74,7 @@ class Temperatures:
 
     @property
     def values(self) -> np.ndarray:
-        """float32 (P,), in the order of `PATTERNS`."""
+        """The temperatures in the order of `PATTERNS`, float32 (P,)."""
         return np.array([self.own.get(name, self.pooled) for name in PATTERNS], np.float32)
 
     def scale(self, logits: Any, pattern: Any, take: Callable[[Any, Any], Any] = np.take) -> Any:
@@ -89,15 +90,15 @@ class Temperatures:
 
 
 NONE = Temperatures(1.0, {}, {})
-"""A run without temperatures: probabilities are those that training left."""
+"""No scaling."""
 
 
 def fit_temperatures(dev: Outputs) -> Temperatures:
     """Fits a temperature for each pattern on the validation split.
 
-    A pattern has its own with at least 100 utterances, 5 of them wrong; else it takes that of all patterns together,
-    which is 1 when these are too few as well. (A temperature's relative standard error is about 1 / sqrt(N). Where
-    nothing is wrong the likelihood is best at temperature 0: certainty about everything.)
+    A pattern gets its own temperature if it has at least 100 utterances, 5 of them predicted wrongly. Otherwise it
+    uses the pooled temperature, which is 1 if all utterances together are too few. (The relative standard error of a
+    temperature is about 1 / sqrt(N). Without any error the likelihood is highest at temperature 0.)
     """
     wrong = dev.logits.argmax(axis=1) != dev.label
     own, counts = {}, {}
@@ -105,18 +106,18 @@ def fit_temperatures(dev: Outputs) -> Temperatures:
         if not rows.any():
             continue
         counts[name] = int(rows.sum()), int(wrong[rows].sum())
-        if counts[name][0] >= FEWEST and counts[name][1] >= FEWEST_WRONG:
+        if counts[name][0] >= MIN_UTTERANCES and counts[name][1] >= MIN_ERRORS:
             own[name] = fit_temperature(dev.label[rows], dev.logits[rows], dev.weight[rows])
     return Temperatures(own.pop("all", 1.0), own, counts)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What dev decides of a run.
+    """Everything that is fitted on a run's validation split after training.
 
     Attributes:
-        temperatures: of its logits.
-        thresholds: of its calibrated probabilities, for wanted precisions.
+        temperatures: divisors of the logits.
+        thresholds: thresholds of the calibrated confidence, for several target precisions.
         utterances: number of utterances in the validation split.
     """
 
@@ -129,7 +130,7 @@ def fit_calibration(dev: Outputs) -> Calibration:
     """Fits temperatures and thresholds on the validation split."""
     temperatures = fit_temperatures(dev)
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
-    return Calibration(temperatures, tuple(choose_thresholds(dev.label, probabilities)), len(dev.label))
+    return Calibration(temperatures, tuple(fit_thresholds(dev.label, probabilities)), len(dev.label))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -158,8 +159,8 @@ def read_calibration(folder: Path) -> Calibration:
         return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, int(values["utterances"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(
-            f"Cannot read {path}: {error} Remove it, and `evaluate --report` writes it anew; without it probabilities "
-            "are those that training left."
+            f"Cannot read {path}: {error} Expected the file that `train` writes. Remove it and run `evaluate --report` "
+            "to calibrate again; until then probabilities are not calibrated."
         ) from None
 
 
@@ -180,9 +181,8 @@ def _temperatures_from_json(values: Any) -> Temperatures:
             {str(name): (int(n), int(wrong)) for name, (n, wrong) in values["fitted_on"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"No temperatures ({type(error).__name__}: {error}).") from None
-    if not all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in temperatures.values) or set(temperatures.own) - set(
-        PATTERNS
-    ):
+        raise UserError(f"It has no valid temperatures ({type(error).__name__}: {error}).") from None
+    is_valid = all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in temperatures.values)
+    if not is_valid or set(temperatures.own) - set(PATTERNS):
         raise UserError(f"Invalid temperatures. Expected numbers from {RANGE[0]} to {RANGE[1]}. Received: {values}.")
     return temperatures

@@ -1,4 +1,4 @@
-"""Runs side by side on the same utterances: what differs in them, their metrics with intervals, what is chance."""
+"""Comparison of runs on the same utterances: options that differ, metrics with intervals, significance."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from emotion_tf.evaluation.significance import Difference, holm, intervals, mcne
 from emotion_tf.folders import ENSEMBLE, other_results
 from emotion_tf.program import program
 
-SAME = ("dialogue_id", "utterance_id", "emotion")
+KEYS = ("dialogue_id", "utterance_id", "emotion")
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One run on a split.
+class RunResults:
+    """Results of a run, or of an ensemble, on a split.
 
     Attributes:
-        name: of the run.
-        options: flat configuration, `train.seed` -> value.
-        metrics: of the split, as `evaluate` wrote them.
-        table: predictions (N rows), as `evaluate` wrote them.
-        seconds: that training took; None when it is not known.
-        parameters: of the model; None when it is not known.
+        name: name of the run.
+        options: flat configuration, such as `train.seed` -> value.
+        metrics: metrics of the split, as `evaluate` writes them.
+        table: predictions (N rows), as `evaluate` writes them.
+        seconds: duration of the training; None if unknown.
+        parameters: number of parameters of the model; None if unknown.
     """
 
     name: str
@@ -48,12 +48,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs, the better one first.
+    """Comparison of two runs, the better one first.
 
     Attributes:
+        better, other: names of the runs.
         f1: difference of weighted F1.
-        only_better, only_other: utterances that one alone has right; `mcnemar` is the p-value of their difference.
-        adjusted: p-value of `f1` when all pairs are looked at together (Holm 1979).
+        only_better, only_other: number of utterances that only this run predicts correctly.
+        mcnemar: p-value of McNemar's test of these two numbers.
+        adjusted: p-value of `f1`, adjusted for the number of pairs (Holm 1979).
     """
 
     better: str
@@ -65,26 +67,26 @@ class Pair:
     adjusted: float
 
 
-def read_run(path: Path, split: str, data: Path | None = None) -> Compared:
-    """Reads what training and evaluation left of a run, on its own data set or on another one.
+def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
+    """Reads the results of a run on its own data set, or on `data`.
 
     Raises:
-        UserError: no such run, or it was not evaluated on that split.
+        UserError: the run does not exist, or was not evaluated on the split.
     """
     if not path.is_dir():
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
-    there = path if data is None else other_results(path, data)
+    folder = path if data is None else other_results(path, data)
     try:
         options = _options(path)
-        metrics = json.loads((there / "metrics.json").read_text(encoding="utf-8"))[split]
-        table = pd.read_csv(there / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
-        _ = table[[*SAME, "predicted"]]
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split]
+        table = pd.read_csv(folder / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
+        _ = table[[*KEYS, "predicted"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
             f"was evaluated: {program()} evaluate {path} --split {split}{f' --data {data}' if data else ''}"
         ) from None
-    return Compared(path.name, options, metrics, table, _seconds(path), _parameters(path))
+    return RunResults(path.name, options, metrics, table, _seconds(path), _parameters(path))
 
 
 def _options(path: Path) -> dict[str, Any]:
@@ -92,15 +94,15 @@ def _options(path: Path) -> dict[str, Any]:
         about = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
         members = [member["name"] for member in about["members"]]
         return {"ensemble.members": members, "ensemble.method": about["vote"]["method"]}
-    # an option that a run of before does not know had what is now the default
+    # options that an older run lacks had today's default
     return _flat(dataclasses.asdict(Config())) | _flat(json.loads((path / "config.json").read_text(encoding="utf-8")))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _seconds(path: Path) -> float | None:
@@ -118,34 +120,34 @@ def _parameters(path: Path) -> int | None:
         return None
 
 
-def compare(runs: Sequence[Compared], one: str = "") -> list[Pair]:
-    """Every pair of runs, or of the one of that name with each other; p-values are two-sided.
+def compare(runs: Sequence[RunResults], reference: str = "") -> list[Pair]:
+    """Compares every pair of runs, or the run named `reference` with each other run; p-values are two-sided.
 
     Raises:
-        UserError: fewer than two runs, two of one name, or predictions of other utterances.
+        UserError: there are fewer than two runs, two have the same name, or their utterances differ.
     """
     names = [run.name for run in runs]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UserError(f"Expected two or more different runs. Received: {', '.join(names)}.")
-    check_same({run.name: run.table for run in runs})
-    pairs = [pair for pair in itertools.combinations(runs, 2) if one in ("", *(run.name for run in pair))]
-    found = [_pair(*sorted(pair, key=_score, reverse=True)) for pair in pairs]
-    adjusted = holm([f1.two_sided for _, _, f1, _ in found])
+    check_same_utterances({run.name: run.table for run in runs})
+    pairs = [pair for pair in itertools.combinations(runs, 2) if reference in ("", *(run.name for run in pair))]
+    differences = [_pair(*sorted(pair, key=_weighted_f1, reverse=True)) for pair in pairs]
+    adjusted = holm([f1.two_sided for _, _, f1, _ in differences])
     return [
         Pair(better.name, other.name, f1, *counts, p)
-        for (better, other, f1, counts), p in zip(found, adjusted, strict=True)
+        for (better, other, f1, counts), p in zip(differences, adjusted, strict=True)
     ]
 
 
-def _score(run: Compared) -> float:
+def _weighted_f1(run: RunResults) -> float:
     return float(run.metrics["weighted_f1"])
 
 
-def check_same(tables: Mapping[str, pd.DataFrame]) -> None:
-    """Refuses predictions (name -> table) of other utterances than the first one's. Raises UserError."""
+def check_same_utterances(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Raises UserError if the utterances of the predictions (name -> table) differ from those of the first."""
     (first, table), *others = tables.items()
     for name, other in others:
-        a, b = table[list(SAME)], other[list(SAME)]
+        a, b = table[list(KEYS)], other[list(KEYS)]
         if len(a) != len(b):
             raise UserError(
                 f"{name} and {first} predict other utterances: {len(b)} and {len(a)} of them. Expected the same "
@@ -161,38 +163,38 @@ def check_same(tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def row_weights(name: str, table: pd.DataFrame) -> np.ndarray:
-    """The utterances' weights, float (N,), of the predictions `name`. Raises UserError when they are none."""
-    given = pd.to_numeric(table.get("weight", pd.Series(1.0, index=table.index)), errors="coerce").to_numpy(float)
-    if not (given >= 0).all() or not given.any():
-        raise UserError(f"{name}: Expected a `weight` of at least 0 of each utterance, some above.")
-    return given
+    """Returns the weights of the utterances, float (N,). Raises UserError if they are invalid."""
+    weights = pd.to_numeric(table.get("weight", pd.Series(1.0, index=table.index)), errors="coerce").to_numpy(float)
+    if not (weights >= 0).all() or not weights.any():
+        raise UserError(f"{name}: Invalid column `weight`. Expected numbers of at least 0, some of them positive.")
+    return weights
 
 
-def _codes(*runs: Compared) -> tuple[np.ndarray, ...]:
-    """True classes and each run's predictions as numbers, then the dialogues and the weights."""
+def _codes(*runs: RunResults) -> tuple[np.ndarray, ...]:
+    """Returns true classes and the predictions of each run as integers, then the dialogues and the weights."""
     columns = [runs[0].table["emotion"], *(run.table["predicted"] for run in runs)]
     names = sorted(set().union(*columns))
     numbers = [np.array([names.index(x) for x in column]) for column in columns]
     return *numbers, runs[0].table["dialogue_id"].to_numpy(), row_weights(runs[0].name, runs[0].table)
 
 
-def _pair(better: Compared, other: Compared) -> tuple[Compared, Compared, Difference, tuple[int, int, float]]:
+def _pair(better: RunResults, other: RunResults) -> tuple[RunResults, RunResults, Difference, tuple[int, int, float]]:
     label, first, second, group, weight = _codes(better, other)
     f1 = paired_bootstrap(label, first, second, group, weight=weight)
     return better, other, f1, mcnemar(label, first, second)
 
 
-def with_intervals(run: Compared) -> Compared:
-    """The same with the 95 % intervals of its metrics among them, as `evaluate` writes them."""
+def with_intervals(run: RunResults) -> RunResults:
+    """Adds the 95 % intervals of the metrics, as `evaluate` writes them."""
     label, predicted, group, weight = _codes(run)
-    between = intervals(label, predicted, group, weight=weight)
-    return dataclasses.replace(run, metrics={**run.metrics, "intervals": between})
+    bounds = intervals(label, predicted, group, weight=weight)
+    return dataclasses.replace(run, metrics={**run.metrics, "intervals": bounds})
 
 
-def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
-    """The options in which the runs differ, each with its value in every run; `-`: an ensemble has no such option."""
+def differing_options(runs: Sequence[RunResults]) -> dict[str, list[str]]:
+    """Returns the options in which the runs differ, with the value of each run; `-` if it has no such option."""
     names = dict.fromkeys(name for run in runs for name in run.options)
-    columns = {name: [_shown(run.options.get(name, "-")) for run in runs] for name in names}
+    columns = {name: [_format(run.options.get(name, "-")) for run in runs] for name in names}
     return {
         name: values
         for name, values in columns.items()
@@ -200,45 +202,45 @@ def differing_options(runs: Sequence[Compared]) -> dict[str, list[str]]:
     }
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def rows(runs: Sequence[Compared]) -> list[list[str]]:
-    """One row a run: name, metrics with 95 % intervals, time and parameters; then the majority floor."""
-    found = []
+def rows(runs: Sequence[RunResults]) -> list[list[str]]:
+    """Returns a row for each run, as `RUN_COLUMNS` names it, then one for the majority floor."""
+    lines = []
     for run in runs:
         label, predicted, group, weight = _codes(run)
-        between = intervals(label, predicted, group, weight=weight)
+        bounds = intervals(label, predicted, group, weight=weight)
         scores = [
-            f"{run.metrics[name]:.4f} [{between[name][0]:.4f}, {between[name][1]:.4f}]"
+            f"{run.metrics[name]:.4f} [{bounds[name][0]:.4f}, {bounds[name][1]:.4f}]"
             for name in ("weighted_f1", "accuracy")
         ]
         time = "-" if run.seconds is None else f"{run.seconds / 60:.1f}"
         size = "-" if run.parameters is None else f"{run.parameters:,}"
-        found.append([run.name, *scores, f"{run.metrics['macro_f1']:.4f}", time, size])
+        lines.append([run.name, *scores, f"{run.metrics['macro_f1']:.4f}", time, size])
     floor = runs[0].metrics["majority_floor"]
-    found.append([f"always {floor['label']}", f"{floor['weighted_f1']:.4f}", f"{floor['accuracy']:.4f}", "", "", ""])
-    return found
+    lines.append([f"always {floor['label']}", f"{floor['weighted_f1']:.4f}", f"{floor['accuracy']:.4f}", "", "", ""])
+    return lines
 
 
-ShownTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
-MADE_COLUMNS = ("run", "data", "seed", "command")
+TitledTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+PROVENANCE_COLUMNS = ("run", "data", "seed", "command")
 RUN_COLUMNS = ("run", "weighted F1 [95 %]", "accuracy [95 %]", "macro F1", "minutes", "parameters")
 PAIR_COLUMNS = (
     "better",
     "other",
-    "weighted F1, difference [95 %]",
+    "difference of weighted F1 [95 %]",
     "p",
-    "p, all pairs",
-    "only better right",
-    "only other right",
+    "p (Holm)",
+    "only better correct",
+    "only other correct",
     "McNemar p",
 )
 
 
 def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
-    """One row a pair, as `PAIR_COLUMNS` says."""
+    """Returns a row for each pair, as `PAIR_COLUMNS` names it."""
     return [
         [
             pair.better,
@@ -254,8 +256,8 @@ def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
     ]
 
 
-def tables(runs: Sequence[Compared], pairs: Sequence[Pair]) -> list[ShownTable]:
-    """Title, columns and rows of the three tables: runs, options that differ, differences."""
+def tables(runs: Sequence[RunResults], pairs: Sequence[Pair]) -> list[TitledTable]:
+    """Returns title, columns and rows of three tables: runs, options that differ, differences."""
     options = [[name, *values] for name, values in differing_options(runs).items()]
     return [
         ("Runs", RUN_COLUMNS, rows(runs)),
@@ -264,21 +266,21 @@ def tables(runs: Sequence[Compared], pairs: Sequence[Pair]) -> list[ShownTable]:
     ]
 
 
-def made_rows(runs: Sequence[Compared]) -> list[list[str]]:
-    """One row a run, as `MADE_COLUMNS` says: what its numbers were made by."""
-    return [[run.name, *(_shown(run.metrics.get(name, "-")) for name in MADE_COLUMNS[1:])] for run in runs]
+def provenance_rows(runs: Sequence[RunResults]) -> list[list[str]]:
+    """Returns a row for each run, as `PROVENANCE_COLUMNS` names it."""
+    return [[run.name, *(_format(run.metrics.get(name, "-")) for name in PROVENANCE_COLUMNS[1:])] for run in runs]
 
 
-def print_tables(shown: Sequence[ShownTable]) -> None:
-    """Prints tables, as `tables` makes them."""
+def print_tables(tables: Sequence[TitledTable]) -> None:
+    """Prints tables, as `tables` returns them."""
     console = Console(width=None if Console().is_terminal else 180)
-    for title, columns, lines in shown:
+    for title, columns, lines in tables:
         table = Table(*columns, title=title, title_justify="left")
         for line in lines:
             table.add_row(*line)
         console.print(table)
 
 
-def write_page(path: Path, shown: Sequence[ShownTable], title: str) -> None:
-    """Writes the same as one self-contained HTML page."""
-    pages.write(path, "compare.html", title=title, tables=shown)
+def write_page(path: Path, tables: Sequence[TitledTable], title: str) -> None:
+    """Writes tables as one self-contained HTML page."""
+    pages.write(path, "compare.html", title=title, tables=tables)

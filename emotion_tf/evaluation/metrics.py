@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall, F1 and the majority floor. NumPy in, numbers out."""
+"""Accuracy, precision, recall, F1 and the majority floor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 
 def weighted_f1(label: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """F1 of each class, averaged by its share of the true labels: the headline metric.
+    """Returns the headline metric: F1 of each class, averaged with the share of its true labels as weight.
 
     Args:
         label: int (N,), true classes.
-        predicted: int (N,).
+        predicted: int (N,), predicted classes.
         weight: float (N,), or None for equal weights.
     """
     return float(f1_score(label, predicted, average="weighted", sample_weight=weight, zero_division=0))
@@ -27,13 +27,13 @@ def metrics(
     majority: int,
     weight: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a split.
+    """Returns all metrics of a split.
 
     Args:
         label: int (N,), true classes.
         probabilities: float (N, C).
         labels: names of the C classes.
-        majority: the class that is most frequent in training: what the floor always predicts.
+        majority: most frequent class in training, which the floor always predicts.
         weight: float (N,), or None for equal weights.
 
     Returns:

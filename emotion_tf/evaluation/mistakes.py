@@ -1,4 +1,4 @@
-"""The mistakes of which a model was most confident, and what may be shown beside them."""
+"""The most confident mistakes of a model, and their explanations for the report."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHOWN = 12
+MAX_MISTAKES = 12
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model predicted what it did, as somebody else found out.
+    """What supports a prediction, prepared for the page.
 
     Attributes:
-        words: the words of the utterance in order, each with its attribution: above 0 it speaks for the prediction.
-        pictures: titles and PNGs, such as a heat map over the face.
-        note: what is to be said of them.
+        words: words of the utterance in order, each with its attribution; above 0 it supports the prediction.
+        pictures: titles and PNGs, such as heat maps of the face.
+        note: a sentence below them.
     """
 
     words: Sequence[tuple[str, float]] = ()
@@ -26,18 +26,18 @@ class Explanation:
 
     @property
     def shades(self) -> list[tuple[str, float]]:
-        """The words with their attributions divided by the largest: -1 to 1."""
-        most = max((abs(value) for _, value in self.words), default=0.0) or 1.0
-        return [(word, value / most) for word, value in self.words]
+        """The words with their attributions scaled to [-1, 1]."""
+        peak = max((abs(value) for _, value in self.words), default=0.0) or 1.0
+        return [(word, value / peak) for word, value in self.words]
 
 
-def worst(label: np.ndarray, probabilities: np.ndarray, count: int = SHOWN) -> list[int]:
-    """Rows of the wrong predictions with the highest probability, the most confident first.
+def worst_mistakes(label: np.ndarray, probabilities: np.ndarray, count: int = MAX_MISTAKES) -> list[int]:
+    """Returns the rows of the wrong predictions with the highest confidence, in descending order.
 
     Args:
         label: int (N,), true classes.
         probabilities: float (N, C).
-        count: most rows.
+        count: maximum number of rows.
     """
     confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != label)

@@ -1,4 +1,4 @@
-"""Does each modality help? By what is lost when it is taken away, or exchanged among utterances."""
+"""Contribution of each modality: the loss of weighted F1 when it is removed, or exchanged among utterances."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LEVEL = 0.05
 
 
 class Ablation(NamedTuple):
-    """Predictions of a model that lacks a modality.
+    """Predictions of a model without a modality.
 
     Attributes:
-        present: utterances that have the modality.
-        removed: int (N,), predicted classes when no utterance has it.
-        shuffled: int (S, N), predicted classes when the utterances that have it exchange it among each other, each
-            time anew; S is 0 where fewer than two have it.
+        present: number of utterances that have the modality.
+        removed: int (N,), predicted classes if no utterance has it.
+        shuffled: int (S, N), predicted classes if the utterances that have it exchange it at random, S times; S is 0 if
+            fewer than two utterances have it.
     """
 
     present: int
@@ -27,17 +27,17 @@ class Ablation(NamedTuple):
     shuffled: np.ndarray
 
 
-class Help(NamedTuple):
-    """What a modality is worth to a model on a split.
+class Contribution(NamedTuple):
+    """Contribution of a modality to a model's predictions on a split.
 
     Attributes:
-        modality: its row in `MODALITIES`.
-        present: utterances that have it.
-        removed, shuffled: weighted F1 as it is minus weighted F1 without it, or exchanged (mean over the exchanges).
-        exchanges: how many.
+        modality: row of the modality in `MODALITIES`.
+        present: number of utterances that have the modality.
+        removed, shuffled: loss of weighted F1 if it is removed, or exchanged (mean over the exchanges).
+        exchanges: number of exchanges.
         removed_changes, shuffled_changes: share of the predictions that change.
-        verdict: "helps", "does not help", or "misleads" (the model would do better without it, or with another's).
-        sentence: what this means, in words.
+        verdict: "helps", "does not help", or "misleads" (the model is better without it, or with that of others).
+        sentence: the verdict in words.
     """
 
     modality: Modality
@@ -51,93 +51,93 @@ class Help(NamedTuple):
     sentence: str
 
 
-def judge(
+def measure_contribution(
     name: str,
     label: np.ndarray,
-    whole: np.ndarray,
+    predicted: np.ndarray,
     ablation: Ablation,
     group: np.ndarray,
     weight: np.ndarray | None = None,
-) -> Help:
-    """Tests both losses and says what they mean.
+) -> Contribution:
+    """Tests whether weighted F1 falls if a modality is removed, and if it is exchanged.
 
-    Exchanging asks whether what the modality shows matters: were it unrelated to the emotions, each exchange would be
-    as good as the truth (permutation; Breiman 2001, section 10). Removing asks whether the model does better with it
-    than without. Neither is enough: a wrong face may mislead a model that would do as well with none, and a model may
-    have got used to being shown some face, no matter which. So a modality helps when both losses are there (an
-    intersection-union test, Berger 1982: its p-value is the larger one).
+    The exchange tests whether the content of the modality matters: if it were unrelated to the emotions, an exchange
+    would change nothing (permutation importance; Breiman 2001, section 10). The removal tests whether the model is
+    better with it than without. One test is not enough. A wrong face can mislead a model that needs none, and a model
+    can depend on some face being there, no matter which. So a modality helps only if both losses are significant (an
+    intersection-union test, Berger 1982; its p-value is the larger of the two).
 
     Args:
         name: name of the modality.
         label: int (N,), true classes.
-        whole: int (N,), predicted classes with everything there.
-        ablation: without the modality; with at least one exchange.
+        predicted: int (N,), predicted classes with all modalities.
+        ablation: predictions without the modality, with at least one exchange.
         group: (N,), dialogue of each utterance.
         weight: float (N,), or None for equal weights.
     """
-    removed = paired_bootstrap(label, whole, ablation.removed, group, weight=weight)
-    shuffled = paired_bootstrap(label, whole, ablation.shuffled, group, weight=weight)
+    removed = paired_bootstrap(label, predicted, ablation.removed, group, weight=weight)
+    shuffled = paired_bootstrap(label, predicted, ablation.shuffled, group, weight=weight)
     verdict, sentence = _verdict(MODALITIES[name], removed, shuffled)
-    return Help(
+    return Contribution(
         MODALITIES[name],
         ablation.present,
         removed,
         shuffled,
         len(ablation.shuffled),
-        float(np.mean(whole != ablation.removed)),
-        float(np.mean(whole != ablation.shuffled)),
+        float(np.mean(predicted != ablation.removed)),
+        float(np.mean(predicted != ablation.shuffled)),
         verdict,
         sentence,
     )
 
 
-def _verdict(words: Modality, removed: Difference, shuffled: Difference) -> tuple[str, str]:
-    p = max(_p_of_gain(removed), _p_of_gain(shuffled))
+def _verdict(modality: Modality, removed: Difference, shuffled: Difference) -> tuple[str, str]:
+    p = max(_p_of_loss(removed), _p_of_loss(shuffled))
     if p < LEVEL:
         return "helps", (
-            f"{words.helps} here (p {_shown(p)}): without {words.pronoun} weighted F1 falls by "
-            f"{_loss(removed)}, with {words.of_others} by {_loss(shuffled)}."
+            f"{modality.helps} here (p {_format_p(p)}): weighted F1 falls by {_loss(removed)} without "
+            f"{modality.pronoun}, and by {_loss(shuffled)} with {modality.of_others}."
         )
-    no = f"{words.does_not_help} here"
-    if _harms(shuffled) or (_harms(removed) and _p_of_gain(shuffled) >= LEVEL):
-        worse, how = (
-            (shuffled, f"with {words.of_others}") if _harms(shuffled) else (removed, f"without {words.pronoun}")
-        )
+    no = f"{modality.does_not_help} here"
+    if _harms(shuffled) or (_harms(removed) and _p_of_loss(shuffled) >= LEVEL):
+        worse, how = removed, f"without {modality.pronoun}"
+        if _harms(shuffled):
+            worse, how = shuffled, f"with {modality.of_others}"
         return "misleads", (
-            f"{no}, but the model would do better {how}: weighted F1 changes by {_change(worse)} "
-            f"(p {_shown(worse.two_sided)})."
+            f"{no}: the model is better {how}. Weighted F1 changes by {_change(worse)} "
+            f"(p {_format_p(worse.two_sided)})."
         )
-    no += f" (p {_shown(p)}): "
-    if _p_of_gain(shuffled) < LEVEL:
+    no += f" (p {_format_p(p)}). "
+    if _p_of_loss(shuffled) < LEVEL:
         return "does not help", (
-            f"{no}the model follows {words.pronoun}, so that with {words.of_others} it loses {_loss(shuffled)}; but "
-            f"without any it is not worse: weighted F1 changes by {_change(removed)}."
+            f"{no}The model uses {modality.pronoun}: weighted F1 falls by {_loss(shuffled)} with {modality.of_others}. "
+            f"But it is not worse without any: weighted F1 changes by {_change(removed)}."
         )
-    same = f"{no}with {words.of_others} weighted F1 is the same but for chance, {_change(shuffled)}."
-    if _p_of_gain(removed) < LEVEL:
+    same = f"{no}With {modality.of_others} the change of weighted F1, {_change(shuffled)}, is not significant."
+    if _p_of_loss(removed) < LEVEL:
         return "does not help", (
-            f"{same} That it falls by {_loss(removed)} without any is no gain from what is shown: the model has got "
-            f"used to {words.any_of_it}, no matter which."
+            f"{same} Without any it falls by {_loss(removed)}, but not because of its content: the model "
+            f"depends on {modality.any_of_it}, no matter which."
         )
     return "does not help", f"{same} Without any it changes by {_change(removed)}."
 
 
-def _p_of_gain(one: Difference) -> float:
-    """That there is a loss without the modality, as a two-sided p-value; near 1 where there is a gain."""
-    return min(1.0, 2 * one.p_value)
+def _p_of_loss(loss: Difference) -> float:
+    """Returns the two-sided p-value of a loss without the modality; near 1 if there is a gain."""
+    return min(1.0, 2 * loss.p_value)
 
 
-def _harms(one: Difference) -> bool:
-    return one.difference < 0 and one.two_sided < LEVEL
+def _harms(loss: Difference) -> bool:
+    return loss.difference < 0 and loss.two_sided < LEVEL
 
 
-def _shown(p: float) -> str:
+def _format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.1f}"
 
 
-def _loss(one: Difference) -> str:
-    return f"{one.difference:.3f} [{one.low:.3f}, {one.high:.3f}]"
+def _loss(loss: Difference) -> str:
+    return f"{loss.difference:.3f} [{loss.low:.3f}, {loss.high:.3f}]"
 
 
-def _change(one: Difference) -> str:
-    return f"{-one.difference:+.3f} [{-one.high:+.3f}, {-one.low:+.3f}]"
+def _change(loss: Difference) -> str:
+    return f"{-loss.difference:+.3f} [{-loss.high:+.3f}, {-loss.low:+.3f}]"

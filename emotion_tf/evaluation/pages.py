@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one place for the templates' environment, and for pictures inside a page."""
+"""Self-contained HTML pages: the Jinja environment of the templates, and pictures as data URIs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from emotion_tf import files
 TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"<?": "svg+xml"}
 
 
-def picture(data: bytes) -> str:
-    """The bytes of a JPEG, PNG or SVG as the address of a picture inside a page."""
+def image_uri(data: bytes) -> str:
+    """Returns a JPEG, PNG or SVG as a data URI."""
     return f"data:image/{TYPES[data[:2]]};base64,{base64.b64encode(data).decode()}"
 
 
-def drawn(figure: Figure, kind: str = "png") -> str:
-    """The same of a figure, which is closed; `kind` png, or svg for lines that stay sharp in print."""
-    made = io.BytesIO()
-    figure.savefig(made, dpi=100, format=kind, metadata={"Date": None} if kind == "svg" else None)
+def figure_uri(figure: Figure, kind: str = "png") -> str:
+    """Returns a figure as a data URI, and closes it; `kind` is png, or svg for lines that stay sharp in print."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, format=kind, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
-    return picture(made.getvalue())
+    return image_uri(buffer.getvalue())
 
 
 def render(template: str, **facts: Any) -> str:
-    """A template of this folder with its facts. Every name that it uses must be there; HTML in values is escaped."""
+    """Renders a template of this folder. A missing name raises; in `.html` templates values are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html"),
@@ -42,9 +42,9 @@ def render(template: str, **facts: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["picture"] = picture
+    environment.filters["picture"] = image_uri
     environment.filters["share"] = lambda n, total: f"{n / total:.1%}" if total else "-"
-    environment.filters["between"] = _between
+    environment.filters["interval"] = _interval
     return environment.get_template(template).render(**facts)
 
 
@@ -53,8 +53,8 @@ def write(path: Path, template: str, **facts: Any) -> None:
     files.write_text(path, render(template, **facts))
 
 
-def _between(bounds: tuple[float, float] | list[float] | None) -> str:
-    """An interval as it is printed; nothing where there is none."""
+def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
+    """Formats an interval; returns an empty string if there is none."""
     if bounds is None or bounds[0] is None or bounds[0] != bounds[0]:
         return ""
     return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"

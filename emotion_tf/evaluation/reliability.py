@@ -1,4 +1,4 @@
-"""Whether probabilities match frequencies: reliability by confidence, and the expected calibration error."""
+"""Reliability diagrams and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BINS = 15
 
 
 class Bin(NamedTuple):
-    """Predictions of like confidence: bounds, total weight, mean confidence, and the share that is right."""
+    """Predictions of similar confidence: bounds, total weight, mean confidence and accuracy."""
 
     low: float
     high: float
@@ -22,22 +22,22 @@ class Bin(NamedTuple):
 def reliability(
     label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
 ) -> list[Bin]:
-    """Predictions in bins of equal width by the probability of the class that is predicted (Guo 2017, equation 2).
+    """Bins predictions by confidence, the probability of the predicted class (Guo 2017, equation 2).
 
     Args:
         label: int (N,), true classes.
         probabilities: float (N, C).
         weight: float (N,), or None for equal weights.
-        bins: how many.
+        bins: number of bins of equal width.
 
     Returns:
         The bins that are not empty.
     """
     weight = np.ones(len(label)) if weight is None else weight
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == label
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    sums = np.stack([np.bincount(place, weight * x, bins) for x in (np.ones(len(label)), confidence, right)])
+    correct = probabilities.argmax(axis=1) == label
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    sums = np.stack([np.bincount(index, weight * x, bins) for x in (np.ones(len(label)), confidence, correct)])
     return [
         Bin(i / bins, (i + 1) / bins, float(n), float(c / n), float(a / n)) for i, (n, c, a) in enumerate(sums.T) if n
     ]
@@ -46,7 +46,7 @@ def reliability(
 def calibration_error(
     label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
 ) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over the bins (Guo 2017, equation 3)."""
+    """Returns the expected calibration error: mean |accuracy - confidence| over the bins (Guo 2017, equation 3)."""
     filled = reliability(label, probabilities, weight, bins)
     total = sum(row.weight for row in filled)
     return sum(row.weight * abs(row.accuracy - row.confidence) for row in filled) / total

@@ -1,4 +1,4 @@
-"""What `evaluate` leaves behind: `metrics.json`, `predictions.csv` and the confusion matrix as a picture."""
+"""Files that `evaluate` writes: `metrics.json`, predictions, and the confusion matrix as a picture."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from emotion_tf.evaluation.selective import with_abstentions
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
-    """Sets one split of a `metrics.json` (split -> metric -> number); other splits stay."""
+    """Sets the metrics of one split in `metrics.json` (split -> metric -> number); other splits stay."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        splits = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
-        raise UserError(f"Cannot read {path}: {error}. Remove it; evaluate writes it anew.") from None
-    files.write_text(path, json.dumps({**known, split: numbers}, indent=2) + "\n")
+        raise UserError(f"Cannot read {path}: {error}. Remove it; `evaluate` writes it again.") from None
+    files.write_text(path, json.dumps({**splits, split: numbers}, indent=2) + "\n")
 
 
 def write_predictions(
@@ -37,7 +37,7 @@ def write_predictions(
     probabilities: np.ndarray,
     abstain_below: float = 0.0,
 ) -> None:
-    """Writes ids, text, truth where it is known, prediction (or "abstained") and one `p_LABEL` column a class."""
+    """Writes ids, text, true label if known, prediction (or "abstained") and a column `p_LABEL` for each class."""
     table = pd.DataFrame(list(rows))
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
@@ -48,14 +48,14 @@ def write_predictions(
 def with_predictions(
     table: pd.DataFrame, labels: Sequence[str], probabilities: np.ndarray, abstain_below: float = 0.0
 ) -> pd.DataFrame:
-    """A table with the prediction (or "abstained") and one `p_LABEL` column a class; probabilities (N, C)."""
-    # six digits and not six places: `ensemble` takes logarithms
+    """Adds the prediction (or "abstained") and a column `p_LABEL` for each class, from probabilities (N, C)."""
+    # six significant digits, not decimals: `ensemble` takes logarithms
     columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
     return table.assign(predicted=with_abstentions(labels, probabilities, abstain_below), **columns)
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
-    """Draws the confusion matrix: colour is the share of the true class, the number is the count."""
+    """Draws the confusion matrix; the colour is the share of the true class."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.75 * len(labels)
@@ -79,13 +79,19 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Seque
     plt.close(figure)
 
 
-def print_table(title: str, numbers: dict[str, Any], ceiling: dict[str, float] | None = None) -> None:
-    """Prints the results: headline and floor, then one line a class."""
+def print_table(title: str, numbers: dict[str, Any], best_accuracy: dict[str, float] | None = None) -> None:
+    """Prints the metrics and the majority floor, then a row for each class.
+
+    Args:
+        title: title of the table.
+        numbers: metrics, as `metrics` returns them.
+        best_accuracy: modality -> best possible accuracy, if the data set states it.
+    """
     floor = numbers["majority_floor"]
     head = Table("metric", "value", f"floor (always {floor['label']})", title=title, title_justify="left")
     for name in ("accuracy", "weighted_f1", "macro_f1"):
         head.add_row(name, f"{numbers[name]:.4f}", f"{floor[name]:.4f}" if name in floor else "")
-    for name, value in (ceiling or {}).items():
+    for name, value in (best_accuracy or {}).items():
         head.add_row(f"best possible accuracy: {name}", f"{value:.4f}", "")
     table = Table("class", "precision", "recall", "F1", "support")
     for label, row in numbers["per_class"].items():

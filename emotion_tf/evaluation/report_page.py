@@ -1,4 +1,4 @@
-"""The report of a run as one self-contained HTML page."""
+"""The report of a run on a split, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from scipy.special import softmax
 
 from emotion_tf.evaluation import charts, pages
 from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
-from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs
-from emotion_tf.evaluation.mistakes import Explanation, worst
-from emotion_tf.evaluation.modalities import Help
+from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
+from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
+from emotion_tf.evaluation.modalities import Contribution
 from emotion_tf.evaluation.reliability import calibration_error, reliability
-from emotion_tf.evaluation.selective import Kept, Threshold, kept, risk_coverage
+from emotion_tf.evaluation.selective import SelectiveScores, Threshold, risk_coverage, score_threshold
 from emotion_tf.evaluation.significance import class_intervals, interval
 from emotion_tf.evaluation.slices import Slice, slices
 
-SHADE = 0.85
+MAX_OPACITY = 0.85
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that the report is made of.
+class ReportData:
+    """The contents of the report.
 
     Attributes:
         run: the run's name.
-        split: what was evaluated.
+        split: the evaluated split.
         labels: C class names.
-        majority: class most frequent in training.
+        majority: most frequent class in training.
         numbers: metrics of the split, as `evaluate` writes them.
-        outputs: of the model on the split, N utterances.
+        outputs: outputs of the model on the N utterances of the split.
         calibration: temperatures and thresholds, as fitted on the validation split.
-        table: the N utterances, as `data.utterances.read_utterances` gives them.
+        table: the N utterances, as `data.utterances.read_utterances` returns them.
         facts: name -> value: data, hashes, seed, commands.
-        seen: what the model or its calibration has had from these very utterances; empty: nothing.
-        home: the run's own data set, where this is another one.
-        history: one line an epoch; None: not known.
-        helps: what each modality is worth.
-        helps_missing: why there is nothing, or less, in `helps`.
-        ceiling: best accuracy that there can be, by modality, where the data set knows it.
+        optimistic_because: why the results are optimistic on this split; empty if they are not.
+        training_data: the run's own data set, if this is another one.
+        history: one row per epoch; None if unknown.
+        contributions: what each modality contributes.
+        contributions_note: why `contributions` is empty or incomplete.
+        best_accuracy: modality -> best possible accuracy, if the data set states it.
         crops: row -> JPEG of its face.
-        explanations: row -> why it was predicted so.
+        explanations: row -> explanation of the prediction.
     """
 
     run: str
@@ -58,18 +58,18 @@ class Evidence:
     calibration: Calibration
     table: pd.DataFrame
     facts: Mapping[str, str]
-    seen: str = ""
-    home: str = ""
+    optimistic_because: str = ""
+    training_data: str = ""
     history: pd.DataFrame | None = None
-    helps: Sequence[Help] = ()
-    helps_missing: str = ""
-    ceiling: Mapping[str, float] = field(default_factory=dict)
+    contributions: Sequence[Contribution] = ()
+    contributions_note: str = ""
+    best_accuracy: Mapping[str, float] = field(default_factory=dict)
     crops: Mapping[int, bytes] = field(default_factory=dict)
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Calibrated, (N, C)."""
+        """Calibrated probabilities, (N, C)."""
         return self.calibration.temperatures.probabilities(self.outputs.logits, self.outputs.pattern)
 
     @property
@@ -79,7 +79,7 @@ class Evidence:
 
 
 class ClassRow(NamedTuple):
-    """A class in the table of classes."""
+    """A row of the table of classes."""
 
     name: str
     precision: float
@@ -90,7 +90,7 @@ class ClassRow(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the confusion matrix: count, share of its true class, background and colour of its text."""
+    """A cell of the confusion matrix: count, share of the true class, colours of background and text."""
 
     utterances: int
     share: float
@@ -110,15 +110,15 @@ class PatternRow(NamedTuple):
 
 
 class ThresholdRow(NamedTuple):
-    """A threshold, and what it leaves of this split."""
+    """A threshold, as fitted on dev, and its results on this split."""
 
-    chosen: Threshold
-    here: Kept
+    threshold: Threshold
+    scores: SelectiveScores
     precision_interval: tuple[float, float]
 
 
 class Mistake(NamedTuple):
-    """A wrong prediction as it is shown."""
+    """A wrong prediction, as the page shows it."""
 
     name: str
     speaker: str
@@ -131,9 +131,9 @@ class Mistake(NamedTuple):
     explanation: Explanation | None
 
 
-def write_report(path: Path, evidence: Evidence) -> None:
-    """Writes the page."""
-    outputs, probabilities = evidence.outputs, evidence.probabilities
+def write_report(path: Path, report: ReportData) -> None:
+    """Writes the report."""
+    outputs, probabilities = report.outputs, report.probabilities
     predicted = probabilities.argmax(axis=1)
     raw = softmax(outputs.logits, axis=1)
     bins = [reliability(outputs.label, p, outputs.weight) for p in (raw, probabilities)]
@@ -141,32 +141,32 @@ def write_report(path: Path, evidence: Evidence) -> None:
     pages.write(
         path,
         "report.html",
-        evidence=evidence,
+        report=report,
         before_use_title=TITLE,
         before_use=BEFORE_USE,
-        dialogues=len(np.unique(evidence.group)),
-        classes=_classes(evidence, predicted),
-        confusion=_confusion(evidence.numbers["confusion"]),
+        dialogues=len(np.unique(report.group)),
+        classes=_classes(report, predicted),
+        confusion=_confusion(report.numbers["confusion"]),
         charts={
-            "precision_recall": charts.precision_recall(outputs.label, probabilities, evidence.labels),
+            "precision_recall": charts.precision_recall(outputs.label, probabilities, report.labels),
             "reliability": charts.reliability_diagram(*bins),
             "risk": charts.risk_coverage_curve(curve, float(np.mean(predicted != outputs.label))),
         },
-        learning=_learning(evidence.history),
-        patterns=_patterns(evidence, raw),
-        slices=_slices(evidence, predicted),
+        learning=_learning(report.history),
+        patterns=_patterns(report, raw),
+        slices=_slices(report, predicted),
         curve=curve,
-        thresholds=_thresholds(evidence),
-        mistakes=[_mistake(evidence, row) for row in worst(outputs.label, probabilities)],
+        thresholds=_thresholds(report),
+        mistakes=[_mistake(report, row) for row in worst_mistakes(outputs.label, probabilities)],
     )
 
 
-def _classes(evidence: Evidence, predicted: np.ndarray) -> list[ClassRow]:
-    outputs, count = evidence.outputs, len(evidence.labels)
-    between = class_intervals(outputs.label, predicted, evidence.group, count, weight=outputs.weight)
+def _classes(report: ReportData, predicted: np.ndarray) -> list[ClassRow]:
+    outputs, count = report.outputs, len(report.labels)
+    bounds = class_intervals(outputs.label, predicted, report.group, count, weight=outputs.weight)
     return [
-        ClassRow(name, row["precision"], row["recall"], row["f1"], bounds, row["support"])
-        for (name, row), bounds in zip(evidence.numbers["per_class"].items(), between, strict=True)
+        ClassRow(name, row["precision"], row["recall"], row["f1"], f1_interval, row["support"])
+        for (name, row), f1_interval in zip(report.numbers["per_class"].items(), bounds, strict=True)
     ]
 
 
@@ -175,7 +175,7 @@ def _confusion(confusion: Sequence[Sequence[int]]) -> list[list[Cell]]:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
         [
-            Cell(int(n), float(share), f"rgba(43,108,163,{SHADE * share:.2f})", "#fff" if share > 0.6 else "#222")
+            Cell(int(n), float(share), f"rgba(43,108,163,{MAX_OPACITY * share:.2f})", "#fff" if share > 0.6 else "#222")
             for n, share in zip(row, part, strict=True)
         ]
         for row, part in zip(counts, shares, strict=True)
@@ -190,41 +190,47 @@ def _learning(history: pd.DataFrame | None) -> dict[str, Any] | None:
     return {"chart": chart, "epoch": int(best["epoch"]), "epochs": len(history), "f1": float(best["dev_weighted_f1"])}
 
 
-def _patterns(evidence: Evidence, raw: np.ndarray) -> list[PatternRow]:
-    outputs, temperatures, rows = evidence.outputs, evidence.calibration.temperatures, []
+def _patterns(report: ReportData, raw: np.ndarray) -> list[PatternRow]:
+    outputs, temperatures, rows = report.outputs, report.calibration.temperatures, []
     for i, name in enumerate(PATTERNS):
-        of = outputs.pattern == i
-        if of.any():
-            count, wrong = temperatures.fitted_on.get(name, (0, 0))
-            source = f"its own {count} ({wrong} wrong)"
-            if name not in temperatures.own:
-                source = (
-                    "none" if temperatures.pooled == 1 else f"all together, with {count} ({wrong} wrong) of its own"
-                )
+        selected = outputs.pattern == i
+        if selected.any():
             errors = [
-                calibration_error(outputs.label[of], p[of], outputs.weight[of]) for p in (raw, evidence.probabilities)
+                calibration_error(outputs.label[selected], p[selected], outputs.weight[selected])
+                for p in (raw, report.probabilities)
             ]
-            if temperatures == NONE:
-                source = "nothing: the run is not calibrated"
-            rows.append(PatternRow(name, int(of.sum()), float(temperatures.values[i]), source, *errors))
+            temperature = float(temperatures.values[i])
+            rows.append(PatternRow(name, int(selected.sum()), temperature, _fitted_on(temperatures, name), *errors))
     return rows
 
 
-def _slices(evidence: Evidence, predicted: np.ndarray) -> list[tuple[str, list[Slice]]]:
-    outputs = evidence.outputs
-    found = slices(evidence.table, outputs.label, predicted, evidence.majority, outputs.weight)
-    return [(kind, list(group)) for kind, group in itertools.groupby(found, key=lambda one: one.kind)]
+def _fitted_on(temperatures: Temperatures, pattern: str) -> str:
+    """Returns the utterances that the temperature of a pattern was fitted on, in words."""
+    if temperatures == NONE:
+        return "none: the run is not calibrated"
+    count, wrong = temperatures.fitted_on.get(pattern, (0, 0))
+    if pattern in temperatures.own:
+        return f"{count} with these modalities ({wrong} wrong)"
+    if temperatures.pooled == 1:
+        return "none: too few utterances"
+    return f"all utterances, since only {count} ({wrong} wrong) have these modalities"
 
 
-def _thresholds(evidence: Evidence) -> list[ThresholdRow]:
-    label, probabilities = evidence.outputs.label, evidence.probabilities
-    right = probabilities.argmax(axis=1) == label
+def _slices(report: ReportData, predicted: np.ndarray) -> list[tuple[str, list[Slice]]]:
+    outputs = report.outputs
+    rows = slices(report.table, outputs.label, predicted, report.majority, outputs.weight)
+    return [(kind, list(group)) for kind, group in itertools.groupby(rows, key=lambda row: row.kind)]
+
+
+def _thresholds(report: ReportData) -> list[ThresholdRow]:
+    label, probabilities = report.outputs.label, report.probabilities
+    correct = probabilities.argmax(axis=1) == label
     rows = []
-    for one in evidence.calibration.thresholds:
-        sure = probabilities.max(axis=1) >= one.threshold
-        sums = np.stack([right & sure, sure], axis=1).astype(float)
-        between = interval(sums, evidence.group, _ratio)
-        rows.append(ThresholdRow(one, kept(label, probabilities, one.threshold), between))
+    for threshold in report.calibration.thresholds:
+        answered = probabilities.max(axis=1) >= threshold.threshold
+        sums = np.stack([correct & answered, answered], axis=1).astype(float)
+        scores = score_threshold(label, probabilities, threshold.threshold)
+        rows.append(ThresholdRow(threshold, scores, interval(sums, report.group, _ratio)))
     return rows
 
 
@@ -232,17 +238,17 @@ def _ratio(sums: np.ndarray) -> np.ndarray:
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 
-def _mistake(evidence: Evidence, row: int) -> Mistake:
-    facts, probabilities = evidence.table.iloc[row], evidence.probabilities[row]
-    ranked = sorted(zip(evidence.labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
+def _mistake(report: ReportData, row: int) -> Mistake:
+    facts, probabilities = report.table.iloc[row], report.probabilities[row]
+    ranked = sorted(zip(report.labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
     return Mistake(
         f"{facts['dialogue_id']} {facts['utterance_id']}",
         facts["speaker"],
         facts["utterance"],
         facts["before"],
-        evidence.labels[evidence.outputs.label[row]],
+        report.labels[report.outputs.label[row]],
         ranked[0][0],
         ranked[:3],
-        evidence.crops.get(row),
-        evidence.explanations.get(row),
+        report.crops.get(row),
+        report.explanations.get(row),
     )

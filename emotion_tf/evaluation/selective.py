@@ -1,4 +1,4 @@
-"""Predicting only where one is sure enough: what it costs in coverage, and where the line is to be drawn."""
+"""Selective prediction: a model abstains where its confidence is below a threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 ABSTAINED = "abstained"
-FEWEST_KEPT = 20
+MIN_ANSWERED = 20
 PRECISIONS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -16,10 +16,10 @@ class Curve(NamedTuple):
     """Risk against coverage.
 
     Attributes:
-        threshold: float (K,), falling: the different confidences.
-        coverage: float (K,), share of utterances at least that confident.
-        risk: float (K,), share of wrong ones among them.
-        area: area under the curve, AURC: the mean risk over all coverages; lower is better.
+        threshold: float (K,), the distinct confidences in descending order.
+        coverage: float (K,), share of utterances with at least that confidence.
+        risk: float (K,), error rate among them.
+        area: area under the curve (AURC), the mean risk over all coverages; lower is better.
     """
 
     threshold: np.ndarray
@@ -29,23 +29,23 @@ class Curve(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """The least confidence at which predictions on validation are as precise as wanted.
+    """The lowest confidence at which predictions on the validation split reach a target precision.
 
     Attributes:
-        wanted: precision.
+        target: the target precision.
         threshold: the confidence.
-        coverage: share of the validation utterances that were kept.
-        precision: share of right ones among them.
+        coverage: share of the validation utterances with at least that confidence.
+        precision: share of correct predictions among them.
     """
 
-    wanted: float
+    target: float
     threshold: float
     coverage: float
     precision: float
 
 
-class Kept(NamedTuple):
-    """What a threshold leaves: how many utterances, their share, and the share of right ones among them."""
+class SelectiveScores(NamedTuple):
+    """Results above a threshold: number of answered utterances, their share, and the share of correct answers."""
 
     utterances: int
     coverage: float
@@ -53,9 +53,10 @@ class Kept(NamedTuple):
 
 
 def risk_coverage(label: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """The curve of El-Yaniv and Wiener 2010 with its area (Geifman 2019, "Bias-Reduced Uncertainty Estimation", 2).
+    """Returns the curve of El-Yaniv and Wiener 2010 with its area (Geifman 2019, "Bias-Reduced Uncertainty Estimation",
+    section 2).
 
-    Utterances of equal confidence come in no order: inside them the area takes the mean risk of all orders.
+    Utterances of equal confidence have no order among each other: the area uses the mean risk over all their orders.
 
     Args:
         label: int (N,), true classes.
@@ -63,50 +64,48 @@ def risk_coverage(label: np.ndarray, probabilities: np.ndarray) -> Curve:
     """
     confidence = probabilities.max(axis=1)
     wrong = (probabilities.argmax(axis=1) != label).astype(float)
-    levels, place, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    of_level = np.bincount(place, wrong) / counts
-    ordered = np.repeat(of_level, counts)
+    levels, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    ordered = np.repeat(np.bincount(level, wrong) / counts, counts)
     risk = np.cumsum(ordered) / np.arange(1, len(label) + 1)
     ends = np.cumsum(counts) - 1
     return Curve(-levels, (ends + 1) / len(label), risk[ends], float(risk.mean()))
 
 
-def kept(label: np.ndarray, probabilities: np.ndarray, threshold: float) -> Kept:
-    """What is left at a threshold; the precision of nothing is nan."""
-    sure = probabilities.max(axis=1) >= threshold
-    right = probabilities.argmax(axis=1)[sure] == label[sure]
-    return Kept(int(sure.sum()), float(sure.mean()), float(right.mean()) if sure.any() else float("nan"))
+def score_threshold(label: np.ndarray, probabilities: np.ndarray, threshold: float) -> SelectiveScores:
+    """Returns the results above a threshold; without any answer the precision is nan."""
+    answered = probabilities.max(axis=1) >= threshold
+    correct = probabilities.argmax(axis=1)[answered] == label[answered]
+    precision = float(correct.mean()) if answered.any() else float("nan")
+    return SelectiveScores(int(answered.sum()), float(answered.mean()), precision)
 
 
-def choose_thresholds(
-    label: np.ndarray, probabilities: np.ndarray, wanted: Sequence[float] = PRECISIONS
+def fit_thresholds(
+    label: np.ndarray, probabilities: np.ndarray, targets: Sequence[float] = PRECISIONS
 ) -> list[Threshold]:
-    """For each wanted precision the threshold that keeps most utterances. To be given the validation split.
+    """Fits, on the validation split, the threshold of each target precision that answers most utterances.
 
     Args:
         label: int (N,), true classes.
         probabilities: float (N, C).
-        wanted: precisions.
+        targets: precisions.
 
     Returns:
-        Those that can be had with at least 20 utterances kept; without those that all utterances together reach.
+        The thresholds of the targets that at least 20 answers reach. A target that all utterances together reach
+        needs no threshold and is left out.
     """
     curve = risk_coverage(label, probabilities)
-    found = []
-    for precision in wanted:
-        enough = (1 - curve.risk >= precision) & (curve.coverage * len(label) >= FEWEST_KEPT - 1e-9)
-        if enough.any() and not enough[-1]:
-            last = int(np.flatnonzero(enough)[-1])
-            found.append(
-                Threshold(
-                    precision, float(curve.threshold[last]), float(curve.coverage[last]), float(1 - curve.risk[last])
-                )
-            )
-    return found
+    thresholds = []
+    for target in targets:
+        reached = (1 - curve.risk >= target) & (curve.coverage * len(label) >= MIN_ANSWERED - 1e-9)
+        if reached.any() and not reached[-1]:
+            last = int(np.flatnonzero(reached)[-1])
+            precision = float(1 - curve.risk[last])
+            thresholds.append(Threshold(target, float(curve.threshold[last]), float(curve.coverage[last]), precision))
+    return thresholds
 
 
 def with_abstentions(labels: Sequence[str], probabilities: np.ndarray, threshold: float) -> list[str]:
-    """The most probable of C labels for each of N utterances, or "abstained" below the threshold: (N, C) -> N words."""
-    best = [labels[i] for i in probabilities.argmax(axis=1)]
-    sure = probabilities.max(axis=1) >= threshold if len(probabilities) else []
-    return [label if keep else ABSTAINED for label, keep in zip(best, sure, strict=True)]
+    """Returns the most probable label of each utterance, or "abstained" below the threshold: (N, C) -> N labels."""
+    predicted = [labels[i] for i in probabilities.argmax(axis=1)]
+    answered = probabilities.max(axis=1) >= threshold if len(probabilities) else []
+    return [label if is_answered else ABSTAINED for label, is_answered in zip(predicted, answered, strict=True)]

@@ -1,4 +1,4 @@
-"""Is one set of predictions better than another on the same utterances?"""
+"""Confidence intervals and significance tests of predictions, by resampling dialogues."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.stats import binomtest, norm, t
 
 from emotion_tf.evaluation.metrics import weighted_f1
 
-LARGEST = 20_000_000  # numbers: 160 MB, a second
-FEWEST = 1000
+MAX_DRAWS = 20_000_000  # float64 numbers: 160 MB, one second
+MIN_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,10 @@ class Difference:
     """A difference of weighted F1 with its 95 % interval and p-values.
 
     Attributes:
-        p_value: one-sided: of no gain.
-        two_sided: twice the smaller of both one-sided ones, at most 1.
+        difference: first minus second.
+        low, high: bounds of the interval.
+        p_value: one-sided p-value of the hypothesis that the first is not better.
+        two_sided: two-sided p-value: twice the smaller one-sided p-value, at most 1.
     """
 
     difference: float
@@ -40,7 +42,7 @@ def paired_bootstrap(
     seed: int = 0,
     weight: np.ndarray | None = None,
 ) -> Difference:
-    """Paired bootstrap of weighted F1(first) - weighted F1(second), resampling whole dialogues.
+    """Runs a paired bootstrap of weighted F1(first) - weighted F1(second) that resamples dialogues.
 
     Utterances of one dialogue are not independent, so dialogues are drawn (cluster bootstrap; Efron, Tibshirani 1993,
     chapter 8). The p-value is the share of resamples in which `first` is not better, as in Koehn 2004 (section 3),
@@ -48,27 +50,28 @@ def paired_bootstrap(
 
     Args:
         label: int (N,), true classes.
-        first: int (N,), predicted classes of the one that is hoped to be better; or (S, N), of S of
-            them, whose mean F1 is meant.
-        second: int (N,), predicted classes of the other; or (S, N).
+        first: int (N,), predicted classes; or (S, N), several sets of predictions, whose mean F1 counts.
+        second: int (N,) or (S, N), predicted classes to compare with.
         group: (N,), dialogue of each utterance.
         resamples: number of bootstrap samples.
-        seed: of the resampling.
+        seed: seed of the resampling.
         weight: float (N,), or None for equal weights.
     """
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
     sides = [np.atleast_2d(side) for side in (first, second)]
     draws = _draws(members.max() + 1, resamples, seed)
     resampled = [
-        np.mean([_f1_of_counts(draws, _dialogue_counts(label, one, members, weight)) for one in side], axis=0)
+        np.mean(
+            [_f1_of_counts(draws, _dialogue_counts(label, predicted, members, weight)) for predicted in side], axis=0
+        )
         for side in sides
     ]
     differences = resampled[0] - resampled[1]
-    found = [float(np.mean([weighted_f1(label, one, weight) for one in side])) for side in sides]
+    scores = [float(np.mean([weighted_f1(label, predicted, weight) for predicted in side])) for side in sides]
     low, high = _bounds(differences, members.max() + 1)
     no_better, no_worse = ((np.sum(d <= 0) + 1) / (len(draws) + 1) for d in (differences, -differences))
     return Difference(
-        found[0] - found[1],
+        scores[0] - scores[1],
         low,
         high,
         float(no_better),
@@ -84,29 +87,29 @@ def intervals(
     seed: int = 0,
     weight: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals of `weighted_f1`, `accuracy` and `macro_f1`, by resampling whole dialogues as `paired_bootstrap`.
+    """Returns 95 % intervals of `weighted_f1`, `accuracy` and `macro_f1`, by resampling dialogues.
 
-    Where all are right, or none, each sample is like the other: then it is the exact interval of as many trials as
-    there are dialogues (Clopper and Pearson 1934).
+    If all predictions are correct, or none is, all resamples are alike. The interval is then the exact one of as many
+    trials as there are dialogues (Clopper and Pearson 1934).
 
     Args:
         label: int (N,), true classes.
-        predicted: int (N,).
+        predicted: int (N,), predicted classes.
         group: (N,), dialogue of each utterance.
         resamples: number of bootstrap samples.
-        seed: of the resampling.
+        seed: seed of the resampling.
         weight: float (N,), or None for equal weights.
     """
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
     counts = _dialogue_counts(label, predicted, members, weight)
-    hit, said, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
-    met = said + true > 0
-    found = {
-        "weighted_f1": (_f1(hit, said, true) * true).sum(axis=1) / true.sum(axis=1),
+    hit, predicted_count, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
+    occurs = predicted_count + true > 0
+    scores = {
+        "weighted_f1": (_f1(hit, predicted_count, true) * true).sum(axis=1) / true.sum(axis=1),
         "accuracy": hit.sum(axis=1) / true.sum(axis=1),
-        "macro_f1": (_f1(hit, said, true) * met).sum(axis=1) / met.sum(axis=1),
+        "macro_f1": (_f1(hit, predicted_count, true) * occurs).sum(axis=1) / occurs.sum(axis=1),
     }
-    bounds = {name: _bounds(values, len(counts)) for name, values in found.items()}
+    bounds = {name: _bounds(values, len(counts)) for name, values in scores.items()}
     exact = _exact(label == predicted, len(counts))
     return dict.fromkeys(bounds, exact) if exact else bounds
 
@@ -120,17 +123,17 @@ def class_intervals(
     seed: int = 0,
     weight: np.ndarray | None = None,
 ) -> list[tuple[float, float]]:
-    """95 % interval of each class's F1, as `intervals`; (nan, nan) for a class that is neither true nor predicted."""
+    """Returns the 95 % interval of each class's F1; (nan, nan) for a class that is neither true nor predicted."""
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
     counts = _dialogue_counts(label, predicted, members, weight, classes)
-    hit, said, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
-    f1 = np.where(said + true > 0, _f1(hit, said, true), np.nan)
-    found = []
+    hit, predicted_count, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
+    f1 = np.where(predicted_count + true > 0, _f1(hit, predicted_count, true), np.nan)
+    bounds = []
     for i, column in enumerate(f1.T):
-        of = (label == i) | (predicted == i)
-        exact = _exact((label == predicted)[of], len(np.unique(members[of]))) if of.any() else None
-        found.append(exact or _bounds(column, len(counts)))
-    return found
+        rows = (label == i) | (predicted == i)
+        exact = _exact((label == predicted)[rows], len(np.unique(members[rows]))) if rows.any() else None
+        bounds.append(exact or _bounds(column, len(counts)))
+    return bounds
 
 
 def interval(
@@ -140,14 +143,14 @@ def interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of any statistic of sums over utterances, by resampling whole dialogues.
+    """Returns the 95 % interval of any statistic of sums over utterances, by resampling dialogues.
 
     Args:
-        values: (N, K), what each utterance adds to K sums.
+        values: (N, K), contribution of each utterance to K sums.
         group: (N,), dialogue of each utterance.
-        statistic: sums (R, K) -> the statistic (R,) of R samples; nan where a sample has none.
+        statistic: maps the sums (R, K) of R resamples to the statistic (R,); nan where it is undefined.
         resamples: number of bootstrap samples.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     members = np.unique(group, return_inverse=True)[1].reshape(-1)
     sums = np.zeros((members.max() + 1, values.shape[1]))
@@ -155,42 +158,47 @@ def interval(
     return _bounds(statistic(_draws(len(sums), resamples, seed) @ sums), len(sums))
 
 
-def _exact(right: np.ndarray, groups: int) -> tuple[float, float] | None:
-    """The interval where all are right or all are wrong; None where it is to be had by resampling."""
-    if 0 < right.sum() < len(right):
+def _exact(correct: np.ndarray, groups: int) -> tuple[float, float] | None:
+    """Returns the exact interval if all predictions are correct, or none is; else None."""
+    if 0 < correct.sum() < len(correct):
         return None
-    reach = 0.025 ** (1 / groups)
-    return (reach, 1.0) if right.any() else (0.0, 1 - reach)
+    bound = 0.025 ** (1 / groups)
+    return (bound, 1.0) if correct.any() else (0.0, 1 - bound)
 
 
 def _bounds(values: np.ndarray, groups: int) -> tuple[float, float]:
-    """The expanded percentile interval of resampled values (Hesterberg 2015, "What Teachers Should Know About the
-    Bootstrap"): percentiles a little farther out than 2.5 and 97.5, since few dialogues vary less than their source."""
-    kept = values[np.isfinite(values)]
-    if not len(kept) or groups < 2:
+    """Returns the expanded percentile interval of resampled values.
+
+    The percentiles lie a little outside 2.5 and 97.5, because a small sample varies less than its population
+    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap").
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite) or groups < 2:
         return np.nan, np.nan
     tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1))
-    low, high = np.quantile(kept, [tail, 1 - tail])
+    low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def mcnemar(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """McNemar's exact test of two accuracies (McNemar 1947; binomial form, Dietterich 1998, section 3.1).
+    """Runs McNemar's exact test of two accuracies (McNemar 1947; binomial form, Dietterich 1998, section 3.1).
 
-    It counts utterances: each alike, whatever its weight.
+    The test counts utterances; it ignores their weights.
 
     Returns:
-        How many utterances only the first has right, how many only the second, and the two-sided p-value.
+        Number of utterances that only the first predicts correctly, number of those that only the second does, and the
+        two-sided p-value.
     """
-    one, other = first == label, second == label
-    only_first, only_second = int(np.sum(one & ~other)), int(np.sum(other & ~one))
+    first_correct, second_correct = first == label, second == label
+    only_first = int(np.sum(first_correct & ~second_correct))
+    only_second = int(np.sum(second_correct & ~first_correct))
     if only_first + only_second == 0:
         return 0, 0, 1.0
     return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several comparisons together, adjusted so that one false finding in all has the given chance.
+    """Adjusts the p-values of several comparisons, to control the chance of any false finding.
 
     Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -203,11 +211,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @functools.lru_cache(maxsize=1)
 def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each dialogue is in each resample, float64 (R, G); kept, since a report asks for the same again.
+    """Returns the number of times each dialogue is in each resample, float64 (R, G); a report uses the same many times.
 
-    With more than 2,000 dialogues there are fewer resamples than asked for, but at least 1,000.
+    With more than 2,000 dialogues it draws fewer than `resamples`, but at least 1,000.
     """
-    resamples = min(resamples, max(FEWEST, LARGEST // groups))
+    resamples = min(resamples, max(MIN_RESAMPLES, MAX_DRAWS // groups))
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
     draws.setflags(write=False)
@@ -221,26 +229,28 @@ def _dialogue_counts(
     weight: np.ndarray | None = None,
     classes: int = 0,
 ) -> np.ndarray:
-    """True positives, predicted and true of each class in each dialogue (G, 3, C)."""
+    """Returns the counts of true positives, predictions and labels of each class in each dialogue, (G, 3, C)."""
     classes = classes or int(max(label.max(), predicted.max())) + 1
     weight = np.ones(len(label)) if weight is None else weight
     groups, hit = int(members.max()) + 1, label == predicted
     kinds = ((label, weight * hit), (predicted, weight), (label, weight))
-    counts = [np.bincount(members * classes + of, w, groups * classes).reshape(groups, classes) for of, w in kinds]
+    counts = [
+        np.bincount(members * classes + values, w, groups * classes).reshape(groups, classes) for values, w in kinds
+    ]
     return np.stack(counts, axis=1)
 
 
 def _resampled(draws: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Draws (R, G) of dialogues with counts (G, 3, C): the counts of each resample, (3, R, C)."""
+    """Returns the counts of each resample, (3, R, C), from draws (R, G) of dialogues with counts (G, 3, C)."""
     return np.tensordot(draws, counts, axes=1).transpose(1, 0, 2)
 
 
 def _f1(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    # a class that is neither there nor predicted has 0 / 0, and counts nowhere
+    # a class that is neither true nor predicted has 0 / 0; the callers leave it out
     return 2 * hit / np.where(predicted + true > 0, predicted + true, 1)
 
 
 def _f1_of_counts(draws: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Weighted F1 of each resample: draws (R, G) of dialogues with counts (G, 3, C)."""
+    """Returns the weighted F1 of each resample, from draws (R, G) of dialogues with counts (G, 3, C)."""
     hit, predicted, true = _resampled(draws, counts)
     return (_f1(hit, predicted, true) * true).sum(axis=1) / true.sum(axis=1)

@@ -1,4 +1,4 @@
-"""How the probabilities of several models become one, how that is fitted, and which way is chosen. All on arrays."""
+"""Votes of several models: combination of their probabilities, fitting, and selection of the method."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
 
 METHODS = {
-    "soft": "the mean of the members' probabilities; nothing is fitted",
-    "weighted": "their convex combination of least log loss (linear opinion pool: Genest and Zidek 1986)",
-    "stacking": "multinomial logistic regression on their log-probabilities (Wolpert 1992; Ting and Witten 1999)",
+    "soft": "mean of the members' probabilities; nothing is fitted",
+    "weighted": "convex combination that minimises the log loss (linear opinion pool: Genest and Zidek 1986)",
+    "stacking": "multinomial logistic regression on log-probabilities (Wolpert 1992; Ting and Witten 1999)",
 }
-"""Simplest first."""
+"""In order of complexity."""
 
 FLOOR = 1e-6
-"""Least probability whose logarithm is taken: predictions on disk may hold zeros."""
+"""Lower bound of probabilities before a logarithm: predictions on disk may be 0."""
 FOLDS = 5
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""What the inverse strength of stacking's L2 penalty (`C` of scikit-learn) is chosen from."""
+"""Candidates for the inverse strength of the L2 penalty of stacking (`C` in scikit-learn)."""
 
 
 @dataclass(frozen=True)
-class Ballots:
-    """Utterances that a vote is fitted on, with what M members say of them.
+class MemberPredictions:
+    """Predictions of M members for N utterances, with their labels.
 
     Attributes:
         probabilities: float (M, N, C).
         label: int (N,), true classes.
-        group: (N,), dialogue of each utterance: no dialogue is on both sides of a fold.
-        weight: float (N,), of the utterances.
+        group: (N,), dialogue of each utterance; folds do not divide dialogues.
+        weight: float (N,), weights of the utterances.
     """
 
     probabilities: np.ndarray
@@ -48,27 +48,27 @@ class Ballots:
     group: np.ndarray
     weight: np.ndarray
 
-    def part(self, rows: np.ndarray) -> Ballots:
-        """Some of the utterances."""
-        return Ballots(self.probabilities[:, rows], self.label[rows], self.group[rows], self.weight[rows])
+    def subset(self, rows: np.ndarray) -> MemberPredictions:
+        """Returns the predictions of some utterances."""
+        return MemberPredictions(self.probabilities[:, rows], self.label[rows], self.group[rows], self.weight[rows])
 
     def log_loss(self, probabilities: np.ndarray) -> float:
-        """Mean -log of the true classes' probabilities (N, C), none taken for less than `FLOOR`."""
-        kept = np.maximum(probabilities, FLOOR)
-        kept /= kept.sum(axis=1, keepdims=True)
-        return float(log_loss(self.label, kept, labels=np.arange(kept.shape[1]), sample_weight=self.weight))
+        """Returns the log loss of probabilities (N, C), which are at least `FLOOR`."""
+        clipped = np.maximum(probabilities, FLOOR)
+        clipped /= clipped.sum(axis=1, keepdims=True)
+        return float(log_loss(self.label, clipped, labels=np.arange(clipped.shape[1]), sample_weight=self.weight))
 
 
 @dataclass(frozen=True)
 class Vote:
-    """How M members' probabilities of C classes become one.
+    """A function that combines the probabilities of M members for C classes.
 
     Attributes:
-        method: of `METHODS`.
-        weights: float (M,), a convex combination; None for stacking.
-        coefficients: float (M, C, C), of stacking: from each member's log-probabilities to the logits.
+        method: one of `METHODS`.
+        weights: float (M,), weights of a convex combination; None for stacking.
+        coefficients: float (M, C, C), of stacking: maps each member's log-probabilities to logits.
         bias: float (C,), of stacking.
-        strength: of stacking: the `C` that was chosen.
+        strength: of stacking: the selected value of `STRENGTHS`.
     """
 
     method: str
@@ -78,32 +78,32 @@ class Vote:
     strength: float | None = None
 
     def combine(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities (M, N, C) of the members to (N, C)."""
+        """Combines the probabilities (M, N, C) of the members into (N, C)."""
         if self.weights is not None:
             return np.einsum("m,mnc->nc", self.weights, probabilities)
         logs = np.log(np.maximum(probabilities, FLOOR))
         return softmax(np.einsum("mnc,mck->nk", logs, np.asarray(self.coefficients)) + self.bias, axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as JSON values; what the method does not have is left out."""
+        """Returns the attributes as JSON values, without those that are None."""
         values = {name: value for name, value in vars(self).items() if value is not None}
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Vote:
-        """What `to_json` made."""
+        """Creates a vote from the result of `to_json`."""
         arrays = {name: np.array(values[name]) for name in ("weights", "coefficients", "bias") if name in values}
         return cls(values["method"], **arrays, strength=values.get("strength"))
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A method fitted on ballots, and what it is worth there.
+class FittedVote:
+    """A fitted vote with its cross-validated results.
 
     Attributes:
-        vote: fitted on all of them.
-        probabilities: (N, C) of the same utterances, each by a vote that was fitted without its dialogue.
-        weighted_f1, log_loss: of these probabilities.
+        vote: the vote, fitted on all utterances.
+        probabilities: float (N, C), out-of-fold probabilities: each by a vote that was fitted without its dialogue.
+        weighted_f1, log_loss: metrics of these probabilities.
     """
 
     vote: Vote
@@ -112,49 +112,52 @@ class Fitted:
     log_loss: float
 
 
-def fit_all(ballots: Ballots) -> dict[str, Fitted]:
-    """Every method, fitted and scored by grouped cross-validation on the same ballots.
+def fit_all(predictions: MemberPredictions) -> dict[str, FittedVote]:
+    """Fits every method and scores it by cross-validation over dialogues.
 
     Raises:
         UserError: all utterances are of one dialogue.
     """
-    # hundreds of fits of a few milliseconds: threads that wait for each other make them a hundred times slower
+    # hundreds of fits of a few milliseconds: several threads would make them a hundred times slower
     with threadpool_limits(1):
-        return {method: _fit_and_score(method, ballots) for method in METHODS}
+        return {method: _fit_and_score(method, predictions) for method in METHODS}
 
 
-def best(fitted: Mapping[str, Fitted]) -> str:
-    """The method of the highest cross-validated weighted F1; among equals the simplest."""
+def best_method(fitted: Mapping[str, FittedVote]) -> str:
+    """Returns the method with the highest cross-validated weighted F1; the simplest among equals."""
     return max(METHODS, key=lambda method: fitted[method].weighted_f1)
 
 
-def _fit_and_score(method: str, ballots: Ballots) -> Fitted:
-    probabilities = np.empty(ballots.probabilities.shape[1:])
-    for inside, outside in _folds(ballots):
-        probabilities[outside] = fit(method, ballots.part(inside)).combine(ballots.probabilities[:, outside])
-    score = weighted_f1(ballots.label, probabilities.argmax(axis=1), ballots.weight)
-    return Fitted(fit(method, ballots), probabilities, score, ballots.log_loss(probabilities))
+def _fit_and_score(method: str, predictions: MemberPredictions) -> FittedVote:
+    probabilities = np.empty(predictions.probabilities.shape[1:])
+    for train, held_out in _folds(predictions):
+        probabilities[held_out] = fit(method, predictions.subset(train)).combine(predictions.probabilities[:, held_out])
+    score = weighted_f1(predictions.label, probabilities.argmax(axis=1), predictions.weight)
+    return FittedVote(fit(method, predictions), probabilities, score, predictions.log_loss(probabilities))
 
 
-def fit(method: str, ballots: Ballots) -> Vote:
-    """Fits one method. The weighted vote minimises the log loss, which is convex in the weights; weighted F1 is not,
-    and on a thousand utterances its maximum follows single ones."""
-    members = len(ballots.probabilities)
+def fit(method: str, predictions: MemberPredictions) -> Vote:
+    """Fits one method.
+
+    The weighted vote minimises the log loss, which is convex in the weights. Weighted F1 is not, and on a thousand
+    utterances its maximum depends on single utterances.
+    """
+    members = len(predictions.probabilities)
     if method == "soft":
         return Vote(method, weights=np.full(members, 1 / members))
-    return _fit_weights(ballots) if method == "weighted" else _fit_stacking(ballots)
+    return _fit_weights(predictions) if method == "weighted" else _fit_stacking(predictions)
 
 
-def _fit_weights(ballots: Ballots) -> Vote:
-    true = np.maximum(ballots.probabilities[:, np.arange(len(ballots.label)), ballots.label], FLOOR)
-    share = ballots.weight / ballots.weight.sum()
-    members = len(true)
+def _fit_weights(predictions: MemberPredictions) -> Vote:
+    of_label = np.maximum(predictions.probabilities[:, np.arange(len(predictions.label)), predictions.label], FLOOR)
+    share = predictions.weight / predictions.weight.sum()
+    members = len(of_label)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = weights @ true
-        return -float(share @ np.log(mixed)), -(true / mixed) @ share
+        mixed = weights @ of_label
+        return -float(share @ np.log(mixed)), -(of_label / mixed) @ share
 
-    found = minimize(
+    result = minimize(
         loss,
         np.full(members, 1 / members),
         jac=True,
@@ -163,46 +166,50 @@ def _fit_weights(ballots: Ballots) -> Vote:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
         options={"ftol": 1e-10},
     )
-    weights = np.clip(found.x, 0, 1)
+    weights = np.clip(result.x, 0, 1)
     return Vote("weighted", weights=weights / weights.sum())
 
 
-def _fit_stacking(ballots: Ballots) -> Vote:
-    folds = list(_folds(ballots))
+def _fit_stacking(predictions: MemberPredictions) -> Vote:
+    folds = list(_folds(predictions))
 
     def loss(strength: float) -> float:
-        probabilities = np.empty(ballots.probabilities.shape[1:])
-        for inside, outside in folds:
-            probabilities[outside] = _regress(ballots.part(inside), strength).combine(ballots.probabilities[:, outside])
-        return ballots.log_loss(probabilities)
+        probabilities = np.empty(predictions.probabilities.shape[1:])
+        for train, held_out in folds:
+            probabilities[held_out] = _regress(predictions.subset(train), strength).combine(
+                predictions.probabilities[:, held_out]
+            )
+        return predictions.log_loss(probabilities)
 
-    return _regress(ballots, min(STRENGTHS, key=loss))
+    return _regress(predictions, min(STRENGTHS, key=loss))
 
 
-def _regress(ballots: Ballots, strength: float) -> Vote:
-    members, count, classes = ballots.probabilities.shape
+def _regress(predictions: MemberPredictions, strength: float) -> Vote:
+    members, count, classes = predictions.probabilities.shape
     coefficients = np.zeros((members, classes, classes))
-    bias = np.full(classes, np.log(FLOOR))  # of classes that none of these utterances has
-    present = np.unique(ballots.label)
+    bias = np.full(classes, np.log(FLOOR))  # for classes without an utterance
+    present = np.unique(predictions.label)
     bias[present] = 0
     if len(present) > 1:
-        logs = np.log(np.maximum(ballots.probabilities, FLOOR)).transpose(1, 0, 2).reshape(count, members * classes)
-        # Newton's method takes 5 steps where the default takes hundreds: log-probabilities are far from unit scale
-        model = LogisticRegression(C=strength, solver="newton-cholesky").fit(logs, ballots.label, ballots.weight)
-        found, intercept = model.coef_, model.intercept_
+        logs = np.log(np.maximum(predictions.probabilities, FLOOR)).transpose(1, 0, 2).reshape(count, members * classes)
+        # log-probabilities are far from unit scale: the default solver takes hundreds of steps, Newton's method 5
+        model = LogisticRegression(C=strength, solver="newton-cholesky").fit(
+            logs, predictions.label, predictions.weight
+        )
+        weights, intercept = model.coef_, model.intercept_
         if len(present) == 2:  # the logit of the second against the first
-            found, intercept = np.vstack([-found / 2, found / 2]), np.concatenate([-intercept / 2, intercept / 2])
-        coefficients[..., present] = found.T.reshape(members, classes, len(present))
+            weights, intercept = np.vstack([-weights / 2, weights / 2]), np.concatenate([-intercept / 2, intercept / 2])
+        coefficients[..., present] = weights.T.reshape(members, classes, len(present))
         bias[present] = intercept
     return Vote("stacking", coefficients=coefficients, bias=bias, strength=strength)
 
 
-def _folds(ballots: Ballots) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ballots inside and outside of each fold; a dialogue is on one side."""
-    count = min(FOLDS, len(np.unique(ballots.group)), int(np.bincount(ballots.label).max()))
+def _folds(predictions: MemberPredictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the rows of each fold for fitting and for scoring; folds do not divide dialogues."""
+    count = min(FOLDS, len(np.unique(predictions.group)), int(np.bincount(predictions.label).max()))
     if count < 2:
-        raise UserError("The utterances to fit on are of one dialogue. Expected two or more for cross-validation.")
+        raise UserError("Cross-validation needs two or more dialogues. Received: utterances of one dialogue.")
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        yield from folds.split(ballots.label, ballots.label, ballots.group)
+        yield from folds.split(predictions.label, predictions.label, predictions.group)

@@ -41,7 +41,7 @@ class Curves:
     sure, that stays near 1 whatever is taken away. Beside it the mean over random orders of the same parts.
 
     Attributes:
-        shares: of the parts taken away (or put back), from 0 to 1, float (P,).
+        fractions: of the parts taken away (or put back), from 0 to 1, float (P,).
         deletion: the most important first, (P,).
         insertion: the most important first, (P,).
         random_deletion: mean over random orders, (P,).
@@ -49,7 +49,7 @@ class Curves:
         orders: how many random orders.
     """
 
-    shares: np.ndarray
+    fractions: np.ndarray
     deletion: np.ndarray
     insertion: np.ndarray
     random_deletion: np.ndarray
@@ -58,7 +58,7 @@ class Curves:
 
     def area(self, name: str) -> float:
         """Area under one of the curves: its mean, in nats."""
-        return float(np.trapezoid(getattr(self, name), self.shares))
+        return float(np.trapezoid(getattr(self, name), self.fractions))
 
     @property
     def better(self) -> bool:
@@ -152,9 +152,10 @@ class Explanation:
         crops: the faces, uint8 (T, H, W, 3) RGB.
         maps: of the faces, the headline first; none without a face.
         crop_weights: share of each crop where the tower weighs them, (T,); None: it does not.
-        shares: Shapley value of text, face and context, as far as the run reads them, in nats; 0 for an absent one.
-        empty: score of the class with all of them absent: where the shares start from.
-        score: where they end.
+        shapley_values: modality (of text, face and context, those that the run reads) -> Shapley value in nats; 0 if
+            the modality is absent.
+        empty: score of the class without any modality.
+        score: score with all of them; the Shapley values sum to `score - empty`.
     """
 
     utterance: Utterance
@@ -165,7 +166,7 @@ class Explanation:
     crops: np.ndarray
     maps: tuple[FaceMap, ...]
     crop_weights: np.ndarray | None
-    shares: dict[str, float]
+    shapley_values: dict[str, float]
     empty: float
     score: float
     notes: tuple[str, ...] = field(default=())

@@ -77,8 +77,8 @@ def curve_picture(curves: Curves) -> bytes:
     """Both curves beside those of random orders, PNG."""
     figure, grid = plt.subplots(1, 2, figsize=(5.2, 1.9), layout="constrained", sharey=True)
     for axes, name in zip(grid, ("deletion", "insertion"), strict=True):
-        axes.plot(curves.shares, getattr(curves, name), color="#d64537", label="in this order")
-        axes.plot(curves.shares, getattr(curves, f"random_{name}"), color="#888", linestyle="--", label="at random")
+        axes.plot(curves.fractions, getattr(curves, name), color="#d64537", label="in this order")
+        axes.plot(curves.fractions, getattr(curves, f"random_{name}"), color="#888", linestyle="--", label="at random")
         axes.set_title({"deletion": "taken away", "insertion": "put back"}[name], fontsize=9)
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.tick_params(labelsize=8)

@@ -60,7 +60,7 @@ class Answer:
         rows = [("probability", name, float(p)) for name, p in zip(self.labels, self.probabilities, strict=True)]
         if self.explanation is not None:
             rows += [("word", word, value) for word, value in self.explanation.words]
-            rows += [("modality", name, value) for name, value in self.explanation.shares.items()]
+            rows += [("modality", name, value) for name, value in self.explanation.shapley_values.items()]
         return pd.DataFrame(rows, columns=["what", "of", "value"]).assign(run=self.run)
 
 
@@ -77,9 +77,9 @@ def threshold_for(thresholds: tuple[Threshold, ...], wanted: float) -> tuple[flo
     if not thresholds:
         return 0.0, "It has no threshold, so it always answers."
     for one in thresholds:
-        if one.wanted == wanted:
+        if one.target == wanted:
             return one.threshold, f"From {one.threshold:.2%} up it was {often}."
-    if any(one.wanted > wanted for one in thresholds):
+    if any(one.target > wanted for one in thresholds):
         return 0.0, f"Without a threshold it was {often}, or in more."
     return NEVER, f"At no threshold was it {often}."
 

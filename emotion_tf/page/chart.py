@@ -38,7 +38,7 @@ def _explained(answer: Answer) -> list[tuple[Any, bool]]:
     found = answer.explanation
     if found is None:
         return []
-    return [(_words, bool(found.words)), (_face, bool(found.maps)), (_modalities, len(found.shares) > 1)]
+    return [(_words, bool(found.words)), (_face, bool(found.maps)), (_modalities, len(found.shapley_values) > 1)]
 
 
 def _bars(axes: Any, names: list[str], values: np.ndarray, colours: list[str], title: str) -> None:
@@ -76,6 +76,6 @@ def _face(axes: Any, answer: Answer) -> None:
 
 
 def _modalities(axes: Any, answer: Answer) -> None:
-    shares = answer.explanation.shares if answer.explanation else {}
+    shares = answer.explanation.shapley_values if answer.explanation else {}
     values = np.array(list(shares.values()))
     _bars(axes, list(shares), values, _signed(values), "modalities (nats)")

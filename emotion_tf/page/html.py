@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from emotion_tf.evaluation.pages import picture
+from emotion_tf.evaluation.pages import image_uri
 from emotion_tf.faces.candidates import Candidates
 from emotion_tf.interpret.pictures import picture as crop_picture
 from emotion_tf.interpret.render import words_html
@@ -41,8 +41,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "picture": picture,
-        "crop": lambda crop: picture(crop_picture(crop)),
+        "picture": image_uri,
+        "crop": lambda crop: image_uri(crop_picture(crop)),
         "words": words_html,
         "clock": _clock,
         "download": _download,

@@ -14,7 +14,7 @@ from typing import Any
 from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card, report
-from emotion_tf.evaluation.compare import Compared
+from emotion_tf.evaluation.compare import RunResults
 from emotion_tf.evaluation.votes import Vote
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.runs.run import Run
@@ -125,7 +125,7 @@ def write_ensemble(
     out: Path,
     members: Sequence[Run],
     vote: Vote,
-    results: Mapping[str, Compared],
+    results: Mapping[str, RunResults],
     metadata: dict[str, Any],
     overwrite: bool,
 ) -> None:

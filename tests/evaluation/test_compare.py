@@ -1,4 +1,4 @@
-"""`compare`: on hand-made files, by hand and against SciPy."""
+"""`compare`: on small files, checked by hand and against SciPy."""
 
 import json
 
@@ -18,7 +18,7 @@ TRUE = RNG.integers(0, 3, 60)
 
 
 def run(path, predicted, seed=0, **changes):
-    """A run's folder as training and evaluation leave it."""
+    """Writes the folder of a run, as training and evaluation do."""
     path.mkdir()
     (path / "config.json").write_text(to_json(Config(train=TrainConfig(seed=seed))))
     probabilities = np.eye(3)[predicted] * 0.7 + 0.1
@@ -37,13 +37,13 @@ def run(path, predicted, seed=0, **changes):
 
 
 def predictions(wrong):
-    """Right but in the rows of `wrong`."""
+    """Predictions that are wrong in some rows."""
     return np.where(np.isin(np.arange(60), wrong), (TRUE + 1) % 3, TRUE)
 
 
 @pytest.fixture
 def two(tmp_path):
-    """Only the first has 5 rows right, only the second 1; both are wrong in 4 more."""
+    """5 rows that only the first predicts correctly, 1 that only the second does, 4 that neither does."""
     both = [50, 51, 52, 53]
     return [
         run(tmp_path / "a", predictions([0, *both])),
@@ -71,8 +71,8 @@ def test_mcnemar_is_the_binomial_test(first, second):
     assert mcnemar(label, a, b) == (first, second, pytest.approx(expected))
 
 
-def test_every_pair_of_three_files_by_hand_and_by_scipy(tmp_path, succeed):
-    """Rows that one alone has right: 8 against 0, 6 against 0, 2 against 4."""
+def test_every_pair_of_three_runs_by_hand_and_by_scipy(tmp_path, succeed):
+    """Rows that result alone has right: 8 against 0, 6 against 0, 2 against 4."""
     wrong = {"a": [0], "b": [0, *range(10, 18)], "c": [0, *range(14, 20)]}
     runs = [read_run(run(tmp_path / name, predictions(rows)), "test") for name, rows in wrong.items()]
     pairs = {(pair.better, pair.other): pair for pair in compare(runs)}
@@ -91,32 +91,32 @@ def test_every_pair_of_three_files_by_hand_and_by_scipy(tmp_path, succeed):
     level = 1 - 2 * norm.cdf(-np.sqrt(15 / 14) * t.ppf(0.975, 14))  # expanded percentiles (Hesterberg 2015)
     options = {"n_resamples": 400, "method": "percentile", "vectorized": False, "rng": 0}
     slow = bootstrap((np.arange(15),), difference, confidence_level=level, **options)
-    found, near = pairs["c", "b"].f1, 0.4 * slow.standard_error
-    assert (found.low, found.high) == tuple(pytest.approx(end, abs=near) for end in slow.confidence_interval)
+    f1, tolerance = pairs["c", "b"].f1, 0.4 * slow.standard_error
+    assert (f1.low, f1.high) == tuple(pytest.approx(end, abs=tolerance) for end in slow.confidence_interval)
     ordered = sorted(pairs.values(), key=lambda pair: pair.f1.two_sided)
     assert ordered[0].adjusted == pytest.approx(3 * ordered[0].f1.two_sided)
     printed = succeed("compare", *(tmp_path / name for name in wrong))
     assert all(f"{p:.4g}" in printed for _, _, p in expected.values())
 
 
-def test_weights_count_in_intervals_and_differences_as_in_the_scores(tmp_path):
-    """Weights that turn the order round: the better run and the difference are those of the weighted scores."""
-    weight = np.where(np.arange(60) % 4 == 0, 9.0, 1.0)  # one of each dialogue
-    found = []
+def test_weights_apply_to_intervals_and_differences(tmp_path):
+    """The weights reverse the order: the better run and the difference are those of the weighted scores."""
+    weight = np.where(np.arange(60) % 4 == 0, 9.0, 1.0)  # result of each dialogue
+    results = []
     for name, wrong in (("few", range(0, 60, 4)), ("many", range(1, 60, 2))):
         path = run(tmp_path / name, predictions(list(wrong)), weight=[str(w) for w in weight])
         scores = metrics(TRUE, np.eye(3)[predictions(list(wrong))] * 0.7 + 0.1, LABELS, 0, weight)
         (path / "metrics.json").write_text(json.dumps({"test": scores}))
-        found.append(read_run(path, "test"))
-    (pair,) = compare(found)
-    few, many = (float(one.metrics["weighted_f1"]) for one in found)
+        results.append(read_run(path, "test"))
+    (pair,) = compare(results)
+    few, many = (float(result.metrics["weighted_f1"]) for result in results)
     assert pair.better == "many" and pair.f1.difference == pytest.approx(many - few) and pair.f1.low > 0
-    for one, row in zip(found, rows(found), strict=False):
+    for result, row in zip(results, rows(results), strict=False):
         low, high = (float(x) for x in row[1].split("[")[1].rstrip("]").split(", "))
-        assert low < one.metrics["weighted_f1"] < high
+        assert low < result.metrics["weighted_f1"] < high
 
 
-def test_pairs_of_one_run_alone(two, tmp_path):
+def test_pairs_with_a_reference(two, tmp_path):
     runs = [read_run(path, "test") for path in (*two, run(tmp_path / "c", predictions(range(8))))]
     assert [(pair.better, pair.other) for pair in compare(runs, "c")] == [("a", "c"), ("c", "b")]
 
@@ -141,12 +141,12 @@ def test_holm_by_hand():
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([0.2]) == [0.2]
 
 
-def test_intervals_hold_the_score_and_shrink_with_the_data():
+def test_intervals_contain_the_score_and_shrink_with_more_data():
     group, predicted = np.arange(60) // 4, predictions(range(0, 60, 3))
-    found = intervals(TRUE, predicted, group, 2000)
+    results = intervals(TRUE, predicted, group, 2000)
     wide = intervals(np.tile(TRUE, 9), np.tile(predicted, 9), np.arange(540) // 4, 2000)
     for name in ("weighted_f1", "accuracy"):
-        low, high = found[name]
+        low, high = results[name]
         assert low < 2 / 3 < high and wide[name][1] - wide[name][0] < 0.5 * (high - low)
     perfect = intervals(TRUE, TRUE, group, 100)
     exact = (0.025 ** (1 / 15), 1.0)  # 15 dialogues, all right (Clopper and Pearson)
@@ -154,11 +154,11 @@ def test_intervals_hold_the_score_and_shrink_with_the_data():
     assert intervals(TRUE, (TRUE + 1) % 3, group, 100)["accuracy"] == pytest.approx((0, 1 - exact[0]))
 
 
-def test_options_that_differ_alone(two):
+def test_only_options_that_differ(two):
     runs = [read_run(path, "test") for path in two]
     assert differing_options(runs) == {"train.seed": ["0", "1"]}
     config = json.loads((two[1] / "config.json").read_text())
-    del config["train"]["optimizer"], config["train"]["seed"]  # as a run of before these options
+    del config["train"]["optimizer"], config["train"]["seed"]  # an older run lacks these options
     (two[1] / "config.json").write_text(json.dumps(config))
     assert differing_options([read_run(path, "test") for path in two]) == {}
 
@@ -179,7 +179,7 @@ def test_the_verb_prints_and_writes_a_page(two, tmp_path, succeed, fault):
 @pytest.mark.parametrize(
     "changes", [{"utterance_id": [str(i) for i in range(60)]}, {"emotion": ["joy"] * 60}], ids=["ids", "labels"]
 )
-def test_other_utterances_are_refused(two, tmp_path, fault, changes):
+def test_different_utterances_are_rejected(two, tmp_path, fault, changes):
     other = run(tmp_path / "c", predictions([1]), **changes)
     message = fault("compare", two[0], other)
     assert "c and a predict other utterances: row" in message

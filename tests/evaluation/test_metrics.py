@@ -1,4 +1,4 @@
-"""Metrics by hand, against scikit-learn, and against the floor; what `evaluate` writes of them."""
+"""Metrics by hand and against scikit-learn, the majority floor, and the files that `evaluate` writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emotion_tf.evaluation import report
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.labels import MELD_EMOTIONS
 
-# true in rows: a is met 2 of 4 times, b 2 of 2, c 0 of 1
+# correct predictions: 2 of 4 for a, 2 of 2 for b, 0 of 1 for c
 LABEL = np.array([0, 0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 2, 1, 1, 0])
 
@@ -25,64 +25,64 @@ def one_hot(predicted, classes=3) -> np.ndarray:
 
 def test_a_table_by_hand():
     """F1: a 2*2/(4+3) = 4/7, b 2*2/(2+3) = 4/5, c 0."""
-    found = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
-    assert found["confusion"] == [[2, 1, 1], [0, 2, 0], [1, 0, 0]]
-    assert found["accuracy"] == pytest.approx(4 / 7)
-    assert found["weighted_f1"] == pytest.approx((4 * 4 / 7 + 2 * 4 / 5) / 7)
-    assert found["macro_f1"] == pytest.approx((4 / 7 + 4 / 5 + 0) / 3)
-    assert found["per_class"]["a"] == pytest.approx({"precision": 2 / 3, "recall": 1 / 2, "f1": 4 / 7, "support": 4})
-    assert found["per_class"]["b"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 4 / 5, "support": 2})
-    assert found["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
-    assert found["log_loss"] == pytest.approx(-(4 * np.log(0.9 + 0.1 / 3) + 3 * np.log(0.1 / 3)) / 7, abs=1e-6)
-    assert found["utterances"] == 7
-    assert json.loads(json.dumps(found)) == found
+    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
+    assert numbers["confusion"] == [[2, 1, 1], [0, 2, 0], [1, 0, 0]]
+    assert numbers["accuracy"] == pytest.approx(4 / 7)
+    assert numbers["weighted_f1"] == pytest.approx((4 * 4 / 7 + 2 * 4 / 5) / 7)
+    assert numbers["macro_f1"] == pytest.approx((4 / 7 + 4 / 5 + 0) / 3)
+    assert numbers["per_class"]["a"] == pytest.approx({"precision": 2 / 3, "recall": 1 / 2, "f1": 4 / 7, "support": 4})
+    assert numbers["per_class"]["b"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 4 / 5, "support": 2})
+    assert numbers["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
+    assert numbers["log_loss"] == pytest.approx(-(4 * np.log(0.9 + 0.1 / 3) + 3 * np.log(0.1 / 3)) / 7, abs=1e-6)
+    assert numbers["utterances"] == 7
+    assert json.loads(json.dumps(numbers)) == numbers
 
 
-def test_the_floor_always_says_the_majority_of_training():
+def test_the_floor_predicts_the_majority_of_training():
     """All a: accuracy 4/7; F1 of a is 2*4/(4+7) = 8/11, weighted by 4/7."""
-    found = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)["majority_floor"]
-    assert found == pytest.approx({"label": "a", "accuracy": 4 / 7, "weighted_f1": 4 / 7 * 8 / 11})
+    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)["majority_floor"]
+    assert numbers == pytest.approx({"label": "a", "accuracy": 4 / 7, "weighted_f1": 4 / 7 * 8 / 11})
     assert metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=2)["majority_floor"]["accuracy"] == 1 / 7
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("weighted", [False, True])
-def test_as_scikit_learn_says(seed, weighted):
+def test_metrics_equal_those_of_scikit_learn(seed, weighted):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 6, 300)  # the seventh class never occurs
     probabilities = rng.dirichlet(np.ones(7), 300).astype(np.float32)
     weight = rng.uniform(0, 2, 300).astype(np.float32) if weighted else None
     predicted = probabilities.argmax(axis=1)
-    found = metrics(label, probabilities, MELD_EMOTIONS, 0, weight)
+    numbers = metrics(label, probabilities, MELD_EMOTIONS, 0, weight)
     options = {"sample_weight": weight, "zero_division": 0}
-    assert found["weighted_f1"] == pytest.approx(reference.f1_score(label, predicted, average="weighted", **options))
-    assert found["macro_f1"] == pytest.approx(reference.f1_score(label, predicted, average="macro", **options))
-    assert found["accuracy"] == pytest.approx(np.average(label == predicted, weights=weight))
-    chosen = probabilities[np.arange(300), label].astype(float)
-    assert found["log_loss"] == pytest.approx(np.average(-np.log(chosen), weights=weight), rel=1e-4)
-    assert np.sum(found["confusion"]) == 300
-    assert found["per_class"]["fear"]["support"] == 0
-    assert sum(row["support"] for row in found["per_class"].values()) == pytest.approx(
+    assert numbers["weighted_f1"] == pytest.approx(reference.f1_score(label, predicted, average="weighted", **options))
+    assert numbers["macro_f1"] == pytest.approx(reference.f1_score(label, predicted, average="macro", **options))
+    assert numbers["accuracy"] == pytest.approx(np.average(label == predicted, weights=weight))
+    of_label = probabilities[np.arange(300), label].astype(float)
+    assert numbers["log_loss"] == pytest.approx(np.average(-np.log(of_label), weights=weight), rel=1e-4)
+    assert np.sum(numbers["confusion"]) == 300
+    assert numbers["per_class"]["fear"]["support"] == 0
+    assert sum(row["support"] for row in numbers["per_class"].values()) == pytest.approx(
         300 if weight is None else weight.sum(), rel=1e-5
     )
 
 
-def test_equal_weights_change_nothing_and_zero_weights_leave_out():
+def test_equal_weights_change_nothing_and_zero_weights_exclude():
     label, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
     assert weighted_f1(label, predicted, np.full(4, 3.0)) == pytest.approx(weighted_f1(label, predicted))
     assert weighted_f1(label, predicted, np.array([1.0, 1, 0, 0])) == 1
 
 
-def test_all_right_all_wrong_and_a_single_row():
+def test_all_correct_all_wrong_and_a_single_row():
     assert weighted_f1(LABEL, LABEL) == 1
     assert weighted_f1(LABEL, (LABEL + 1) % 3) == 0
-    found = metrics(np.array([1]), one_hot(np.array([1]), 2), ("no", "yes"), 0)
-    assert found["weighted_f1"] == found["macro_f1"] == found["accuracy"] == 1
-    assert found["majority_floor"]["weighted_f1"] == 0
+    numbers = metrics(np.array([1]), one_hot(np.array([1]), 2), ("no", "yes"), 0)
+    assert numbers["weighted_f1"] == numbers["macro_f1"] == numbers["accuracy"] == 1
+    assert numbers["majority_floor"]["weighted_f1"] == 0
 
 
-def test_an_average_over_no_utterance_is_refused():
-    """Weights that are all zero leave nothing to average: no number must come out of that."""
+def test_weights_that_are_all_zero_raise():
+    """There is nothing to average, so there must not be a number."""
     with pytest.raises((UserError, ZeroDivisionError, ValueError)):
         metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), 0, np.zeros(7))
 
@@ -106,7 +106,7 @@ def test_predictions_csv(tmp_path):
     assert read[["p_no", "p_yes"]].to_numpy().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
-def test_files_that_cannot_be_written_say_why(tmp_path):
+def test_the_error_of_a_failed_write_names_the_cause(tmp_path):
     nowhere = tmp_path / "none" / "p.csv"
     with pytest.raises(UserError, match=r"Cannot write .*p\.csv: (?!None)"):
         report.write_predictions(nowhere, [{"utterance": "a"}], ("no", "yes"), np.array([[1.0, 0.0]]))
@@ -119,8 +119,8 @@ def test_confusion_is_drawn(tmp_path):
 
 
 def test_the_table_on_the_terminal(capsys):
-    found = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
-    report.print_table("run on test", found, {"both": 0.975})
-    shown = capsys.readouterr().out
+    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
+    report.print_table("run on test", numbers, {"both": 0.975})
+    printed = capsys.readouterr().out
     for part in ("run on test", "0.5714", "always a", "best possible accuracy: both", "0.9750"):
-        assert part in shown
+        assert part in printed

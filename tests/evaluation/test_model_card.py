@@ -1,4 +1,4 @@
-"""The model card, and the one text that it shares with the report and the documentation."""
+"""The model card, and the limits of use that the report and the documentation repeat."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def test_the_documentation_has_the_same_text():
     assert " ".join(before_use.markdown().split()) in " ".join(page.split())
 
 
-def test_the_text_says_what_must_be_known():
+def test_the_text_states_the_limits():
     text = before_use.markdown()
     assert all(
-        part in text for part in ("perceived", "actors", "one comedy show", "Article 5 (1) (f)", "at work", "education")
+        part in text
+        for part in ("perceived", "actors", "one comedy series", "Article 5 (1) (f)", "at work", "education")
     )
 
 
@@ -27,7 +28,7 @@ def test_a_card_of_a_run_that_was_not_evaluated(untrained):
     assert "calibrated" not in card.split("## Results")[0]
 
 
-def test_a_card_with_numbers(untrained, tmp_path):
+def test_a_card_with_results(untrained, tmp_path):
     for name in ("run.json", "config.json"):
         (tmp_path / name).write_text((untrained / name).read_text())
     floor = {"label": "neutral", "accuracy": 0.25, "weighted_f1": 0.1}
@@ -36,8 +37,11 @@ def test_a_card_with_numbers(untrained, tmp_path):
         **{name: 0.625 for name in ("weighted_f1", "accuracy", "macro_f1")},
         **{"majority_floor": floor, "per_class": {"joy": row}, "utterances": 8, "data": "d", "command": "c"},
     }
-    between = {name: [0.5, 0.75] for name in ("weighted_f1", "accuracy", "macro_f1")}
-    metrics = {"test": {**numbers, "intervals": between}, "dev": numbers}  # dev: as a run of before left it
+    bounds = {name: [0.5, 0.75] for name in ("weighted_f1", "accuracy", "macro_f1")}
+    metrics = {
+        "test": {**numbers, "intervals": bounds},
+        "dev": numbers,
+    }  # dev: without intervals, as older runs wrote them
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     path = model_card.write(tmp_path)
     card = path.read_text()

@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, and safe whatever an utterance says."""
+"""The report page: complete, self-contained, and safe for any text of an utterance."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from emotion_tf.evaluation import report_page
 from emotion_tf.evaluation.before_use import BEFORE_USE
 from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_calibration
 from emotion_tf.evaluation.metrics import metrics
-from emotion_tf.evaluation.mistakes import Explanation, worst
-from emotion_tf.evaluation.modalities import Ablation, judge
+from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
+from emotion_tf.evaluation.modalities import Ablation, measure_contribution
 from emotion_tf.evaluation.reliability import calibration_error
-from emotion_tf.evaluation.report_page import Evidence, write_report
+from emotion_tf.evaluation.report_page import ReportData, write_report
 from emotion_tf.evaluation.significance import intervals
 
 LABELS = ("neutral", "joy", "<b>fear</b>")
@@ -28,11 +28,11 @@ SECTIONS = (
 )  # fmt: skip
 HOSTILE = '<script src="http://a.example/x.js">alert(1)</script> &amp; "quoted" 😀'
 VOID = {"meta", "link", "img", "br"}
-OPTIONAL = {"td", "tr", "th", "html"}  # which HTML lets end themselves
+OPTIONAL = {"td", "tr", "th", "html"}  # need no end tag
 
 
 class Page(HTMLParser):
-    """The tags of a page, in pairs where HTML wants pairs."""
+    """The tags and texts of a page; checks that tags are closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -56,10 +56,10 @@ class Page(HTMLParser):
 def picture(kind, colour="red"):
     import matplotlib.pyplot as plt
 
-    figure, made = plt.figure(figsize=(0.3, 0.3), facecolor=colour), io.BytesIO()
-    figure.savefig(made, format=kind)
+    figure, buffer = plt.figure(figsize=(0.3, 0.3), facecolor=colour), io.BytesIO()
+    figure.savefig(buffer, format=kind)
     plt.close(figure)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def split(seed, count=240, certain=4.0):
@@ -70,11 +70,11 @@ def split(seed, count=240, certain=4.0):
 
 
 @pytest.fixture(scope="module")
-def evidence():
-    """A run's evidence that no model has been needed for."""
-    test, chosen = split(1), fit_calibration(split(0))
+def report():
+    """The contents of a report, made without a model."""
+    test, calibration = split(1), fit_calibration(split(0))
     group = (np.arange(240) // 6).astype(str)
-    probabilities = chosen.temperatures.probabilities(test.logits, test.pattern)
+    probabilities = calibration.temperatures.probabilities(test.logits, test.pattern)
     raw = Calibration().temperatures.probabilities(test.logits, test.pattern)
     numbers = metrics(test.label, probabilities, LABELS, 0)
     numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group, 500)
@@ -96,36 +96,36 @@ def evidence():
             "doubtful": False,
         }
     )
-    whole = probabilities.argmax(axis=1)
-    ablation = Ablation(180, np.roll(whole, 1), np.stack([np.roll(whole, k) for k in (2, 3)]))
-    rows = worst(test.label, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    ablation = Ablation(180, np.roll(predicted, 1), np.stack([np.roll(predicted, k) for k in (2, 3)]))
+    rows = worst_mistakes(test.label, probabilities)
     words = [(word, value) for word, value in zip(HOSTILE.split(), (0.5, -0.25, 0.0, 0.1, 0, 0), strict=False)]
-    return Evidence(
+    return ReportData(
         run="tiny",
         split="test",
         labels=LABELS,
         majority=0,
         numbers=numbers,
         outputs=test,
-        calibration=chosen,
+        calibration=calibration,
         table=table,
-        facts={"data": "tfrecords/tiny", "seed": "7", "command of the training": "main.py train --name <i>"},
+        facts={"data": "tfrecords/tiny", "seed": "7", "training command": "main.py train --name <i>"},
         history=pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "dev_loss": [1, 0.9], "dev_weighted_f1": [0.5, 0.25]}),
-        helps=[judge(name, test.label, whole, ablation, group) for name in ("text", "face")],
-        ceiling={"both": 0.9},
+        contributions=[measure_contribution(name, test.label, predicted, ablation, group) for name in ("text", "face")],
+        best_accuracy={"both": 0.9},
         crops={rows[0]: picture("jpeg")},
         explanations={rows[1]: Explanation(words, [("heat", picture("png"))], "completeness 0.3 %")},
     )
 
 
 @pytest.fixture(scope="module")
-def page(evidence, tmp_path_factory):
+def page(report, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, evidence)
+    write_report(path, report)
     return path
 
 
-def test_every_section_is_there_and_nothing_else_is_needed(page):
+def test_the_page_has_every_section_and_is_self_contained(page):
     text = page.read_text(encoding="utf-8")
     parsed = Page(text)
     assert tuple(a["id"] for tag, a in parsed.tags if tag == "section") == SECTIONS
@@ -140,53 +140,53 @@ def test_every_section_is_there_and_nothing_else_is_needed(page):
     assert kinds.count("data:image/svg+xml") == 4 and {"data:image/jpeg", "data:image/png"} <= set(kinds)
 
 
-def test_what_it_says(page, evidence):
+def test_the_page_shows_the_results(page, report):
     parsed = Page(page.read_text(encoding="utf-8"))
-    said = " ".join(" ".join(parsed.texts).split())
-    assert all(text in said for _, text in BEFORE_USE)
+    text = " ".join(" ".join(parsed.texts).split())
+    assert all(text in text for _, text in BEFORE_USE)
     for name in ("weighted_f1", "accuracy", "macro_f1"):
-        low, high = evidence.numbers["intervals"][name]
-        assert f"{evidence.numbers[name]:.3f}" in said and f"[{low:.3f}, {high:.3f}]" in said
-    assert all(one.sentence in said for one in evidence.helps)
-    assert f"always neutral: {evidence.numbers['majority_floor']['accuracy']:.3f}" in said
-    assert "seed 7" in said and "main.py train --name <i>" in said and "both 0.900" in said
-    assert "Epoch 1 of 2 was kept" in said
-    assert f"--abstain-below {evidence.calibration.thresholds[0].threshold:.3f}" in said
-    assert HOSTILE in said and "completeness 0.3 %" in said and "Ben: Why?" in said
-    assert "only looked at afterwards" in said
+        low, high = report.numbers["intervals"][name]
+        assert f"{report.numbers[name]:.3f}" in text and f"[{low:.3f}, {high:.3f}]" in text
+    assert all(row.sentence in text for row in report.contributions)
+    assert f"always neutral: {report.numbers['majority_floor']['accuracy']:.3f}" in text
+    assert "seed 7" in text and "main.py train --name <i>" in text and "both 0.900" in text
+    assert "the weights of epoch 1 of 2" in text
+    assert f"--abstain-below {report.calibration.thresholds[0].threshold:.3f}" in text
+    assert HOSTILE in text and "completeness 0.3 %" in text and "Ben: Why?" in text
+    assert "used for evaluation only" in text
 
 
-def test_on_a_split_that_it_has_seen_it_says_that_the_numbers_flatter(evidence, tmp_path):
+def test_optimistic_results_and_other_data_sets_are_named(report, tmp_path):
     from dataclasses import replace
 
     other = replace(
-        evidence,
+        report,
         split="dev",
-        seen="they were trained on",
+        optimistic_because="they were trained on",
         history=None,
-        helps=(),
-        helps_missing="One tower alone.",
+        contributions=(),
+        contributions_note="One tower alone.",
         calibration=Calibration(),
     )
     write_report(tmp_path / "r.html", other)
-    said = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
-    assert "The numbers flatter: they were trained on." in said and "only looked at afterwards" not in said
-    assert "no history.csv" in said and "One tower alone." in said and "not calibrated" in said
-    assert "No threshold was chosen" in said
-    write_report(tmp_path / "r.html", replace(evidence, home="tfrecords/home"))
-    said = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
-    assert "The run is of tfrecords/home: " in said and "only looked at afterwards" not in said
+    text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
+    assert "These results are optimistic: they were trained on." in text and "used for evaluation only" not in text
+    assert "has no history.csv" in text and "One tower alone." in text and "not calibrated" in text
+    assert "There is no threshold." in text
+    write_report(tmp_path / "r.html", replace(report, training_data="tfrecords/home"))
+    text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
+    assert "was trained on another data set, tfrecords/home" in text and "used for evaluation only" not in text
 
 
-def test_the_worst_are_the_most_confident_wrong_ones():
+def test_worst_mistakes_are_the_most_confident():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]])
-    assert worst(np.array([1, 1, 0, 1, 0]), probabilities) == [0, 2, 1]
-    assert worst(np.array([1, 1, 0, 1, 0]), probabilities, 2) == [0, 2]
+    assert worst_mistakes(np.array([1, 1, 0, 1, 0]), probabilities) == [0, 2, 1]
+    assert worst_mistakes(np.array([1, 1, 0, 1, 0]), probabilities, 2) == [0, 2]
     assert Explanation([("a", -2.0), ("b", 1.0)]).shades == [("a", -1), ("b", 0.5)]
     assert Explanation([("a", 0.0)]).shades == [("a", 0)]
 
 
-def test_the_confusion_is_in_counts_and_shares():
+def test_the_confusion_has_counts_and_shares():
     ((a, b), (c, d)) = report_page._confusion([[3, 1], [0, 0]])
     assert (a.utterances, a.share, b.share, c.share, d.utterances) == (3, 0.75, 0.25, 0, 0)
     assert a.colour == "#fff" and b.colour == "#222"
@@ -194,7 +194,7 @@ def test_the_confusion_is_in_counts_and_shares():
 
 @pytest.mark.slow
 def test_in_a_browser_without_a_network(page):
-    seen = browser.look(page)
-    assert (seen.requests, seen.errors, seen.broken) == ([], [], 0)
-    assert seen.widths == {400: 400, 1200: 1200}
-    assert "Before you use this" in seen.text and HOSTILE in seen.text
+    rendered = browser.look(page)
+    assert (rendered.requests, rendered.errors, rendered.broken) == ([], [], 0)
+    assert rendered.widths == {400: 400, 1200: 1200}
+    assert "Before you use this" in rendered.text and HOSTILE in rendered.text

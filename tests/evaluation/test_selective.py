@@ -1,11 +1,11 @@
-"""Risk and coverage by hand; thresholds; abstaining."""
+"""Risk and coverage by hand, thresholds, abstentions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from emotion_tf.evaluation.selective import choose_thresholds, kept, risk_coverage, with_abstentions
+from emotion_tf.evaluation.selective import fit_thresholds, risk_coverage, score_threshold, with_abstentions
 
 # confidences 0.9 right, 0.8 wrong, 0.7 right, 0.7 wrong, 0.6 right
 CONFIDENCE = np.array([0.7, 0.9, 0.6, 0.8, 0.7])
@@ -40,29 +40,32 @@ def test_a_perfect_order_and_no_order():
     assert none.area == pytest.approx(0.4) and none.coverage.tolist() == [1]
 
 
-def test_a_threshold_keeps_as_many_as_it_can():
+def test_a_threshold_answers_as_many_utterances_as_possible():
     """100 utterances of falling confidence; every fourth of the second half is wrong."""
     confidence = np.linspace(0.99, 0.5, 100)
     label = np.zeros(100, int)
     label[50::4] = 1
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     wrong = np.cumsum(label)
-    (found,) = choose_thresholds(label, probabilities, [0.95])
+    (fitted,) = fit_thresholds(label, probabilities, [0.95])
     last = max(k for k in range(1, 101) if wrong[k - 1] <= 0.05 * k)
-    assert found == pytest.approx((0.95, confidence[last - 1], last / 100, 1 - wrong[last - 1] / last))
-    left = kept(label, probabilities, found.threshold)
-    assert left == pytest.approx((last, found.coverage, found.precision))
+    assert fitted == pytest.approx((0.95, confidence[last - 1], last / 100, 1 - wrong[last - 1] / last))
+    scores = score_threshold(label, probabilities, fitted.threshold)
+    assert scores == pytest.approx((last, fitted.coverage, fitted.precision))
 
 
-def test_no_threshold_where_none_is_needed_or_none_is_enough():
+def test_no_threshold_if_none_is_needed_or_none_suffices():
     label = np.zeros(100, int)
-    right = np.tile([0.8, 0.2], (100, 1))
-    assert choose_thresholds(label, right, [0.9]) == []  # all together are right
-    assert choose_thresholds(1 - label, right, [0.9]) == []  # none is
+    certain = np.tile([0.8, 0.2], (100, 1))
+    assert fit_thresholds(label, certain, [0.9]) == []  # all together reach the target
+    assert fit_thresholds(1 - label, certain, [0.9]) == []  # none reaches it
     few = np.linspace(0.99, 0.5, 100)
-    label[10:] = 1  # ten right ones are too few to found a threshold on
-    assert choose_thresholds(label, np.stack([few, 1 - few], axis=1), [0.95]) == []
-    assert np.isnan(kept(label, right, 0.9).precision) and kept(label, right, 0.9).utterances == 0
+    label[10:] = 1  # ten correct predictions are too few for a threshold
+    assert fit_thresholds(label, np.stack([few, 1 - few], axis=1), [0.95]) == []
+    assert (
+        np.isnan(score_threshold(label, certain, 0.9).precision)
+        and score_threshold(label, certain, 0.9).utterances == 0
+    )
 
 
 def test_abstaining():

@@ -1,4 +1,4 @@
-"""The paired bootstrap: against a naive loop, where nothing differs, and where something does."""
+"""Bootstrap tests and intervals: against a naive loop, without and with a difference, and their coverage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emotion_tf.evaluation.significance import class_intervals, interval, interv
 
 
 def sample(seed, count=400, dialogues=50, right=(0.8, 0.6), classes=5):
-    """True labels, two predictions that are right with given chances, dialogues."""
+    """Returns labels, two predictions of given accuracies, and dialogues."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, classes, count)
     wrong = (label + rng.integers(1, classes, (2, count))) % classes
@@ -31,39 +31,39 @@ def naive(label, first, second, group, resamples, seed):
     """Draws dialogues with replacement, one resample at a time."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(group == g) for g in np.unique(group)]
-    found = []
+    result = []
     for _ in range(resamples):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        found.append(f1(label[rows], first[rows]) - f1(label[rows], second[rows]))
-    return np.array(found)
+        result.append(f1(label[rows], first[rows]) - f1(label[rows], second[rows]))
+    return np.array(result)
 
 
 def test_identical_predictions_do_not_differ():
     label, first, _, group = sample(0)
-    found = paired_bootstrap(label, first, first, group, 500)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    result = paired_bootstrap(label, first, first, group, 500)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
-def test_a_planted_difference_is_found_and_its_reverse_is_not():
+def test_a_planted_difference_is_significant_and_its_reverse_is_not():
     label, first, second, group = sample(1)
-    found = paired_bootstrap(label, first, second, group, 2000)
-    assert found.p_value == pytest.approx(1 / 2001) and 0 < found.low < found.difference < found.high
+    result = paired_bootstrap(label, first, second, group, 2000)
+    assert result.p_value == pytest.approx(1 / 2001) and 0 < result.low < result.difference < result.high
     reverse = paired_bootstrap(label, second, first, group, 2000)
     assert reverse.p_value == 1
     assert (reverse.difference, reverse.low, reverse.high) == pytest.approx(
-        (-found.difference, -found.high, -found.low)
+        (-result.difference, -result.high, -result.low)
     )
 
 
-def test_as_a_naive_loop_says():
+def test_the_bootstrap_equals_a_naive_loop():
     label, first, second, group = sample(2, count=200, dialogues=25, right=(0.66, 0.62))
-    found = paired_bootstrap(label, first, second, group, 20_000, seed=1)
+    result = paired_bootstrap(label, first, second, group, 20_000, seed=1)
     slow = naive(label, first, second, group, 500, seed=2)
-    assert found.difference == pytest.approx(weighted_f1(label, first) - weighted_f1(label, second))
+    assert result.difference == pytest.approx(weighted_f1(label, first) - weighted_f1(label, second))
     spread = slow.std()
-    assert found.low == pytest.approx(np.quantile(slow, 0.025), abs=0.35 * spread)
-    assert found.high == pytest.approx(np.quantile(slow, 0.975), abs=0.35 * spread)
-    assert found.p_value == pytest.approx((slow <= 0).mean(), abs=0.08)
+    assert result.low == pytest.approx(np.quantile(slow, 0.025), abs=0.35 * spread)
+    assert result.high == pytest.approx(np.quantile(slow, 0.975), abs=0.35 * spread)
+    assert result.p_value == pytest.approx((slow <= 0).mean(), abs=0.08)
 
 
 def test_each_resample_has_the_f1_of_scikit_learn():
@@ -80,17 +80,17 @@ def test_each_resample_has_the_f1_of_scikit_learn():
     np.testing.assert_allclose(fast, [weighted_f1(label[r], first[r]) for r in rows], rtol=1e-12)
 
 
-def test_no_difference_gives_an_interval_that_holds_zero():
+def test_without_a_difference_the_interval_contains_zero():
     held = 0
     for seed in range(20):
         label, first, second, group = sample(100 + seed, count=200, right=(0.6, 0.6))
-        found = paired_bootstrap(label, first, second, group, 500)
-        held += found.low <= 0 <= found.high
+        result = paired_bootstrap(label, first, second, group, 500)
+        held += result.low <= 0 <= result.high
     assert held >= 17  # 19 expected
 
 
 def test_utterances_of_a_dialogue_count_together():
-    """Ten copies of each utterance in one dialogue are no more evidence than one."""
+    """Ten copies of each utterance in the same dialogue are not more evidence than one."""
     label, first, second, group = sample(4, count=60, dialogues=60, right=(0.7, 0.6))
     alone = paired_bootstrap(label, first, second, group, 4000)
     copied = [np.repeat(column, 10) for column in (label, first, second, group)]
@@ -131,7 +131,7 @@ MIX = np.array([0.45, 0.25, 0.2, 0.1])
 
 
 def world(rng, dialogues, size=8):
-    """Dialogues that have an emotion and a difficulty of their own: their utterances go together."""
+    """Dialogues with an emotion and a difficulty of their own, so that their utterances are correlated."""
     mix, skill = rng.dirichlet(5 * MIX, dialogues), rng.beta(3.5, 1.5, dialogues)
     group = np.repeat(np.arange(dialogues), size)
     label = (rng.random((len(group), 1)) > mix.cumsum(axis=1)[group]).sum(axis=1).clip(max=3)
@@ -139,20 +139,20 @@ def world(rng, dialogues, size=8):
     return label, np.where(rng.random(len(group)) < skill[group], label, other), group
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say_and_those_of_single_rows_do_not():
-    """1,000 times 100 dialogues: 93 to 97 % of the 95 % intervals hold the value of the whole population."""
+def test_intervals_by_dialogue_have_their_nominal_coverage_and_intervals_by_utterance_do_not():
+    """In 1,000 samples of 100 dialogues, 93 to 97 % of the 95 % intervals contain the value of the population."""
     rng = np.random.default_rng(0)
     label, predicted, _ = world(rng, 100_000)
     truth = {"accuracy": np.mean(label == predicted), "weighted_f1": weighted_f1(label, predicted)}
 
     def held(times, rows):
-        found = dict.fromkeys(truth, 0)
+        result = dict.fromkeys(truth, 0)
         for _ in range(times):
             label, predicted, group = world(rng, 100)
-            between = intervals(label, predicted, np.arange(len(label)) if rows else group, 600)
+            bounds = intervals(label, predicted, np.arange(len(label)) if rows else group, 600)
             for name, value in truth.items():
-                found[name] += between[name][0] <= value <= between[name][1]
-        return np.array(list(found.values())) / times
+                result[name] += bounds[name][0] <= value <= bounds[name][1]
+        return np.array(list(result.values())) / times
 
     by_dialogue = held(1000, rows=False)
     assert ((by_dialogue >= 0.93) & (by_dialogue <= 0.97)).all(), by_dialogue
@@ -160,27 +160,27 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_those_of_single_rows_
 
 
 def test_intervals_of_every_class():
-    """As the naive loop says; exact where a class is never wrong, nan where it never is."""
+    """Equal to a naive loop; exact for a class without errors, nan for a class that does not occur."""
     label, first, _, group = sample(8, classes=4)
     label[label == 3], first[first == 3] = 2, 2
     right = np.where(label == 0, 0, np.where(first == 0, 1, first))
-    found = class_intervals(label, right, group, 4, 4000)
-    assert found[0] == pytest.approx((0.025 ** (1 / len(np.unique(group[label == 0]))), 1))
-    assert np.isnan(found[3]).all()
+    result = class_intervals(label, right, group, 4, 4000)
+    assert result[0] == pytest.approx((0.025 ** (1 / len(np.unique(group[label == 0]))), 1))
+    assert np.isnan(result[3]).all()
     rng, members = np.random.default_rng(1), [np.flatnonzero(group == g) for g in np.unique(group)]
     slow = []
     for _ in range(400):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
         hit = np.sum((label[rows] == 1) & (right[rows] == 1))
         slow.append(2 * hit / (np.sum(label[rows] == 1) + np.sum(right[rows] == 1)))
-    assert found[1] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.35 * np.std(slow))
+    assert result[1] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.35 * np.std(slow))
 
 
 def test_an_interval_of_any_sums_is_that_of_accuracy():
     label, first, _, group = sample(9)
     hits = np.stack([label == first, np.ones(len(label))], axis=1)
-    found = interval(hits, group, lambda sums: sums[:, 0] / sums[:, 1], 1000)
-    assert found == pytest.approx(intervals(label, first, group, 1000)["accuracy"])
+    result = interval(hits, group, lambda sums: sums[:, 0] / sums[:, 1], 1000)
+    assert result == pytest.approx(intervals(label, first, group, 1000)["accuracy"])
 
 
 def test_weights_count_as_copies_in_the_same_dialogue():
@@ -201,10 +201,10 @@ def test_one_dialogue_has_no_interval():
 
 
 def test_very_many_dialogues_take_no_more_memory(monkeypatch):
-    """As a folder of faces, where each is a dialogue of its own: fewer resamples, of which the p-value knows."""
+    """In a folder of faces each face is a dialogue: there are fewer resamples, and the p-value counts them."""
     from emotion_tf.evaluation import significance
 
-    monkeypatch.setattr(significance, "LARGEST", 3_000_000)
+    monkeypatch.setattr(significance, "MAX_DRAWS", 3_000_000)
     label = np.tile([0, 1], 1000)
     predicted = np.where(np.arange(2000) % 4, label, 1 - label)
     low, high = intervals(label, predicted, np.arange(2000), seed=5)["accuracy"]

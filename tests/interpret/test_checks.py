@@ -16,7 +16,7 @@ def test_the_curves_of_an_additive_score_by_hand():
         return keep @ worth
 
     right, wrong = checks.curves([np.array([1, 3, 2, 0]), np.array([0, 2, 3, 1])], score)
-    assert right.shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert right.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert right.deletion.tolist() == [10, 6, 3, 1, 0] and right.insertion.tolist() == [0, 4, 7, 9, 10]
     assert wrong.deletion.tolist() == right.insertion[::-1].tolist()
     assert right.better and not wrong.better
@@ -29,8 +29,8 @@ def test_the_curves_of_an_additive_score_by_hand():
 def test_the_curves_of_any_number_of_parts_go_from_all_to_none(count):
     (found,) = checks.curves([RNG.permutation(count)], lambda keep: keep.mean(axis=1))
     assert found.deletion[0] == found.insertion[-1] == 1 and found.deletion[-1] == found.insertion[0] == 0
-    np.testing.assert_allclose(found.deletion, 1 - found.shares)
-    np.testing.assert_allclose(found.random_insertion, found.shares)
+    np.testing.assert_allclose(found.deletion, 1 - found.fractions)
+    np.testing.assert_allclose(found.random_insertion, found.fractions)
 
 
 def test_shuffling_changes_every_matrix_and_takes_it_back_bit_by_bit(untrained):

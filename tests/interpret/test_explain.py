@@ -42,8 +42,8 @@ def test_an_explanation_has_words_overlays_and_shares(explained, untrained):
     assert explained.labels[explained.target] == prediction.label[0]
     assert [word for word, _ in explained.words] == ["Ada", "said", "<", "b", ">", '"', "no", '"', "&", "ran"]
     assert [value for _, value in explained.words] == explained.strips[0].values.tolist()
-    assert list(explained.shares) == ["text", "face"]
-    assert sum(explained.shares.values()) == pytest.approx(explained.score - explained.empty, abs=1e-4)
+    assert list(explained.shapley_values) == ["text", "face"]
+    assert sum(explained.shapley_values.values()) == pytest.approx(explained.score - explained.empty, abs=1e-4)
     titles = [title for title, _ in explained.overlays]
     assert titles[0].startswith("HiResCAM at cnn_1_relu_1") and "integrated gradients" in titles[-1]
     for _, overlays in explained.overlays:
@@ -54,7 +54,7 @@ def test_an_explanation_has_words_overlays_and_shares(explained, untrained):
 
 def test_the_same_of_several_at_once_and_without_the_checks(scorer, explained):
     quick = explain(scorer, [Utterance("Yes."), explained.utterance], check=False)
-    assert quick[0].maps == () and quick[0].shares["face"] == 0
+    assert quick[0].maps == () and quick[0].shapley_values["face"] == 0
     np.testing.assert_allclose(quick[1].strips[0].values, explained.strips[0].values, atol=1e-5)
     for one, other in zip(quick[1].maps, explained.maps, strict=True):
         np.testing.assert_allclose(one.values, other.values, atol=1e-5)
@@ -89,7 +89,7 @@ def test_every_fusion(kind, initialised, small_config, tiny_bert):
             told = part.completeness
             # layer norm bends the path sharply near a baseline where all is alike: then what is missing is told
             assert told is None or told.holds or (kind == "cross_attention" and told.steps == MAX_STEPS), part
-        assert sum(one.shares.values()) == pytest.approx(one.score - one.empty, abs=1e-4)
+        assert sum(one.shapley_values.values()) == pytest.approx(one.score - one.empty, abs=1e-4)
         assert bool(one.maps) == bool(one.utterance.faces) and bool(one.strips) == bool(one.utterance.text)
 
 

@@ -101,6 +101,6 @@ CARD = {
     "parameters": 0,
     "command": "pytest",
     "data": "d",
-    "chosen_by": "hand",
+    "selected_by": "hand",
     "fitted_on": {"predictions": "dev", "utterances": 1},
 }
