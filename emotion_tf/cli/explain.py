@@ -116,27 +116,27 @@ def _data(
 ) -> tuple[list[tuple[Explanation, str]], Summary]:
     from emotion_tf.interpret import dataset
     from emotion_tf.interpret.explain import explain as explain_utterances
-    from emotion_tf.interpret.modality import present
+    from emotion_tf.interpret.modality import present_modalities
     from emotion_tf.interpret.summary import summarise
     from emotion_tf.progress import track
 
-    rows = [one for one in _read(scorer, data, split) if present(one)]
+    rows = [one for one in _read(scorer, data, split) if present_modalities(one)]
     if not rows:
         raise UserError(f"{split} of {data} has nothing that {scorer.run.path} reads.")
     drawn: list[Utterance] = rows
     if limit and limit < len(rows):
         drawn = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])]
     summary = summarise(
-        scorer, drawn, layer, REPEATS, through=lambda items, total: track(items, total, "all utterances", "batches")
+        scorer, drawn, layer, REPEATS, progress=lambda items, total: track(items, total, "all utterances", "batches")
     )
     label_of = np.array([one.label for one in rows])
-    chosen = dataset.interesting(scorer.probabilities(rows), label_of, k) if k else []
+    chosen = dataset.select_utterances(scorer.probabilities(rows), label_of, k) if k else []
     found = explain_utterances(
         scorer,
         [rows[i] for i, _ in chosen],
         label,
         layer,
-        through=lambda items, total: track(items, total, "chosen utterances", "utterances"),
+        progress=lambda items, total: track(items, total, "chosen utterances", "utterances"),
     )
     return [(one, why) for one, (_, why) in zip(found, chosen, strict=True)], summary
 

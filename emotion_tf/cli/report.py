@@ -79,7 +79,7 @@ def _explanations(run: Run, rows: Rows, mistakes: Sequence[int]) -> dict[int, Ex
         return {}
     scorer, order = Scorer(run), sorted(mistakes)
     utterances = zip(order, read_utterances(scorer, rows.select(order)), strict=True)
-    readable = {row: utterance for row, utterance in utterances if modality.present(utterance)}
+    readable = {row: utterance for row, utterance in utterances if modality.present_modalities(utterance)}
     explanations = explain(scorer, list(readable.values()), check=False) if readable else []
     return {
         row: Explanation(

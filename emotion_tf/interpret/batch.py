@@ -24,23 +24,23 @@ from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.runs.run import Run
 
 ROWS = 64
-"""Rows that go through the model at once."""
+"""Batch size of the model."""
 CONTEXT = "context"
-"""The lines said before an utterance: explained as a modality of its own, though the text tower reads them."""
+"""Name of the lines before an utterance: explained as a modality, although the text tower reads them."""
 FIELDS = {TEXT: "text", FACE: "faces", CONTEXT: "context"}
-"""What is explained as a modality, in the order of the tables -> the field of an `Utterance` that holds it."""
+"""Explained modality, in the order of the tables -> field of an `Utterance`."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is given of one utterance.
+    """An utterance to explain.
 
     Attributes:
-        text: what is said; empty: no text.
-        faces: aligned face crops, as `Predictor.predict` takes them; none: no face.
-        context: the lines said before it (`Speaker: utterance`), oldest first.
-        id: what it is called on the page.
-        label: index of its true class, where it is known.
+        text: the text; may be empty.
+        faces: aligned face crops, as `Predictor.predict` takes them; may be empty.
+        context: lines before the utterance (`Speaker: utterance`), oldest first.
+        id: name of the utterance on the page.
+        label: index of the true class, if known.
     """
 
     text: str = ""
@@ -51,11 +51,11 @@ class Utterance:
 
 
 class Scorer:
-    """A run, ready to be asked.
+    """A run that scores utterances.
 
-    What is explained is the score of a class: its logit minus the mean of all classes' logits (float, in nats). That is
-    the centred logarithm of its probability (Aitchison 1986, "The Statistical Analysis of Compositional Data"): unlike
-    a bare logit it is a function of the probabilities alone, and unlike these it does not flatten out near 0 and 1.
+    The score of a class is its logit minus the mean of all logits, in nats. It is the centred logarithm of the
+    probability (Aitchison 1986, "The Statistical Analysis of Compositional Data"). Unlike a logit it depends on the
+    probabilities alone, and unlike a probability it does not saturate near 0 and 1.
     """
 
     def __init__(self, run: Run) -> None:
@@ -64,20 +64,20 @@ class Scorer:
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
-        """Which of text, face and context the run reads."""
+        """The inputs that the run reads: text, face, context."""
         read = {*self.model.towers, *self.preprocess.context_fields}
         return tuple(name for name in FIELDS if name in read)
 
     @cached_property
-    def embedded(self) -> tuple[str, ...]:
-        """Which input each call of the word embedding reads, in the order of the calls."""
+    def embedded_inputs(self) -> tuple[str, ...]:
+        """The input of each call of the word embedding, in the order of the calls."""
         return embedded_inputs(self.model.towers[TEXT])
 
-    def keep(self, utterance: Utterance) -> Utterance:
-        """What the run reads of an utterance: crops as JPEGs, the nearest lines of its context.
+    def normalize(self, utterance: Utterance) -> Utterance:
+        """Reduces an utterance to what the run reads: text, crops as JPEGs, the nearest lines of the context.
 
         Raises:
-            UserError: a picture that cannot be read.
+            UserError: a picture cannot be read.
         """
         count = self.run.config.text.context
         return Utterance(
@@ -89,19 +89,19 @@ class Scorer:
         )
 
     def inputs(self, utterances: Sequence[Utterance]) -> dict[str, tf.Tensor]:
-        """The model's inputs, each (B, ...), of utterances as `keep` gives them."""
+        """Returns the model's inputs, each (B, ...), for normalised utterances."""
         return self.preprocess(
-            tf.constant([one.text for one in utterances]),
-            raw.pad_strings([one.faces for one in utterances], b""),
-            context=raw.pad_strings([one.context for one in utterances], ""),
+            tf.constant([utterance.text for utterance in utterances]),
+            raw.pad_strings([utterance.faces for utterance in utterances], b""),
+            context=raw.pad_strings([utterance.context for utterance in utterances], ""),
         )
 
     def logits(self, utterances: Sequence[Utterance]) -> np.ndarray:
-        """Logits float32 (N, C) of any number of utterances."""
+        """Returns logits float32 (N, C) of any number of utterances."""
         return np.concatenate([np.asarray(outputs["logits"]) for outputs in self._passes(utterances)])
 
     def probabilities(self, utterances: Sequence[Utterance]) -> np.ndarray:
-        """Probabilities float32 (N, C) of any number of utterances, as `predict` gives them."""
+        """Returns calibrated probabilities float32 (N, C) of any number of utterances, as `predict` does."""
         return np.concatenate([self.calibrated(outputs) for outputs in self._passes(utterances)])
 
     def calibrated(self, outputs: Mapping[str, tf.Tensor]) -> np.ndarray:
@@ -111,12 +111,12 @@ class Scorer:
 
     def _passes(self, utterances: Sequence[Utterance]) -> Iterator[dict[str, tf.Tensor]]:
         for i in range(0, len(utterances), ROWS):
-            # without a tf.function: to trace a large network takes longer than to explain one utterance
+            # eager: tracing a large network takes longer than explaining one utterance
             yield self.model(self.inputs(utterances[i : i + ROWS]), training=False)
 
 
 def embedded_inputs(tower: Tower) -> tuple[str, ...]:
-    """Returns which input each call of a text tower's word embedding reads, in the order of the calls."""
+    """Returns the input of each call of a text tower's word embedding, in the order of the calls."""
     widths = {name: 1 + (name != "word_ids") for name in tower.input}
     calls: list[Any] = []
     (embedding,) = tower.layers_of(keras.layers.Embedding)
@@ -126,27 +126,26 @@ def embedded_inputs(tower: Tower) -> tuple[str, ...]:
 
 
 def scores(logits: Any, target: Any) -> tf.Tensor:
-    """Logits (R, C) and classes (R,) to the explained score (R,); see `Scorer`."""
+    """Returns the scores (R,) of classes (R,) from logits (R, C); see `Scorer`."""
     return tf.gather(logits, target, batch_dims=1) - tf.reduce_mean(logits, axis=1)
 
 
 class Batch:
-    """B utterances, each with the class that is explained, and what one pass of the model made of them.
+    """B utterances, their explained classes, and the activations of one pass of the model.
 
     Args:
-        scorer: of the run.
-        utterances: as `Scorer.keep` gives them.
-        target: int (B,), the explained class of each; None: its most probable one.
-        watched: layers of the face tower, by the names that `Tower.find_layer` takes, at which the score's gradient is
-            taken.
+        scorer: scorer of the run.
+        utterances: results of `Scorer.normalize`.
+        target: int (B,), the explained class of each utterance; by default its most probable class.
+        watched: names of layers of the face tower, for `Tower.find_layer`, at which to compute the score's gradient.
 
     Attributes:
-        inputs: the model's inputs.
-        outputs: the model's outputs.
+        inputs: inputs of the model.
+        outputs: outputs of the model.
         logits: float32 (B, C).
-        layers: the towers, by modality, and those layers of theirs that `is_recorded` tells, by name.
-        activations: what each of `layers` returned, call by call.
-        features: what each watched layer returned, and the score's gradient there.
+        layers: the towers by modality, and their recorded layers (`is_recorded`) by name.
+        activations: outputs of each of `layers`, call by call.
+        features: output of each watched layer, and the score's gradient there.
     """
 
     def __init__(
@@ -179,7 +178,7 @@ class Batch:
 
     @contextlib.contextmanager
     def replayed(self, names: Sequence[str], rows: np.ndarray) -> Iterator[None]:
-        """Inside the block these layers do not run: they return what they returned for the utterances `rows` (R,)."""
+        """Inside the block, these layers do not run: they return their outputs for the utterances `rows` (R,)."""
         with contextlib.ExitStack() as stack:
             for name in names:
                 if name in self.layers:
@@ -197,11 +196,11 @@ class Batch:
         return [name for name in self.towers if name != modality]
 
     def rows(self, rows: np.ndarray) -> dict[str, tf.Tensor]:
-        """The inputs of the utterances `rows`."""
+        """Returns the inputs of the utterances `rows`."""
         return {name: tf.gather(values, rows) for name, values in self.inputs.items()}
 
     def logits_of_texts(self, texts: Sequence[str], contexts: Sequence[Sequence[str]], rows: np.ndarray) -> np.ndarray:
-        """Logits (R, C) of utterances with other words and the same faces."""
+        """Returns logits (R, C) of the utterances `rows` with other texts."""
         changed = [Utterance(text, (), context) for text, context in zip(texts, contexts, strict=True)]
         parts = [np.zeros((0, self.logits.shape[1]), np.float32)]
         for i in range(0, len(changed), ROWS):
@@ -211,16 +210,16 @@ class Batch:
         return np.concatenate(parts)
 
     def logits_of_faces(self, faces: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Logits (R, C) of utterances with other crops, uint8 (R, T, H, W, 3), and the same words."""
+        """Returns logits (R, C) of the utterances `rows` with other crops, uint8 (R, T, H, W, 3)."""
         parts = []
         for i in range(0, len(rows), ROWS):
-            at = rows[i : i + ROWS]
-            inputs = self.rows(at) | {"faces": tf.constant(faces[i : i + ROWS])}
-            with self.replayed(self._other_towers(FACE), at):
+            part = rows[i : i + ROWS]
+            inputs = self.rows(part) | {"faces": tf.constant(faces[i : i + ROWS])}
+            with self.replayed(self._other_towers(FACE), part):
                 parts.append(np.asarray(self.scorer.model(inputs, training=False)["logits"]))
         return np.concatenate(parts)
 
 
 def is_recorded(layer: keras.layers.Layer) -> bool:
-    """Whether a `Batch` records what a layer returns: where paths start, and the weights of attention."""
+    """Whether a `Batch` records the outputs of a layer: ends of integration paths, and attention weights."""
     return isinstance(layer, (keras.layers.Embedding, HubEncoder, FoldFrames, AttentionWeights))

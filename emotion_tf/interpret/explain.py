@@ -1,4 +1,4 @@
-"""Why a run gives utterances the classes that it gives them."""
+"""Explanations of the predictions of a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.interpret import checks, face, modality, text
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer, Utterance, scores
-from emotion_tf.interpret.kinds import Explanation, FaceMap, Strip
+from emotion_tf.interpret.kinds import Explanation, FaceMap, WordAttributions
 from emotion_tf.runs.run import Run
 
 SHUFFLES = 2
-"""Shuffled models that an attribution is compared with."""
+"""Number of models with shuffled weights in the randomisation check."""
 FEW_STEPS = 4
-"""Of their integrated gradients, whose pattern alone is looked at."""
-AT_ONCE = 16
-Through = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Steps of integrated gradients for these models, where only the pattern matters."""
+BATCH = 16
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def explain(
@@ -28,49 +28,49 @@ def explain(
     label: str = "",
     layer: str = "",
     check: bool = True,
-    through: Through | None = None,
+    progress: Progress | None = None,
 ) -> list[Explanation]:
-    """Explanations of utterances, each of its most probable class.
+    """Explains the most probable class of each utterance.
 
     Args:
-        run: the run, or the scorer of a run that is asked several times.
-        utterances: raw, as `Predictor.predict` takes them, with ids.
-        label: another class to explain, the same for all.
-        layer: of the face tower, for Grad-CAM; empty: one by default for each branch.
-        check: whether the randomisation check and the curves are made too: they take most of the time.
-        through: shows progress over the batches.
+        run: the run, or its scorer to explain several times.
+        utterances: raw utterances, as `Predictor.predict` takes them, with ids.
+        label: another class to explain, the same for all utterances.
+        layer: layer of the face tower for Grad-CAM; by default one layer of each branch.
+        check: whether to add the randomisation check and the deletion and insertion curves, which take most time.
+        progress: wraps the iteration over batches to display progress.
 
     Raises:
-        UserError: no such label or layer, an utterance of which the run reads nothing, or a picture that cannot be
-            read.
+        UserError: the label or layer does not exist, an utterance has nothing that the run reads, or a picture cannot
+            be read.
     """
     scorer = run if isinstance(run, Scorer) else Scorer(run)
-    kept = [_kept(scorer, one) for one in utterances]
-    watched = face.layers_to_watch(scorer, layer)
-    at_once = 1 if check else AT_ONCE
-    starts = range(0, len(kept), at_once)
+    normalized = [_normalize(scorer, utterance) for utterance in utterances]
+    watched = face.select_cam_layers(scorer, layer)
+    size = 1 if check else BATCH
+    starts = range(0, len(normalized), size)
     return [
-        one
-        for i in (through(starts, len(starts)) if through else starts)
-        for one in explain_batch(batch_of(scorer, kept[i : i + at_once], label, watched), check)
+        explanation
+        for i in (progress(starts, len(starts)) if progress else starts)
+        for explanation in explain_batch(make_batch(scorer, normalized[i : i + size], label, watched), check)
     ]
 
 
-def _kept(scorer: Scorer, utterance: Utterance) -> Utterance:
-    kept = scorer.keep(utterance)
-    if not modality.present(kept):
+def _normalize(scorer: Scorer, utterance: Utterance) -> Utterance:
+    normalized = scorer.normalize(utterance)
+    if not modality.present_modalities(normalized):
         raise UserError(
             f"Nothing to explain{' of ' + utterance.id if utterance.id else ''}: {scorer.run.path} reads "
             f"{', '.join(scorer.modalities)}. Expected at least one of them. Received: none."
         )
-    return kept
+    return normalized
 
 
-def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", watched: Sequence[str] = ()) -> Batch:
-    """Utterances as `Scorer.keep` gives them, with their most probable classes, or with the class `label` for all.
+def make_batch(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", watched: Sequence[str] = ()) -> Batch:
+    """Returns a batch of normalised utterances that explains their most probable classes, or the class `label`.
 
     Raises:
-        UserError: no such label.
+        UserError: there is no such label.
     """
     labels = scorer.run.labels
     if label and label not in labels:
@@ -82,73 +82,76 @@ def batch_of(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", w
 
 
 def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
-    """Explanations of the utterances of a batch; see `explain`."""
-    strips, maps = text.strips(batch), [face.distinct(found) for found in face.maps(batch)]
+    """Explains the utterances of a batch; see `explain`."""
+    words, maps = text.word_attributions(batch), [face.drop_duplicates(of_row) for of_row in face.face_maps(batch)]
     if check:
-        strips, maps = _checked(batch, strips, maps)
-    shares, weights = modality.modality_shares(batch), face.crop_weights(batch)
+        words, maps = _add_checks(batch, words, maps)
+    values, weights = modality.modality_shapley_values(batch), face.crop_weights(batch)
     probabilities = batch.scorer.calibrated(batch.outputs)
     score = np.asarray(scores(batch.logits, batch.target))
     side = batch.scorer.run.spec.face_size
     crops, owner = (
-        face.crops_of(batch)
+        face.real_crops(batch)
         if FACE in batch.scorer.modalities
         else (np.zeros((0, side, side, 3), np.uint8), np.zeros(0, int))
     )
     return [
         Explanation(
-            one,
+            utterance,
             batch.scorer.run.labels,
             probabilities[n],
             int(batch.target[n]),
-            tuple(strips[n]),
+            tuple(words[n]),
             crops[owner == n],
             tuple(maps[n]),
             weights[n] if maps[n] else None,
-            shares[n].values,
-            shares[n].empty,
+            values[n].values,
+            values[n].empty,
             float(score[n]),
             tuple(_notes(batch, n)),
         )
-        for n, one in enumerate(batch.utterances)
+        for n, utterance in enumerate(batch.utterances)
     ]
 
 
 def _notes(batch: Batch, n: int) -> list[str]:
-    """What a reader would miss without being told why."""
+    """Returns notes on the limits of the attributions of an utterance."""
     notes = []
-    if FACE in batch.scorer.modalities and batch.utterances[n].faces and not face.cam_layers(batch.towers[FACE]):
-        notes.append("The face network is a SavedModel: it has no layers at which Grad-CAM could look.")
+    has_face = FACE in batch.scorer.modalities and batch.utterances[n].faces
+    if has_face and not face.default_cam_layers(batch.towers[FACE]):
+        notes.append("There is no Grad-CAM: the face network is a SavedModel, whose layers are not accessible.")
     if TEXT in batch.scorer.modalities and "bert" in batch.layers:
         notes.append(
-            "BERT is called with ids and hides its embeddings, so the first strip is occlusion of whole words. What is "
-            "contextual tells which position carries the evidence, not which word brought it there."
+            "BERT's embeddings are not accessible, so the first attribution is the occlusion of whole words. "
+            "Contextual attributions tell which position carries the evidence, not which word it comes from."
         )
     return notes
 
 
-def _checked(
-    batch: Batch, strips: list[list[Strip]], maps: list[list[FaceMap]]
-) -> tuple[list[list[Strip]], list[list[FaceMap]]]:
-    """With the randomisation check of each, and curves of the headline strip and of the maps."""
-    others: list[tuple[list[list[Strip]], list[dict[str, np.ndarray]]]] = []
+def _add_checks(
+    batch: Batch, words: list[list[WordAttributions]], maps: list[list[FaceMap]]
+) -> tuple[list[list[WordAttributions]], list[list[FaceMap]]]:
+    """Adds the randomisation check of each attribution, and the curves of the headline words and of the maps."""
+    of_shuffled: list[tuple[list[list[WordAttributions]], list[dict[str, np.ndarray]]]] = []
     for seed in range(SHUFFLES):
-        with checks.shuffled(batch.scorer.model, seed):
+        with checks.shuffled_weights(batch.scorer.model, seed):
             same = Batch(batch.scorer, batch.utterances, batch.target, list(batch.features))
-            others.append((text.strips(same, FEW_STEPS), [_by_key(found) for found in face.maps(same, FEW_STEPS)]))
-    for n, found in enumerate(strips):
-        for i, strip in enumerate(found):
-            shuffled = [other[n][i].values for other, _ in others]
-            curves = checks.word_curves(batch, n, strip) if i == 0 else None
-            strips[n][i] = replace(strip, similarity=checks.similarity(strip.values, shuffled, True), curves=curves)
-    for n, seen in enumerate(maps):
-        curves_of_maps = checks.pixel_curves(batch, n, seen) if seen else []
-        for i, one in enumerate(seen):
-            shuffled = [other[n][one.key] for _, other in others]
-            similar = checks.similarity(one.values, shuffled, False)
-            maps[n][i] = replace(one, similarity=similar, curves=curves_of_maps[i])
-    return strips, maps
+            face_maps = [_by_key(of_row) for of_row in face.face_maps(same, FEW_STEPS)]
+            of_shuffled.append((text.word_attributions(same, FEW_STEPS), face_maps))
+    for n, words_of_row in enumerate(words):
+        for i, attributions in enumerate(words_of_row):
+            others = [other[n][i].values for other, _ in of_shuffled]
+            curves = checks.word_curves(batch, n, attributions) if i == 0 else None
+            similarity = checks.similarity(attributions.values, others, True)
+            words[n][i] = replace(attributions, similarity=similarity, curves=curves)
+    for n, maps_of_row in enumerate(maps):
+        curves_of_maps = checks.pixel_curves(batch, n, maps_of_row) if maps_of_row else []
+        for i, face_map in enumerate(maps_of_row):
+            others = [other[n][face_map.key] for _, other in of_shuffled]
+            similarity = checks.similarity(face_map.values, others, False)
+            maps[n][i] = replace(face_map, similarity=similarity, curves=curves_of_maps[i])
+    return words, maps
 
 
 def _by_key(maps: Sequence[FaceMap]) -> dict[str, np.ndarray]:
-    return {one.key: one.values for one in maps}
+    return {face_map.key: face_map.values for face_map in maps}

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from emotion_tf.interpret.batch import Batch
 from emotion_tf.interpret.gradients import Line, line_gradients, trapezoid_sum
+from emotion_tf.interpret.kinds import Completeness
 
 FIRST_STEPS, MAX_STEPS = 8, 256
 TOLERANCE, SMALL = 0.01, 1e-3
@@ -77,14 +78,13 @@ class Integral:
     steps: np.ndarray
 
     @property
-    def residual(self) -> np.ndarray:
-        """|total - delta| as a share of |delta|, (B,)."""
-        return np.abs(self.total - self.delta) / np.maximum(np.abs(self.delta), 1e-12)
-
-    @property
     def complete(self) -> np.ndarray:
         """Whether the residual is at most 1 %, or the difference at most 0.001, bool (B,)."""
         return np.abs(self.total - self.delta) <= np.maximum(TOLERANCE * np.abs(self.delta), SMALL)
+
+    def completeness(self, n: int) -> Completeness:
+        """Returns the completeness of an utterance."""
+        return Completeness(float(self.total[n]), float(self.delta[n]), int(self.steps[n]), bool(self.complete[n]))
 
 
 def integrate(path: Path, max_steps: int = MAX_STEPS) -> Integral:

@@ -1,4 +1,4 @@
-"""What an explanation is made of."""
+"""The parts of an explanation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Completeness:
     """Whether attributions sum to f(x) - f(baseline).
 
     Attributes:
-        total: their sum.
+        total: sum of the attributions.
         delta: f(x) - f(baseline), in nats.
-        steps: points of the path that it took.
-        holds: within 1 % (or 0.001).
+        steps: number of steps of the integration.
+        holds: whether both are equal within 1 % (or 0.001).
     """
 
     total: float
@@ -29,24 +29,23 @@ class Completeness:
 
     @property
     def residual(self) -> float:
-        """The share of `delta` that is missing or too much."""
+        """|total - delta| as a share of |delta|."""
         return abs(self.total - self.delta) / max(abs(self.delta), 1e-12)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The score of the explained class while parts are taken away, or put back, in the order of an attribution.
+    """Deletion and insertion curves: the score while parts are removed, or added, in the order of an attribution.
 
-    Petsiuk 2018, "RISE", section 4.1, who looks at the probability: where the other modality alone makes the model
-    sure, that stays near 1 whatever is taken away. Beside it the mean over random orders of the same parts.
+    Petsiuk 2018, "RISE", section 4.1, uses the probability. It would stay near 1 if another modality alone makes the
+    model certain, so these curves use the score. The baseline is the mean over random orders of the same parts.
 
     Attributes:
-        fractions: of the parts taken away (or put back), from 0 to 1, float (P,).
-        deletion: the most important first, (P,).
-        insertion: the most important first, (P,).
-        random_deletion: mean over random orders, (P,).
-        random_insertion: the same, put back, (P,).
-        orders: how many random orders.
+        fractions: share of the parts removed (or added), from 0 to 1, float (P,).
+        deletion: score while the most important parts are removed first, (P,).
+        insertion: score while the most important parts are added first, (P,).
+        random_deletion, random_insertion: means over random orders, (P,).
+        orders: number of random orders.
     """
 
     fractions: np.ndarray
@@ -57,12 +56,12 @@ class Curves:
     orders: int
 
     def area(self, name: str) -> float:
-        """Area under one of the curves: its mean, in nats."""
+        """Returns the area under one of the curves, in nats."""
         return float(np.trapezoid(getattr(self, name), self.fractions))
 
     @property
     def better(self) -> bool:
-        """Whether taking away goes down faster, and putting back up faster, than in random order."""
+        """Whether deletion falls faster, and insertion rises faster, than in random order."""
         return self.area("deletion") < self.area("random_deletion") and (
             self.area("insertion") > self.area("random_insertion")
         )
@@ -70,11 +69,11 @@ class Curves:
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike an attribution is to that of the same model with its weights shuffled.
+    """Similarity of an attribution to that of the same model with shuffled weights.
 
     Attributes:
-        correlation: mean of Spearman's rank correlations with several shuffled models; None: too few parts to tell.
-        suspect: it is as good as the same: the attribution does not show what the model has learned.
+        correlation: mean of Spearman's rank correlations with several shuffled models; None with too few parts.
+        suspect: whether it is so high that the attribution does not depend on what the model has learned.
     """
 
     correlation: float | None
@@ -82,18 +81,18 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """The words of an utterance (line 0) and of the lines before it (nearest first), each with a number.
+class WordAttributions:
+    """An attribution of each word of an utterance (line 0) and its context (nearest line first).
 
     Attributes:
         key: gradients, occlusion, contextual, pooling, or attention.
-        title: what it is, for the page.
+        title: name of the method, for the page.
         lines: the texts.
         spans: the words.
-        values: float (W,), how much each word speaks for the explained class, in nats; of attention: shares.
-        read: bool (W,), false for words that were cut off.
-        rest: what fell on positions that are no words, as [CLS].
-        signed: whether numbers below 0 mean something.
+        values: float (W,), support of the explained class by each word, in nats; for attention, shares.
+        read: bool (W,), false for words beyond the maximum length.
+        rest: sum over positions that are no words, such as [CLS].
+        signed: whether values below 0 are possible.
     """
 
     key: str
@@ -109,20 +108,25 @@ class Strip:
     curves: Curves | None = None
 
     def word(self, i: int) -> str:
-        """The i-th word as it is written."""
+        """Returns the i-th word as written."""
         span = self.spans[i]
         return self.lines[span.line][span.start : span.end]
+
+    @property
+    def of_utterance(self) -> list[tuple[str, float]]:
+        """The words of the utterance, without its context, with their values."""
+        return [(self.word(i), float(self.values[i])) for i, span in enumerate(self.spans) if span.line == 0]
 
 
 @dataclass(frozen=True)
 class FaceMap:
-    """A number for each pixel of the crops of an utterance.
+    """An attribution of each pixel of an utterance's face crops.
 
     Attributes:
-        key: grad_cam, gradients, or attention, with the layer where there are several.
-        title: what it is, for the page.
-        values: float32 (T, H, W): of grad_cam and attention not below 0.
-        signed: whether numbers below 0 mean something.
+        key: grad_cam, hires_cam, gradients, or attention, with the layer if there are several.
+        title: name of the method, for the page.
+        values: float32 (T, H, W); not negative for class activation maps and attention.
+        signed: whether values below 0 are possible.
     """
 
     key: str
@@ -134,24 +138,24 @@ class FaceMap:
     curves: Curves | None = None
 
     def overlays(self, crops: np.ndarray) -> list[bytes]:
-        """The map on each of its crops, uint8 (T, H, W, 3) RGB, as PNG."""
-        peak = pictures.peak_of(self.values, self.signed)
+        """Returns the map on each of its crops, uint8 (T, H, W, 3) RGB, as PNG."""
+        peak = pictures.peak_value(self.values, self.signed)
         return [pictures.overlay(c, v, self.signed, peak) for c, v in zip(crops, self.values, strict=True)]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a run gives an utterance a class.
+    """Explanation of a class for an utterance.
 
     Attributes:
-        utterance: as the run reads it.
-        labels: the classes.
-        probabilities: float32 (C,), as `predict` gives them.
+        utterance: the utterance as the run reads it.
+        labels: class names.
+        probabilities: float32 (C,), as `predict` returns them.
         target: index of the explained class.
-        strips: of the words, the headline first; none without a text.
-        crops: the faces, uint8 (T, H, W, 3) RGB.
-        maps: of the faces, the headline first; none without a face.
-        crop_weights: share of each crop where the tower weighs them, (T,); None: it does not.
+        word_attributions: attributions of the words, the headline first; empty without a text.
+        crops: face crops, uint8 (T, H, W, 3) RGB.
+        maps: attributions of the crops, the headline first; empty without a face.
+        crop_weights: attention weight of each crop, (T,); None if the tower has no attention over crops.
         shapley_values: modality (of text, face and context, those that the run reads) -> Shapley value in nats; 0 if
             the modality is absent.
         empty: score of the class without any modality.
@@ -162,7 +166,7 @@ class Explanation:
     labels: tuple[str, ...]
     probabilities: np.ndarray
     target: int
-    strips: tuple[Strip, ...]
+    word_attributions: tuple[WordAttributions, ...]
     crops: np.ndarray
     maps: tuple[FaceMap, ...]
     crop_weights: np.ndarray | None
@@ -178,13 +182,10 @@ class Explanation:
 
     @property
     def words(self) -> list[tuple[str, float]]:
-        """The words of the utterance with their attributions in the headline strip."""
-        if not self.strips:
-            return []
-        strip = self.strips[0]
-        return [(strip.word(i), float(strip.values[i])) for i, span in enumerate(strip.spans) if span.line == 0]
+        """The words of the utterance with their headline attributions."""
+        return self.word_attributions[0].of_utterance if self.word_attributions else []
 
     @property
     def overlays(self) -> list[tuple[str, list[bytes]]]:
-        """Title of each map, and the PNG of it on each crop."""
-        return [(one.title, one.overlays(self.crops)) for one in self.maps]
+        """Title of each map, and its overlay on each crop as PNG."""
+        return [(face_map.title, face_map.overlays(self.crops)) for face_map in self.maps]

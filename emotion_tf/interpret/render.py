@@ -1,4 +1,4 @@
-"""Explanations as one self-contained HTML page, with the pictures beside it as PNG and the tables as CSV."""
+"""Explanations as a self-contained HTML page, with pictures as PNG and tables as CSV."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from emotion_tf.interpret import pictures
-from emotion_tf.interpret.kinds import Curves, Explanation, Strip
-from emotion_tf.interpret.summary import FEWEST, FaceOfClass, Summary
+from emotion_tf.interpret.kinds import Curves, Explanation, WordAttributions
+from emotion_tf.interpret.summary import MIN_UTTERANCES, MeanFace, Summary
 
 TOP_WORDS = 12
 FOR, AGAINST, NEUTRAL = (214, 69, 55), (52, 110, 191), (120, 120, 120)
@@ -31,13 +31,13 @@ def write_page(
     summary: Summary | None,
     facts: dict[str, Any],
 ) -> None:
-    """Writes index.html, and beside it every picture as PNG and every table as CSV.
+    """Writes index.html, every picture as PNG, and every table as CSV.
 
     Args:
-        folder: where to; it exists.
-        explanations: each with why it was chosen, or nothing.
-        summary: of the whole data set, where there is one.
-        facts: `title`, and the rows of `about` (name, value): command, data, seed and so on.
+        folder: existing folder.
+        explanations: each with the reason of its selection, or an empty string.
+        summary: attributions over the data set, if any.
+        facts: `title`, and the rows of `about` (name, value), such as command, data and seed.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -46,40 +46,41 @@ def write_page(
         "png": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
         "words": words_html,
         "curve": curve_picture,
-        "crop": pictures.picture,
+        "crop": pictures.crop_png,
         "mean_face": mean_face,
     }
     page = environment.get_template("explain.html").render(
-        explanations=explanations, summary=summary, top=TOP_WORDS, fewest=FEWEST, **facts
+        explanations=explanations, summary=summary, top=TOP_WORDS, min_utterances=MIN_UTTERANCES, **facts
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
-    _write_pictures(folder, [one for one, _ in explanations])
+    _write_pictures(folder, [explanation for explanation, _ in explanations])
     if summary is not None:
         _write_tables(folder, summary)
 
 
-def words_html(strip: Strip, line: int) -> Markup:
-    """A line of a strip: each word on a ground as strong as its number, the number below it."""
-    spans = [(i, span) for i, span in enumerate(strip.spans) if span.line == line]
-    peak = float(np.abs(strip.values).max(initial=0.0)) or 1.0
-    made = []
-    for i, _ in spans:
-        value = float(strip.values[i])
-        red, green, blue = NEUTRAL if not strip.signed else FOR if value > 0 else AGAINST
-        ground = f"background: rgba({red}, {green}, {blue}, {0.75 * abs(value) / peak:.2f})"
-        number = (f"{value:+.2f}" if strip.signed else f"{value:.0%}") if strip.read[i] else "not read"
+def words_html(attributions: WordAttributions, line: int) -> Markup:
+    """Returns the words of a line as HTML, each with its value as background and in numbers."""
+    peak = float(np.abs(attributions.values).max(initial=0.0)) or 1.0
+    words = []
+    for i in (i for i, span in enumerate(attributions.spans) if span.line == line):
+        value = float(attributions.values[i])
+        red, green, blue = NEUTRAL if not attributions.signed else FOR if value > 0 else AGAINST
+        style = f"background: rgba({red}, {green}, {blue}, {0.75 * abs(value) / peak:.2f})"
+        number = f"{value:+.2f}" if attributions.signed else f"{value:.0%}"
         word = Markup('<span class="word" style="{}">{}<small>{}</small></span>')
-        made.append(word.format(ground, strip.word(i), number))
-    return Markup("\n").join(made)
+        words.append(word.format(style, attributions.word(i), number if attributions.read[i] else "not read"))
+    return Markup("\n").join(words)
 
 
 def curve_picture(curves: Curves) -> bytes:
-    """Both curves beside those of random orders, PNG."""
+    """Draws deletion and insertion curves with those of random orders, and returns a PNG."""
     figure, grid = plt.subplots(1, 2, figsize=(5.2, 1.9), layout="constrained", sharey=True)
     for axes, name in zip(grid, ("deletion", "insertion"), strict=True):
         axes.plot(curves.fractions, getattr(curves, name), color="#d64537", label="in this order")
-        axes.plot(curves.fractions, getattr(curves, f"random_{name}"), color="#888", linestyle="--", label="at random")
-        axes.set_title({"deletion": "taken away", "insertion": "put back"}[name], fontsize=9)
+        axes.plot(
+            curves.fractions, getattr(curves, f"random_{name}"), color="#888", linestyle="--", label="random order"
+        )
+        axes.set_title(name, fontsize=9)
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.tick_params(labelsize=8)
     grid[0].set_ylabel("score", fontsize=8)
@@ -87,33 +88,37 @@ def curve_picture(curves: Curves) -> bytes:
     return _png(figure)
 
 
-def mean_face(face: FaceOfClass) -> bytes:
-    """The mean map of a class on its mean crop, PNG."""
+def mean_face(face: MeanFace) -> bytes:
+    """Draws the mean map of a class on its mean crop, and returns a PNG."""
     return pictures.overlay(face.crop, face.values, False, float(face.values.max(initial=0.0)))
 
 
 def _png(figure: Any) -> bytes:
-    made = io.BytesIO()
-    figure.savefig(made, dpi=110, format="png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png")
     plt.close(figure)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def _write_pictures(folder: Path, explanations: Sequence[Explanation]) -> None:
-    for n, one in enumerate(explanations, 1):
-        for seen in one.maps:
-            name = re.sub(r"\W+", "_", seen.key)
-            for t, data in enumerate(seen.overlays(one.crops), 1):
+    for n, explanation in enumerate(explanations, 1):
+        for face_map in explanation.maps:
+            name = re.sub(r"\W+", "_", face_map.key)
+            for t, data in enumerate(face_map.overlays(explanation.crops), 1):
                 (folder / f"{n:02}_{name}_crop{t}.png").write_bytes(data)
-            if seen.curves is not None:
-                (folder / f"{n:02}_{name}_curves.png").write_bytes(curve_picture(seen.curves))
-        for strip in one.strips:
-            if strip.curves is not None:
-                (folder / f"{n:02}_words_curves.png").write_bytes(curve_picture(strip.curves))
+            if face_map.curves is not None:
+                (folder / f"{n:02}_{name}_curves.png").write_bytes(curve_picture(face_map.curves))
+        for attributions in explanation.word_attributions:
+            if attributions.curves is not None:
+                (folder / f"{n:02}_words_curves.png").write_bytes(curve_picture(attributions.curves))
 
 
 def _write_tables(folder: Path, summary: Summary) -> None:
-    for name, table in (("words", summary.words), ("modalities", summary.shares), ("importance", summary.importance)):
+    for name, table in (
+        ("words", summary.words),
+        ("modalities", summary.modalities),
+        ("importance", summary.importance),
+    ):
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     for face in summary.faces:
         (folder / f"mean_face_{re.sub(r'[^a-zA-Z0-9]+', '_', face.label)}.png").write_bytes(mean_face(face))

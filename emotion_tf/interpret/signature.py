@@ -18,7 +18,7 @@ import tensorflow as tf
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import split_words_with_offsets
 from emotion_tf.interpret.batch import FACE, TEXT, embedded_inputs, scores
-from emotion_tf.interpret.face import cam_layers
+from emotion_tf.interpret.face import default_cam_layers
 from emotion_tf.interpret.gradients import (
     class_activation_map,
     embedding_line,
@@ -62,7 +62,7 @@ class RecordedModel:
             self.embeddings = [*self.text.layers_of(keras.layers.Embedding), *self.text.layers_of(HubEncoder)]
         self.cam_layer, self.at_pixels = None, False
         if self.face is not None:
-            names = cam_layers(self.face)
+            names = default_cam_layers(self.face)
             self.cam_layer = self.face.find_layer(names[0]) if names else self.face.layers_of(FoldFrames)[0]
             self.at_pixels = not names
         recorded = [*self.embeddings, *([] if self.face is None else [self.face])]

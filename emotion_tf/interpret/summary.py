@@ -1,4 +1,4 @@
-"""A model over a whole data set: the words, the part of the face and the modality that move each class most."""
+"""Attributions over a data set: the words, the part of the face and the modality that support each class."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pandas as pd
 
 from emotion_tf.interpret import face, modality, text
 from emotion_tf.interpret.batch import TEXT, Scorer, Utterance
-from emotion_tf.interpret.explain import AT_ONCE, Through, batch_of
-from emotion_tf.interpret.kinds import FaceMap, Strip
+from emotion_tf.interpret.explain import BATCH, Progress, make_batch
+from emotion_tf.interpret.kinds import FaceMap, WordAttributions
 
-MOST_STEPS = 32
-FEWEST = 3
-"""Utterances that a word must be in."""
+MAX_STEPS = 32
+MIN_UTTERANCES = 3
+"""Minimum number of utterances of a word."""
 
 
 @dataclass(frozen=True)
-class FaceOfClass:
-    """The mean crop and the mean map of the utterances that were given a class.
+class MeanFace:
+    """Mean crop and mean map of the utterances that are predicted as a class.
 
     Attributes:
         label: the class.
-        count: utterances.
+        count: number of utterances.
         crop: uint8 (H, W, 3) RGB.
-        values: float32 (H, W): each map is divided by its largest value first, so that each counts the same.
+        values: float32 (H, W); each map is first divided by its maximum, so that all count alike.
     """
 
     label: str
@@ -37,25 +37,25 @@ class FaceOfClass:
 
 @dataclass(frozen=True)
 class Summary:
-    """What moves each class; a class stands for the utterances that the model gives it.
+    """Attributions of each class, over the utterances that are predicted as this class.
 
     Attributes:
-        words: a row for each class and word: emotion, word, utterances, mean and total attribution; largest mean
-            first.
-        shares: a row for each class and modality: emotion, modality, utterances that have it, mean Shapley value, and
-            its share of the sum of all modalities' mean magnitudes.
-        faces: the mean face map of each class.
-        face_title: what these maps are.
-        importance: a row for each modality: what weighted F1 loses when it is shuffled, and the deviation of that.
-        weighted_f1: of the same utterances, as they are.
-        majority_f1: when all of them are given the class that is most frequent in training.
-        count: utterances.
-        word_title: what the words' attributions are.
+        words: a row for each class and word: emotion, word, utterances, mean and total attribution, in descending order
+            of the mean.
+        modalities: a row for each class and modality: emotion, modality, number of utterances that have it, mean
+            Shapley value, and its share of the mean magnitudes of all modalities.
+        faces: mean face map of each class.
+        face_title: method of these maps.
+        importance: a row for each modality: loss of weighted F1 when it is shuffled, and its standard deviation.
+        weighted_f1: weighted F1 of the utterances.
+        majority_f1: weighted F1 of always predicting the most frequent class in training.
+        count: number of utterances.
+        word_title: method of the attributions of words.
     """
 
     words: pd.DataFrame
-    shares: pd.DataFrame
-    faces: list[FaceOfClass]
+    modalities: pd.DataFrame
+    faces: list[MeanFace]
     face_title: str
     importance: pd.DataFrame
     weighted_f1: float
@@ -70,89 +70,90 @@ def summarise(
     layer: str = "",
     repeats: int = 5,
     seed: int = 0,
-    through: Through | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
-    """Explains every utterance, quickly, and puts together what moved each class.
+    """Explains every utterance without checks, and averages the attributions by class.
 
     Args:
-        scorer: of the run.
-        utterances: as `Scorer.keep` gives them, with their labels; those of which nothing is read are left out.
-        layer: of the face tower, for Grad-CAM; empty: the last map of its first branch.
-        repeats: shufflings of each modality.
-        seed: of these.
-        through: shows progress over the batches.
+        scorer: scorer of the run.
+        utterances: results of `Scorer.normalize`, with their labels; those without anything to read are left out.
+        layer: layer of the face tower for Grad-CAM; by default the last map of its first branch.
+        repeats: number of shuffles of each modality.
+        seed: seed of the shuffles.
+        progress: wraps the iteration over batches to display progress.
     """
-    known = [one for one in utterances if modality.present(one)]
+    readable = [utterance for utterance in utterances if modality.present_modalities(utterance)]
     words: list[tuple[str, str, int, float]] = []
-    shares: list[tuple[str, str, float]] = []
+    shapley_values: list[tuple[str, str, float]] = []
     maps: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     titles = {"word": "", "face": ""}
-    watched = face.layers_to_watch(scorer, layer)[:1]
-    starts = range(0, len(known), AT_ONCE)
-    for i in through(starts, len(starts)) if through else starts:
-        batch = batch_of(scorer, known[i : i + AT_ONCE], watched=watched)
+    watched = face.select_cam_layers(scorer, layer)[:1]
+    starts = range(0, len(readable), BATCH)
+    for i in progress(starts, len(starts)) if progress else starts:
+        batch = make_batch(scorer, readable[i : i + BATCH], watched=watched)
         names = [scorer.run.labels[n] for n in batch.target]
         if TEXT in scorer.modalities:
-            for n, strip in enumerate(text.headline(batch, text.texts(batch), MOST_STEPS)):
-                words += _words(names[n], i + n, strip)
-                titles["word"] = strip.title
-        for n, seen in enumerate(face.hires_cam(batch, watched[0]) if watched else ()):
+            headlines = text.headline_attributions(batch, text.split_texts(batch), MAX_STEPS)
+            for n, attributions in enumerate(headlines):
+                words += _words(names[n], i + n, attributions)
+                titles["word"] = attributions.title
+        for n, face_map in enumerate(face.hires_cam(batch, watched[0]) if watched else ()):
             if batch.utterances[n].faces:
-                maps.setdefault(names[n], []).append(_scaled(batch, n, seen))
-                titles["face"] = seen.title
-        for n, parts in enumerate(modality.modality_shares(batch)):
-            has = modality.present(batch.utterances[n])
-            shares += [(names[n], name, value) for name, value in parts.values.items() if name in has]
-    before, importance = modality.permutation_importance(scorer, known, repeats, seed)
-    label = np.array([one.label for one in known], int)
+                maps.setdefault(names[n], []).append(_scaled(batch, n, face_map))
+                titles["face"] = face_map.title
+        for n, of_row in enumerate(modality.modality_shapley_values(batch)):
+            present = modality.present_modalities(batch.utterances[n])
+            shapley_values += [(names[n], name, value) for name, value in of_row.values.items() if name in present]
+    baseline, importance = modality.permutation_importance(scorer, readable, repeats, seed)
+    label = np.array([utterance.label for utterance in readable], int)
     floor = modality.weighted_f1(label, np.full(len(label), scorer.run.majority))
-    rows = [(one.modality, one.drop, one.deviation) for one in importance]
+    rows = [(row.modality, row.drop, row.deviation) for row in importance]
     return Summary(
         _word_table(words, scorer.run.labels),
-        _share_table(shares, scorer.run.labels),
+        _modality_table(shapley_values, scorer.run.labels),
         [_mean_face(name, maps[name]) for name in scorer.run.labels if name in maps],
         titles["face"],
         pd.DataFrame(rows, columns=["modality", "weighted_f1_lost", "deviation"]),
-        before,
+        baseline,
         floor,
-        len(known),
+        len(readable),
         titles["word"],
     )
 
 
-def _words(label: str, n: int, strip: Strip) -> list[tuple[str, str, int, float]]:
-    """Class, word in lower case, utterance and attribution of each word of an utterance that has a letter."""
-    found = [(strip.word(i).lower(), float(strip.values[i])) for i, span in enumerate(strip.spans) if span.line == 0]
-    return [(label, word, n, value) for word, value in found if any(c.isalnum() for c in word)]
+def _words(label: str, n: int, attributions: WordAttributions) -> list[tuple[str, str, int, float]]:
+    """Returns class, lower-case word, utterance and attribution of each word that has a letter or digit."""
+    words = [(word.lower(), value) for word, value in attributions.of_utterance]
+    return [(label, word, n, value) for word, value in words if any(c.isalnum() for c in word)]
 
 
 def _word_table(rows: Sequence[tuple[str, str, int, float]], labels: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["emotion", "word", "n", "value"])
     table["emotion"] = pd.Categorical(table["emotion"], list(labels), ordered=True)
     groups = table.groupby(["emotion", "word"], observed=True)
-    found = groups.agg(utterances=("n", "nunique"), mean=("value", "mean"), total=("value", "sum")).reset_index()
-    found = found[found["utterances"] >= FEWEST]
-    return found.sort_values(["emotion", "mean"], ascending=[True, False]).reset_index(drop=True)
+    words = groups.agg(utterances=("n", "nunique"), mean=("value", "mean"), total=("value", "sum")).reset_index()
+    words = words[words["utterances"] >= MIN_UTTERANCES]
+    return words.sort_values(["emotion", "mean"], ascending=[True, False]).reset_index(drop=True)
 
 
-def _share_table(rows: Sequence[tuple[str, str, float]], labels: Sequence[str]) -> pd.DataFrame:
+def _modality_table(rows: Sequence[tuple[str, str, float]], labels: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["emotion", "modality", "value"])
     table["emotion"] = pd.Categorical(table["emotion"], list(labels), ordered=True)
     table["magnitude"] = table["value"].abs()
     groups = table.groupby(["emotion", "modality"], observed=True)
-    found = groups.agg(utterances=("value", "size"), mean=("value", "mean"), magnitude=("magnitude", "mean"))
-    found = found.reset_index()
-    all_of = found.groupby("emotion", observed=True)["magnitude"].transform("sum")
-    found["share"] = found["magnitude"] / all_of.where(all_of > 0, 1.0)
-    return found.drop(columns="magnitude")
+    means = groups.agg(utterances=("value", "size"), mean=("value", "mean"), magnitude=("magnitude", "mean"))
+    means = means.reset_index()
+    total = means.groupby("emotion", observed=True)["magnitude"].transform("sum")
+    means["share"] = means["magnitude"] / total.where(total > 0, 1.0)
+    return means.drop(columns="magnitude")
 
 
-def _scaled(batch: face.Batch, n: int, found: FaceMap) -> tuple[np.ndarray, np.ndarray]:
-    """Mean crop and mean map of an utterance, the map divided by its largest value."""
-    crops, owner = face.crops_of(batch)
-    return crops[owner == n].mean(axis=0), found.values.mean(axis=0) / max(float(found.values.max()), 1e-12)
+def _scaled(batch: face.Batch, n: int, face_map: FaceMap) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean crop and mean map of an utterance; the map is divided by its maximum."""
+    crops, owner = face.real_crops(batch)
+    return crops[owner == n].mean(axis=0), face_map.values.mean(axis=0) / max(float(face_map.values.max()), 1e-12)
 
 
-def _mean_face(label: str, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> FaceOfClass:
-    crops, values = (np.stack(each) for each in zip(*found, strict=True))
-    return FaceOfClass(label, len(found), np.round(crops.mean(axis=0)).astype(np.uint8), values.mean(axis=0))
+def _mean_face(label: str, faces: Sequence[tuple[np.ndarray, np.ndarray]]) -> MeanFace:
+    crops, values = (np.stack(each) for each in zip(*faces, strict=True))
+    return MeanFace(label, len(faces), np.round(crops.mean(axis=0)).astype(np.uint8), values.mean(axis=0))

@@ -1,4 +1,4 @@
-"""What the words of an utterance do for a class."""
+"""Attributions of the words of an utterance and its context."""
 
 from __future__ import annotations
 
@@ -10,159 +10,156 @@ import tensorflow as tf
 
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, scores
 from emotion_tf.interpret.gradients import embedding_line
-from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Integral, Path, integrate
-from emotion_tf.interpret.kinds import Completeness, Strip
-from emotion_tf.interpret.words import Positions, Span, piece_positions, spans, without, word_positions
+from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Path, integrate
+from emotion_tf.interpret.kinds import Completeness, WordAttributions
+from emotion_tf.interpret.words import Span, piece_positions, remove_words, word_positions, word_spans
 
 PATH_ROWS = 128
 TITLES = {
     "gradients": "integrated gradients at the word embedding",
-    "occlusion": "occlusion: what the score loses without the word",
-    "contextual": "contextual: integrated gradients at BERT's output, where each position has looked at all others",
+    "occlusion": "occlusion, the loss of the score without the word",
+    "contextual": "integrated gradients at BERT's output (contextual: each position has seen all others)",
     "pooling": "weights of the attention pooling (shares, contextual)",
-    "attention": "BERT's own attention, rolled out through its layers (shares)",
+    "attention": "attention rollout through BERT's layers (shares)",
 }
 
 
 @dataclass(frozen=True)
 class Text:
-    """The texts of one utterance: itself, then the lines before it, nearest first; and their words."""
+    """The lines of an utterance (itself, then its context, nearest line first) and their words."""
 
     lines: tuple[str, ...]
     spans: tuple[Span, ...]
 
 
-def texts(batch: Batch) -> list[Text]:
-    """The texts of each utterance."""
-    found = []
-    for one in batch.utterances:
-        lines = (one.text, *reversed(one.context))
-        found.append(Text(lines, tuple(spans(lines))))
-    return found
+def split_texts(batch: Batch) -> list[Text]:
+    """Splits the lines of each utterance into words."""
+    lines = [(utterance.text, *reversed(utterance.context)) for utterance in batch.utterances]
+    return [Text(of_row, tuple(word_spans(of_row))) for of_row in lines]
 
 
-def strips(batch: Batch, max_steps: int = MAX_STEPS) -> list[list[Strip]]:
-    """The strips of each utterance, the headline first; of one without any word none.
+def word_attributions(batch: Batch, max_steps: int = MAX_STEPS) -> list[list[WordAttributions]]:
+    """Returns the attributions of each utterance, the headline first; none without a word.
 
-    Where BERT is read the headline is occlusion: its module is called with ids, and hides its embeddings.
+    With a BERT branch the headline is occlusion, because BERT's SavedModel hides its embeddings.
 
     Args:
         batch: the utterances.
-        max_steps: of integrated gradients.
+        max_steps: maximum number of steps of integrated gradients.
     """
     if TEXT not in batch.towers:
         return [[] for _ in batch.utterances]
-    read = texts(batch)
-    found = [headline(batch, read, max_steps)]
+    texts = split_texts(batch)
+    methods = [headline_attributions(batch, texts, max_steps)]
     if "bert" in batch.layers:
         if "word_embedding" in batch.layers:
-            found.append(word_gradients(batch, read, max_steps))
-        found += [
-            contextual_gradients(batch, read, max_steps),
-            pooling_weights(batch, read),
-            own_attention(batch, read),
-        ]
-    return [[each[n] for each in found if each] if text.spans else [] for n, text in enumerate(read)]
+            methods.append(word_gradients(batch, texts, max_steps))
+        methods.append(contextual_gradients(batch, texts, max_steps))
+        methods += [pooling_weights(batch, texts), attention_rollout(batch, texts)]
+    return [[method[n] for method in methods if method] if text.spans else [] for n, text in enumerate(texts)]
 
 
-def headline(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
-    """The strip to look at first, of each utterance."""
-    return occlusion(batch, read) if "bert" in batch.layers else word_gradients(batch, read, max_steps)
+def headline_attributions(batch: Batch, texts: Sequence[Text], max_steps: int = MAX_STEPS) -> list[WordAttributions]:
+    """Returns the headline attributions of each utterance."""
+    return occlusion(batch, texts) if "bert" in batch.layers else word_gradients(batch, texts, max_steps)
 
 
-def occlusion(batch: Batch, read: Sequence[Text]) -> list[Strip]:
-    """Score with the text minus score without the word, of each word (Zeiler 2014, section 4.2, for words Li 2016,
-    "Understanding Neural Networks through Representation Erasure")."""
+def occlusion(batch: Batch, texts: Sequence[Text]) -> list[WordAttributions]:
+    """Returns the score with the text minus the score without the word, for each word.
+
+    Zeiler 2014, section 4.2; for words Li 2016, "Understanding Neural Networks through Representation Erasure".
+    """
     rows, changed = [], []
-    for n, text in enumerate(read):
+    for n, text in enumerate(texts):
         for span in text.spans:
             lines = list(text.lines)
-            lines[span.line] = without(lines[span.line], [span])
+            lines[span.line] = remove_words(lines[span.line], [span])
             rows.append(n)
             changed.append(lines)
     owner = np.array(rows, int)
     logits = batch.logits_of_texts([lines[0] for lines in changed], [lines[:0:-1] for lines in changed], owner)
-    before = np.asarray(scores(batch.logits, batch.target))
-    lost = before[owner] - np.asarray(scores(logits, batch.target[owner]))
-    return [_strip("occlusion", text, lost[owner == n], np.ones(len(text.spans), bool)) for n, text in enumerate(read)]
+    score = np.asarray(scores(batch.logits, batch.target))
+    loss = score[owner] - np.asarray(scores(logits, batch.target[owner]))
+    return [_make("occlusion", text, loss[owner == n], np.ones(len(text.spans), bool)) for n, text in enumerate(texts)]
 
 
-def word_gradients(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
-    """Integrated gradients at the word embedding, from vectors of zeros: sums over the width of the embedding."""
+def word_gradients(batch: Batch, texts: Sequence[Text], max_steps: int = MAX_STEPS) -> list[WordAttributions]:
+    """Returns integrated gradients at the word embedding from zeros, summed over the width of the embedding."""
     layer, owner = batch.layers["word_embedding"], np.arange(len(batch.utterances))
     lines = [embedding_line(layer, output) for output in batch.activations["word_embedding"]]
-    found = integrate(Path(batch, lines, [owner] * len(lines), (FACE, "bert"), PATH_ROWS), max_steps)
-    made = []
-    for n, text in enumerate(read):
-        values, seen, rest = np.zeros(len(text.spans)), np.zeros(len(text.spans), bool), 0.0
+    integral = integrate(Path(batch, lines, [owner] * len(lines), (FACE, "bert"), PATH_ROWS), max_steps)
+    attributions = []
+    for n, text in enumerate(texts):
+        values, read, rest = np.zeros(len(text.spans)), np.zeros(len(text.spans), bool), 0.0
         positions = word_positions(text.spans, batch.scorer.run.config.text)
-        for call, name in zip(found.values, batch.scorer.embedded, strict=True):
-            own, other, has_read = positions[name].sums(call[n].sum(axis=-1))
-            values, seen, rest = values + own, seen | has_read, rest + other
-        made.append(_strip("gradients", text, values, seen, rest, completeness=_completeness(found, n)))
-    return made
+        for of_line, name in zip(integral.values, batch.scorer.embedded_inputs, strict=True):
+            sums, others, is_read = positions[name].sum_by_word(of_line[n].sum(axis=-1))
+            values, read, rest = values + sums, read | is_read, rest + others
+        attributions.append(_make("gradients", text, values, read, rest, completeness=integral.completeness(n)))
+    return attributions
 
 
-def contextual_gradients(batch: Batch, read: Sequence[Text], max_steps: int = MAX_STEPS) -> list[Strip]:
-    """Integrated gradients at BERT's `sequence_output`, from vectors of zeros."""
+def contextual_gradients(batch: Batch, texts: Sequence[Text], max_steps: int = MAX_STEPS) -> list[WordAttributions]:
+    """Returns integrated gradients at BERT's `sequence_output` from zeros."""
     (output,) = batch.activations["bert"]
     line, owner = embedding_line(batch.layers["bert"], output), np.arange(len(batch.utterances))
-    found = integrate(Path(batch, [line], [owner], (FACE,), PATH_ROWS), max_steps)
+    integral = integrate(Path(batch, [line], [owner], (FACE,), PATH_ROWS), max_steps)
+    values = integral.values[0].sum(axis=-1)
     return [
-        _by_piece("contextual", batch, text, found.values[0][n].sum(axis=-1), completeness=_completeness(found, n))
-        for n, text in enumerate(read)
+        _sum_pieces("contextual", batch, text, values[n], completeness=integral.completeness(n))
+        for n, text in enumerate(texts)
     ]
 
 
-def pooling_weights(batch: Batch, read: Sequence[Text]) -> list[Strip]:
-    """The weights (B, L) that attention pooling gave the word pieces; nothing where the tower pools otherwise."""
+def pooling_weights(batch: Batch, texts: Sequence[Text]) -> list[WordAttributions]:
+    """Returns the weights of attention pooling over the word pieces; nothing if the tower has another pooling."""
     if "bert_attention" not in batch.layers:
         return []
     weights = np.asarray(tf.cast(batch.activations["bert_attention"][0], tf.float32))
-    return [_by_piece("pooling", batch, text, weights[n], signed=False) for n, text in enumerate(read)]
+    return [_sum_pieces("pooling", batch, text, weights[n], signed=False) for n, text in enumerate(texts)]
 
 
-def own_attention(batch: Batch, read: Sequence[Text]) -> list[Strip]:
-    """How much the utterance's positions look at each other position through all of BERT's layers.
+def attention_rollout(batch: Batch, texts: Sequence[Text]) -> list[WordAttributions]:
+    """Returns the attention of the utterance's positions to each word, through all of BERT's layers.
 
-    Attention rollout (Abnar 2020, "Quantifying Attention Flow in Transformers", section 3); nothing from a module that
-    does not give its attention.
+    Attention rollout (Abnar 2020, "Quantifying Attention Flow in Transformers", section 3); nothing if the module does
+    not return its attention.
     """
     attention = batch.layers["bert"].attention(batch.inputs)
     if attention is None:
         return []
     mask, types = (np.asarray(batch.inputs[name]) for name in ("input_mask", "input_type_ids"))
-    looked = rollout(np.asarray(attention))
-    own = (mask * (types == 0)).astype(np.float32)
-    seen = np.einsum("bq,bqk->bk", own / np.maximum(own.sum(axis=1, keepdims=True), 1), looked)
-    return [_by_piece("attention", batch, text, seen[n], signed=False) for n, text in enumerate(read)]
+    total = rollout(np.asarray(attention))
+    own = (mask * (types == 0)).astype(np.float32)  # positions of the utterance
+    mean = np.einsum("bq,bqk->bk", own / np.maximum(own.sum(axis=1, keepdims=True), 1), total)
+    return [_sum_pieces("attention", batch, text, mean[n], signed=False) for n, text in enumerate(texts)]
 
 
 def rollout(attention: np.ndarray) -> np.ndarray:
-    """Attention of each layer (N, B, L, L), rows sum to 1, to that through all of them (B, L, L).
+    """Combines the attention of each layer (N, B, L, L), whose rows sum to 1, into that through all layers (B, L, L).
 
-    Half of each layer's is the residual connection.
+    The residual connection counts as half of each layer.
     """
-    through = np.broadcast_to(np.eye(attention.shape[-1], dtype=attention.dtype), attention.shape[1:])
+    total = np.broadcast_to(np.eye(attention.shape[-1], dtype=attention.dtype), attention.shape[1:])
     for layer in attention:
-        through = (0.5 * layer + 0.5 * np.eye(layer.shape[-1], dtype=layer.dtype)) @ through
-    return through
+        total = (0.5 * layer + 0.5 * np.eye(layer.shape[-1], dtype=layer.dtype)) @ total
+    return total
 
 
-def _by_piece(
+def _sum_pieces(
     key: str,
     batch: Batch,
     text: Text,
     values: np.ndarray,
     signed: bool = True,
     completeness: Completeness | None = None,
-) -> Strip:
-    where: Positions = piece_positions(text.lines, text.spans, batch.scorer.preprocess)
-    own, rest, seen = where.sums(values)
-    return _strip(key, text, own, seen, rest, signed, completeness)
+) -> WordAttributions:
+    positions = piece_positions(text.lines, text.spans, batch.scorer.preprocess)
+    sums, rest, read = positions.sum_by_word(values)
+    return _make(key, text, sums, read, rest, signed, completeness)
 
 
-def _strip(
+def _make(
     key: str,
     text: Text,
     values: np.ndarray,
@@ -170,9 +167,5 @@ def _strip(
     rest: float = 0.0,
     signed: bool = True,
     completeness: Completeness | None = None,
-) -> Strip:
-    return Strip(key, TITLES[key], text.lines, text.spans, values, read, rest, signed, completeness)
-
-
-def _completeness(found: Integral, n: int) -> Completeness:
-    return Completeness(float(found.total[n]), float(found.delta[n]), int(found.steps[n]), bool(found.complete[n]))
+) -> WordAttributions:
+    return WordAttributions(key, TITLES[key], text.lines, text.spans, values, read, rest, signed, completeness)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from emotion_tf.evaluation.pages import image_uri
 from emotion_tf.faces.candidates import Candidates
-from emotion_tf.interpret.pictures import picture as crop_picture
+from emotion_tf.interpret.pictures import crop_png
 from emotion_tf.interpret.render import words_html
 from emotion_tf.page.answer import Answer
 from emotion_tf.page.chart import draw
@@ -42,7 +42,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "picture": image_uri,
-        "crop": lambda crop: image_uri(crop_picture(crop)),
+        "crop": lambda crop: image_uri(crop_png(crop)),
         "words": words_html,
         "clock": _clock,
         "download": _download,

@@ -1,4 +1,4 @@
-"""What the pixels do: maps by hand, completeness, and a mouth that must light up."""
+"""Attributions of pixels: maps by hand, completeness, and a mouth that must have the largest values."""
 
 import dataclasses
 
@@ -40,39 +40,39 @@ def linear(initialised, small_config, tmp_path_factory):
 
 def test_grad_cam_of_a_linear_model_by_hand(linear):
     pictures = crops(3)
-    kept = [linear.keep(Utterance("", faces)) for faces in (pictures[:1], pictures[1:])]
-    batch = Batch(linear, kept, watched=face.layers_to_watch(linear))
+    utterances = [linear.normalize(Utterance("", faces)) for faces in (pictures[:1], pictures[1:])]
+    batch = Batch(linear, utterances, watched=face.select_cam_layers(linear))
     assert list(batch.features) == ["encoder/maps"]
     network = linear.model.towers["face"].find_layer("encoder")
-    pixels, owner = face.crops_of(batch)
+    pixels, owner = face.real_crops(batch)
     assert owner.tolist() == [0, 1, 1]
     feature = np.asarray(network.get_layer("maps")(pixels / np.float32(255)))
     kernel = np.asarray(linear.model.fusion.get_layer("logits").kernel)
-    weights = (kernel - kernel.mean(axis=1, keepdims=True))[:, batch.target].T  # of the score, not of the logit
+    weights = (kernel - kernel.mean(axis=1, keepdims=True))[:, batch.target].T  # of the score, not the logit
     expected = np.maximum((feature * weights[owner][:, None, None]).sum(axis=-1), 0)
     for cam in (face.grad_cam, face.hires_cam):
-        found = cam(batch, "encoder/maps")
-        assert [one.values.shape for one in found] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
-        for n, one in enumerate(found):
+        maps = cam(batch, "encoder/maps")
+        assert [one.values.shape for one in maps] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
+        for n, one in enumerate(maps):
             large = np.asarray(resize_maps(expected[owner == n], SIDE))
             np.testing.assert_allclose(one.values / one.values.max(), large / large.max(), atol=1e-4)
-    kinds = [one.key.split()[0] for one in face.distinct(face.maps(batch)[0])]
-    assert kinds == ["grad_cam", "gradients"]  # averaged over the positions, both are the same map
+    kinds = [one.key.split()[0] for one in face.drop_duplicates(face.face_maps(batch)[0])]
+    assert kinds == ["grad_cam", "gradients"]  # after global average pooling both maps are equal
 
 
-def test_pixels_of_a_linear_model_need_no_step_more(linear):
-    kept = [linear.keep(Utterance("", crops(2))), linear.keep(Utterance("", crops(1)))]
-    batch = Batch(linear, kept)
-    found = face.pixel_gradients(batch)
-    for one in found:
+def test_a_linear_model_needs_no_further_steps(linear):
+    utterances = [linear.normalize(Utterance("", crops(2))), linear.normalize(Utterance("", crops(1)))]
+    batch = Batch(linear, utterances)
+    maps = face.pixel_gradients(batch)
+    for one in maps:
         assert one.completeness.holds and one.completeness.steps == 8 and one.completeness.residual < 1e-3
         assert one.values.sum() == pytest.approx(one.completeness.delta, rel=1e-3)
     soft = [
-        [np.round(c).astype(np.uint8) for c in face.blurred(face.crops_of(batch)[0])[rows]] for rows in ([0, 1], [2])
+        [np.round(c).astype(np.uint8) for c in face.blur(face.real_crops(batch)[0])[rows]] for rows in ([0, 1], [2])
     ]
-    blurred = Batch(linear, [linear.keep(Utterance("", one)) for one in soft], batch.target)
+    blurred = Batch(linear, [linear.normalize(Utterance("", one)) for one in soft], batch.target)
     change = np.asarray(scores(batch.logits, batch.target) - scores(blurred.logits, batch.target))
-    assert [one.completeness.delta for one in found] == pytest.approx(change.tolist(), abs=0.01)
+    assert [one.completeness.delta for one in maps] == pytest.approx(change.tolist(), abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -82,51 +82,59 @@ def cnn(untrained):
     return Scorer(Run(untrained))
 
 
-def test_the_pixels_of_a_network_sum_to_what_the_face_changes(cnn):
-    kept = [cnn.keep(Utterance("Yes!", crops(2))), cnn.keep(Utterance("No.")), cnn.keep(Utterance("", crops(1)))]
-    batch = Batch(cnn, kept, watched=face.layers_to_watch(cnn))
-    found = face.maps(batch)
-    assert [len(one) for one in found] == [3, 0, 3]
-    assert [one.key for one in found[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
-    for one in (found[0], found[2]):
+def test_the_pixels_of_a_network_sum_to_the_effect_of_the_face(cnn):
+    utterances = [
+        cnn.normalize(Utterance("Yes!", crops(2))),
+        cnn.normalize(Utterance("No.")),
+        cnn.normalize(Utterance("", crops(1))),
+    ]
+    batch = Batch(cnn, utterances, watched=face.select_cam_layers(cnn))
+    maps = face.face_maps(batch)
+    assert [len(one) for one in maps] == [3, 0, 3]
+    assert [one.key for one in maps[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
+    for one in (maps[0], maps[2]):
         assert all(np.isfinite(m.values).all() for m in one) and (one[0].values >= 0).all()
-        told = one[2].completeness
-        assert told.holds
-        assert one[2].values.sum() == pytest.approx(told.delta, abs=max(0.01 * abs(told.delta), 1e-3))
-    alone = face.maps(Batch(cnn, kept[:1], watched=list(batch.features)))[0]
-    for one, other in zip(alone, found[0], strict=True):  # whoever else is in the batch
+        completeness = one[2].completeness
+        assert completeness.holds
+        assert one[2].values.sum() == pytest.approx(completeness.delta, abs=max(0.01 * abs(completeness.delta), 1e-3))
+    alone = face.face_maps(Batch(cnn, utterances[:1], watched=list(batch.features)))[0]
+    for one, other in zip(alone, maps[0], strict=True):  # independent of the rest of the batch
         np.testing.assert_allclose(one.values, other.values, atol=1e-5)
 
 
-def test_the_pixels_of_two_branches_sum_to_what_the_face_changes(initialised, small_config, linear):
-    """Each branch gathers the crops by itself: the paths move together."""
+def test_the_pixels_of_two_branches_sum_to_the_effect_of_the_face(initialised, small_config, linear):
+    """Each branch gathers the crops itself, so their lines move together."""
     path = linear.run.config.face.encoder
     tower = FaceConfig(("cnn", "encoder"), encoder=path, cnn_filters=(4, 8))
     config = dataclasses.replace(small_config, face=tower)
-    found = Scorer(initialised(config, face_files={"encoder": path}))
-    kept = [found.keep(Utterance("Yes!", crops(2))), found.keep(Utterance("No.")), found.keep(Utterance("", crops(1)))]
-    batch = Batch(found, kept, watched=face.layers_to_watch(found))
+    scorer = Scorer(initialised(config, face_files={"encoder": path}))
+    utterances = [
+        scorer.normalize(Utterance("Yes!", crops(2))),
+        scorer.normalize(Utterance("No.")),
+        scorer.normalize(Utterance("", crops(1))),
+    ]
+    batch = Batch(scorer, utterances, watched=face.select_cam_layers(scorer))
     assert list(batch.features) == ["cnn_1_relu_1", "encoder/maps"]
-    soft = iter(np.round(face.blurred(face.crops_of(batch)[0])).astype(np.uint8))
-    without = [found.keep(Utterance(one.text, [next(soft) for _ in one.faces])) for one in kept]
-    change = scores(batch.logits, batch.target) - scores(found.logits(without), batch.target)
+    soft = iter(np.round(face.blur(face.real_crops(batch)[0])).astype(np.uint8))
+    blurred = [scorer.normalize(Utterance(one.text, [next(soft) for _ in one.faces])) for one in utterances]
+    change = scores(batch.logits, batch.target) - scores(scorer.logits(blurred), batch.target)
     for one, delta in zip(face.pixel_gradients(batch), np.asarray(change), strict=True):
         assert one.completeness.holds and one.completeness.delta == pytest.approx(delta, abs=0.002)
         assert one.values.sum() == pytest.approx(one.completeness.total, abs=1e-4)
     assert abs(change[0]) > 0.01 > abs(change[1])
 
 
-def test_no_face_at_all(cnn):
-    batch = Batch(cnn, [cnn.keep(Utterance("Yes!"))], watched=face.layers_to_watch(cnn))
-    assert face.maps(batch) == [[]] and face.crop_weights(batch) == [None]
+def test_an_utterance_without_a_face(cnn):
+    batch = Batch(cnn, [cnn.normalize(Utterance("Yes!"))], watched=face.select_cam_layers(cnn))
+    assert face.face_maps(batch) == [[]] and face.crop_weights(batch) == [None]
 
 
 def test_attention_over_positions_and_crops(initialised, small_config, linear):
     path = linear.run.config.face.encoder
     tower = FaceConfig(("encoder",), encoder=path, pooling="attention", frames="attention")
     config = dataclasses.replace(small_config, towers=("face",), face=tower)
-    found = Scorer(initialised(config, face_files={"encoder": path}))
-    batch = Batch(found, [found.keep(Utterance("", crops(3))), found.keep(Utterance("", crops(1)))])
+    scorer = Scorer(initialised(config, face_files={"encoder": path}))
+    batch = Batch(scorer, [scorer.normalize(Utterance("", crops(3))), scorer.normalize(Utterance("", crops(1)))])
     (maps,) = face.attention_maps(batch)
     assert [one.values.shape for one in maps] == [(3, SIDE, SIDE), (1, SIDE, SIDE)]
     assert maps[0].values.mean() == pytest.approx(1 / 16, rel=0.2)
@@ -135,26 +143,26 @@ def test_attention_over_positions_and_crops(initialised, small_config, linear):
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"),
+    ("layer", "message"),
     [
         ("cnn_1_reIu_1", "No layer 'cnn_1_reIu_1'.*Did you mean 'cnn_1_relu_1'"),
-        ("cnn", "gives a map of each crop, as cnn_1"),
+        ("cnn", "returns a map of each crop, such as cnn_1"),
     ],
 )
-def test_a_layer_that_gives_no_map(cnn, layer, said):
-    with pytest.raises(UserError, match=said):
-        face.layers_to_watch(cnn, layer)
-    assert face.layers_to_watch(cnn, "cnn_0_relu_0") == ["cnn_0_relu_0"]
+def test_a_layer_that_returns_no_map(cnn, layer, message):
+    with pytest.raises(UserError, match=message):
+        face.select_cam_layers(cnn, layer)
+    assert face.select_cam_layers(cnn, "cnn_0_relu_0") == ["cnn_0_relu_0"]
 
 
-def still(rng):
-    """A shot from the front, in even light, with nothing in the way: the mouth is soon found."""
+def plain_shot(rng):
+    """A frontal shot in even light without occlusion, so that the mouth is learned fast."""
     plain = dict.fromkeys(("yaw", "roll", "shift_x", "shift_y", "blur", "gradient"), 0.0)
     return dataclasses.replace(demo_faces.sample_shot(rng), **plain, scale=1.0, gain=1.0, occlusion=0)
 
 
 def mouth_only(rng):
-    """An expression of joy in the mouth alone: its curve, opening, width and teeth."""
+    """A neutral expression with the mouth of joy: its curve, opening, width and teeth."""
     parts = {"neutral": demo_faces.sample_expression("neutral", rng), "joy": demo_faces.sample_expression("joy", rng)}
     mouth = ("mouth_curve", "mouth_open", "mouth_width", "teeth")
     return dataclasses.replace(parts["neutral"], **{name: getattr(parts["joy"], name) for name in mouth})
@@ -162,14 +170,14 @@ def mouth_only(rng):
 
 @pytest.fixture(scope="module")
 def smiles(tmp_path_factory, make_records):
-    """A data set of drawn faces in which the mouth alone tells joy from neutral."""
+    """A data set of drawn faces in which joy and neutral differ in the mouth alone."""
     folder, rng = tmp_path_factory.mktemp("smiles"), np.random.default_rng(5)
     kinds = ("neutral", "joy")
     lines = ["split,dialogue_id,utterance_id,speaker,utterance,emotion,faces"]
     for n in range(600):
         kind, split = kinds[n % 2], "train" if n < 480 else "dev" if n < 560 else "test"
         shown = mouth_only(rng) if kind == "joy" else demo_faces.sample_expression(kind, rng)
-        drawn = demo_faces.Face(demo_faces.sample_identity(rng), shown, still(rng))
+        drawn = demo_faces.Face(demo_faces.sample_identity(rng), shown, plain_shot(rng))
         (folder / f"{n}.jpg").write_bytes(demo_drawing.encode_face(drawn, 48))
         lines.append(f"{split},{n},0,Ada,,{kind},{n}.jpg")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
@@ -177,9 +185,9 @@ def smiles(tmp_path_factory, make_records):
 
 
 def smile(seed):
-    """A face of joy, and where its mouth is: RGB uint8 (48, 48, 3) and bool (48, 48)."""
+    """Returns a face of joy, RGB uint8 (48, 48, 3), and the mask of its mouth, bool (48, 48)."""
     rng = np.random.default_rng([9, seed])
-    who, shot, shown = demo_faces.sample_identity(rng), still(rng), mouth_only(rng)
+    who, shot, shown = demo_faces.sample_identity(rng), plain_shot(rng), mouth_only(rng)
     closed = dataclasses.replace(shown, mouth_curve=0.0, mouth_open=0.0, mouth_width=1.0, teeth=0.0)
     happy, other = (demo_drawing.render_face(demo_faces.Face(who, one, shot), 48) for one in (shown, closed))
     changed = np.abs(happy.astype(int) - other).sum(axis=-1) > 30
@@ -195,13 +203,15 @@ def smile(seed):
     ],
     ids=["cnn", "resnet50"],
 )
-def test_the_mouth_lights_up_where_it_alone_tells_the_emotion(tower, rate, smiles, trained):
+def test_the_mouth_has_the_largest_values_if_it_alone_differs(tower, rate, smiles, trained):
     train = TrainConfig(epochs=15, patience=15, learning_rate=rate, batch_size=16)
     scorer = Scorer(trained(smiles, towers=("face",), face=tower, train=train))
     pictures, mouths = zip(*(smile(seed) for seed in range(12)), strict=True)
-    batch = Batch(scorer, [scorer.keep(Utterance("", [one])) for one in pictures], watched=face.layers_to_watch(scorer))
-    assert (batch.target == scorer.run.labels.index("joy")).all()  # a model that has not learned it shows nothing
-    for maps in zip(*face.maps(batch), strict=True):
+    batch = Batch(
+        scorer, [scorer.normalize(Utterance("", [one])) for one in pictures], watched=face.select_cam_layers(scorer)
+    )
+    assert (batch.target == scorer.run.labels.index("joy")).all()  # the model must have learned it
+    for maps in zip(*face.face_maps(batch), strict=True):
         shown = np.maximum(np.concatenate([one.values for one in maps]), 0)
         share = np.mean([one[mouth].sum() / one.sum() for one, mouth in zip(shown, mouths, strict=True)])
         assert share > 3 * np.mean(mouths), (maps[0].key, share)

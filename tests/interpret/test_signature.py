@@ -47,8 +47,8 @@ CROPS = [[crop(1), crop(2)], [], [crop(3)], [crop(4)]]
 def explain_both(run, crops):
     """Outputs of the signature, and the batch of the page, for the same utterances."""
     scorer = Scorer(run)
-    utterances = [scorer.keep(Utterance(line, faces)) for line, faces in zip(LINES, crops, strict=True)]
-    batch = Batch(scorer, utterances, watched=face.layers_to_watch(scorer))
+    utterances = [scorer.normalize(Utterance(line, faces)) for line, faces in zip(LINES, crops, strict=True)]
+    batch = Batch(scorer, utterances, watched=face.select_cam_layers(scorer))
     graph = Graph([run], run.labels, run.spec.face_size, None)
     width = max(1, *map(len, crops))
     jpegs = [[*faces, *[b""] * (width - len(faces))] for faces in crops]
@@ -56,17 +56,17 @@ def explain_both(run, crops):
     return {name: value.numpy() for name, value in graph.explain(*strings).items()}, batch
 
 
-def check_words(outputs, strips):
-    for n, strip in enumerate(strips):
+def check_words(outputs, attributions):
+    for n, words_of_row in enumerate(attributions):
         words = [word.decode() for word in outputs["words"][n] if word]
-        assert words == [strip.word(i) for i in range(len(strip.spans))]
-        np.testing.assert_allclose(outputs["word_attributions"][n][: len(words)], strip.values, atol=1e-5)
+        assert words == [words_of_row.word(i) for i in range(len(words_of_row.spans))]
+        np.testing.assert_allclose(outputs["word_attributions"][n][: len(words)], words_of_row.values, atol=1e-5)
         assert not outputs["word_attributions"][n][len(words) :].any()
     assert np.abs(outputs["word_attributions"]).max() > 1e-6
 
 
 def check_faces(outputs, batch, crops, layer):
-    for n, maps in enumerate(face.maps(batch, STEPS)):
+    for n, maps in enumerate(face.face_maps(batch, STEPS)):
         values = outputs["face_attributions"][n]
         if crops[n]:
             (cam,) = [each for each in maps if each.key == f"grad_cam {layer}"]
@@ -77,7 +77,7 @@ def check_faces(outputs, batch, crops, layer):
 
 def test_gru_and_cnn(run):
     outputs, batch = explain_both(run, CROPS)
-    check_words(outputs, text.word_gradients(batch, text.texts(batch), STEPS))
+    check_words(outputs, text.word_gradients(batch, text.split_texts(batch), STEPS))
     check_faces(outputs, batch, CROPS, "cnn_1_relu_1")
     np.testing.assert_array_equal(outputs["face_present"], [True, False, True, True])
 
@@ -91,7 +91,7 @@ def test_two_face_branches_are_explained_at_the_first(config, initialised, tmp_p
     both = initialised(dataclasses.replace(config, face=tower), face_files={"encoder": path})
     outputs, batch = explain_both(both, CROPS)
     assert list(batch.features) == ["cnn_1_relu_1", "encoder/maps"]
-    check_words(outputs, text.word_gradients(batch, text.texts(batch), STEPS))
+    check_words(outputs, text.word_gradients(batch, text.split_texts(batch), STEPS))
     check_faces(outputs, batch, CROPS, "cnn_1_relu_1")
 
 
@@ -105,16 +105,16 @@ def test_empty_utterances_have_no_attributions(untrained_text):
 
 
 @pytest.mark.slow
-def test_bert_alone_has_the_attributions_of_its_contextual_strip(bert_config, initialised, tiny_bert):
+def test_bert_alone_has_contextual_gradients(bert_config, initialised, tiny_bert):
     config = dataclasses.replace(bert_config, text=dataclasses.replace(bert_config.text, branches=("bert",)))
     outputs, batch = explain_both(initialised(config, encoder=tiny_bert), [[crop(1)], [], [], [crop(2)]])
-    check_words(outputs, text.contextual_gradients(batch, text.texts(batch), STEPS))
+    check_words(outputs, text.contextual_gradients(batch, text.split_texts(batch), STEPS))
 
 
 @pytest.mark.slow
 def test_a_face_network_without_layers_has_gradient_times_input(run, monkeypatch):
     """A SavedModel has no layers. By hand: the score's gradient at the pixels times the pixels, where it is above 0."""
-    monkeypatch.setattr(signature, "cam_layers", lambda tower: [])
+    monkeypatch.setattr(signature, "default_cam_layers", lambda tower: [])
     outputs, batch = explain_both(run, [[crop(1)], [], [crop(3), crop(2)], []])
     fold, where = batch.towers["face"].find_layer("cnn_frames"), np.argwhere(batch.inputs["face_mask"].numpy())
     pixels = tf.cast(fold([batch.inputs["faces"], batch.inputs["face_mask"]]), tf.float32)

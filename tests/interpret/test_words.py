@@ -1,4 +1,4 @@
-"""Whole words at their places, and positions of a model's input to words."""
+"""Spans of words, and the words that the positions of a model's input belong to."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from emotion_tf.interpret import words
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "don", "'", "t", "you", "gl", "##ad", "cafe", "!", ",", "no"]
 
 
-def written(line):
-    return [line[span.start : span.end] for span in words.spans([line])]
+def split(line):
+    return [line[span.start : span.end] for span in words.word_spans([line])]
 
 
 @pytest.mark.parametrize(
@@ -31,18 +31,18 @@ def written(line):
         ("   ", []),
     ],
 )
-def test_the_words_are_those_of_the_models_splitter_as_they_are_written(line, expected):
-    assert written(line) == expected
+def test_spans_are_those_of_the_models_splitter(line, expected):
+    assert split(line) == expected
     assert len(expected) == len(split_words(tf.constant([line])).numpy()[0])
 
 
-def test_words_are_taken_out_by_their_place():
+def test_words_are_removed_by_position():
     line = "no, you say no!"
-    found = words.spans([line])
-    assert words.without(line, [found[0]]) == ", you say no!"
-    assert words.without(line, [found[0], found[4], found[1]]) == "you say !"
-    assert words.without(line, found) == ""
-    assert words.without(line, []) == line
+    spans = words.word_spans([line])
+    assert words.remove_words(line, [spans[0]]) == ", you say no!"
+    assert words.remove_words(line, [spans[0], spans[4], spans[1]]) == "you say !"
+    assert words.remove_words(line, spans) == ""
+    assert words.remove_words(line, []) == line
 
 
 def preprocess(**options):
@@ -50,8 +50,10 @@ def preprocess(**options):
     return Preprocessor(["input_word_ids"], 32, config, WordPieceTokenizer(PIECES, True))
 
 
-def ids(made, line, context):
-    return np.asarray(made(tf.constant([line]), tf.constant([[""]]), context=tf.constant([context]))["input_word_ids"])
+def ids(preprocessor, line, context):
+    return np.asarray(
+        preprocessor(tf.constant([line]), tf.constant([[""]]), context=tf.constant([context]))["input_word_ids"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,32 +66,37 @@ def ids(made, line, context):
         ("", ["no"], {"context": 1}),
     ],
 )
-def test_each_word_piece_that_bert_reads_belongs_to_the_word_it_is_of(line, context, options):
-    made = preprocess(**options)
-    read = (line, *reversed(context))
-    found = words.spans(read)
-    where = words.piece_positions(read, found, made)
-    pieces = [PIECES[i] for i in ids(made, line, context or [""])[0]]
-    assert len(where.word) == len(pieces)
-    for piece, at in zip(pieces, where.word, strict=True):
+def test_word_pieces_belong_to_their_words(line, context, options):
+    preprocessor = preprocess(**options)
+    lines = (line, *reversed(context))
+    spans = words.word_spans(lines)
+    positions = words.piece_positions(lines, spans, preprocessor)
+    pieces = [PIECES[i] for i in ids(preprocessor, line, context or [""])[0]]
+    assert len(positions.word) == len(pieces)
+    for piece, at in zip(pieces, positions.word, strict=True):
         if at < 0:
             assert piece in ("[CLS]", "[SEP]")
         else:
-            word = read[found[at].line][found[at].start : found[at].end].lower().replace("é", "e").replace("’", "'")
+            word = lines[spans[at].line][spans[at].start : spans[at].end].lower().replace("é", "e").replace("’", "'")
             assert piece in ("[UNK]", word) or piece.removeprefix("##") in word
 
 
-def test_the_numbers_of_pieces_are_summed_and_none_is_lost():
-    made = preprocess(max_tokens=6)
+def test_the_values_of_pieces_are_summed_by_word():
+    preprocessor = preprocess(max_tokens=6)
     line = "Don't you, glad!"
-    found = words.spans([line])
-    own, rest, read = words.piece_positions([line], found, made).sums(np.array([1.0, 2, 3, 4, 5, 6, 0, 0]))
+    spans = words.word_spans([line])
+    sums, rest, read = words.piece_positions([line], spans, preprocessor).sum_by_word(
+        np.array([1.0, 2, 3, 4, 5, 6, 0, 0])
+    )
     # [CLS] don ' t you [SEP], padding
-    assert own.tolist() == [9, 5, 0, 0, 0] and rest == 7
+    assert sums.tolist() == [9, 5, 0, 0, 0] and rest == 7
     assert read.tolist() == [True, True, False, False, False]
 
 
-def test_words_that_a_branch_does_not_read():
-    found = words.spans(["a b c", "d e", "f"])
-    where = words.word_positions(found, TextConfig(max_words=2, context=2, context_tokens=2))
-    assert {name: one.word.tolist() for name, one in where.items()} == {"word_ids": [0, 1], "context_word_ids": [3, 4]}
+def test_words_beyond_the_maximum_length():
+    spans = words.word_spans(["a b c", "d e", "f"])
+    positions = words.word_positions(spans, TextConfig(max_words=2, context=2, context_tokens=2))
+    assert {name: each.word.tolist() for name, each in positions.items()} == {
+        "word_ids": [0, 1],
+        "context_word_ids": [3, 4],
+    }
