@@ -72,16 +72,16 @@ def explain(
         found, summary = _data(scorer, data, split, k, limit, label, layer)
         facts += [
             ("Data", f"{split} of {data}"),
-            ("Utterances", f"{len(found)} chosen; the whole from {summary.count}"),
+            ("Utterances", f"{len(found)} explained; averages over {summary.count}"),
         ]
     with files.new_folder(folder, overwrite) as temporary:
-        title = f"What moved {run.name}"
+        title = f"Explanations of {run.name}"
         render.write_page(temporary, found, summary, {"title": title, "about": facts, "repeats": REPEATS})
     print(f"Explanations: {folder / 'index.html'}")
 
 
 def _seed(scorer: Scorer) -> str:
-    return f"{scorer.run.config.train.seed} (training), 0 (shufflings)"
+    return f"{scorer.run.config.train.seed} (training), 0 (shuffles)"
 
 
 def _next(folder: Path) -> Path:

@@ -136,8 +136,8 @@ def _format_p(p: float) -> str:
 
 
 def _loss(loss: Difference) -> str:
-    return f"{loss.difference:.3f} [{loss.low:.3f}, {loss.high:.3f}]"
+    return f"{loss.difference:z.3f} [{loss.low:z.3f}, {loss.high:z.3f}]"
 
 
 def _change(loss: Difference) -> str:
-    return f"{-loss.difference:+.3f} [{-loss.high:+.3f}, {-loss.low:+.3f}]"
+    return f"{-loss.difference:+z.3f} [{-loss.high:+z.3f}, {-loss.low:+z.3f}]"
