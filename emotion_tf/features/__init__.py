@@ -1,1 +1,1 @@
-"""Outputs of frozen trunks, kept on disk."""
+"""Cached outputs of frozen trunks."""

@@ -1,8 +1,8 @@
-"""Where a model is divided when frozen trunks need not run in every epoch.
+"""Divides a model into frozen trunks, whose outputs can be cached, and the rest.
 
 A trunk whose output is the same in every epoch runs once over the data; its output becomes an input of the rest of the
-model. What the rest of that tower reads beside it (masks, ids) is kept with it, so that an epoch reads no record for
-that tower; but pictures are not kept.
+model. The raw inputs that the rest of the tower reads (masks, ids) are cached, too, so that an epoch reads no record
+for the tower. Pictures are not cached.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from emotion_tf.models.two_tower import TwoTower
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """The kept part of one tower.
+    """The cached part of one tower.
 
     Attributes:
-        modality: the tower.
-        trunks: those that are kept.
-        model: raw inputs to the kept columns, a dict of tensors (B, ...) or (B, L, ...): `MODALITY_TRUNK` for the
-            output of each trunk, and raw inputs under their own names.
-        steps: column -> the raw input whose entries that are not zero are its steps L; empty: one value a row.
+        modality: modality of the tower.
+        trunks: names of the cached trunks.
+        model: model from raw inputs to the cached columns, a dict of tensors (B, ...) or (B, L, ...): `MODALITY_TRUNK`
+            for the output of a trunk, and raw inputs under their own names.
+        steps: column -> raw input whose nonzero entries are its real steps L; empty: no axis of steps.
     """
 
     modality: str
@@ -37,11 +37,11 @@ class FrozenPart:
 
 
 def frozen_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[FrozenPart, ...]:
-    """Returns the part of each tower whose output is the same in every epoch, of those towers that have one.
+    """Returns, for each tower that has one, the part whose output is the same in every epoch.
 
     Args:
-        model: the whole model, with what is frozen in this phase of training frozen.
-        augmented: raw inputs that differ from epoch to epoch.
+        model: the whole model, with the frozen layers of this phase of training frozen.
+        augmented: raw inputs that change from epoch to epoch.
     """
     parts = []
     for modality, tower in model.towers.items():
@@ -52,10 +52,10 @@ def frozen_parts(model: TwoTower, augmented: Collection[str] = ()) -> tuple[Froz
 
 
 def rest_inputs(model: TwoTower, parts: Collection[FrozenPart]) -> dict[str, keras.KerasTensor]:
-    """Returns new inputs for the rest of the model: the kept columns, and the raw inputs that it still reads."""
+    """Returns new inputs for the rest of the model: the cached columns, and the raw inputs that it still reads."""
     columns = {name: tensor for part in parts for name, tensor in part.model.output.items()}
     trunks = {part.modality: part.trunks for part in parts}
-    names = {name for modality, tower in model.towers.items() for name in _read(tower, trunks.get(modality, ()))}
+    names = {name for modality, tower in model.towers.items() for name in _rest_names(tower, trunks.get(modality, ()))}
     raw = {name: tensor for name, tensor in model.input.items() if name in names - set(columns)}
     return {
         name: keras.Input(x.shape[1:], dtype=_stored_dtype(x.dtype), name=name) for name, x in (columns | raw).items()
@@ -63,29 +63,31 @@ def rest_inputs(model: TwoTower, parts: Collection[FrozenPart]) -> dict[str, ker
 
 
 def connect_rest(model: TwoTower, parts: Collection[FrozenPart], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Applies the rest of the model to `rest_inputs`; returns the model's outputs."""
+    """Applies the rest of the model to `rest_inputs`; returns the outputs of the model."""
     features = {part.modality: {name: inputs[f"{part.modality}_{name}"] for name in part.trunks} for part in parts}
     return model.connect(dict(inputs), features)
 
 
 def _is_fixed(trunk: keras.Model, augmented: Collection[str]) -> bool:
-    is_random = any(v.name == "seed_generator_state" for v in trunk.variables)  # dropout acts in a frozen network, too
+    is_random = any(
+        v.name == "seed_generator_state" for v in trunk.variables
+    )  # dropout is applied in a frozen network, too
     return (
         bool(trunk.weights) and not trunk.trainable_weights and not is_random and not set(trunk.input) & set(augmented)
     )
 
 
-def _read(tower: Tower, kept: Collection[str]) -> list[str]:
-    """The raw inputs that a tower reads when some of its trunks do not run."""
-    running = [trunk for name, trunk in tower.trunks.items() if name not in kept]
+def _rest_names(tower: Tower, cached: Collection[str]) -> list[str]:
+    """Returns the raw inputs that a tower reads if the `cached` trunks do not run."""
+    running = [trunk for name, trunk in tower.trunks.items() if name not in cached]
     names = {name for part in (*running, tower.head) for name in part.input}
     return [name for name in tower.input if name in names]
 
 
 def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> FrozenPart:
-    read = _read(tower, trunks)
-    has_pictures = any(len(tower.input[name].shape) > 2 for name in read)
-    raw = () if has_pictures else tuple(read)
+    rest = _rest_names(tower, trunks)
+    has_pictures = any(len(tower.input[name].shape) > 2 for name in rest)
+    raw = () if has_pictures else tuple(rest)
     names = {name for trunk in trunks for name in tower.trunks[trunk].input} | set(raw)
     inputs = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in tower.input.items() if name in names
@@ -95,11 +97,11 @@ def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> FrozenPart:
         for name in trunks
     }
     steps = {name: tower.steps if len(x.shape) == 3 else "" for name, x in outputs.items()}
-    pieces = [feature.name for feature in schema.TEXT_INPUTS]
-    steps |= {name: "input_mask" if name in pieces else name for name in raw}
+    word_pieces = [feature.name for feature in schema.TEXT_INPUTS]
+    steps |= {name: "input_mask" if name in word_pieces else name for name in raw}
     model = keras.Model(inputs, outputs | {name: inputs[name] for name in raw}, name=f"kept_{modality}")
     return FrozenPart(modality, trunks, model, steps)
 
 
 def _stored_dtype(dtype: str) -> str:
-    return "float32" if dtype in ("bfloat16", "float16") else dtype  # NumPy's files know no bfloat16
+    return "float32" if dtype in ("bfloat16", "float16") else dtype  # NumPy has no bfloat16

@@ -1,4 +1,4 @@
-"""Outputs of frozen trunks, computed once and kept on disk under a key of everything that they depend on."""
+"""Cache of the outputs of frozen trunks, on disk, under a key of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ BATCH = 64
 
 
 class FeatureCache:
-    """Reads and writes the columns of a model's kept parts.
+    """Reads and writes the columns of the cached parts of a model.
 
-    A file holds the columns of one part for one shard. Its name is a hash of the part's layers and weights, of what
-    turns a record into its inputs, and of the shard: a change in any of them leads to another file.
+    A file holds the columns of one part for one shard. Its name is a hash of the part's layers and weights, of its
+    preprocessing, and of the shard: a change in any of them leads to another file.
 
     Args:
-        parts: the kept part of each tower.
-        preprocess: of the whole model.
-        say: receives a line about what was read or computed.
+        parts: the cached part of each tower.
+        preprocess: preprocessor of the whole model.
+        say: receives a line of progress.
     """
 
     def __init__(self, parts: Sequence[FrozenPart], preprocess: Preprocessor, say: Callable[[str], None]) -> None:
@@ -54,7 +54,7 @@ class FeatureCache:
         return all(self._path(key, sha).is_file() for key in self._keys for sha in shards.values())
 
     def read(self, rows: Rows, shards: Mapping[str, str]) -> CachedFeatures:
-        """Returns the columns of all records in the shards of `rows`; computes those that are not on disk."""
+        """Returns the columns of all records in the shards of `rows`; computes columns that are not on disk."""
         began, computed, size = time.monotonic(), 0, 0
         columns: dict[str, list[Column]] = {}
         for path in rows.paths:
@@ -68,8 +68,8 @@ class FeatureCache:
                 size += file.stat().st_size
                 for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
-        what = f"computed in {time.monotonic() - began:.0f} s, kept in" if computed else "read from"
-        self.say(f"Features of frozen networks ({', '.join(columns)}) {what} {self.folder}, {size / 1e6:.1f} MB")
+        action = f"computed in {time.monotonic() - began:.0f} s, kept in" if computed else "read from"
+        self.say(f"Features of frozen networks ({', '.join(columns)}) {action} {self.folder}, {size / 1e6:.1f} MB")
         return CachedFeatures(columns, *pipeline.read_metadata(Rows(rows.paths), self.preprocess))
 
     def _path(self, key: str, sha256: str) -> Path:
@@ -89,19 +89,19 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
     for weight in part.model.weights:
         value = weight.numpy()
         if np.issubdtype(value.dtype, np.integer):
-            continue  # seed and counter of a module's dropout, which a frozen one does not use
+            continue  # seed and counter of dropout in a TF-Hub module, not used while it is frozen
         digest.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())
     return digest.hexdigest()
 
 
 def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
-    """Runs a part over a shard in batches of similar length; returns the columns in the order of the records."""
+    """Runs a part over a shard in batches of similar length; returns the columns in record order."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])
     rows = Rows((path,))
     total = sum(1 for _ in rows.enumerate_records())
     order: list[int] = []
-    found: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
     counts: dict[str, list[int]] = {name: [] for name in part.steps}
     batches = pipeline.sorted_batches(rows, preprocess, BATCH)
     for positions, inputs in track(batches, -(-total // BATCH), f"features of {Path(path).name}", "batches"):
@@ -109,10 +109,10 @@ def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str,
         order += positions.numpy().tolist()
         for name, axis in part.steps.items():
             lengths = _lengths(inputs[axis].numpy()) if axis else [None] * len(positions)
-            found[name] += [row[:length] for row, length in zip(values[name], lengths, strict=True)]
+            columns[name] += [row[:length] for row, length in zip(values[name], lengths, strict=True)]
             counts[name] += [0 if length is None else length for length in lengths]
-    right = np.argsort(order)
-    return {name: _column([found[name][i] for i in right], bool(part.steps[name])) for name in part.steps}
+    ranks = np.argsort(order)
+    return {name: _column([columns[name][i] for i in ranks], bool(part.steps[name])) for name in part.steps}
 
 
 def _plain(value: tf.Tensor) -> np.ndarray:
@@ -120,9 +120,9 @@ def _plain(value: tf.Tensor) -> np.ndarray:
 
 
 def _lengths(steps: np.ndarray) -> list[int]:
-    """Steps of each row (B, T) up to the last real one."""
-    real = steps != 0
-    return np.where(real.any(axis=1), real.shape[1] - real[:, ::-1].argmax(axis=1), 0).tolist()
+    """Returns the number of steps of each row (B, T) up to its last real one."""
+    is_real = steps != 0
+    return np.where(is_real.any(axis=1), is_real.shape[1] - is_real[:, ::-1].argmax(axis=1), 0).tolist()
 
 
 def _column(rows: Sequence[np.ndarray], in_steps: bool) -> Column:
@@ -141,7 +141,7 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
 
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
-    """Returns None if there is no such file, or a damaged one: its arrays have checksums."""
+    """Reads the columns of a file; returns None if it does not exist or is damaged (its arrays have checksums)."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {

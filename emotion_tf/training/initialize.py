@@ -1,4 +1,4 @@
-"""Initial weights: towers of other runs (a face tower trained alone, then the joint model), and word vectors."""
+"""Initial weights: towers of other runs, and published word vectors."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from emotion_tf.schema import DataSpec
 def initialize_towers(
     model: TwoTower, config: Config, spec: DataSpec, words: WordVocabulary, say: Callable[[str], None]
 ) -> None:
-    """Copies the towers that `--text.init` and `--face.init` name into a new model.
+    """Copies the towers of the runs that `--text.init` and `--face.init` name into a new model.
 
     Raises:
-        UserError: no such run, a run without that tower, another tower, or another vocabulary.
+        UserError: no such run, or the run has no such tower, a different one, or another vocabulary.
     """
     for modality, tower in model.towers.items():
         init = getattr(config, modality).init
@@ -45,33 +45,36 @@ def initialize_towers(
 def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = print) -> None:
     """Raises if the initial checkpoint was trained on examples that a fold holds out.
 
-    This follows the chain of initial checkpoints, and finds the same utterances or pictures in another data set. It
-    says so if a run of the chain is gone.
+    It follows the chain of initial checkpoints and finds equal utterances or pictures in other data sets. If a run of
+    the chain does not exist any more, it reports that.
 
     Raises:
-        UserError: `--text.init` or `--face.init` names a run that was trained on what a fold would hold out.
+        UserError: `--text.init` or `--face.init` names a run that was trained on examples that a fold holds out.
     """
     for name in config.towers:
         init, visited = getattr(config, name).init, set()
-        while init and init not in visited:  # a run may have replaced the one that it started from
+        while init and init not in visited:  # a run may have replaced the run that it started from
             visited.add(init)
             run = Run(Path(init))
             shared = "all" if run.spec.data_sha256 == data_sha256 else _count_shared(run, name, Path(config.data), say)
             if shared:
                 raise UserError(
-                    f"Invalid `{name}.init`. {getattr(config, name).init} has seen what a fold holds out: {init} was "
-                    f"trained on {shared} of the utterances of {config.data}. Expected a run on other data, or none."
+                    f"Invalid `{name}.init`. Expected a run on other data: {init} was trained on {shared} of the "
+                    f"utterances of {config.data}, which the folds hold out. Received: {getattr(config, name).init}."
                 )
             init = getattr(run.config, name).init
             if init and not Path(init).is_dir():
-                say(f"{run.path} started from {init}, which is gone: whether that had seen these data cannot be told.")
+                say(
+                    f"{run.path} started from {init}, which does not exist: not checked whether that was trained on "
+                    "these data."
+                )
                 init = ""
 
 
 def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -> int:
-    """Returns how many utterances of a training split are in the run's own.
+    """Returns how many utterances of a training split are also in the training split of a run.
 
-    They share, for a text tower, text and ids; for a face tower, a byte-identical picture.
+    Utterances are equal for a text tower if text and ids are; for a face tower, if they share a byte-identical picture.
     """
     try:
         dataset = Dataset.open(Path(run.config.data))
@@ -79,15 +82,14 @@ def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -
             raise UserError(f"{dataset.path} has changed since.")
         dataset.verify()
     except UserError as error:
-        say(f"Whether {run.path} had seen these data cannot be told: {error}")
+        say(f"Not checked whether {run.path} was trained on these data: {error}")
         return 0
-    theirs, ours = (_examples(trained_on, name) for trained_on in (dataset, Dataset.open(data)))
-    seen = {key for keys in theirs for key in keys}
-    return sum(not seen.isdisjoint(keys) for keys in ours)
+    trained_on = {key for keys in _example_keys(dataset, name) for key in keys}
+    return sum(not trained_on.isdisjoint(keys) for keys in _example_keys(Dataset.open(data), name))
 
 
-def _examples(dataset: Dataset, name: str) -> list[set[Any]]:
-    """Returns what identifies each training utterance of a data set to a tower."""
+def _example_keys(dataset: Dataset, name: str) -> list[set[Any]]:
+    """Returns the keys by which training utterances of two data sets are compared, for a tower."""
     rows = dataset.rows("train")
     if name == FACE:
         return [set(hashes) for hashes in splits.hash_pictures(rows)]
@@ -96,7 +98,7 @@ def _examples(dataset: Dataset, name: str) -> list[set[Any]]:
 
 
 def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
-    """Assigns published vectors to a text tower's word embedding; words without a vector keep their random one."""
+    """Assigns published vectors to the word embedding of a text tower; other words keep their random vectors."""
     (layer,) = tower.layers_of(keras.layers.Embedding)
     table = np.array(layer.embeddings)
     rows = np.flatnonzero(embeddings.known)
@@ -105,21 +107,21 @@ def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
 
 
 def _copy(run: Run, modality: str, tower: Tower, spec: DataSpec) -> int:
-    """Assigns the weights of a run's tower; returns how many numbers they are. Raises UserError."""
+    """Assigns the weights of the tower of a run; returns the number of parameters. Raises UserError."""
     if modality not in run.model.towers:
         raise UserError(f"{run.path} has no {modality} tower. Expected a run trained with --towers {modality}.")
     sources, targets = _weights(run.model.towers[modality]), _weights(tower)
-    theirs, ours = ([(v.name, tuple(v.shape)) for v in weights] for weights in (sources, targets))
-    differing = [f"{a} and {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
-    if differing or len(theirs) != len(ours):
-        difference = differing[0] if differing else f"{len(theirs)} and {len(ours)} variables"
+    shapes = [[(v.name, tuple(v.shape)) for v in weights] for weights in (sources, targets)]
+    differing = [f"{a} and {b}" for a, b in zip(*shapes, strict=False) if a != b]
+    if differing or len(sources) != len(targets):
+        difference = differing[0] if differing else f"{len(sources)} and {len(targets)} variables"
         if modality == FACE and run.spec.face_size != spec.face_size:
             raise UserError(
                 f"The face tower of {run.path} was trained on crops of {run.spec.face_size} px. Received crops of "
                 f"{spec.face_size} px ({difference}). Prepare both with one --face-size."
             )
         raise UserError(
-            f"The {modality} tower of {run.path} is another one ({difference}). Expected the same --{modality}.* "
+            f"The {modality} tower of {run.path} is a different one ({difference}). Expected the same --{modality}.* "
             f"options: see {run.path / 'config.json'}."
         )
     for target, source in zip(targets, sources, strict=True):
@@ -128,7 +130,7 @@ def _copy(run: Run, modality: str, tower: Tower, spec: DataSpec) -> int:
 
 
 def _weights(tower: Tower) -> list[Any]:
-    """Returns the weights in an order that freezing does not change, as it does that of a TF-Hub module in Keras."""
+    """Returns the weights in an order that does not depend on freezing; Keras' order for a TF-Hub module does."""
     weights: list[Any] = []
     for layer in tower.layers_by_name.values():
         weights += sorted(layer.weights, key=lambda v: v.name) if isinstance(layer, HubEncoder) else layer.weights
@@ -136,11 +138,10 @@ def _weights(tower: Tower) -> list[Any]:
 
 
 def _check_vocabularies(run: Run, config: Config, spec: DataSpec, words: WordVocabulary) -> None:
-    """Raises unless word pieces and words have the same ids in the run, as far as its branches read them."""
+    """Raises UserError if the word pieces or words that the branches read have other ids in the run."""
     other_pieces = config.uses_bert and run.spec.tokenizer_sha256 != spec.tokenizer_sha256
     reads_words = set(config.text.branches) != {"bert"}
     if other_pieces or (reads_words and read_vocabulary(run.path / "words.txt") != list(words.words)):
         raise UserError(
-            f"{run.path} knows other words: its vocabulary was made from other data. Expected a text tower trained on "
-            "the same data set."
+            f"{run.path} has another vocabulary, from other data. Expected a text tower trained on the same data set."
         )

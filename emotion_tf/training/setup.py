@@ -1,4 +1,4 @@
-"""The set-up of a training: everything that does not change from epoch to epoch, built once."""
+"""The set-up of a training run: everything that does not change from epoch to epoch, built once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The utterances of a training.
+    """The utterances of a training run.
 
     Attributes:
         dataset: the data set, its shards verified.
@@ -66,21 +66,21 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Setup:
-    """A training, ready to begin.
+    """A training run, ready to begin.
 
     Attributes:
-        config: as it was asked for.
+        config: the configuration.
         data: the utterances.
-        counts: rows of each class in training, int (C,).
+        counts: number of training rows of each class, int (C,).
         pieces, words: the vocabularies.
-        embedding_shape: rows and width of the word embedding; a file of vectors sets its own width.
-        model: the model that is saved.
+        embedding_shape: rows and width of the word embedding. A file of vectors sets the width.
+        model: the model, which is saved.
         heads: auxiliary heads, modality -> layer; none without `--train.auxiliary-weight`.
         network: the model with its auxiliary heads.
-        preprocess: makes the model's inputs.
-        loss: of each row.
-        average: of the model's weights; None without `--train.ema`.
-        variables: everything that a checkpoint holds besides the optimizer, in an order that freezing does not change.
+        preprocess: computes the inputs of the model.
+        loss: loss of each row.
+        average: moving average of the weights; None without `--train.ema`.
+        variables: variables of a checkpoint, without the optimizer, in an order that does not depend on freezing.
         say: receives lines of progress.
     """
 
@@ -101,22 +101,22 @@ class Setup:
 
     @property
     def utterances(self) -> int:
-        """Rows of an epoch, before `--train.steps-per-epoch` cuts it."""
+        """Rows of an epoch, without the limit of `--train.steps-per-epoch`."""
         return int(self.counts.sum())
 
     @property
     def update_rows(self) -> int:
-        """Rows of an update."""
+        """Rows per update."""
         return self.config.train.batch_size * self.config.train.accumulate
 
     @property
     def steps(self) -> int:
-        """Updates of an epoch."""
-        whole = math.ceil(self.utterances / self.update_rows)
-        return min(whole, self.config.train.steps_per_epoch or whole)
+        """Updates per epoch."""
+        steps = math.ceil(self.utterances / self.update_rows)
+        return min(steps, self.config.train.steps_per_epoch or steps)
 
     def objective(self, y_true: tf.Tensor, outputs: Mapping[str, Any]) -> tf.Tensor:
-        """Returns the loss of each row, float32 (B,): of the logits, and of the auxiliary heads."""
+        """Returns the loss of each row, float32 (B,): that of the logits plus the auxiliary loss."""
         weight = self.config.train.auxiliary_weight
         return self.loss(y_true, outputs["logits"]) + weight * auxiliary_loss(self.loss, y_true, outputs)
 
@@ -151,12 +151,12 @@ def build_setup(
         data: the utterances.
         pretrained: local files of pretrained networks.
         say: receives lines of progress.
-        resumed_width: of the word embedding, when a checkpoint is going to replace all weights; None: the weights are
-            initialised, from files and other runs where the configuration says so.
+        resumed_width: width of the word embedding, if a checkpoint is going to replace all weights. None: the weights
+            are initialised, from files and other runs if the configuration names any.
 
     Raises:
-        UserError: the data have no text for a text tower, or do not fit the encoder or the options; a file or run to
-            start from does not fit.
+        UserError: the data have no text for a text tower, or do not fit the encoder or the options; or an initial file
+            or run does not fit.
     """
     spec, train = data.spec, config.train
     rows = list(pipeline.read_rows(data.train))
@@ -207,7 +207,7 @@ def build_setup(
 
 
 def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the text that the word branches read of each row, with speakers if the model reads them.
+    """Returns the text of each row that the word branches read, with speakers if the model reads them.
 
     Raises:
         UserError: no row has a text.
@@ -221,7 +221,7 @@ def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _read_vectors(config: Config, words: WordVocabulary, texts: Sequence[str], say: Say) -> Embeddings | None:
-    """Returns the published word vectors to start from, if the configuration names a file."""
+    """Returns the published word vectors of the file that the configuration names, if any."""
     if not (config.text.embeddings and config.uses_text):
         return None
     embeddings = read_embeddings(Path(config.text.embeddings), words.words)
@@ -230,14 +230,14 @@ def _read_vectors(config: Config, words: WordVocabulary, texts: Sequence[str], s
 
 
 def _reseed(model: TwoTower, seed: int) -> None:
-    """Seeds the dropout inside TF-Hub encoders: its state is among their weights, which other runs initialise."""
+    """Seeds the dropout inside TF-Hub encoders, whose state may have been copied from another run with the weights."""
     for tower in model.towers.values():
         for encoder in tower.layers_of(HubEncoder):
             encoder.reseed(seed)
 
 
 def parameter_line(model: TwoTower) -> str:
-    """Returns how many parameters a model has, how many of them train, and how many of BERT do."""
+    """Returns a line with the number of parameters, of trainable ones, and of trainable ones of BERT."""
     trainable, total = (sum(math.prod(v.shape) for v in vs) for vs in (model.trainable_weights, model.weights))
     line = f"{total:,} parameters, {trainable:,} trained"
     for encoder in model.towers[TEXT].layers_of(HubEncoder) if TEXT in model.towers else ():

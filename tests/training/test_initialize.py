@@ -68,9 +68,9 @@ def test_a_tower_that_was_taken_over_learns_as_pretrained_branches_do(bert_run, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"face": {"cnn_filters": (4, 6)}}, "The face tower of .* is another one .*Expected the same --face"),
-        ({"face": {"cnn_filters": (4, 8, 8)}}, "The face tower of .* is another one"),
-        ({"text": {"vocabulary_size": 20}}, "knows other words"),
+        ({"face": {"cnn_filters": (4, 6)}}, "The face tower of .* is a different one .*Expected the same --face"),
+        ({"face": {"cnn_filters": (4, 8, 8)}}, "The face tower of .* is a different one"),
+        ({"text": {"vocabulary_size": 20}}, "has another vocabulary"),
     ],
 )
 def test_another_tower_or_vocabulary_is_refused(bert_run, bert_config, tiny_bert, tmp_path, change, words):
@@ -93,7 +93,7 @@ def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tin
     text = dataclasses.replace(bert_config.text, branches=("bert",), init=str(bert_run.path))
     config = dataclasses.replace(bert_config, towers=("text",), text=text)
     model = build_model(config, bert_run.spec, (2, 8), tiny_bert)
-    with pytest.raises(UserError, match="The text tower of .* is another one"):  # the run has a GRU, too
+    with pytest.raises(UserError, match="The text tower of .* is a different one"):  # the run has a GRU, too
         initialize_towers(model, config, bert_run.spec, WordVocabulary(("other",)), print)
 
 
