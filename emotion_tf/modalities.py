@@ -24,6 +24,7 @@ class Modality:
         of_others: the modality of other utterances, as an object.
         any_of_it: any value of it, no matter which, as an object.
         presence: what `NAME_present` says.
+        features: features of a record (`schema.RECORD`) that are read for every model; the context only where needed.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Modality:
     of_others: str
     any_of_it: str
     presence: str
+    features: tuple[str, ...]
 
     @property
     def helps(self) -> str:
@@ -61,6 +63,7 @@ MODALITIES = {
             of_others="the texts of other utterances",
             any_of_it="some text",
             presence="whether a text was read: the utterance, or lines said before it",
+            features=("utterance", "speaker", "tokens"),
         ),
         Modality(
             FACE,
@@ -70,6 +73,7 @@ MODALITIES = {
             of_others="the faces of other utterances",
             any_of_it="some face",
             presence="whether a face was read; false where no picture could be decoded",
+            features=("face_jpeg",),
         ),
     )
 }

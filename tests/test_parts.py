@@ -137,7 +137,7 @@ def learn(config, data, encoder, folder, files=None):
     """Trains a model on a few rows as `train` does; checks that it learns them and that every weight moves."""
     setup = set_up(config, data, encoder, files)
     raw, label = batch(setup.data.train)
-    inputs = setup.preprocess(raw[0], raw[2], context=raw[1])
+    inputs = setup.preprocess({"utterance": raw[0], "context": raw[1], "face_jpeg": raw[2]})
     (phase,) = phases(setup)
     stage = begin_phase(setup, phase, Checkpoints(folder, setup.variables))
     trained = stage.network.trainable_weights

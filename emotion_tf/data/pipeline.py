@@ -16,6 +16,7 @@ from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import format_lines, format_ragged_lines, nearest_lines
 from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.modalities import MODALITIES
 
 SHUFFLE_BUFFER = 20_000
 POOL_BATCHES = 16  # batches that are parsed together and cut from a pool sorted by length
@@ -183,7 +184,8 @@ class Examples:
 
 def _parse(records: tf.Tensor, preprocess: Preprocessor) -> dict[str, tf.Tensor]:
     context = [name for field in preprocess.context_fields for name in (field, f"{field}_speaker")]
-    names = ("utterance", "speaker", "tokens", "face_jpeg", "label", "weight", *context)
+    of_modalities = [name for row in MODALITIES.values() for name in row.features]
+    names = ("label", "weight", *of_modalities, *context)
     features = schema.parse_examples(records, names)
     if preprocess.text.speaker:
         features["utterance"] = format_lines(features["utterance"], features["speaker"])
@@ -203,8 +205,6 @@ def _length(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> tf.Tens
 
 
 def _inputs(features: dict[str, tf.Tensor], preprocess: Preprocessor) -> dict[str, tf.Tensor]:
-    face_jpeg = features["face_jpeg"].to_tensor("")
-    # a batch without faces has one padding frame, so that no network gets an empty axis
-    face_jpeg = tf.pad(face_jpeg, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(face_jpeg)[1])]], constant_values="")
-    tokens = None if preprocess.text.speaker else features["tokens"]  # of the utterance without the speaker
-    return preprocess(features["utterance"], face_jpeg, tokens, features.get("context"), features.get("future"))
+    # the tokens of a record are those of the utterance without the speaker
+    unused = {"tokens"} if preprocess.text.speaker else set()
+    return preprocess({name: values for name, values in features.items() if name not in unused})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -82,35 +82,30 @@ class Preprocessor(tf.Module):
         reads_text = self.reads_tokens or self.reads_words
         return tuple(name for name in ("context", "future") if reads_text and getattr(self.text, name))
 
-    def __call__(
-        self,
-        utterance: tf.Tensor,
-        face_jpeg: tf.Tensor | dict[str, tf.Tensor],
-        tokens: tf.RaggedTensor | None = None,
-        context: tf.Tensor | tf.RaggedTensor | None = None,
-        future: tf.Tensor | tf.RaggedTensor | None = None,
-    ) -> dict[str, tf.Tensor]:
+    def __call__(self, raw: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
         """Returns the model's inputs, each (B, ...), as `schema` describes them.
 
         Args:
-            utterance: string (B,); empty: no text.
-            face_jpeg: string (B, T), empty: no face; or decoded faces, as `decode_faces` returns them.
-            tokens: word pieces (B, None), if the record has them already.
-            context: lines before the utterance, `Speaker: utterance`, string (B, N), oldest first; empty: no line.
-            future: lines after the utterance, string (B, N), in order of speaking.
+            raw: features of B utterances. All but `utterance` may be missing.
+                `utterance`, string (B,); empty: no text.
+                `tokens`, word pieces (B, None), if the record has them already.
+                `context`, lines before the utterance, `Speaker: utterance`, string (B, N), oldest first.
+                `future`, lines after the utterance, string (B, N), in order of speaking.
+                `face_jpeg`, string (B, T); empty: no face. Or decoded faces, as `decode_faces` returns them.
         """
+        utterance = raw["utterance"]
         values: dict[str, tf.Tensor] = {}
         lines = [
-            nearest_lines(_ragged(strings), getattr(self.text, name), past=name == "context")
-            for name, strings in (("context", context), ("future", future))
-            if name in self.context_fields and strings is not None
+            nearest_lines(_ragged(raw[name]), getattr(self.text, name), past=name == "context")
+            for name in self.context_fields
+            if name in raw
         ]
         if self.reads_tokens:
-            values |= self._tokens(utterance, tokens, lines)
+            values |= self._tokens(utterance, raw.get("tokens"), lines)
         if self.reads_words:
             values |= self._words(utterance, lines)
         if self.reads_faces:
-            values |= face_jpeg if isinstance(face_jpeg, dict) else decode_faces(face_jpeg, self.face_size)
+            values |= self._faces(raw)
         return {name: values[name] for name in self.inputs}
 
     def _tokens(
@@ -132,6 +127,16 @@ class Preprocessor(tf.Module):
         ids = [context_word_ids(side, self.words, self.text.context_tokens) for side in lines]
         empty = tf.zeros_like(values["word_ids"][:, :1])
         return values | {"context_word_ids": pad_words(tf.concat(ids, axis=1)) if ids else empty}
+
+    def _faces(self, raw: Mapping[str, tf.Tensor | tf.RaggedTensor]) -> dict[str, tf.Tensor]:
+        if "faces" in raw:
+            return {name: raw[name] for name in FACE_NAMES}
+        jpegs = raw.get("face_jpeg", tf.zeros_like(raw["utterance"])[:, tf.newaxis])
+        if isinstance(jpegs, tf.RaggedTensor):
+            jpegs = jpegs.to_tensor("")
+        # a batch without faces has one padding frame, so that no network gets an empty axis
+        missing = tf.maximum(0, 1 - tf.shape(jpegs)[1])
+        return decode_faces(tf.pad(jpegs, [[0, 0], [0, missing]], constant_values=""), self.face_size)
 
 
 def _ragged(strings: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:

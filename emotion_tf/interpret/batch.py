@@ -91,9 +91,11 @@ class Scorer:
     def inputs(self, utterances: Sequence[Utterance]) -> dict[str, tf.Tensor]:
         """Returns the model's inputs, each (B, ...), for normalised utterances."""
         return self.preprocess(
-            tf.constant([utterance.text for utterance in utterances]),
-            raw.pad_strings([utterance.faces for utterance in utterances], b""),
-            context=raw.pad_strings([utterance.context for utterance in utterances], ""),
+            {
+                "utterance": tf.constant([utterance.text for utterance in utterances]),
+                "face_jpeg": raw.pad_strings([utterance.faces for utterance in utterances], b""),
+                "context": raw.pad_strings([utterance.context for utterance in utterances], ""),
+            }
         )
 
     def logits(self, utterances: Sequence[Utterance]) -> np.ndarray:

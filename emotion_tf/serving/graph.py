@@ -97,7 +97,7 @@ class Graph:
 
     def inputs(self, utterance: tf.Tensor, context: tf.Tensor, faces: Tensors) -> list[Tensors]:
         """Each model's inputs of what `read` gave."""
-        return [part.preprocess(utterance, faces, context=context) for part in self.parts]
+        return [part.preprocess({"utterance": utterance, "context": context, **faces}) for part in self.parts]
 
     def answer(self, inputs: Sequence[Tensors]) -> Tensors:
         """Each model's inputs to `schema.SERVING_OUTPUTS`."""

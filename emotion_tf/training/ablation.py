@@ -35,7 +35,7 @@ def ablations(
         seed: seed of the permutations.
     """
     outputs = _tower_outputs(model, (inputs for inputs, _, _ in data))
-    absent = _tower_outputs(model, [preprocess(tf.constant([""]), tf.constant([[""]]))])
+    absent = _tower_outputs(model, [preprocess({"utterance": tf.constant([""])})])
     rng = np.random.default_rng(seed)
     fuse = tf.function(lambda inputs: model.fusion(inputs, training=False), reduce_retracing=True)
     results = {}

@@ -27,7 +27,8 @@ def read(utterance, past=None, later=None, **options):
         name: tf.constant([lines]) for name, lines in (("context", past), ("future", later)) if lines is not None
     }
     return {
-        name: np.asarray(x)[0].tolist() for name, x in preprocess(tf.constant([utterance]), None, **context_of).items()
+        name: np.asarray(x)[0].tolist()
+        for name, x in preprocess({"utterance": tf.constant([utterance]), **context_of}).items()
     }
 
 
@@ -96,12 +97,12 @@ def test_an_utterance_without_context_has_the_inputs_of_a_model_without_context(
 def test_a_batch_of_mixed_rows():
     preprocess = Preprocessor((*TEXT_NAMES, *CONTEXT_NAMES), 8, TextConfig(context=2), PIECES, VOCABULARY)
     past = tf.constant([["c", "d"], ["", ""], ["", "e"]])
-    result = preprocess(tf.constant(["a", "a b", ""]), None, context=past)
+    result = preprocess({"utterance": tf.constant(["a", "a b", ""]), "context": past})
     rows = ["[CLS] a [SEP] d c [SEP]", "[CLS] a b [SEP]", "[CLS] [SEP] e [SEP]"]
     for i, row in enumerate(rows):
         length = len(row.split())
         assert result["input_word_ids"][i, :length].numpy().tolist() == ids(row)
         assert result["input_mask"][i].numpy().tolist() == [1] * length + [0] * (6 - length)
     assert result["context_word_ids"].shape == (3, 2) and not result["context_word_ids"][1].numpy().any()
-    nothing = preprocess(tf.constant(["a"]), None, context=tf.zeros((1, 0), tf.string))
+    nothing = preprocess({"utterance": tf.constant(["a"]), "context": tf.zeros((1, 0), tf.string)})
     assert nothing["input_word_ids"].numpy().tolist() == [ids("[CLS] a [SEP]")]

@@ -89,9 +89,8 @@ def test_raw_text_gives_the_recorded_tokens(dataset):
     paths = opened.rows("test")
     for records_batch in tf.data.TFRecordDataset(list(paths.paths)).batch(16).take(2):
         features = schema.parse_examples(records_batch, ["utterance", "tokens"])
-        no_face = tf.fill([tf.shape(records_batch)[0], 1], "")
-        recorded = preprocess(features["utterance"], no_face, features["tokens"])
-        raw = preprocess(features["utterance"], no_face)
+        recorded = preprocess(features)
+        raw = preprocess({"utterance": features["utterance"]})
         for name in TEXT_NAMES:
             tf.debugging.assert_equal(raw[name], recorded[name])
 
@@ -160,7 +159,7 @@ def test_a_vocabulary_can_be_learned_of_any_text(texts):
 def in_graph(pieces, words):
     """Both kinds of ids in a graph, as in an export."""
     preprocess = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 8, TextConfig(max_tokens=8, max_words=6), pieces, words)
-    signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, None), tf.string)]
+    signature = [{"utterance": tf.TensorSpec((None,), tf.string)}]
     return tf.function(preprocess.__call__, input_signature=signature)
 
 
@@ -175,19 +174,18 @@ def check(ids, count):
 
 
 def test_unusual_text(in_graph):
-    check(in_graph(tf.constant(UNUSUAL), tf.fill([len(UNUSUAL), 1], "")), len(UNUSUAL))
+    check(in_graph({"utterance": tf.constant(UNUSUAL)}), len(UNUSUAL))
 
 
 @given(st.lists(st.one_of(st.text(max_size=40), st.binary(max_size=20)), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_text_and_any_bytes_have_ids(in_graph, texts):
-    check(
-        in_graph(tf.constant([t.encode() if isinstance(t, str) else t for t in texts]), [[""]] * len(texts)), len(texts)
-    )
+    utterance = tf.constant([t.encode() if isinstance(t, str) else t for t in texts])
+    check(in_graph({"utterance": utterance}), len(texts))
 
 
 def test_a_missing_tokenizer_is_an_error():
     with pytest.raises(ValueError, match="pieces"):
-        Preprocessor(TEXT_NAMES, 8, TextConfig())(tf.constant(["a"]), tf.constant([[""]]))
+        Preprocessor(TEXT_NAMES, 8, TextConfig())({"utterance": tf.constant(["a"])})
     with pytest.raises(ValueError, match="words"):
-        Preprocessor(WORD_NAMES, 8, TextConfig())(tf.constant(["a"]), tf.constant([[""]]))
+        Preprocessor(WORD_NAMES, 8, TextConfig())({"utterance": tf.constant(["a"])})

@@ -116,7 +116,7 @@ def test_an_utterance_of_context_alone_is_present(tiny_bert, branches):
 def test_an_empty_utterance_is_absent_for_both_branches(text, untrained_bert):
     model = untrained_bert.model
     preprocess, tower = untrained_bert.preprocessor(model), model.towers["text"]
-    rows = preprocess(tf.constant([text, "hello", "☕"]), tf.constant([[""]] * 3))
+    rows = preprocess({"utterance": tf.constant([text, "hello", "☕"])})
     outputs = tower({name: rows[name] for name in tower.input})
     vector = np.asarray(tower.find_layer("text_missing").missing)
     assert [(row == vector).all() for row in np.asarray(outputs["embedding"])] == [True, False, False]

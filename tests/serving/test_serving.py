@@ -62,7 +62,9 @@ def test_each_pattern_of_modalities_has_its_temperature(predictor, rows):
     import tensorflow as tf
 
     texts, faces = (["You did it!", "You did it!", "", ""], [rows[1][0], None, rows[1][0], None])
-    inputs = predictor.preprocess(tf.constant(texts), tf.constant([[face or b""] for face in faces]))
+    inputs = predictor.preprocess(
+        {"utterance": tf.constant(texts), "face_jpeg": tf.constant([[face or b""] for face in faces])}
+    )
     logits = predictor.model(inputs, training=False)["logits"].numpy()
     divided = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
     np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, divided, atol=1e-5)
@@ -127,7 +129,7 @@ def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     rows = list(pipeline.read_rows(paths))
     said = previous_lines([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
     texts = [row["utterance"] for row in rows][:8]
-    raw = predictor.preprocess(tf.constant(texts), tf.fill([8, 1], ""), context=tf.ragged.constant(said, ragged_rank=1))
+    raw = predictor.preprocess({"utterance": tf.constant(texts), "context": tf.ragged.constant(said, ragged_rank=1)})
     assert tf.reduce_max(raw["input_type_ids"]) == 1
     for name in ("input_word_ids", "input_mask", "input_type_ids", "word_ids"):
         np.testing.assert_array_equal(inputs[name], raw[name])

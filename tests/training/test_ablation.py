@@ -50,7 +50,7 @@ def test_without_and_exchanged_as_the_whole_model_says(parts, monkeypatch):
     count = len(outputs.label)
     text = {k: v.numpy() for k, v in one_batch.items() if not k.startswith("face")}
     face = {k: v.numpy() for k, v in one_batch.items() if k.startswith("face")}
-    none = {k: v.numpy() for k, v in preprocess(tf.constant([""]), tf.constant([[""]])).items()}
+    none = {k: v.numpy() for k, v in preprocess({"utterance": tf.constant([""])}).items()}
 
     def blank(own):
         padded = {}

@@ -42,7 +42,7 @@ def test_a_pattern_is_what_the_model_is_given(bert_run, dev):
 def test_without_anything_around_it_an_empty_text_is_absent(initialised, small_config):
     run = initialised(small_config)
     model = run.model
-    silent = run.preprocessor(model)(tf.constant(["", "  ", "yes"]), tf.constant([[""]] * 3))
+    silent = run.preprocessor(model)({"utterance": tf.constant(["", "  ", "yes"])})
     assert presence_pattern(model(silent)).numpy().tolist() == [0, 0, 1]
 
 
