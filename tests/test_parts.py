@@ -37,7 +37,7 @@ def face(*branches, **options):
     return Config(towers=("face",), face=FaceConfig(**options), fusion=HEAD)
 
 
-def both(fusion, **train):
+def text_and_face(fusion, **train):
     fusion = FusionConfig(**{"width": 16, "heads": 2, "dense_units": (), "dropout": 0.0} | fusion)
     return dataclasses.replace(
         text("gru"), towers=("text", "face"), face=face("cnn").face, fusion=fusion, train=TrainConfig(**train)
@@ -74,10 +74,10 @@ MODELS = {
     ),
     "fer": face("fer"),
     **{
-        f"fusion: {kind}": both({"kind": kind})
+        f"fusion: {kind}": text_and_face({"kind": kind})
         for kind in ("concat", "sum", "weighted", "gated", "lowrank", "cross_attention")
     },
-    "modality dropout": both({"kind": "cross_attention", "modality_dropout": 0.05}),
+    "modality dropout": text_and_face({"kind": "cross_attention", "modality_dropout": 0.05}),
 }
 TRAININGS = {
     "focal": train(loss="focal"),
@@ -92,7 +92,7 @@ TRAININGS = {
     "ema": train(ema=0.9),
     "accumulate": train(accumulate=2, batch_size=20),
     "bfloat16": train(precision="bfloat16"),
-    "auxiliary": both({}, auxiliary_weight=0.3),
+    "auxiliary": text_and_face({}, auxiliary_weight=0.3),
 }
 
 
@@ -128,9 +128,9 @@ def batch(rows):
     serialized = next(iter(rows.enumerate_records().map(lambda _, record: record).batch(ROWS + 2)))
     raw = schema.parse_examples(serialized, ("utterance", "context", "face_jpeg", "label"))
     utterance = raw["utterance"].numpy()
-    jpeg, said = (raw[name].to_tensor("").numpy() for name in ("face_jpeg", "context"))
-    utterance[-1], jpeg[-2], said[-1] = b"", b"", b""
-    return tuple(map(tf.constant, (utterance, said, jpeg))), raw["label"]
+    jpeg, context = (raw[name].to_tensor("").numpy() for name in ("face_jpeg", "context"))
+    utterance[-1], jpeg[-2], context[-1] = b"", b"", b""
+    return tuple(map(tf.constant, (utterance, context, jpeg))), raw["label"]
 
 
 def learn(config, data, encoder, folder, files=None):
@@ -142,15 +142,15 @@ def learn(config, data, encoder, folder, files=None):
     stage = begin_phase(setup, phase, Checkpoints(folder, setup.variables))
     trained = stage.network.trainable_weights
     before = [np.array(w) for w in trained]
-    kept = [w for w in setup.model.non_trainable_weights if "moving" not in w.path and "seed" not in w.path]
-    frozen = [np.array(w) for w in kept]
+    fixed = [w for w in setup.model.non_trainable_weights if "moving" not in w.path and "seed" not in w.path]
+    frozen = [np.array(w) for w in fixed]
     accuracies = []
     while len(accuracies) < MOST_UPDATES and (max(accuracies, default=0) < 0.95 or len(accuracies) < 4):
         sums = stage.update(zero_sums(), inputs, label, tf.ones(len(label)))
         accuracies.append(float(sums.correct / sums.weight))
     assert max(accuracies) >= 0.95, accuracies[-1]
     assert [w.path for w, b in zip(trained, before, strict=True) if (np.asarray(w) == b).all()] == []
-    for now, then in zip(kept, frozen, strict=True):
+    for now, then in zip(fixed, frozen, strict=True):
         assert (np.asarray(now) == then).all() or "dropout" in now.path
     return setup, raw, inputs
 
@@ -171,11 +171,11 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
     for key, value in run.model(inputs, training=False).items():
         np.testing.assert_array_equal(value, expected[key])
     served = SavedModel(export(run))
-    wanted = np.asarray(tf.nn.softmax(expected["logits"]))
+    probabilities = np.asarray(tf.nn.softmax(expected["logits"]))
     for rows in (slice(None), slice(0, 1), slice(ROWS, ROWS + 1), slice(ROWS + 1, None)):  # all, one, no face, no text
         names = ("utterance", "context", "face_jpeg")
         given = {name: value[rows].numpy() for name, value in zip(names, raw, strict=True)}
-        np.testing.assert_allclose(served.run("serve_full", given)["probabilities"], wanted[rows], atol=1e-4)
+        np.testing.assert_allclose(served.run("serve_full", given)["probabilities"], probabilities[rows], atol=1e-4)
     served.close()
 
 
@@ -188,16 +188,16 @@ def test_every_name_of_every_option_is_in_one_of_them():
     """But for those that differ from one that is in size alone, and those with tests of their own."""
     from emotion_tf.config import CHOICES
 
-    seen = {name: set() for name in CHOICES}
+    tested = {name: set() for name in CHOICES}
     for config in [*MODELS.values(), *TRAININGS.values(), Config(), Config(train=TrainConfig(precision="auto"))]:
         for name in CHOICES:
             part, _, field = name.rpartition(".")
             if part == "faces":
                 continue
             value = getattr(getattr(config, part) if part else config, field)
-            seen[name] |= set(value) if isinstance(value, tuple) else {value}
+            tested[name] |= set(value) if isinstance(value, tuple) else {value}
     same = {"resnet101", "resnet152", "resnet101v2", "resnet152v2", "vgg19", "mobilenetv3large"}
     elsewhere = {"encoder", "imagenet", "signed", "bytes", "standardized"}
     for name, choices in CHOICES.items():
         if not name.startswith("faces."):
-            assert set(choices) - seen[name] <= same | elsewhere, name
+            assert set(choices) - tested[name] <= same | elsewhere, name

@@ -41,22 +41,30 @@ def test_no_face_and_a_crowd_give_no_track(detect, name):
 
 
 def test_a_face_that_leaves(detect):
-    found = tracks(detect, "pyfeat_face_noface.mov")
-    (track,) = found.tracks
-    assert track.times[0] < 0.2 and track.times[-1] < 0.5 * found.seconds
-    second = crop_clip([Segment(VIDEOS / "pyfeat_face_noface.mov", found.seconds / 2)], detect)
+    face_tracks = tracks(detect, "pyfeat_face_noface.mov")
+    (track,) = face_tracks.tracks
+    assert track.times[0] < 0.2 and track.times[-1] < 0.5 * face_tracks.seconds
+    second = crop_clip([Segment(VIDEOS / "pyfeat_face_noface.mov", face_tracks.seconds / 2)], detect)
     assert second.jpegs == () and second.problem == "no face found"
 
 
 def test_a_film_is_cut_into_shots_and_several_tracks(detect):
-    found = tracks(detect, "fr_short_hamilton_clip.mp4")
-    assert found.shots >= 3 and len(found.tracks) >= 3 and len({track.shot for track in found.tracks}) >= 2
+    face_tracks = tracks(detect, "fr_short_hamilton_clip.mp4")
+    assert (
+        face_tracks.shots >= 3
+        and len(face_tracks.tracks) >= 3
+        and len({track.shot for track in face_tracks.tracks}) >= 2
+    )
 
 
 @pytest.mark.parametrize("name", SPEAKERS)
 def test_one_speaker_is_one_track(detect, name):
-    found = tracks(detect, f"{name}.mp4")
-    assert len(found.tracks) == 1 and len(found.tracks[0]) >= 0.9 * found.frames and mouth_motion(found.tracks[0]) > 1
+    face_tracks = tracks(detect, f"{name}.mp4")
+    assert (
+        len(face_tracks.tracks) == 1
+        and len(face_tracks.tracks[0]) >= 0.9 * face_tracks.frames
+        and mouth_motion(face_tracks.tracks[0]) > 1
+    )
 
 
 @pytest.mark.parametrize(

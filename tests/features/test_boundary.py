@@ -106,10 +106,10 @@ def check(model, augmented=()):
     for training in (False, True):
         expected = outputs_of(model, inputs, model, state, training)
         after = [np.array(variable) for variable in model.variables]
-        found = outputs_of(rest, fed, model, state, training)
-        assert set(found) == set(expected)
+        outputs = outputs_of(rest, fed, model, state, training)
+        assert set(outputs) == set(expected)
         for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=f"{name}, training={training}")
+            np.testing.assert_allclose(outputs[name], value, atol=1e-5, err_msg=f"{name}, training={training}")
         for variable, value in zip(model.variables, after, strict=True):
             # the same dropout was drawn, the same statistics were kept
             np.testing.assert_allclose(np.asarray(variable), value, atol=1e-6, err_msg=variable.path)

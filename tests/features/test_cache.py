@@ -57,9 +57,9 @@ def test_training_gives_the_same_numbers_with_and_without(
     plain = train_run(change(config, cache_features=False), tmp_path / "plain", tiny_bert)
     assert not cache.exists()
     lines = []
-    kept = train_run(config, tmp_path / "kept", tiny_bert, lines.append)
+    cached = train_run(config, tmp_path / "kept", tiny_bert, lines.append)
     assert any(line.startswith("Features of frozen networks (text_bert, input_mask") for line in lines)
-    assert kept.epoch == plain.epoch == 2 and kept.best_epoch == plain.best_epoch
+    assert cached.epoch == plain.epoch == 2 and cached.best_epoch == plain.best_epoch
     runs = [Run(tmp_path / name) for name in ("plain", "kept")]
     columns = ["loss", "accuracy", "dev_loss", "dev_accuracy", "dev_weighted_f1"]
     np.testing.assert_allclose(*(pd.read_csv(run.history)[columns].to_numpy() for run in runs), atol=1e-5)

@@ -66,9 +66,9 @@ def test_a_layer_can_be_read_and_changed_however_deep_it_lies(nested):
     deep = find(nested, "network/deep")
     before, outputs = np.asarray(nested(X)), []
     with intercept(deep, lambda call, *inputs: outputs.append(call(*inputs)) or outputs[0] * 0):
-        changed = np.asarray(nested(X))
-    assert outputs[0].shape == (2, 3) and (changed != before).all()
-    np.testing.assert_array_equal(changed, np.asarray(nested.get_layer("last")(np.zeros((2, 3), np.float32))))
+        replaced = np.asarray(nested(X))
+    assert outputs[0].shape == (2, 3) and (replaced != before).all()
+    np.testing.assert_array_equal(replaced, np.asarray(nested.get_layer("last")(np.zeros((2, 3), np.float32))))
     np.testing.assert_array_equal(np.asarray(nested(X)), before)
 
 
@@ -111,9 +111,9 @@ def test_replayed_records_give_what_the_model_gave(two_tower):
     assert len(outputs) == 3
     other = {**inputs, **{name: tf.zeros_like(inputs[name]) for name in ("faces", "input_word_ids", "word_ids")}}
     with replay_all(layers, outputs):
-        found = model(other)
+        replayed = model(other)
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(replayed[name], value)
     assert (np.asarray(model(other)["logits"]) != np.asarray(expected["logits"])).any()
 
 

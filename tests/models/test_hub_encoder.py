@@ -96,7 +96,7 @@ def values(layer):
     return {w.name: w.numpy() for w in layer.weights}
 
 
-def changed(before, after):
+def changed_names(before, after):
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
@@ -126,7 +126,7 @@ def test_one_step_trains_every_used_weight_and_counts_dropout(trained):
     model, before = trained
     encoder = model.get_layer("encoder")
     assert len(encoder.trainable_weights) == len(CONFIG.shapes()) and len(encoder.non_trainable_weights) == 3
-    moved = changed(before, values(encoder))
+    moved = changed_names(before, values(encoder))
     assert moved == {w.name for w in encoder.trainable_weights} | {"dropout_counter"}
     assert values(encoder)["dropout_counter"] == 1
 
@@ -134,10 +134,10 @@ def test_one_step_trains_every_used_weight_and_counts_dropout(trained):
 def test_outputs_equal_those_of_the_module(bert):
     encoder, inputs = HubEncoder(bert), batch()
     expected = tf.saved_model.load(bert)({k: tf.constant(v) for k, v in inputs.items()}, training=False)
-    found = encoder(inputs)
-    assert set(found) == {"pooled_output", "sequence_output"}
-    for name in found:
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    outputs = encoder(inputs)
+    assert set(outputs) == {"pooled_output", "sequence_output"}
+    for name in outputs:
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-6)
     spec = encoder.compute_output_spec({k: keras.KerasTensor((None, 6), "int32") for k in INPUT_NAMES})
     assert spec["pooled_output"].shape == (None, 16) and spec["sequence_output"].shape == (None, 6, 16)
 
@@ -148,15 +148,15 @@ def test_frozen_is_bit_identical_and_can_be_unfrozen_and_frozen_again(bert):
     before = values(encoder)
     model.fit(batch(), LABELS, verbose=0)
     assert encoder.trainable_weights == [] and len(model.trainable_weights) == 2
-    assert changed(before, values(encoder)) == set()
+    assert changed_names(before, values(encoder)) == set()
     encoder.trainable = True
     compiled(model).fit(batch(), LABELS, verbose=0)
     assert len(encoder.trainable_weights) == len(CONFIG.shapes())
     after = values(encoder)
-    assert changed(before, after) == {w.name for w in encoder.trainable_weights} | {"dropout_counter"}
+    assert changed_names(before, after) == {w.name for w in encoder.trainable_weights} | {"dropout_counter"}
     encoder.trainable = False
     compiled(model).fit(batch(), LABELS, verbose=0)
-    assert changed(after, values(encoder)) == set()
+    assert changed_names(after, values(encoder)) == set()
 
 
 def test_checkpoint_holds_the_encoder_and_its_dropout(trained, bert, tmp_path):
@@ -164,7 +164,7 @@ def test_checkpoint_holds_the_encoder_and_its_dropout(trained, bert, tmp_path):
     model.save_weights(tmp_path / "a.weights.h5")
     other = classifier(HubEncoder(bert, name="encoder"))
     other.load_weights(tmp_path / "a.weights.h5")
-    assert changed(values(model.get_layer("encoder")), values(other.get_layer("encoder"))) == set()
+    assert changed_names(values(model.get_layer("encoder")), values(other.get_layer("encoder"))) == set()
     np.testing.assert_array_equal(model(batch()), other(batch()))
 
 
@@ -229,7 +229,7 @@ def test_reloaded_encoder_can_be_frozen_and_cloned(trained, tmp_path):
     loaded.get_layer("encoder").trainable = False
     assert len(loaded.trainable_weights) == 2
     compiled(loaded).fit(batch(), LABELS, verbose=0)
-    assert changed(values(model.get_layer("encoder")), values(loaded.get_layer("encoder"))) == set()
+    assert changed_names(values(model.get_layer("encoder")), values(loaded.get_layer("encoder"))) == set()
 
 
 def test_policy_does_not_reach_the_encoder(bert):
@@ -259,9 +259,9 @@ def dict_no_training(module, inputs):
 def foreign(tmp_path_factory):
     """Folders of modules as they are met: nested trainable variables, tuple outputs, no list of variables at all."""
     folder = tmp_path_factory.mktemp("foreign")
-    both = [((DICT,), {"training": mode}) for mode in (False, True)]
+    traces = [((DICT,), {"training": mode}) for mode in (False, True)]
     return {
-        "nested": save_foreign(folder / "a", dict_outputs, both, trainable_variables=lambda m: [[m.table], []]),
+        "nested": save_foreign(folder / "a", dict_outputs, traces, trainable_variables=lambda m: [[m.table], []]),
         "tuple": save_foreign(
             folder / "b", list_to_tuple, [(([SPEC] * 3,), {})], trainable_variables=lambda m: [m.table, m.kinds]
         ),
@@ -280,7 +280,7 @@ def test_foreign_modules_train_what_they_declare(foreign, kind, trained):
     assert {w.name for w in encoder.trainable_weights} == trained
     before = values(encoder)
     compiled(model).train_on_batch(batch(), LABELS)
-    assert changed(before, values(encoder)) == trained
+    assert changed_names(before, values(encoder)) == trained
 
 
 def test_training_argument_reaches_the_module_unless_frozen(foreign):
@@ -331,11 +331,11 @@ def server(bert, tmp_path):
     """Serves the encoder as tfhub.dev does, at /good; anything else is 404, or a page of HTML at /page."""
     with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as archive:
         archive.add(bert, arcname=".")
-    asked = []
+    requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requests.append(self.path)
             bodies = {
                 "/good/1?tf-hub-format=compressed": (tmp_path / "m.tar.gz").read_bytes(),
                 "/page?tf-hub-format=compressed": b"<html>Not here</html>",
@@ -349,7 +349,7 @@ def server(bert, tmp_path):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}", asked
+        yield f"http://127.0.0.1:{running.server_port}", requests
         running.shutdown()
 
 
@@ -361,17 +361,17 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_remote_handle_is_downloaded_once_into_the_cache(server, cache, bert):
-    url, asked = server
+    url, requests = server
     path = resolve_encoder(f"{url}/good/1")
-    assert path.startswith(str(cache / "tfhub")) and resolve_encoder(f"{url}/good/1") == path and len(asked) == 1
+    assert path.startswith(str(cache / "tfhub")) and resolve_encoder(f"{url}/good/1") == path and len(requests) == 1
     np.testing.assert_array_equal(
         HubEncoder(path)(batch())["pooled_output"], HubEncoder(bert)(batch())["pooled_output"]
     )
 
 
-@pytest.mark.parametrize(("path", "said"), [("/absent", "404"), ("/page", "valid module")])
-def test_bad_remote_handles_name_the_alternatives(server, cache, path, said):
-    with pytest.raises(UserError, match=f"{said}.*local SavedModel.*weights fetch minilm"):
+@pytest.mark.parametrize(("path", "reason"), [("/absent", "404"), ("/page", "valid module")])
+def test_bad_remote_handles_name_the_alternatives(server, cache, path, reason):
+    with pytest.raises(UserError, match=f"{reason}.*local SavedModel.*weights fetch minilm"):
         resolve_encoder(server[0] + path)
 
 
@@ -391,10 +391,10 @@ def test_local_handles(bert, tmp_path, cache):
         resolve_encoder("minilm")
     with pytest.raises(UserError, match="Did you mean 'minilm'"):
         resolve_encoder("minilmm")
-    found = cache / "weights" / weights.TABLE["minilm"].folder.name
-    found.mkdir(parents=True)
-    (found / "saved_model.pb").write_text("")
-    assert resolve_encoder("minilm") == str(found)
+    folder = cache / "weights" / weights.TABLE["minilm"].folder.name
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text("")
+    assert resolve_encoder("minilm") == str(folder)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_embeddings_stay_and_the_rest_is_trained(bert):
     assert all(f"layer_{part}." in weight.name for weight, part in encoder.parts)
     before = values(encoder)
     model.train_on_batch(batch(), LABELS)
-    assert changed(before, values(encoder)) == {*names, "dropout_counter"}
+    assert changed_names(before, values(encoder)) == {*names, "dropout_counter"}
     again = keras.layers.deserialize(keras.layers.serialize(encoder))
     assert [w.name for w in again.trainable_weights] == [w.name for w in encoder.trainable_weights]
 

@@ -180,7 +180,7 @@ def test_initialized_layers_keeps_what_is_known_of_a_network():
     for layer in (first, second):
         layer.build((None, 2))
     second.trainable = False
-    known = PretrainedLayer(first, layer_decay=1.0, unfreeze_from="x")
-    assert initialized_layers([first, second, third], [known]) == (known,)
+    network = PretrainedLayer(first, layer_decay=1.0, unfreeze_from="x")
+    assert initialized_layers([first, second, third], [network]) == (network,)
     second.trainable = True
-    assert initialized_layers([first, second, third], [known]) == (known, PretrainedLayer(second))
+    assert initialized_layers([first, second, third], [network]) == (network, PretrainedLayer(second))

@@ -36,7 +36,7 @@ def test_masked_mean_and_first_step_by_hand():
 
 def test_by_formula(pooled):
     model, kind = pooled
-    found = np.asarray(model([SEQUENCE, MASK]))
+    vector = np.asarray(model([SEQUENCE, MASK]))
     for row, (values, count) in enumerate(zip(SEQUENCE, MASK.sum(axis=1), strict=True)):
         real = values[:count]
         if kind == "first":
@@ -54,7 +54,7 @@ def test_by_formula(pooled):
         else:
             inner = model.get_layer("x_gru").both  # without padding nothing needs a mask
             expected = np.asarray(inner(real[None]))[0]
-        np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(vector[row], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_more_padding_and_its_content_change_nothing(pooled):
@@ -94,12 +94,12 @@ def test_padding_that_scores_far_higher_takes_no_weight_away():
     sequence, mask = keras.Input((None, 2)), keras.Input((None,), dtype="int32")
     model = keras.Model([sequence, mask], pool(sequence, mask, "attention", "x"))
     model.set_weights([np.eye(2), np.zeros(2), np.full((2, 1), 100.0)])  # scores from -200 to 200
-    given = np.array([[[-9, -9], [-9, -8], [9, 9]]], np.float32)
-    steps = tf.constant(given)
+    values = np.array([[[-9, -9], [-9, -8], [9, 9]]], np.float32)
+    steps = tf.constant(values)
     with tf.GradientTape() as tape:
         tape.watch(steps)
-        found = model([steps, tf.constant([[1, 1, 0]])])
-    np.testing.assert_allclose(found, model([given[:, :2], np.ones((1, 2))]), rtol=1e-6)
-    np.testing.assert_allclose(found, given[:, :2].mean(axis=1), rtol=1e-3)  # both score -200
-    gradient = np.asarray(tape.gradient(found, steps))
+        vector = model([steps, tf.constant([[1, 1, 0]])])
+    np.testing.assert_allclose(vector, model([values[:, :2], np.ones((1, 2))]), rtol=1e-6)
+    np.testing.assert_allclose(vector, values[:, :2].mean(axis=1), rtol=1e-3)  # both score -200
+    gradient = np.asarray(tape.gradient(vector, steps))
     assert np.isfinite(gradient).all() and not gradient[0, 2].any()

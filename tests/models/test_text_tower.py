@@ -39,9 +39,9 @@ def test_two_branches_side_by_side(tiny_bert):
 def test_word_branches_alone_have_no_trunk():
     tower = build_text_tower(replace(branches=("gru", "cnn")), None, SHAPE)
     assert tower.trunks == {} and set(tower.input) == {"word_ids"}
-    around = build_text_tower(replace(branches=("gru",), context=2), None, SHAPE)
-    assert set(around.input) == {"word_ids", "context_word_ids"}
-    assert around.output["embedding"].shape == (None, 2 * 2 * 4)
+    with_context = build_text_tower(replace(branches=("gru",), context=2), None, SHAPE)
+    assert set(with_context.input) == {"word_ids", "context_word_ids"}
+    assert with_context.output["embedding"].shape == (None, 2 * 2 * 4)
 
 
 @pytest.mark.parametrize(

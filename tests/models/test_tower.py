@@ -100,6 +100,6 @@ def test_fusion_inputs_and_back():
     assert inputs == {
         "text_embedding": 1, "text_sequence_0": 3, "text_mask_0": 4, "text_sequence_1": 5, "text_mask_1": 6,
     }  # fmt: skip
-    both = {**inputs, **fusion_inputs("face", {"embedding": 7, "present": 8})}
-    assert tower_outputs("text", both) == (1, [(3, 4), (5, 6)])
-    assert tower_outputs("face", both) == (7, [])
+    all_inputs = {**inputs, **fusion_inputs("face", {"embedding": 7, "present": 8})}
+    assert tower_outputs("text", all_inputs) == (1, [(3, 4), (5, 6)])
+    assert tower_outputs("face", all_inputs) == (7, [])

@@ -47,10 +47,10 @@ def arrays(outputs):
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
-def assert_same(found, expected):
-    assert set(found) == set(expected)
+def assert_same(outputs, expected):
+    assert set(outputs) == set(expected)
     for name, value in arrays(expected).items():
-        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(outputs[name], value)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_present_is_what_the_inputs_say_also_under_modality_dropout(tiny_bert, b
         assert outputs["text/present"].tolist() == TEXT_PRESENT
         assert outputs["face/present"].tolist() == FACE_PRESENT
         # the missing embedding is still the zero that it starts from
-        shown = outputs["text/embedding"].any(axis=1).tolist()
-        assert shown == (TEXT_PRESENT if not training else [False] * 5)
+        available = outputs["text/embedding"].any(axis=1).tolist()
+        assert available == (TEXT_PRESENT if not training else [False] * 5)
 
 
 def test_without_context_the_last_utterance_has_no_text():

@@ -21,9 +21,9 @@ WIDTHS = {"gru": 6, "lstm": 4, "cnn": 15}
 def branches():
     """All branches on one input: name -> (pooled, sequence, mask)."""
     ids = keras.Input((None,), dtype="int32")
-    made = WordBranches(CONFIG, SHAPE)
-    model = keras.Model(ids, {name: list(read) for name, read in zip(CONFIG.branches, made(ids), strict=True)})
-    return lambda given: {name: [np.asarray(x) for x in read] for name, read in model(given).items()}, model, made
+    word_branches = WordBranches(CONFIG, SHAPE)
+    model = keras.Model(ids, {name: list(read) for name, read in zip(CONFIG.branches, word_branches(ids), strict=True)})
+    return lambda ids: {name: [np.asarray(x) for x in read] for name, read in model(ids).items()}, model, word_branches
 
 
 def test_every_branch_of_the_configuration_is_there():
@@ -48,12 +48,12 @@ def test_padding_of_any_length_changes_nothing(branches):
 
 
 def test_convolutions_by_formula(branches):
-    run, _, made = branches
-    table = np.asarray(made.embedding.embeddings)
+    run, _, word_branches = branches
+    table = np.asarray(word_branches.embedding.embeddings)
     for row, (pooled, _, _) in zip(IDS[:3], zip(*run(IDS)["cnn"], strict=True), strict=False):
         words = table[row[row != 0]]
         expected = []
-        for convolution in made.branches[2].convolutions:
+        for convolution in word_branches.branches[2].convolutions:
             kernel, bias = np.asarray(convolution.kernel), np.asarray(convolution.bias)
             width = len(kernel)
             padded = np.pad(words, [((width - 1) // 2, width - 1 - (width - 1) // 2), (0, 0)])
@@ -63,10 +63,10 @@ def test_convolutions_by_formula(branches):
 
 
 def test_last_states_are_those_of_the_layer_without_padding(branches):
-    run, _, made = branches
-    table = np.asarray(made.embedding.embeddings)
+    run, _, word_branches = branches
+    table = np.asarray(word_branches.embedding.embeddings)
     for i, name in enumerate(("gru", "lstm")):
-        *_, layer = [made.branches[i].both]
+        *_, layer = [word_branches.branches[i].both]
         for row, pooled in zip(IDS[:3], run(IDS)[name][0], strict=False):
             sequence, *states = layer(table[row[row != 0]][None])
             first = np.concatenate([states[0][0], states[len(states) // 2][0]])
@@ -81,7 +81,7 @@ def test_context_is_read_by_the_same_branches_and_its_absence_is_nothing():
     without = build_text_tower(TextConfig(**{**vars(CONFIG), "dropout": 0.0}), None, SHAPE)
     assert [w.shape for w in without.weights[:-1]] == [w.shape for w in tower.weights[:-1]]
     without.set_weights([*tower.get_weights()[:-1], np.zeros(25)])
-    read = lambda ids, around: np.asarray(tower({"word_ids": ids, "context_word_ids": around})["embedding"])  # noqa: E731
+    read = lambda ids, context: np.asarray(tower({"word_ids": ids, "context_word_ids": context})["embedding"])  # noqa: E731
     none = np.zeros((4, 1), np.int32)
     alone = np.asarray(without({"word_ids": IDS})["embedding"])
     np.testing.assert_allclose(read(IDS, none)[:3], np.concatenate([alone, np.zeros((4, 25))], axis=1)[:3], atol=1e-6)

@@ -26,7 +26,7 @@ def words(dataset):
 
 @pytest.mark.slow
 def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(words, succeed, dataset, eager):
-    said = succeed(*words, "--name", "cv", "--repeats", 2)
+    printed = succeed(*words, "--name", "cv", "--repeats", 2)
     path = folders.RUNS / "cv"
     table = pd.read_csv(path / "oof.csv", dtype=str)
     rows = list(pipeline.read_rows(Dataset.open(dataset).rows("train")))
@@ -40,7 +40,7 @@ def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(w
     numbers = json.loads((path / "metrics.json").read_text())
     assert [(f["repeat"], f["fold"]) for f in numbers["folds"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert numbers["pooled"][0]["utterances"] == len(rows) and len(numbers["pooled"]) == 2
-    assert numbers["deviation"]["weighted_f1"] >= 0 and "always neutral" in said
+    assert numbers["deviation"]["weighted_f1"] >= 0 and "always neutral" in printed
 
 
 @pytest.mark.slow
@@ -57,8 +57,8 @@ def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "write_epoch", interrupted)
-        code, said = command(*words, "--name", "cut")
-    assert code == 130 and "`crossval`" in said.err
+        code, printed = command(*words, "--name", "cut")
+    assert code == 130 and "`crossval`" in printed.err
     first = folders.RUNS / "cut" / "repeat0-fold0" / "held_out.csv"
     before = first.stat().st_mtime_ns
     succeed(*words, "--name", "cut")
@@ -73,15 +73,15 @@ def test_a_planted_leak_ends_it(dataset, monkeypatch):
 
 
 def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
-    said = fault(*words, "--name", "cv", "--text.init", untrained)
-    assert "Invalid `text.init`" in said and "which the folds hold out" in said
+    message = fault(*words, "--name", "cv", "--text.init", untrained)
+    assert "Invalid `text.init`" in message and "which the folds hold out" in message
     assert not (folders.RUNS / "cv").exists()
 
 
 def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault, untrained, dataset, tmp_path):
     """The same utterances in another data set; a run that started from such a run; what cannot be looked at is said."""
 
-    def made(name, data, init="", **about):
+    def make_run(name, data, init="", **about):
         run = tmp_path / name
         shutil.copytree(untrained, run)
         config = json.loads((run / "config.json").read_text())
@@ -91,22 +91,22 @@ def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault,
         return run
 
     with_dev_as_test(dataset, tmp_path / "other")
-    known = Dataset.open(dataset).splits["train"].records
+    count = Dataset.open(dataset).splits["train"].records
     sha256 = Dataset.open(tmp_path / "other").spec.data_sha256
-    first = made("first", tmp_path / "other", data_sha256=sha256)
-    second = made("second", tmp_path / "gone", init=first, data_sha256="of before")
+    first = make_run("first", tmp_path / "other", data_sha256=sha256)
+    second = make_run("second", tmp_path / "gone", init=first, data_sha256="of before")
     for run in (first, second):
-        said = fault(*words, "--name", "cv", "--text.init", run)
-        assert f"{first} was trained on {known} of the utterances" in said and f"Received: {run}." in said
+        message = fault(*words, "--name", "cv", "--text.init", run)
+        assert f"{first} was trained on {count} of the utterances" in message and f"Received: {run}." in message
         face = ("--towers", "face", "--face.init", run)
         assert f"{first} was trained on " in fault(*words[:3], *face, "--name", "cv")
-    third = made("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="of before")
+    third = make_run("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="of before")
     lines = []
     config = dataclasses.replace(Config(), data=str(dataset), text=dataclasses.replace(Config().text, init=str(third)))
     check_unseen(config, "of now", lines.append)
     assert f"Not checked whether {third} was trained on these data: No data set at" in lines[0]
     assert f"{third} started from {tmp_path / 'no'}, which does not exist" in lines[1]
-    itself = made("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="of before")
+    itself = make_run("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="of before")
     text = dataclasses.replace(config.text, init=str(itself))
     check_unseen(dataclasses.replace(config, text=text), "of now", lines.append)
     assert len(lines) == 3

@@ -21,5 +21,5 @@ def test_a_line_says_which_epoch_is_the_best_and_how_long_it_takes():
     best = epoch_line(numbers, State(epoch=2, best=0.375, best_epoch=1, seconds=50.0), 10)
     assert best.startswith("epoch 2/10  loss 1.250  accuracy 0.500")
     assert "weighted F1 0.375 *" in best and best.endswith("80 utterances/s  3m20s left")
-    later = epoch_line(numbers, State(epoch=3, best=0.5, best_epoch=1, seconds=10_800.0), 5)
-    assert "*" not in later and later.endswith("2h00m left")
+    long = epoch_line(numbers, State(epoch=3, best=0.5, best_epoch=1, seconds=10_800.0), 5)
+    assert "*" not in long and long.endswith("2h00m left")

@@ -80,7 +80,7 @@ def test_balanced_class_weights_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"focal_gamma": 1.0}, "`train.focal_gamma`. It has an effect only with --train.loss focal"),
         ({"loss": "focal", "label_smoothing": 0.1}, "`train.label_smoothing`. It has an effect only with --train.loss"),
@@ -92,6 +92,6 @@ def test_balanced_class_weights_by_hand():
         ({"logit_adjustment": 1.0, "class_weights": "balanced"}, "`train.logit_adjustment`. Expected 0 with"),
     ],
 )
-def test_options_without_an_effect_are_refused(options, said):
-    with pytest.raises(UserError, match=said):
+def test_options_without_an_effect_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
         TrainConfig(**options)

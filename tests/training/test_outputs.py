@@ -23,20 +23,20 @@ def test_they_are_in_the_order_of_the_records(bert_run, dev):
     model = bert_run.model
     preprocess = bert_run.preprocessor(model)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 7))
-    known = list(pipeline.read_rows(dev))
-    assert outputs.label.tolist() == [row["label"] for row in known]
-    assert outputs.weight.tolist() == [row["weight"] for row in known]
-    inputs, _, _ = next(iter(pipeline.eval_batches(dev, preprocess, len(known))))
+    rows = list(pipeline.read_rows(dev))
+    assert outputs.label.tolist() == [row["label"] for row in rows]
+    assert outputs.weight.tolist() == [row["weight"] for row in rows]
+    inputs, _, _ = next(iter(pipeline.eval_batches(dev, preprocess, len(rows))))
     np.testing.assert_allclose(outputs.logits, model(inputs)["logits"], atol=1e-5)
 
 
 def test_a_pattern_is_what_the_model_is_given(bert_run, dev):
     model = bert_run.model
     preprocess = bert_run.preprocessor(model)
-    known = list(pipeline.read_rows(dev))
+    rows = list(pipeline.read_rows(dev))
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
-    assert [bool(p & 2) for p in outputs.pattern] == [row["faces"] > 0 for row in known]
-    assert 0 < np.sum(outputs.pattern == 1) < len(known)
+    assert [bool(p & 2) for p in outputs.pattern] == [row["faces"] > 0 for row in rows]
+    assert 0 < np.sum(outputs.pattern == 1) < len(rows)
 
 
 def test_without_anything_around_it_an_empty_text_is_absent(initialised, small_config):

@@ -48,6 +48,6 @@ def test_auto_is_lower_precision_only_where_it_gains(monkeypatch, gpu, processor
     config = Config(
         towers=tuple(towers.split()), face=FaceConfig(branches=branches), train=TrainConfig(precision="auto")
     )
-    found, why = precision.choose_precision(config)
-    assert found == expected and why
+    chosen, reason = precision.choose_precision(config)
+    assert chosen == expected and reason
     assert precision.choose_precision(dataclasses.replace(config, train=TrainConfig())) == ("float32", "")

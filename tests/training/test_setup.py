@@ -33,10 +33,10 @@ def texts(data, split):
 
 def test_the_word_vocabulary_is_made_from_the_training_split_alone(text_config):
     setup = build_setup(text_config)
-    known, foreign = (" ".join(texts(setup.data, split)) for split in ("train", "test"))
-    words = [w for w in foreign.replace(".", "").replace(",", "").split() if w.isalpha() and w not in known]
+    of_train, of_test = (" ".join(texts(setup.data, split)) for split in ("train", "test"))
+    words = [w for w in of_test.replace(".", "").replace(",", "").split() if w.isalpha() and w not in of_train]
     assert words and not set(setup.words.words) & set(words)
-    assert set(setup.words.words) & set(known.split()) and ":" not in setup.words.words
+    assert set(setup.words.words) & set(of_train.split()) and ":" not in setup.words.words
 
 
 def test_with_context_the_speakers_are_words_too(text_config):

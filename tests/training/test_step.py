@@ -124,11 +124,11 @@ def of_kind(results, kind):
 )
 def test_two_replicas_make_the_update_of_one(replicas, kind):
     """8 rows as 5 and 3: clipped gradients, and after each of two updates everything that it returns and changes."""
-    one, two = (of_kind(results, kind) for results in replicas)
-    assert one.keys() == two.keys() and len(one) >= 4
-    for key, expected in one.items():
-        assert (len(expected), len(two[key])) == (1, 2), key
-        for value in two[key]:
+    first, second = (of_kind(results, kind) for results in replicas)
+    assert first.keys() == second.keys() and len(first) >= 4
+    for key, expected in first.items():
+        assert (len(expected), len(second[key])) == (1, 2), key
+        for value in second[key]:
             np.testing.assert_allclose(value, expected[0], atol=1e-6, rtol=1e-6, err_msg=key)
 
 
