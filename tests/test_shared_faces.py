@@ -40,7 +40,7 @@ def test_no_face_and_a_crowd_give_no_track(detect, name):
     assert crop_clip([Segment(VIDEOS / name)], detect).problem == "no face found"
 
 
-def test_a_face_that_leaves(detect):
+def test_a_face_that_leaves_the_picture(detect):
     face_tracks = tracks(detect, "pyfeat_face_noface.mov")
     (track,) = face_tracks.tracks
     assert track.times[0] < 0.2 and track.times[-1] < 0.5 * face_tracks.seconds
@@ -128,7 +128,7 @@ def side_by_side(left, right) -> list[Frame]:
 MODES = ("shift", "zoom", "nod", "blink", "flicker")
 
 
-def test_the_one_who_speaks_is_chosen_beside_one_whose_mouth_is_still(detect, speaking):
+def test_the_speaking_face_is_chosen_beside_a_still_one(detect, speaking):
     """Issue: at least 18 of 20; here 25 pairs in both positions."""
     right = []
     for i, name in enumerate(SPEAKERS):
@@ -146,7 +146,7 @@ def test_the_one_who_speaks_is_chosen_beside_one_whose_mouth_is_still(detect, sp
 @pytest.mark.parametrize(
     ("name", "modes"), list(zip(SPEAKERS, zip(MODES, MODES[1:] + MODES[:1], strict=True), strict=True))
 )
-def test_with_both_mouths_still_size_decides_and_says_so(detect, speaking, name, modes):
+def test_with_still_mouths_the_larger_face_is_chosen(detect, speaking, name, modes):
     pictures = speaking[name]
     pair = [still(pictures[0], mode, len(pictures), detect) for mode in modes]
     assert select_track(find_tracks(side_by_side(*pair), detect)).policy == "speaking>largest"

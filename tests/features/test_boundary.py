@@ -159,7 +159,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda name: name.replace(" ", "-"))
-def test_the_rest_gives_what_the_whole_gives(case, build):
+def test_part_and_rest_give_the_outputs_of_the_model(case, build):
     text, face, fusion, columns, raw = CASES[case]
     parts, rest = check(build(text, face, fusion))
     assert names_of(parts) == columns and set(rest.input) == columns | raw
@@ -183,7 +183,7 @@ def test_the_steps_of_each_column(build):
     assert steps["face"] == dict.fromkeys(("face_encoder", "face_mask"), "face_mask")
 
 
-def test_a_part_reads_what_its_columns_are_made_of(build):
+def test_a_part_reads_the_inputs_of_its_columns(build):
     model = build({"branches": ("bert", "gru")}, {**ENCODER, "branches": ("encoder", "cnn")})
     text, face = frozen_parts(model)
     assert (text.modality, text.trunks) == ("text", ("bert",))
@@ -192,13 +192,13 @@ def test_a_part_reads_what_its_columns_are_made_of(build):
     assert set(face.model.input) == {"faces", "face_mask"}
 
 
-def test_augmented_faces_are_not_kept_while_the_text_beside_them_is(build):
+def test_augmented_faces_are_not_cached_but_the_text_is(build):
     parts, rest = check(build(BERT, ENCODER), augmented=["faces"])
     assert [part.modality for part in parts] == ["text"]
     assert set(rest.input) == {"text_bert", "input_mask", "faces", "face_mask"}
 
 
-def test_nothing_is_kept_where_nothing_is_frozen_or_the_frozen_part_has_no_weights(build):
+def test_only_frozen_trunks_with_weights_are_cached(build):
     assert frozen_parts(build(GRU, CNN)) == ()
     assert frozen_parts(build({**BERT, "train_encoder": True}, CNN)) == ()
     assert frozen_parts(build(GRU, ENCODER), ["faces"]) == ()
@@ -207,12 +207,12 @@ def test_nothing_is_kept_where_nothing_is_frozen_or_the_frozen_part_has_no_weigh
     assert [part.trunks for part in frozen_parts(build(GRU, {**ENCODER, "pooling": "avgmax"}))] == [("encoder",)]
 
 
-def test_without_a_part_the_rest_is_the_whole(build):
+def test_without_a_part_the_rest_is_the_model(build):
     parts, rest = check(build(GRU, CNN))
     assert parts == () and set(rest.input) == {"word_ids", "faces", "face_mask"}
 
 
-def test_a_network_with_active_dropout_is_not_kept(build):
+def test_a_network_with_active_dropout_is_not_cached(build):
     """Dropout acts in a frozen network, too: in a phase of `--train.freeze-epochs` it changes the output each time."""
     trained = build(GRU, {"branches": ("encoder",)})
     (layer,) = trained.pretrained
@@ -222,7 +222,7 @@ def test_a_network_with_active_dropout_is_not_kept(build):
     assert [part.modality for part in frozen_parts(build(GRU, ENCODER))] == ["face"]
 
 
-def test_an_encoder_is_kept_while_it_waits_frozen_and_not_when_it_trains(build):
+def test_an_encoder_is_cached_only_while_it_is_frozen(build):
     model = build({**BERT, "train_encoder": True}, CNN)
     (layer,) = model.pretrained
     layer.set_trainable(False)
@@ -232,12 +232,12 @@ def test_an_encoder_is_kept_while_it_waits_frozen_and_not_when_it_trains(build):
     assert frozen_parts(model) == ()
 
 
-def test_a_network_of_which_one_layer_trains_is_not_kept(build):
+def test_a_network_with_a_trainable_layer_is_not_cached(build):
     assert frozen_parts(build(GRU, {"branches": ("encoder",), "unfreeze_from": "norm"})) == ()
 
 
 @pytest.mark.slow
-def test_efficientnet_with_active_dropout_is_not_kept():
+def test_efficientnet_with_active_dropout_is_not_cached():
     face = FaceConfig(branches=("efficientnetv2b0",), weights="none", init="run")
     spec = dataclasses.replace(SPEC, face_size=32)
     model = build_model(Config(text=TextConfig(word_dim=4, gru_units=3), face=face), spec, SHAPE)
@@ -248,7 +248,7 @@ def test_efficientnet_with_active_dropout_is_not_kept():
     assert [part.modality for part in frozen_parts(model)] == ["face"]
 
 
-def test_mixed_precision_is_kept_in_float32(build):
+def test_mixed_precision_is_cached_in_float32(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = build({**BERT, "pooling": "mean"}, {**ENCODER, "frames": "attention"})

@@ -48,7 +48,7 @@ def feature_cache(setup, say=lambda line: None):
 @pytest.mark.parametrize(
     "towers", ["both", pytest.param("text", marks=pytest.mark.slow)], ids=["with-faces", "without-records"]
 )
-def test_training_gives_the_same_numbers_with_and_without(
+def test_training_gives_equal_results_with_and_without_cache(
     config, text_config, tiny_bert, tmp_path, cache, eager, towers
 ):
     """With dropout everywhere and modality dropout: a random layer draws the same numbers in both graphs."""
@@ -82,7 +82,7 @@ def computed(text_config, tiny_bert):
     return setup
 
 
-def test_another_weight_shard_or_option_is_another_file(computed, text_config, tiny_bert):
+def test_weights_shards_and_options_change_the_file(computed, text_config, tiny_bert):
     for option in ({"context_tokens": 31}, {"pooling": "mean"}):
         other = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, **option))
         assert not holds(build_setup(other, tiny_bert)), option
@@ -95,7 +95,7 @@ def test_another_weight_shard_or_option_is_another_file(computed, text_config, t
     assert not holds(computed)
 
 
-def test_what_does_not_matter_to_the_features_leaves_them(computed, text_config, tiny_bert):
+def test_irrelevant_options_do_not_change_the_file(computed, text_config, tiny_bert):
     assert holds(build_setup(text_config, tiny_bert))
     same = dataclasses.replace(
         text_config,
@@ -105,7 +105,7 @@ def test_what_does_not_matter_to_the_features_leaves_them(computed, text_config,
     assert holds(build_setup(same, tiny_bert))
 
 
-def test_a_damaged_or_missing_file_is_computed_anew(text_config, tiny_bert, cache):
+def test_a_damaged_or_missing_file_is_computed_again(text_config, tiny_bert, cache):
     setup = build_setup(text_config, tiny_bert)
     rows, of_shards, lines = setup.data.dev, setup.data.shards(setup.data.dev), []
     features = feature_cache(setup, lines.append)

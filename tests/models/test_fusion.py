@@ -23,7 +23,7 @@ def test_only_cross_attention_reads_sequences():
 
 
 @pytest.mark.parametrize("kind", CHOICES["fusion.kind"])
-def test_a_single_tower_is_joined_to_nothing(kind):
+def test_a_single_tower_goes_to_the_dense_layers(kind):
     model = build_fusion({"text": tower(5)}, FusionConfig(kind=kind, dense_units=()), 7)
     assert set(model.input) == {"text_embedding"} and model.output.shape == (None, 7)
     assert [layer.name for layer in model.layers][-1] == "logits" and len(model.weights) == 2
@@ -45,7 +45,7 @@ def test_dropout_and_dense_layers_then_logits_in_float32():
     assert model(inputs).dtype == "float32" and model.get_layer("fusion_dense_0").compute_dtype == "bfloat16"
 
 
-def test_modality_dropout_reaches_both_towers_and_needs_both():
+def test_modality_dropout_reaches_every_tower_and_needs_several():
     spec = DataSpec(("a", "b"), face_size=16, max_faces=1, lower_case=True, tokenizer="learned", tokenizer_sha256="")
     config = Config(
         text=TextConfig(word_dim=4, gru_units=4), face=FaceConfig(cnn_filters=(4,)),

@@ -132,7 +132,7 @@ def take_inputs(model, inputs=INPUTS):
     return {name: inputs[name] for name in model.input}
 
 
-def test_the_kinds_are_the_public_functions_of_the_module_each_with_one_line():
+def test_kinds_are_the_public_functions_with_one_line_docstrings():
     functions = {
         name: function
         for name, function in inspect.getmembers(fusions, inspect.isfunction)
@@ -165,7 +165,7 @@ def test_every_weight_learns_and_a_saved_model_gives_the_same(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
-def test_three_towers_are_joined_and_each_counts(kind):
+def test_every_fusion_joins_three_towers(kind):
     model = fusion(kind, (*TWO, ("audio", 4, 2)))
     audio = {"audio_embedding": RNG.normal(size=(6, 4)), "audio_sequence_0": WORDS, "audio_mask_0": WORD_MASK}
     inputs = take_inputs(model, INPUTS | audio)
@@ -175,7 +175,7 @@ def test_three_towers_are_joined_and_each_counts(kind):
         assert np.abs(model(inputs | {name: inputs[name] + 1}) - logits).max() > 1e-3
 
 
-def test_gates_of_three_towers_choose_one_after_another():
+def test_open_gates_of_three_towers_choose_the_first():
     model = fusion("gated", (*TWO, ("audio", 4, 2)))
     first = {"text_embedding": np.abs(TEXT) + 1, "face_embedding": np.abs(FACE), "audio_embedding": np.ones((6, 4))}
     model.get_layer("fusion_gate").kernel.assign(np.full((12, 8), 100.0))  # all gates are open: the first tower counts

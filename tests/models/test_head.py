@@ -58,7 +58,7 @@ def take(inputs, rows):
 
 
 @MODALITY
-def test_a_learned_vector_stands_in_for_what_is_absent_and_only_there(model_and_inputs, modality, missing_rows):
+def test_only_absent_modalities_get_the_missing_embedding(model_and_inputs, modality, missing_rows):
     model, inputs = model_and_inputs
     vector = missing_embedding(model, modality)
     before = outputs_of(model, inputs)
@@ -72,7 +72,7 @@ def test_a_learned_vector_stands_in_for_what_is_absent_and_only_there(model_and_
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [0, 0], [3, 3], [3], [1, 3], [2, 3]])
-def test_logits_are_those_of_the_fusion_with_the_missing_embeddings_put_in(model_and_inputs, rows):
+def test_logits_with_missing_embeddings_by_formula(model_and_inputs, rows):
     """In NumPy; also with all absent, none absent, one row alone."""
     model, inputs = model_and_inputs
     outputs, embeddings = outputs_of(model, inputs), []
@@ -85,7 +85,7 @@ def test_logits_are_those_of_the_fusion_with_the_missing_embeddings_put_in(model
     np.testing.assert_allclose(logits_of(model, take(inputs, rows)), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_of_the_padding_of_an_absent_modality_comes_through(model_and_inputs):
+def test_inputs_of_an_absent_modality_have_no_influence(model_and_inputs):
     model, inputs = model_and_inputs
     before = logits_of(model, inputs)
     after = logits_of(model, {**inputs, "faces": 255 - inputs["faces"]})
@@ -97,7 +97,7 @@ def test_nothing_of_the_padding_of_an_absent_modality_comes_through(model_and_in
 
 
 @MODALITY
-def test_the_vector_learns_from_rows_without_the_modality_and_the_branches_from_the_others(
+def test_missing_embeddings_learn_from_absent_rows_and_branches_from_present_rows(
     model_and_inputs, modality, missing_rows
 ):
     model, inputs = model_and_inputs
@@ -146,7 +146,7 @@ def test_a_head_concatenates_its_branches_and_outputs_their_sequences(head):
     np.testing.assert_array_equal(outputs["sequence_1"], inputs["trunk"])
 
 
-def test_present_is_what_the_inputs_say_and_embedding_and_masks_what_modality_dropout_says(head):
+def test_modality_dropout_changes_embedding_and_masks_but_not_present(head):
     inputs = head_inputs(400)
     outputs = {name: np.asarray(value) for name, value in head(inputs, training=True).items()}
     np.testing.assert_array_equal(outputs["present"], inputs["has_it"])

@@ -109,7 +109,7 @@ def trained(bert):
     return model, before
 
 
-def test_keras_still_lets_a_weight_be_pointed_at_a_variable():
+def test_keras_allows_replacing_the_variable_of_a_weight():
     """Fails when a Keras release changes the private `Variable._value` that HubEncoder rests on."""
     layer = keras.layers.Layer()
     weight = layer.add_weight(shape=(2,), initializer="zeros", name="w")
@@ -196,7 +196,7 @@ assert np.array_equal(ends[0], ends[1]) and not np.array_equal(ends[0], ends[2])
 
 
 @pytest.mark.slow
-def test_run_carries_its_encoder_into_a_process_without_the_handle(bert, tmp_path):
+def test_a_run_loads_in_a_process_without_the_handle_of_its_encoder(bert, tmp_path):
     """.keras -> fresh process -> .keras -> export, all bit-identical, with the handle deleted."""
     handle = tmp_path / "handle"
     shutil.copytree(bert, handle)
@@ -298,7 +298,7 @@ def test_module_without_trainable_variables(foreign):
     assert HubEncoder(foreign["none"], trainable=False).reseed(1) is False
 
 
-def test_modules_that_are_no_encoders_say_what_was_found(tmp_path):
+def test_modules_that_are_no_encoders_are_refused_with_their_signatures(tmp_path):
     text = save_foreign(tmp_path / "a", lambda m, x: tf.strings.length(x), [((tf.TensorSpec((None,), tf.string),), {})])
     with pytest.raises(UserError, match=r"Expected int32 inputs.*Found: .*string"):
         HubEncoder(text)
@@ -319,7 +319,7 @@ def test_vocabulary(bert, foreign):
 
 
 @pytest.mark.parametrize(("pieces", "lower"), [(["[UNK]", "he"], True), (["[UNK]", "He"], False)])
-def test_vocabulary_without_a_flag_tells_by_its_capitals(foreign, tmp_path, pieces, lower):
+def test_case_of_a_vocabulary_without_a_flag(foreign, tmp_path, pieces, lower):
     shutil.copytree(foreign["plain"], tmp_path / "m", dirs_exist_ok=True)
     (tmp_path / "m/assets").mkdir(exist_ok=True)
     (tmp_path / "m/assets/vocab.txt").write_text("\n".join(pieces))
@@ -417,7 +417,7 @@ def test_the_part_that_a_variable_belongs_to(name, part):
     assert part_of(name) == part
 
 
-def test_embeddings_stay_and_the_rest_is_trained(bert):
+def test_frozen_embeddings_stay_while_the_rest_trains(bert):
     model = compiled(classifier(HubEncoder(bert, frozen=("embeddings", "pooler"), name="encoder")))
     encoder = model.get_layer("encoder")
     names = {w.name for w in encoder.trainable_weights}
@@ -430,7 +430,7 @@ def test_embeddings_stay_and_the_rest_is_trained(bert):
     assert [w.name for w in again.trainable_weights] == [w.name for w in encoder.trainable_weights]
 
 
-def test_embeddings_that_bear_no_name_cannot_be_frozen(foreign):
+def test_embeddings_without_a_recognised_name_cannot_be_frozen(foreign):
     with pytest.raises(UserError, match="no variable of the encoder .* is named after an embedding"):
         HubEncoder(foreign["tuple"], frozen=("embeddings",))
 
@@ -440,7 +440,7 @@ def test_longest_input(bert, foreign):
     assert HubEncoder(foreign["tuple"], trainable=False).positions is None
 
 
-def test_lower_layers_learn_slower(bert, foreign):
+def test_layer_decay_slows_lower_layers(bert, foreign):
     encoder = HubEncoder(bert, frozen=("pooler",))
     rates = {variable.name: rate for variable, rate in PretrainedLayer(encoder, layer_decay=0.5).learning_rates(0.1)}
     by_part = {"layer_1": 0.1, "layer_0": 0.05, "embeddings": 0.025}

@@ -37,14 +37,14 @@ def publish(w, layers=2, width=16):
     return published
 
 
-def test_published_names_are_turned_into_ours():
+def test_published_weights_are_renamed():
     """The way back is the identity."""
     expected = random_weights(CONFIG, seed=1)
     renamed = minilm.rename_bert(publish(expected), CONFIG)
     assert renamed.keys() == expected.keys() and all(np.array_equal(renamed[k], expected[k]) for k in expected)
 
 
-def test_another_model_of_the_same_form_is_refused(tmp_path):
+def test_weights_that_miss_the_published_similarities_are_refused(tmp_path):
     """Everything is read and saved; the similarities are those of random weights."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(" ".join(minilm.REFERENCE_SENTENCES).split())]
     config = BertConfig(vocab_size=len(words), hidden=16, layers=2, heads=2, intermediate=32, positions=12)

@@ -88,7 +88,7 @@ def test_a_network_trains_at_one_rate(network):
     assert list(layer.learning_rates(0.3)) == []
 
 
-def test_trained_from_a_layer_on_frozen_and_trained_again(network):
+def test_unfreezing_from_a_layer_freezing_and_unfreezing_again(network):
     """What `--train.freeze-epochs` does: after the frozen phase the same layers are trained as before it."""
     tower = face_tower(network, unfreeze_from="high")
     (pretrained,) = tower.pretrained
@@ -175,7 +175,7 @@ def test_every_layer_that_trains_of_an_initialized_face_tower_is_pretrained(netw
     assert face_tower(network, init="run", train_tower=False).pretrained == ()
 
 
-def test_initialized_layers_keeps_what_is_known_of_a_network():
+def test_initialized_layers_keeps_the_options_of_networks():
     first, second, third = (keras.layers.Dense(2, name=name) for name in ("a", "b", "c"))
     for layer in (first, second):
         layer.build((None, 2))

@@ -23,7 +23,7 @@ def pooled(request):
     return model, request.param
 
 
-def test_the_names_of_the_configuration_are_known():
+def test_pool_accepts_every_name_of_the_configuration():
     assert {POOLINGS.get(name, name) for name in CHOICES["text.pooling"]} == set(KINDS)
 
 
@@ -82,7 +82,7 @@ def test_a_saved_model_pools_the_same(pooled, tmp_path):
     np.testing.assert_array_equal(loaded([SEQUENCE, MASK]), model([SEQUENCE, MASK]))
 
 
-def test_attention_weights_can_be_looked_at():
+def test_attention_weights_are_readable():
     sequence, mask = keras.Input((None, 6)), keras.Input((None,), dtype="int32")
     model = keras.Model([sequence, mask], pool(sequence, mask, "attention", "x"))
     weights = np.asarray(keras.Model(model.input, model.get_layer("x_attention").output)([SEQUENCE * 50, MASK]))
@@ -90,7 +90,7 @@ def test_attention_weights_can_be_looked_at():
     assert not weights[MASK == 0].any() and (weights >= 0).all()
 
 
-def test_padding_that_scores_far_higher_takes_no_weight_away():
+def test_large_scores_at_padding_take_no_weight():
     sequence, mask = keras.Input((None, 2)), keras.Input((None,), dtype="int32")
     model = keras.Model([sequence, mask], pool(sequence, mask, "attention", "x"))
     model.set_weights([np.eye(2), np.zeros(2), np.full((2, 1), 100.0)])  # scores from -200 to 200

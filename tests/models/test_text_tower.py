@@ -26,7 +26,7 @@ def pieces(ids, types=None):
     return {"input_word_ids": ids, "input_mask": (ids != 0).astype(np.int32), "input_type_ids": types}
 
 
-def test_two_branches_side_by_side(tiny_bert):
+def test_two_branches_are_concatenated(tiny_bert):
     tower = build_text_tower(CONFIG, tiny_bert, SHAPE)
     assert tower.output["embedding"].shape == (None, 16 + 2 * 4) and tower.output["present"].shape == (None,)
     assert set(tower.input) == {"input_word_ids", "input_mask", "input_type_ids", "word_ids"}
@@ -55,7 +55,7 @@ def test_word_branches_alone_have_no_trunk():
         ("mean", True, (None, None, 16)),
     ],
 )
-def test_the_trunk_ends_with_the_pooled_vector_unless_something_is_trained_on_the_sequence(
+def test_the_trunk_outputs_the_pooled_vector_unless_a_trained_layer_reads_the_sequence(
     tiny_bert, pooling, sequences, shape
 ):
     config = replace(branches=("bert",), pooling=pooling, train_encoder=False)
@@ -88,7 +88,7 @@ def test_with_context_the_tokens_of_the_utterance_are_pooled(tiny_bert, pooling,
 
 
 @pytest.mark.parametrize("branches", [("gru",), ("bert",), ("gru", "bert")])
-def test_every_choice_of_branches_knows_an_empty_utterance(tiny_bert, branches):
+def test_an_empty_utterance_is_absent_for_any_branches(tiny_bert, branches):
     tower = build_text_tower(replace(branches=branches), tiny_bert, SHAPE)
     vector = tower.find_layer("text_missing").missing
     vector.assign(RNG.normal(size=vector.shape))
@@ -124,7 +124,7 @@ def test_an_empty_utterance_is_absent_for_both_branches(text, untrained_bert):
     assert not np.asarray(rows["word_ids"])[0].any()
 
 
-def test_an_encoder_that_reads_fewer_word_pieces_is_refused(tiny_bert):
+def test_an_encoder_with_too_few_positions_is_refused(tiny_bert):
     build_text_tower(replace(branches=("bert",), max_tokens=64), tiny_bert, SHAPE)
     with pytest.raises(UserError, match=r"at most 64 word pieces. Received --text.max-tokens 65 .*: 65 together"):
         build_text_tower(replace(branches=("bert",), max_tokens=65), tiny_bert, SHAPE)
@@ -132,6 +132,6 @@ def test_an_encoder_that_reads_fewer_word_pieces_is_refused(tiny_bert):
         build_text_tower(replace(branches=("bert",), **{**CONTEXT, "context_tokens": 64}), tiny_bert, SHAPE)
 
 
-def test_a_tower_that_stays_as_it_is_has_no_trainable_weight(tiny_bert):
+def test_a_frozen_tower_has_no_trainable_weight(tiny_bert):
     tower = build_text_tower(replace(init="run", train_tower=False), tiny_bert, SHAPE)
     assert tower.trainable_weights == [] and tower.pretrained == () and tower.weights

@@ -40,7 +40,7 @@ def arrays(outputs):
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
-def test_inputs_are_what_trunks_and_head_read_and_outputs_are_those_of_the_head(tower):
+def test_inputs_and_outputs_of_a_tower(tower):
     assert set(tower.input) == {"a", "b", "mask"} and tower.steps == "mask" and tower.pretrained == ()
     outputs = arrays(tower(INPUTS))
     features = {name: tower.trunks[name]({key: INPUTS[key]}) for name, key in (("first", "a"), ("second", "b"))}
@@ -50,7 +50,7 @@ def test_inputs_are_what_trunks_and_head_read_and_outputs_are_those_of_the_head(
         np.testing.assert_array_equal(outputs[name], expected[name])
 
 
-def test_a_trunk_whose_output_is_given_does_not_run_and_its_inputs_may_be_missing(tower):
+def test_a_trunk_with_a_given_output_does_not_run_or_need_its_inputs(tower):
     feature = tower.trunks["first"]({"a": INPUTS["a"]})
     rest = {name: INPUTS[name] for name in ("b", "mask")}
     with intercept(tower.find_layer("a_network"), lambda call, *inputs: pytest.fail("the trunk ran")):
@@ -70,7 +70,7 @@ def test_layers_by_name_by_class_and_by_path(tower):
         tower.find_layer("b_dens")
 
 
-def test_a_saved_tower_gives_the_same_and_keeps_what_is_frozen(tower, tmp_path):
+def test_a_saved_tower_gives_equal_outputs_and_stays_frozen(tower, tmp_path):
     tower.trunks["second"].trainable = False
     try:
         tower.save(tmp_path / "tower.keras")

@@ -85,7 +85,7 @@ def test_towers_read_only_their_inputs_and_the_model_gives_one_logit_a_label(tow
 
 
 @pytest.mark.parametrize("branches", [("gru",), ("bert",), ("bert", "gru")])
-def test_present_is_what_the_inputs_say_also_under_modality_dropout(tiny_bert, branches):
+def test_modality_dropout_does_not_change_present(tiny_bert, branches):
     text = TextConfig(branches=branches, word_dim=4, gru_units=4, dropout=0.0, **BERT)
     fusion = dataclasses.replace(TINY.fusion, modality_dropout=0.99)
     keras.utils.set_random_seed(2)
@@ -117,7 +117,7 @@ def test_presence_pattern_of_a_model():
     assert np.asarray(presence_pattern(model(inputs_of(model)))).tolist() == [3, 1, 2, 0, 1]
 
 
-def test_a_trunk_whose_output_is_given_does_not_run(tiny_bert):
+def test_a_trunk_with_a_given_output_does_not_run(tiny_bert):
     text = TextConfig(branches=("bert", "gru"), word_dim=4, gru_units=4, train_encoder=False)
     model = build_model(dataclasses.replace(TINY, text=text), SPEC, SHAPE, tiny_bert)
     inputs = inputs_of(model)
@@ -217,7 +217,7 @@ np.savez(sys.argv[3], names=names, **{name: np.asarray(value) for name, value in
 """
 
 
-def test_the_import_of_the_models_registers_every_layer(full, tmp_path):
+def test_importing_the_models_registers_every_layer(full, tmp_path):
     model, path = full
     inputs = inputs_of(model)
     np.savez(tmp_path / "inputs.npz", **arrays(inputs))
@@ -240,7 +240,7 @@ def test_a_saved_model_of_one_tower_gives_the_same(tower, tmp_path):
     assert_same(loaded(inputs_of(model)), model(inputs_of(model)))
 
 
-def test_a_saved_tower_that_stays_as_it_is_stays_frozen(tmp_path):
+def test_a_saved_model_keeps_frozen_towers_frozen(tmp_path):
     face = dataclasses.replace(TINY.face, init="run", train_tower=False)
     model = build_model(dataclasses.replace(TINY, face=face), SPEC, SHAPE)
     model.save(tmp_path / "m.keras")

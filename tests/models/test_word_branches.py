@@ -26,11 +26,11 @@ def branches():
     return lambda ids: {name: [np.asarray(x) for x in read] for name, read in model(ids).items()}, model, word_branches
 
 
-def test_every_branch_of_the_configuration_is_there():
+def test_every_branch_of_the_configuration_exists():
     assert {"bert", *BRANCHES} == set(CHOICES["text.branches"])
 
 
-def test_shapes_and_nothing_where_there_is_no_word(branches):
+def test_shapes_and_zeros_at_padding(branches):
     for name, (pooled, sequence, mask) in branches[0](IDS).items():
         assert pooled.shape == (4, WIDTHS[name]) and sequence.shape == (4, 4, WIDTHS[name])
         assert mask.tolist() == (IDS != 0).tolist() and not sequence[IDS == 0].any()
@@ -76,7 +76,7 @@ def test_last_states_are_those_of_the_layer_without_padding(branches):
             np.testing.assert_allclose(pooled, ends, atol=1e-6)
 
 
-def test_context_is_read_by_the_same_branches_and_its_absence_is_nothing():
+def test_context_is_read_by_the_same_branches_and_is_zero_when_absent():
     tower = build_text_tower(TextConfig(**{**vars(CONFIG), "context": 2, "dropout": 0.0}), None, SHAPE)
     without = build_text_tower(TextConfig(**{**vars(CONFIG), "dropout": 0.0}), None, SHAPE)
     assert [w.shape for w in without.weights[:-1]] == [w.shape for w in tower.weights[:-1]]

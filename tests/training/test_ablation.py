@@ -39,7 +39,7 @@ def parts(request, small_config, dataset):
     return model, preprocess, data.rows("dev")
 
 
-def test_without_and_exchanged_as_the_whole_model_says(parts, monkeypatch):
+def test_removed_and_permuted_modalities_as_the_whole_model_predicts(parts, monkeypatch):
     model, preprocess, rows = parts
     data = pipeline.eval_batches(rows, preprocess, 20)  # batches of other lengths
     outputs = collect_outputs(inference(model), data)
@@ -78,7 +78,7 @@ def test_without_and_exchanged_as_the_whole_model_says(parts, monkeypatch):
     assert any(changes)  # what is compared is not one class everywhere
 
 
-def test_fewer_than_two_with_a_modality_have_nothing_to_exchange(parts):
+def test_fewer_than_two_utterances_with_a_modality_are_not_permuted(parts):
     model, preprocess, rows = parts
     data = pipeline.eval_batches(rows, preprocess, 20)
     outputs = collect_outputs(inference(model), data)

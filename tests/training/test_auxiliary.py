@@ -36,7 +36,7 @@ def test_the_loss_by_hand():
     assert auxiliary_loss(cross_entropy, label, {"logits": outputs["logits"]}) == 0
 
 
-def test_each_tower_learns_from_its_own_loss_where_its_modality_is_there(build_update, tiny_config, batch):
+def test_each_tower_learns_from_its_own_loss_on_present_rows(build_update, tiny_config, batch):
     config = change(tiny_config, auxiliary_weight=0.5)
     model, update = build_update(config)
     inputs, label, weight = batch
@@ -65,7 +65,7 @@ def test_rows_whose_modality_is_dropped_are_not_masked_out(build_update, tiny_co
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25])
-def test_the_objective_of_a_training_adds_it_with_its_weight(small_config, weight):
+def test_the_objective_adds_the_weighted_auxiliary_loss(small_config, weight):
     setup = build_setup(change(small_config, auxiliary_weight=weight, label_smoothing=0.1))
     assert set(setup.heads) == ({"text", "face"} if weight else set())
     assert len(setup.variables) == len(setup.model.variables) + 4 * bool(weight)

@@ -16,7 +16,7 @@ def model():
     return model
 
 
-def test_the_average_by_hand_and_there_and_back(model):
+def test_the_average_by_hand_and_swapped_twice(model):
     (kernel,) = model.trainable_weights
     pairs = Average(model.variables).pairs
     assert len(model.variables) == 2 and len(pairs) == 1  # and not the seed of dropout
@@ -35,7 +35,7 @@ def test_the_average_by_hand_and_there_and_back(model):
     np.testing.assert_allclose(mean.numpy()[0, 0], expected, rtol=1e-6)
 
 
-def test_after_the_first_updates_the_momentum_is_the_one_that_was_asked_for(model):
+def test_the_momentum_reaches_its_value_after_the_warm_up(model):
     (kernel,) = model.trainable_weights
     ((mean, _),) = pairs = Average(model.weights).pairs
     kernel.assign([[2.0], [0.0]])

@@ -28,7 +28,7 @@ def change(variables):
         variable.assign(variable.numpy() + 1)
 
 
-def test_what_is_written_comes_back(variables, tmp_path):
+def test_saved_variables_are_loaded(variables, tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoint", variables)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
     optimizer.build(variables[:1])
@@ -46,7 +46,7 @@ def test_what_is_written_comes_back(variables, tmp_path):
     assert values(optimizer.variables) == moments and len(moments) == 3
 
 
-def test_what_a_phase_changes_is_beside_its_base(variables, tmp_path):
+def test_checkpoints_of_a_phase_hold_the_changed_variables(variables, tmp_path):
     """The base is written once, and holds what the phase does not change."""
     checkpoints = Checkpoints(tmp_path, variables)
     kernel, _, mean = start = values(variables)

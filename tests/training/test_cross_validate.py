@@ -25,7 +25,7 @@ def words(dataset):
 
 
 @pytest.mark.slow
-def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(words, succeed, dataset, eager):
+def test_every_utterance_is_predicted_by_a_model_not_trained_on_its_dialogue(words, succeed, dataset, eager):
     printed = succeed(*words, "--name", "cv", "--repeats", 2)
     path = folders.RUNS / "cv"
     table = pd.read_csv(path / "oof.csv", dtype=str)
@@ -44,7 +44,7 @@ def test_every_utterance_is_predicted_by_a_model_that_did_not_see_its_dialogue(w
 
 
 @pytest.mark.slow
-def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed, command, monkeypatch, eager):
+def test_an_interrupted_cross_validation_resumes_with_identical_results(words, succeed, command, monkeypatch, eager):
     succeed(*words, "--name", "whole")
     write_epoch = loop.write_epoch
     calls = []
@@ -66,19 +66,19 @@ def test_interrupted_it_goes_on_at_its_fold_to_the_identical_file(words, succeed
     assert (folders.RUNS / "cut" / "oof.csv").read_bytes() == (folders.RUNS / "whole" / "oof.csv").read_bytes()
 
 
-def test_a_planted_leak_ends_it(dataset, monkeypatch):
+def test_a_leak_is_refused(dataset, monkeypatch):
     monkeypatch.setattr(splits, "groups", lambda dialogue, pictures: list(range(len(dialogue))))  # single utterances
     with pytest.raises(cross_validate.UserError, match="is on both sides"):
         cross_validate.plan(Dataset.open(dataset), 2, 1, 0)
 
 
-def test_a_tower_that_has_seen_the_folds_is_refused(words, fault, untrained):
+def test_an_initial_tower_trained_on_the_folds_is_refused(words, fault, untrained):
     message = fault(*words, "--name", "cv", "--text.init", untrained)
     assert "Invalid `text.init`" in message and "which the folds hold out" in message
     assert not (folders.RUNS / "cv").exists()
 
 
-def test_a_tower_that_has_seen_the_folds_in_another_way_is_refused(words, fault, untrained, dataset, tmp_path):
+def test_an_initial_tower_trained_on_the_folds_indirectly_is_refused(words, fault, untrained, dataset, tmp_path):
     """The same utterances in another data set; a run that started from such a run; what cannot be looked at is said."""
 
     def make_run(name, data, init="", **about):

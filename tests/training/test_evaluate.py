@@ -14,7 +14,7 @@ from emotion_tf.training.evaluate import calibrate, check_data, check_tokenizer,
 from emotion_tf.training.outputs import collect_outputs, inference
 
 
-def test_data_has_to_fit_what_the_towers_read_and_no_more(bert_run):
+def test_data_must_fit_only_what_the_towers_read(bert_run):
     spec = dataclasses.replace(bert_run.spec, tokenizer_sha256="another")
     face = SimpleNamespace(path="x", spec=bert_run.spec, config=dataclasses.replace(bert_run.config, towers=("face",)))
     data = SimpleNamespace(path="d", spec=spec, context=spec.context)
@@ -26,7 +26,7 @@ def test_data_has_to_fit_what_the_towers_read_and_no_more(bert_run):
         check_data(face, data)
 
 
-def test_it_reports_the_floor_and_refuses_other_data(bert_run, dataset, eager):
+def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset, eager):
     data = Dataset.open(dataset)
     probabilities, rows, numbers, outputs = evaluate(bert_run, data, "test")
     assert len(probabilities) == len(rows) == numbers["utterances"] == data.splits["test"].records
@@ -49,7 +49,7 @@ def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
     assert numbers["calibration"]["temperatures"]["text only"] == 2.0
 
 
-def test_what_dev_decides_is_written_into_the_folder(bert_run, dataset, tmp_path, eager):
+def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eager):
     model, dev = bert_run.model, Dataset.open(dataset).rows("dev")
     preprocess = bert_run.preprocessor(model)
     calibration = calibrate(tmp_path, model, preprocess, dev)

@@ -7,7 +7,7 @@ from emotion_tf.training.checkpoint import State
 from emotion_tf.training.history import epoch_line, write_epoch
 
 
-def test_an_epoch_that_is_repeated_takes_the_place_of_what_was_recorded(tmp_path):
+def test_a_repeated_epoch_replaces_its_row(tmp_path):
     run = Run(tmp_path)
     for epoch, loss in ((1, 3.0), (2, 2.0), (3, 1.0), (2, 2.5)):
         write_epoch(run, {"epoch": epoch, "loss": loss})

@@ -45,7 +45,7 @@ def test_both_towers_start_from_the_named_run_and_the_fusion_does_not(bert_run, 
     assert (kernel(model) == kernel(fresh)).all()
 
 
-def test_which_weights_are_trained_does_not_matter_to_the_start(bert_run, bert_config, tiny_bert):
+def test_frozen_towers_are_initialised_too(bert_run, bert_config, tiny_bert):
     """A module's frozen weights stand behind its trained ones in Keras: it must not mix them up."""
     text = dataclasses.replace(bert_config.text, freeze_embeddings=True)
     model = build_setup(init(dataclasses.replace(bert_config, text=text), text=bert_run.path), tiny_bert).model
@@ -57,7 +57,7 @@ def test_which_weights_are_trained_does_not_matter_to_the_start(bert_run, bert_c
     assert all((theirs[name] == ours[name]).all() for name in theirs)
 
 
-def test_a_tower_that_was_taken_over_learns_as_pretrained_branches_do(bert_run, small_config):
+def test_an_initialised_tower_trains_at_the_pretrained_rate(bert_run, small_config):
     spec = Dataset.open(Path(small_config.data)).spec
     assert list(build_model(small_config, spec, (50, 8)).pretrained) == []
     model = build_model(init(small_config, face=bert_run.path), spec, (50, 8))
@@ -82,14 +82,14 @@ def test_another_tower_or_vocabulary_is_refused(bert_run, bert_config, tiny_bert
     assert not (tmp_path / "run").exists()
 
 
-def test_crops_of_another_size_are_named(bert_run, small_config):
+def test_crops_of_another_size_are_refused(bert_run, small_config):
     config = init(dataclasses.replace(small_config, towers=("face",)), face=bert_run.path)
     spec = dataclasses.replace(bert_run.spec, face_size=12)
     with pytest.raises(UserError, match=r"crops of \d+ px. Received crops of 12 px .*one --face-size"):
         initialize_towers(build_model(config, spec, (2, 8)), config, spec, WordVocabulary(()), print)
 
 
-def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tiny_bert):
+def test_the_word_vocabulary_matters_only_to_word_branches(bert_run, bert_config, tiny_bert):
     text = dataclasses.replace(bert_config.text, branches=("bert",), init=str(bert_run.path))
     config = dataclasses.replace(bert_config, towers=("text",), text=text)
     model = build_model(config, bert_run.spec, (2, 8), tiny_bert)
@@ -97,7 +97,7 @@ def test_words_matter_only_to_branches_that_read_them(bert_run, bert_config, tin
         initialize_towers(model, config, bert_run.spec, WordVocabulary(("other",)), print)
 
 
-def test_no_run_and_a_run_without_that_tower_are_refused(small_config, untrained_text, tmp_path):
+def test_missing_runs_and_towers_are_refused(small_config, untrained_text, tmp_path):
     with pytest.raises(UserError, match="No run at"):
         train_run(init(small_config, face=tmp_path / "none"), tmp_path / "run")
     with pytest.raises(UserError, match="has no face tower. Expected a run trained with --towers face"):

@@ -89,7 +89,7 @@ def test_a_run_folder_holds_what_predict_needs(small_run, dataset):
     assert small_run.labels == tuple(json.loads((dataset / "dataset_info.json").read_text())["labels"])
 
 
-def test_training_moved_the_vector_of_what_its_data_lacked(small_run):
+def test_training_moves_the_missing_embedding_of_absent_modalities(small_run):
     """Some demo utterances have no face; each has a text."""
     text, face = (
         np.asarray(small_run.model.towers[name].find_layer(f"{name}_missing").missing) for name in ("text", "face")
@@ -97,7 +97,7 @@ def test_training_moved_the_vector_of_what_its_data_lacked(small_run):
     assert face.any() and not text.any()
 
 
-def test_continued_after_each_epoch_it_has_the_bits_of_an_undisturbed_run(small_config, tmp_path, eager):
+def test_resuming_after_each_epoch_gives_identical_weights(small_config, tmp_path, eager):
     """With all that a training carries along: averages, auxiliary heads, batches in parts, random layers."""
     config = dataclasses.replace(
         change(
@@ -118,7 +118,7 @@ def test_continued_after_each_epoch_it_has_the_bits_of_an_undisturbed_run(small_
 
 
 @pytest.mark.parametrize("cache_features", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_continued_after_each_epoch_of_two_phases_it_has_the_same_bits(
+def test_resuming_after_each_epoch_of_two_phases_gives_identical_weights(
     bert_config, tiny_bert, tmp_path, eager, cache_features
 ):
     """Frozen epochs, by features or not, then the whole network; the word vectors' file is gone after one epoch."""
@@ -165,7 +165,7 @@ def whole_run(word_config, tmp_path_factory):
         pytest.param(loop.shutil, "rmtree", 1, id="clearing"),
     ],
 )
-def test_interrupted_anywhere_it_ends_with_the_same_bits(
+def test_interruptions_anywhere_give_identical_weights(
     word_config, whole_run, tmp_path, monkeypatch, eager, owner, name, call
 ):
     whole, state = whole_run
@@ -185,7 +185,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     assert whole.calibration == cut.calibration
 
 
-def test_it_stops_after_so_many_epochs_in_all(word_config, tmp_path, eager):
+def test_until_stops_the_training(word_config, tmp_path, eager):
     config = change(word_config, epochs=4)
     for until, epochs in ((2, 2), (1, 2), (9, 4)):
         assert train_run(config, tmp_path / "run", until=until, save_model=False).epoch == epochs
@@ -193,7 +193,7 @@ def test_it_stops_after_so_many_epochs_in_all(word_config, tmp_path, eager):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
-def test_other_data_than_those_of_the_run_are_refused(word_config, tmp_path, eager):
+def test_resuming_on_other_data_is_refused(word_config, tmp_path, eager):
     train_run(word_config, tmp_path / "run", until=1, save_model=False)
     data = training_data(word_config)
     with pytest.raises(UserError, match="trained on other data"):
@@ -206,7 +206,7 @@ def test_other_data_than_those_of_the_run_are_refused(word_config, tmp_path, eag
         )
 
 
-def test_it_starts_anew_only_when_it_is_asked_to(word_config, tmp_path, eager):
+def test_an_existing_run_is_replaced_only_with_overwrite(word_config, tmp_path, eager):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="--overwrite"):
@@ -238,7 +238,7 @@ def test_the_saved_model_is_the_best_epoch_by_validation(word_config, tmp_path, 
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_best_epoch_may_be_one_of_the_phase_before(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
+def test_the_best_epoch_may_belong_to_an_earlier_phase(bert_config, tiny_bert, tmp_path, monkeypatch, eager):
     """Its checkpoint holds what that phase changed; the frozen network is in the phase's base."""
     text = dataclasses.replace(bert_config.text, branches=("bert",), context=0)
     config = change(
@@ -261,7 +261,7 @@ def test_the_best_epoch_may_be_one_of_the_phase_before(bert_config, tiny_bert, t
         np.testing.assert_array_equal(a, b)
 
 
-def test_averages_change_what_is_validated_and_not_what_is_trained(word_config, tmp_path, eager):
+def test_averages_are_validated_but_do_not_change_training(word_config, tmp_path, eager):
     for ema in (0.0, 0.9):
         train_run(change(word_config, epochs=3, ema=ema), tmp_path / str(ema), save_model=False)
     plain, averaged = (history(tmp_path / name) for name in ("0.0", "0.9"))
@@ -320,7 +320,7 @@ def test_frozen_then_unfrozen(bert_config, tiny_bert, tmp_path, monkeypatch, eag
     assert any(not np.array_equal(a, b) for a, b in zip(frozen, trained, strict=True))
 
 
-def test_erase_changes_the_pictures_that_are_trained_on(small_config, tmp_path, eager):
+def test_erase_changes_the_training_crops(small_config, tmp_path, eager):
     losses = []
     for erase in (0.0, 1.0, 1.0):
         face = dataclasses.replace(small_config.face, erase=erase)
@@ -331,7 +331,7 @@ def test_erase_changes_the_pictures_that_are_trained_on(small_config, tmp_path, 
     assert losses[0] != losses[1] == losses[2]
 
 
-def test_a_loss_that_is_not_finite_is_said_with_the_rate(word_config, tmp_path, eager):
+def test_a_loss_that_is_not_finite_is_refused_with_the_rate(word_config, tmp_path, eager):
     config = change(word_config, optimizer="sgd", weight_decay=0.0, learning_rate=1e38, clip_norm=1e9)
     with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2.*--train\.learning-rate \(now 1e\+38"):
         train_run(config, tmp_path / "run")

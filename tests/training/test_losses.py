@@ -65,7 +65,7 @@ def test_it_is_the_loss_of_keras():
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_focal_is_finite_where_the_model_is_sure(gamma):
+def test_focal_is_finite_at_certain_predictions(gamma):
     for sure in (50.0, -50.0):
         logits = tf.Variable([[sure, 0.0]])
         with tf.GradientTape() as tape:

@@ -9,7 +9,7 @@ from emotion_tf.training.optimizers import OPTIMIZERS, ScaledAdamW, build_optimi
 from emotion_tf.training.schedules import WarmupSchedule
 
 
-def test_the_update_is_scaled_and_not_the_gradient():
+def test_scale_rate_scales_the_update():
     first, second = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones((2, 2)))
     optimizer = ScaledAdamW(1e-2, weight_decay=0.0)
     optimizer.scale_rate([second], 0.05)
@@ -21,7 +21,7 @@ def test_the_update_is_scaled_and_not_the_gradient():
     np.testing.assert_allclose(slow / moved, 0.05, rtol=1e-3)
 
 
-def test_decay_follows_the_variables_own_rate():
+def test_decay_follows_the_rate_of_the_variable():
     first, second = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones((2, 2)))
     optimizer = ScaledAdamW(0.1, weight_decay=0.5)
     optimizer.scale_rate([second], 0.1)
@@ -87,7 +87,7 @@ def test_gradient_descent_with_momentum_by_hand():
     np.testing.assert_allclose(np.asarray(variable), -0.1 * (1 + 1.5 + 1.75), rtol=1e-5)
 
 
-def test_it_does_not_clip():
+def test_optimizers_do_not_clip():
     """`apply_update` does, over all replicas."""
     variable = keras.Variable(np.zeros(2))
     train = TrainConfig(optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=0.1)

@@ -19,7 +19,7 @@ def dev(dataset):
     return Dataset.open(dataset).rows("dev")
 
 
-def test_they_are_in_the_order_of_the_records(bert_run, dev):
+def test_outputs_are_in_the_order_of_the_records(bert_run, dev):
     model = bert_run.model
     preprocess = bert_run.preprocessor(model)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 7))
@@ -30,7 +30,7 @@ def test_they_are_in_the_order_of_the_records(bert_run, dev):
     np.testing.assert_allclose(outputs.logits, model(inputs)["logits"], atol=1e-5)
 
 
-def test_a_pattern_is_what_the_model_is_given(bert_run, dev):
+def test_the_pattern_is_the_presence_of_the_inputs(bert_run, dev):
     model = bert_run.model
     preprocess = bert_run.preprocessor(model)
     rows = list(pipeline.read_rows(dev))
@@ -39,7 +39,7 @@ def test_a_pattern_is_what_the_model_is_given(bert_run, dev):
     assert 0 < np.sum(outputs.pattern == 1) < len(rows)
 
 
-def test_without_anything_around_it_an_empty_text_is_absent(initialised, small_config):
+def test_an_empty_text_without_context_is_absent(initialised, small_config):
     run = initialised(small_config)
     model = run.model
     silent = run.preprocessor(model)({"utterance": tf.constant(["", "  ", "yes"])})

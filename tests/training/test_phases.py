@@ -38,7 +38,7 @@ def checkpoints(tmp_path):
     return lambda setup: Checkpoints(tmp_path / "checkpoint", setup.variables)
 
 
-def test_without_anything_pretrained_there_is_one_phase(text_config, checkpoints, tmp_path):
+def test_without_pretrained_layers_there_is_one_phase(text_config, checkpoints, tmp_path):
     """One optimizer, and one schedule over all updates."""
     lines = []
     setup = build_setup(change(text_config, epochs=3, freeze_epochs=1, steps_per_epoch=2), say=lines.append)
@@ -60,7 +60,7 @@ def test_without_anything_pretrained_there_is_one_phase(text_config, checkpoints
         (9, (Phase(0, 5, True),)),
     ],
 )
-def test_the_first_epochs_freeze_what_is_pretrained(frozen_config, tiny_bert, freeze_epochs, expected):
+def test_the_first_epochs_freeze_pretrained_layers(frozen_config, tiny_bert, freeze_epochs, expected):
     assert phases(build_setup(change(frozen_config, freeze_epochs=freeze_epochs), tiny_bert)) == expected
 
 
@@ -88,7 +88,7 @@ def test_each_phase_has_its_own_variables_rates_and_schedule(frozen_config, tiny
     ]
 
 
-def test_a_frozen_phase_trains_the_rest_on_kept_features(frozen_config, tiny_bert, checkpoints, tmp_path):
+def test_a_frozen_phase_trains_the_rest_on_cached_features(frozen_config, tiny_bert, checkpoints, tmp_path):
     setup = build_setup(change(frozen_config, freeze_epochs=2, ema=0.9), tiny_bert)
     first, second = phases(setup)
     stage = begin_phase(setup, first, checkpoints(setup))
@@ -113,7 +113,7 @@ def test_a_frozen_phase_trains_the_rest_on_kept_features(frozen_config, tiny_ber
         np.testing.assert_allclose(whole[name], rest_of_it[name], atol=1e-6)
 
 
-def test_features_are_not_kept_for_less_than_an_epoch_of_reading(frozen_config, tiny_bert, checkpoints, cache):
+def test_features_are_not_cached_for_less_than_an_epoch(frozen_config, tiny_bert, checkpoints, cache):
     config = change(frozen_config, steps_per_epoch=1, epochs=1)
     config = dataclasses.replace(config, text=dataclasses.replace(config.text, train_encoder=False))
     setup = build_setup(config, tiny_bert)
@@ -124,7 +124,7 @@ def test_features_are_not_kept_for_less_than_an_epoch_of_reading(frozen_config, 
     assert begin_phase(setup, *phases(setup), checkpoints(setup)).train is not None
 
 
-def test_augmented_faces_are_said_to_need_their_network(bert_config, tiny_bert, checkpoints):
+def test_augmented_faces_are_reported_to_need_their_network(bert_config, tiny_bert, checkpoints):
     config = dataclasses.replace(
         change(bert_config, batch_size=64),
         text=dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=False),

@@ -41,7 +41,7 @@ def test_mixed_precision_keeps_weights_and_logits_and_leaks_nothing(build_update
         ((7, 5), "avx512_bf16", ("cnn",), "face", "float32"),
     ],
 )
-def test_auto_is_lower_precision_only_where_it_gains(monkeypatch, gpu, processor, branches, towers, expected):
+def test_auto_chooses_bfloat16_only_where_it_gains(monkeypatch, gpu, processor, branches, towers, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] if gpu else [])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": gpu})
     monkeypatch.setattr(precision, "_instructions", lambda: set(processor.split()))

@@ -105,7 +105,7 @@ def test_freezing_leaves_the_order_of_the_variables(bert_config, tiny_bert):
         assert [id(v) for v in (*setup.network.variables, *means)] == before
 
 
-def test_how_many_parameters_train_is_said(bert_config, tiny_bert):
+def test_the_number_of_trainable_parameters_is_reported(bert_config, tiny_bert):
     for train_encoder in (True, False):
         lines = []
         text = dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=train_encoder)
@@ -130,7 +130,7 @@ def test_data_without_text_are_refused(text_config, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_more_context_than_the_data_keep_is_refused(text_config, tmp_path):
+def test_more_context_than_the_data_store_is_refused(text_config, tmp_path):
     wide = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, future=99))
     with pytest.raises(UserError, match="Expected the 99 of --text.future"):
         train_run(wide, tmp_path / "run")

@@ -132,7 +132,7 @@ def test_two_replicas_make_the_update_of_one(replicas, kind):
             np.testing.assert_allclose(value, expected[0], atol=1e-6, rtol=1e-6, err_msg=key)
 
 
-def test_the_updates_of_the_replicas_are_clipped_and_change_what_is_compared(replicas):
+def test_the_compared_updates_are_clipped_and_not_zero(replicas):
     _, two = replicas
     for results in replicas:
         assert results["norm"] > 2 * results["clip_norm"]
