@@ -10,6 +10,7 @@ from emotion_tf import files, weights
 from emotion_tf.evaluation import before_use, calibration, pages
 from emotion_tf.evaluation.votes import METHODS
 from emotion_tf.folders import ENSEMBLE
+from emotion_tf.modalities import FACE, TEXT
 
 NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")
@@ -36,13 +37,13 @@ def text(run: Path) -> str:
 
 def _licences(config: dict[str, Any], towers: list[str]) -> list[str]:
     """Returns a sentence on the source and licence of each pretrained part of the model."""
-    text, face = config.get("text", {}), config.get("face", {})
+    text, face = config.get(TEXT, {}), config.get(FACE, {})
     parts = []
-    if "text" in towers and "bert" in text["branches"]:
+    if TEXT in towers and "bert" in text["branches"]:
         parts.append(("The encoder", text["encoder"]))
-    if "text" in towers and text.get("embeddings"):
+    if TEXT in towers and text.get("embeddings"):
         parts.append(("The word embeddings", text["embeddings"]))
-    if "face" in towers:
+    if FACE in towers:
         for name in face["branches"]:
             if name in ("fer", "encoder"):
                 parts.append(("A face network", "fer" if name == "fer" else face["encoder"]))
