@@ -74,7 +74,7 @@ def test_a_checkpoint_of_another_model_is_refused(variables, tmp_path):
     checkpoints.save(LAST, State())
     other = keras.Variable(np.zeros((3, 3), np.float32), name="wider")
     for variables_of_another in ([other, *variables[1:]], [*variables, other]):
-        with pytest.raises(UserError, match="of another model .*wider.*--overwrite"):
+        with pytest.raises(UserError, match="belongs to another model .*wider.*--overwrite"):
             Checkpoints(tmp_path, variables_of_another).load(LAST)
     optimizer = keras.optimizers.SGD(0.1)
     optimizer.build([other])
