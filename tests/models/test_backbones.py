@@ -246,7 +246,7 @@ def test_files_that_are_no_face_network_are_refused(tmp_path):
         ("x.keras", "Cannot load the face network"),
         ("none.keras", "Cannot load the face network"),
         ("words.keras", "does not take images of one fixed size"),
-        ("rows.keras", r"features of the shape \(None, 8, 24\). Expected a vector"),
+        ("rows.keras", r"features of shape \(None, 8, 24\). Expected a vector"),
         ("module", "not a TF-Hub image module"),
     ):
         path = str(tmp_path / name)
