@@ -132,7 +132,7 @@ def test_data_without_text_are_refused(text_config, monkeypatch, tmp_path):
 
 def test_more_context_than_the_data_store_is_refused(text_config, tmp_path):
     wide = dataclasses.replace(text_config, text=dataclasses.replace(text_config.text, future=99))
-    with pytest.raises(UserError, match="Expected the 99 of --text.future"):
+    with pytest.raises(UserError, match="Expected at least the 99 of --text.future"):
         train_run(wide, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
