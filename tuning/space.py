@@ -19,14 +19,6 @@ from emotion_tf.modalities import FACE, TEXT
 
 DIGITS = 4
 """Of a number that is drawn: enough to tell two apart, and the same in every file and message."""
-LATE_LAYERS = {
-    **dict.fromkeys(("resnet50", "resnet101", "resnet152"), ("conv4_block1_1_conv", "conv5_block1_1_conv")),
-    **dict.fromkeys(("resnet50v2", "resnet101v2", "resnet152v2"), ("conv4_block1_preact_bn", "conv5_block1_preact_bn")),
-    **dict.fromkeys(("vgg16", "vgg19"), ("block4_conv1", "block5_conv1")),
-    "mobilenetv2": ("block_11_expand", "block_14_expand"),
-    "efficientnetv2b0": ("block5a_expand_conv", "block6a_expand_conv"),
-}
-"""Network -> where its last two stages begin: `--face.unfreeze-from` is searched among them."""
 
 
 class Facts(NamedTuple):
@@ -145,7 +137,8 @@ def _face(base: Config, facts: Facts) -> Iterator[Parameter]:
     yield Parameter("face.dropout", Range(0.0, 0.5))
     if face.networks and face.train_backbone and face.train_tower:
         yield Parameter("face.train_backbone", (True, False))
-        late = LATE_LAYERS.get(face.networks[0])
+        row = BACKBONES.get(face.networks[0])
+        late = row.late_layers if row else ()
         if len(face.networks) == 1 and late and not face.layer:
             yield Parameter("face.unfreeze_from", ("", *late), ("face.train_backbone", bool))
     if not base.uses_text:

@@ -20,6 +20,7 @@ class Backbone:
         smallest: minimum side of the crops, in pixels.
         fully_connected: layers after the pooling, which need crops of 224 px with published weights.
         dense: whether its convolutions read all channels, which bfloat16 makes faster on a CPU with AVX512-BF16.
+        late_layers: first layers of its last two stages, from which `tune` searches --face.unfreeze-from; may be none.
     """
 
     about: str
@@ -28,26 +29,36 @@ class Backbone:
     smallest: int = 32
     fully_connected: tuple[str, ...] = ()
     dense: bool = False
+    late_layers: tuple[str, ...] = ()
 
 
+RESNET_STAGES = ("conv4_block1_1_conv", "conv5_block1_1_conv")
+RESNETV2_STAGES = ("conv4_block1_preact_bn", "conv5_block1_preact_bn")
+VGG_STAGES = ("block4_conv1", "block5_conv1")
 BACKBONES = {
-    "resnet50": Backbone("ResNet50 (He 2016)", "ResNet50", "resnet", dense=True),
-    "resnet101": Backbone("ResNet101 (He 2016)", "ResNet101", "resnet", dense=True),
-    "resnet152": Backbone("ResNet152 (He 2016)", "ResNet152", "resnet", dense=True),
+    "resnet50": Backbone("ResNet50 (He 2016)", "ResNet50", "resnet", dense=True, late_layers=RESNET_STAGES),
+    "resnet101": Backbone("ResNet101 (He 2016)", "ResNet101", "resnet", dense=True, late_layers=RESNET_STAGES),
+    "resnet152": Backbone("ResNet152 (He 2016)", "ResNet152", "resnet", dense=True, late_layers=RESNET_STAGES),
     "resnet50v2": Backbone(
         "ResNet50V2: norm and activation before each convolution (He 2016, Identity Mappings)",
         "ResNet50V2",
         "resnet_v2",
         dense=True,
+        late_layers=RESNETV2_STAGES,
     ),
-    "resnet101v2": Backbone("ResNet101V2 (He 2016, Identity Mappings)", "ResNet101V2", "resnet_v2", dense=True),
-    "resnet152v2": Backbone("ResNet152V2 (He 2016, Identity Mappings)", "ResNet152V2", "resnet_v2", dense=True),
+    "resnet101v2": Backbone(
+        "ResNet101V2 (He 2016, Identity Mappings)", "ResNet101V2", "resnet_v2", dense=True, late_layers=RESNETV2_STAGES
+    ),
+    "resnet152v2": Backbone(
+        "ResNet152V2 (He 2016, Identity Mappings)", "ResNet152V2", "resnet_v2", dense=True, late_layers=RESNETV2_STAGES
+    ),
     "vgg16": Backbone(
         "VGG16 (Simonyan and Zisserman 2015); has fc1 and fc2",
         "VGG16",
         "vgg16",
         fully_connected=("fc1", "fc2"),
         dense=True,
+        late_layers=VGG_STAGES,
     ),
     "vgg19": Backbone(
         "VGG19 (Simonyan and Zisserman 2015); has fc1 and fc2",
@@ -55,14 +66,22 @@ BACKBONES = {
         "vgg19",
         fully_connected=("fc1", "fc2"),
         dense=True,
+        late_layers=VGG_STAGES,
     ),
     "inceptionv3": Backbone(
         "InceptionV3 (Szegedy 2016); crops of at least 75 px", "InceptionV3", "inception_v3", smallest=75
     ),
-    "mobilenetv2": Backbone("MobileNetV2 (Sandler 2018)", "MobileNetV2", "mobilenet_v2"),
+    "mobilenetv2": Backbone(
+        "MobileNetV2 (Sandler 2018)", "MobileNetV2", "mobilenet_v2", late_layers=("block_11_expand", "block_14_expand")
+    ),
     "mobilenetv3small": Backbone("MobileNetV3 small (Howard 2019)", "MobileNetV3Small", "mobilenet_v3"),
     "mobilenetv3large": Backbone("MobileNetV3 large (Howard 2019)", "MobileNetV3Large", "mobilenet_v3"),
-    "efficientnetv2b0": Backbone("EfficientNetV2B0 (Tan and Le 2021)", "EfficientNetV2B0", "efficientnet_v2"),
+    "efficientnetv2b0": Backbone(
+        "EfficientNetV2B0 (Tan and Le 2021)",
+        "EfficientNetV2B0",
+        "efficientnet_v2",
+        late_layers=("block5a_expand_conv", "block6a_expand_conv"),
+    ),
     "convnexttiny": Backbone("ConvNeXtTiny (Liu 2022)", "ConvNeXtTiny", "convnext"),
 }
 BRANCHES = {
