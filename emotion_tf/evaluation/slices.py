@@ -150,12 +150,12 @@ def _faces(table: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
 def _thirds(
     kind: str, values: np.ndarray, names: tuple[str, str, str], unit: str
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    known = values[np.isfinite(values)]
-    if len(np.unique(known)) < 3:
-        if len(known):
-            yield kind, f"all {unit.format(known[0])}", np.isfinite(values)
+    finite = values[np.isfinite(values)]
+    if len(np.unique(finite)) < 3:
+        if len(finite):
+            yield kind, f"all {unit.format(finite[0])}", np.isfinite(values)
         return
-    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    low, high = np.quantile(finite, [1 / 3, 2 / 3])
     yield kind, f"{names[0]}, below {unit.format(low)}", values < low
     yield kind, names[1], (values >= low) & (values < high)
     yield kind, f"{names[2]}, from {unit.format(high)}", values >= high

@@ -109,7 +109,7 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
         assert cv2.imdecode(np.frombuffer(base64.b64decode(link.split(",")[1]), np.uint8), 1) is not None
     text = re.sub(r"\s+", " ", " ".join(page.text))
     assert "“<b>Out!</b>”" in text  # as text, not as markup
-    assert "1 utterances had more than one face" in text and "2 (50.0%)" in text and "no clip" in text
+    assert "1 utterances have more than one face" in text and "2 (50.0%)" in text and "no clip" in text
     sheet = cv2.imread(str(data / "audit.png"))
     assert sheet.shape[0] > 500 and sheet.std() > 20
 

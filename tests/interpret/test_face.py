@@ -52,11 +52,11 @@ def test_grad_cam_of_a_linear_model_by_hand(linear):
     expected = np.maximum((feature * weights[owner][:, None, None]).sum(axis=-1), 0)
     for cam in (face.grad_cam, face.hires_cam):
         maps = cam(batch, "encoder/maps")
-        assert [one.values.shape for one in maps] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
-        for n, one in enumerate(maps):
+        assert [face_map.values.shape for face_map in maps] == [(1, SIDE, SIDE), (2, SIDE, SIDE)]
+        for n, face_map in enumerate(maps):
             large = np.asarray(resize_maps(expected[owner == n], SIDE))
-            np.testing.assert_allclose(one.values / one.values.max(), large / large.max(), atol=1e-4)
-    kinds = [one.key.split()[0] for one in face.drop_duplicates(face.face_maps(batch)[0])]
+            np.testing.assert_allclose(face_map.values / face_map.values.max(), large / large.max(), atol=1e-4)
+    kinds = [face_map.key.split()[0] for face_map in face.drop_duplicates(face.face_maps(batch)[0])]
     assert kinds == ["grad_cam", "gradients"]  # after global average pooling both maps are equal
 
 
@@ -64,15 +64,16 @@ def test_a_linear_model_needs_no_further_steps(linear):
     utterances = [linear.normalize(Utterance("", crops(2))), linear.normalize(Utterance("", crops(1)))]
     batch = Batch(linear, utterances)
     maps = face.pixel_gradients(batch)
-    for one in maps:
-        assert one.completeness.holds and one.completeness.steps == 8 and one.completeness.residual < 1e-3
-        assert one.values.sum() == pytest.approx(one.completeness.delta, rel=1e-3)
+    for face_map in maps:
+        completeness = face_map.completeness
+        assert completeness.holds and completeness.steps == 8 and completeness.residual < 1e-3
+        assert face_map.values.sum() == pytest.approx(completeness.delta, rel=1e-3)
     soft = [
         [np.round(c).astype(np.uint8) for c in face.blur(face.real_crops(batch)[0])[rows]] for rows in ([0, 1], [2])
     ]
-    blurred = Batch(linear, [linear.normalize(Utterance("", one)) for one in soft], batch.target)
+    blurred = Batch(linear, [linear.normalize(Utterance("", faces)) for faces in soft], batch.target)
     change = np.asarray(scores(batch.logits, batch.target) - scores(blurred.logits, batch.target))
-    assert [one.completeness.delta for one in maps] == pytest.approx(change.tolist(), abs=0.01)
+    assert [face_map.completeness.delta for face_map in maps] == pytest.approx(change.tolist(), abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +91,18 @@ def test_the_pixels_of_a_network_sum_to_the_effect_of_the_face(cnn):
     ]
     batch = Batch(cnn, utterances, watched=face.select_cam_layers(cnn))
     maps = face.face_maps(batch)
-    assert [len(one) for one in maps] == [3, 0, 3]
-    assert [one.key for one in maps[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
-    for one in (maps[0], maps[2]):
-        assert all(np.isfinite(m.values).all() for m in one) and (one[0].values >= 0).all()
-        completeness = one[2].completeness
+    assert [len(of_row) for of_row in maps] == [3, 0, 3]
+    assert [face_map.key for face_map in maps[0]] == ["hires_cam cnn_1_relu_1", "grad_cam cnn_1_relu_1", "gradients"]
+    for of_row in (maps[0], maps[2]):
+        assert all(np.isfinite(face_map.values).all() for face_map in of_row) and (of_row[0].values >= 0).all()
+        completeness = of_row[2].completeness
         assert completeness.holds
-        assert one[2].values.sum() == pytest.approx(completeness.delta, abs=max(0.01 * abs(completeness.delta), 1e-3))
+        assert of_row[2].values.sum() == pytest.approx(
+            completeness.delta, abs=max(0.01 * abs(completeness.delta), 1e-3)
+        )
     alone = face.face_maps(Batch(cnn, utterances[:1], watched=list(batch.features)))[0]
-    for one, other in zip(alone, maps[0], strict=True):  # independent of the rest of the batch
-        np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+    for first, second in zip(alone, maps[0], strict=True):  # independent of the rest of the batch
+        np.testing.assert_allclose(first.values, second.values, atol=1e-5)
 
 
 def test_the_pixels_of_two_branches_sum_to_the_effect_of_the_face(initialised, small_config, linear):
@@ -116,11 +119,11 @@ def test_the_pixels_of_two_branches_sum_to_the_effect_of_the_face(initialised, s
     batch = Batch(scorer, utterances, watched=face.select_cam_layers(scorer))
     assert list(batch.features) == ["cnn_1_relu_1", "encoder/maps"]
     soft = iter(np.round(face.blur(face.real_crops(batch)[0])).astype(np.uint8))
-    blurred = [scorer.normalize(Utterance(one.text, [next(soft) for _ in one.faces])) for one in utterances]
+    blurred = [scorer.normalize(Utterance(row.text, [next(soft) for _ in row.faces])) for row in utterances]
     change = scores(batch.logits, batch.target) - scores(scorer.logits(blurred), batch.target)
-    for one, delta in zip(face.pixel_gradients(batch), np.asarray(change), strict=True):
-        assert one.completeness.holds and one.completeness.delta == pytest.approx(delta, abs=0.002)
-        assert one.values.sum() == pytest.approx(one.completeness.total, abs=1e-4)
+    for face_map, delta in zip(face.pixel_gradients(batch), np.asarray(change), strict=True):
+        assert face_map.completeness.holds and face_map.completeness.delta == pytest.approx(delta, abs=0.002)
+        assert face_map.values.sum() == pytest.approx(face_map.completeness.total, abs=1e-4)
     assert abs(change[0]) > 0.01 > abs(change[1])
 
 
@@ -136,10 +139,10 @@ def test_attention_over_positions_and_crops(initialised, small_config, linear):
     scorer = Scorer(initialised(config, face_files={"encoder": path}))
     batch = Batch(scorer, [scorer.normalize(Utterance("", crops(3))), scorer.normalize(Utterance("", crops(1)))])
     (maps,) = face.attention_maps(batch)
-    assert [one.values.shape for one in maps] == [(3, SIDE, SIDE), (1, SIDE, SIDE)]
+    assert [face_map.values.shape for face_map in maps] == [(3, SIDE, SIDE), (1, SIDE, SIDE)]
     assert maps[0].values.mean() == pytest.approx(1 / 16, rel=0.2)
     weights = face.crop_weights(batch)
-    assert [one.sum() for one in weights] == pytest.approx([1, 1], abs=1e-5) and [len(w) for w in weights] == [3, 1]
+    assert [w.sum() for w in weights] == pytest.approx([1, 1], abs=1e-5) and [len(w) for w in weights] == [3, 1]
 
 
 @pytest.mark.parametrize(
@@ -176,8 +179,8 @@ def smiles(tmp_path_factory, make_records):
     lines = ["split,dialogue_id,utterance_id,speaker,utterance,emotion,faces"]
     for n in range(600):
         kind, split = kinds[n % 2], "train" if n < 480 else "dev" if n < 560 else "test"
-        shown = mouth_only(rng) if kind == "joy" else demo_faces.sample_expression(kind, rng)
-        drawn = demo_faces.Face(demo_faces.sample_identity(rng), shown, plain_shot(rng))
+        expression = mouth_only(rng) if kind == "joy" else demo_faces.sample_expression(kind, rng)
+        drawn = demo_faces.Face(demo_faces.sample_identity(rng), expression, plain_shot(rng))
         (folder / f"{n}.jpg").write_bytes(demo_drawing.encode_face(drawn, 48))
         lines.append(f"{split},{n},0,Ada,,{kind},{n}.jpg")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
@@ -187,9 +190,11 @@ def smiles(tmp_path_factory, make_records):
 def smile(seed):
     """Returns a face of joy, RGB uint8 (48, 48, 3), and the mask of its mouth, bool (48, 48)."""
     rng = np.random.default_rng([9, seed])
-    who, shot, shown = demo_faces.sample_identity(rng), plain_shot(rng), mouth_only(rng)
-    closed = dataclasses.replace(shown, mouth_curve=0.0, mouth_open=0.0, mouth_width=1.0, teeth=0.0)
-    happy, other = (demo_drawing.render_face(demo_faces.Face(who, one, shot), 48) for one in (shown, closed))
+    who, shot, joy = demo_faces.sample_identity(rng), plain_shot(rng), mouth_only(rng)
+    closed = dataclasses.replace(joy, mouth_curve=0.0, mouth_open=0.0, mouth_width=1.0, teeth=0.0)
+    happy, other = (
+        demo_drawing.render_face(demo_faces.Face(who, expression, shot), 48) for expression in (joy, closed)
+    )
     changed = np.abs(happy.astype(int) - other).sum(axis=-1) > 30
     return happy[..., ::-1].copy(), cv2.dilate(changed.astype(np.uint8), np.ones((5, 5))).astype(bool)
 
@@ -207,11 +212,10 @@ def test_the_mouth_has_the_largest_values_if_it_alone_differs(tower, rate, smile
     train = TrainConfig(epochs=15, patience=15, learning_rate=rate, batch_size=16)
     scorer = Scorer(trained(smiles, towers=("face",), face=tower, train=train))
     pictures, mouths = zip(*(smile(seed) for seed in range(12)), strict=True)
-    batch = Batch(
-        scorer, [scorer.normalize(Utterance("", [one])) for one in pictures], watched=face.select_cam_layers(scorer)
-    )
+    utterances = [scorer.normalize(Utterance("", [picture])) for picture in pictures]
+    batch = Batch(scorer, utterances, watched=face.select_cam_layers(scorer))
     assert (batch.target == scorer.run.labels.index("joy")).all()  # the model must have learned it
     for maps in zip(*face.face_maps(batch), strict=True):
-        shown = np.maximum(np.concatenate([one.values for one in maps]), 0)
-        share = np.mean([one[mouth].sum() / one.sum() for one, mouth in zip(shown, mouths, strict=True)])
+        values = np.maximum(np.concatenate([face_map.values for face_map in maps]), 0)
+        share = np.mean([v[mouth].sum() / v.sum() for v, mouth in zip(values, mouths, strict=True)])
         assert share > 3 * np.mean(mouths), (maps[0].key, share)
