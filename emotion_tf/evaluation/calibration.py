@@ -25,7 +25,7 @@ PATTERNS = presence_patterns()
 MIN_UTTERANCES = 100
 MIN_ERRORS = 5
 RANGE = 0.05, 20.0
-"""Of temperatures."""
+"""Valid range of temperatures."""
 
 
 class Outputs(NamedTuple):

@@ -178,14 +178,6 @@ def test_optimistic_results_and_other_data_sets_are_named(report, tmp_path):
     assert "was trained on another data set, tfrecords/home" in text and "used for evaluation only" not in text
 
 
-def test_worst_mistakes_are_the_most_confident():
-    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]])
-    assert worst_mistakes(np.array([1, 1, 0, 1, 0]), probabilities) == [0, 2, 1]
-    assert worst_mistakes(np.array([1, 1, 0, 1, 0]), probabilities, 2) == [0, 2]
-    assert Explanation([("a", -2.0), ("b", 1.0)]).shades == [("a", -1), ("b", 0.5)]
-    assert Explanation([("a", 0.0)]).shades == [("a", 0)]
-
-
 def test_the_confusion_has_counts_and_shares():
     ((a, b), (c, d)) = report_page._confusion([[3, 1], [0, 0]])
     assert (a.utterances, a.share, b.share, c.share, d.utterances) == (3, 0.75, 0.25, 0, 0)

@@ -101,7 +101,7 @@ def test_the_only_word_has_the_effect_of_the_whole_text(bert):
     assert value == pytest.approx(float(expected[0]), abs=1e-5)
 
 
-def test_words_that_were_cut_off_are_told(scorer):
+def test_words_beyond_the_maximum_length_are_marked(scorer):
     batch = Batch(scorer("cnn", max_words=3), [Utterance(LINE)])
     (words,) = text.word_attributions(batch)[0]
     assert words.read.tolist() == [True] * 3 + [False] * 9 and (words.values[3:] == 0).all()
