@@ -17,7 +17,7 @@ from emotion_tf.quiet import needs_tensorflow
 
 if TYPE_CHECKING:
     from emotion_tf.interpret.batch import Scorer, Utterance
-    from emotion_tf.interpret.kinds import Explanation
+    from emotion_tf.interpret.explanation import Explanation
     from emotion_tf.interpret.summary import Summary
 
 REPEATS = 5

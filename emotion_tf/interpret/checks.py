@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from emotion_tf.interpret.batch import Batch, scores
+from emotion_tf.interpret.explanation import Curves, FaceMap, Similarity, WordAttributions
 from emotion_tf.interpret.face import blur
-from emotion_tf.interpret.kinds import Curves, FaceMap, Similarity, WordAttributions
 from emotion_tf.interpret.words import remove_words
 
 SUSPECT = 0.7

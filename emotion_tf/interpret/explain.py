@@ -11,7 +11,7 @@ import numpy as np
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.interpret import checks, face, modality, text
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer, Utterance, scores
-from emotion_tf.interpret.kinds import Explanation, FaceMap, WordAttributions
+from emotion_tf.interpret.explanation import Explanation, FaceMap, WordAttributions
 from emotion_tf.runs.run import Run
 
 SHUFFLES = 2

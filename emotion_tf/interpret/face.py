@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from emotion_tf.errors import UserError
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer
+from emotion_tf.interpret.explanation import FaceMap
 from emotion_tf.interpret.gradients import Line, class_activation_map, resize_maps
 from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Path, integrate
-from emotion_tf.interpret.kinds import FaceMap
 from emotion_tf.models.activations import layers_by_name
 from emotion_tf.models.layers import FoldFrames
 from emotion_tf.models.pooling import AttentionWeights

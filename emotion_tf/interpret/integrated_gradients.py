@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.interpret.batch import Batch
+from emotion_tf.interpret.explanation import Completeness
 from emotion_tf.interpret.gradients import Line, line_gradients, trapezoid_sum
-from emotion_tf.interpret.kinds import Completeness
 
 FIRST_STEPS, MAX_STEPS = 8, 256
 TOLERANCE, SMALL = 0.01, 1e-3

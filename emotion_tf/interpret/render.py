@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from emotion_tf.interpret import pictures
-from emotion_tf.interpret.kinds import Curves, Explanation, WordAttributions
+from emotion_tf.interpret.explanation import Curves, Explanation, WordAttributions
 from emotion_tf.interpret.summary import MIN_UTTERANCES, MeanFace, Summary
 
 TOP_WORDS = 12

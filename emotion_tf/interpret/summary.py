@@ -11,7 +11,7 @@ import pandas as pd
 from emotion_tf.interpret import face, modality, text
 from emotion_tf.interpret.batch import TEXT, Scorer, Utterance
 from emotion_tf.interpret.explain import BATCH, Progress, make_batch
-from emotion_tf.interpret.kinds import FaceMap, WordAttributions
+from emotion_tf.interpret.explanation import FaceMap, WordAttributions
 
 MAX_STEPS = 32
 MIN_UTTERANCES = 3

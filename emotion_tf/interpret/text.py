@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, scores
+from emotion_tf.interpret.explanation import Completeness, WordAttributions
 from emotion_tf.interpret.gradients import embedding_line
 from emotion_tf.interpret.integrated_gradients import MAX_STEPS, Path, integrate
-from emotion_tf.interpret.kinds import Completeness, WordAttributions
 from emotion_tf.interpret.words import Span, piece_positions, remove_words, word_positions, word_spans
 
 PATH_ROWS = 128

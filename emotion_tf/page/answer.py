@@ -12,7 +12,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Utterance
 from emotion_tf.interpret.explain import explain
-from emotion_tf.interpret.kinds import Explanation
+from emotion_tf.interpret.explanation import Explanation
 from emotion_tf.page.inputs import Given
 from emotion_tf.page.runs import OpenRun
 
