@@ -22,7 +22,7 @@ from emotion_tf.interpret.integrated_gradients import MAX_STEPS
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Predictor
 
-LINE = 'Ada message <b>"no" & ran'
+LINE = 'Ada said <b>"no" & ran'
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 
 
@@ -171,8 +171,8 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "Nothing to explain, or too much"),
-        (("--text", "a", "--data", "b"), "Nothing to explain, or too much"),
+        ((), "Expected an utterance (--text, --face or --clip, and --context) or --data"),
+        (("--text", "a", "--data", "b"), "Expected an utterance (--text"),
         (("--text", "a", "--context", "A: b"), "reads no context"),
         (("--text", "a", "--label", "joi"), "Did you mean 'joy'"),
         (("--text", "a", "--layer", "cnn_9"), "No layer 'cnn_9'"),
@@ -182,7 +182,10 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
         (("--text", "a", "--out", "."), ". exists. Expected a new name; --overwrite replaces it."),
         (("--text", "a", "--out", ".", "--overwrite"), ". is the folder that this runs in, or above it."),
         (("--text", "a", "--out", "tests", "--overwrite"), "tests is no page of explanations: there is no index.html."),
-        (("--text", "a", "--clip", "a.mp4", "--face-is-crop"), "--face-is-crop goes with --face"),
+        (
+            ("--text", "a", "--clip", "a.mp4", "--face-is-crop"),
+            "--face-is-crop says that the pictures of --face are aligned crops",
+        ),
     ],
 )
 def test_invalid_options_are_one_line_and_write_nothing(words, message, untrained, fault):
