@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from emotion_tf import config as configuration
 from emotion_tf import folders
@@ -15,31 +16,30 @@ from emotion_tf.program import program
 from tuning import plan
 from tuning.plan import Plan
 
-SHORT = 2
-"""Epochs of a trial by default: enough to tell many configurations apart, few enough to try many."""
+DEFAULT_EPOCHS = 2
+"""Epochs of a trial by default: enough to compare configurations, few enough to try many."""
 ROLES = {
-    "alone": "the whole search on this machine",
-    "chief": "the same, and workers on other machines may take trials; with --workers 0 they take all",
-    "worker": "takes trials from the chief at --tuner.address, whose options hold",
+    "alone": "runs the search on this machine",
+    "chief": "runs the search and gives trials to workers on other machines; with --workers 0 to them alone",
+    "worker": "runs trials of the chief at --tuner.address, with the chief's options",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class TunerOptions:
-    """How it is searched."""
+    """The search algorithm, the length of trials, and the role of this machine."""
 
-    algorithm: str = "random"
-    """random, bayesian (a Gaussian process), or hyperband (short trials, of which the better are trained on)."""
+    algorithm: Annotated[str, rules.names(plan.ALGORITHMS)] = "random"
+    """Search algorithm: random search, a Gaussian process, or Hyperband (short trials, the best of which continue)."""
     epochs: int = 0
-    """Epochs of a trial, if --train.epochs is not less; 0: 2, or with hyperband (whose longest they are)
-    --train.epochs."""
-    role: str = "alone"
-    """alone, chief (workers elsewhere may join), or worker (of a chief, whose options hold)."""
+    """Epochs of a trial, at most --train.epochs. 0: 2, or --train.epochs for the longest trials of hyperband."""
+    role: Annotated[str, rules.names(ROLES)] = "alone"
+    """Role of this machine: it searches alone, as chief of workers on other machines, or as a worker of a chief."""
     address: str = ""
-    """HOST:PORT at which the chief listens, and where workers find it."""
+    """HOST:PORT of the chief."""
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.one_of("tuner.role", self.role, ROLES)
         rules.number("tuner.epochs", self.epochs, 0)
         if bool(self.address) != (self.role != "alone"):
@@ -52,7 +52,7 @@ class TunerOptions:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of HOST:PORT. Raises UserError."""
+    """Returns the parts of HOST:PORT. Raises UserError for another form."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise UserError(f"Invalid `tuner.address`. Expected HOST:PORT of the chief. Received: {address!r}.")
@@ -71,17 +71,17 @@ class TuneArguments(ConfigArguments):
     trials: int = 30
     """Number of configurations to try."""
     search: tuple[str, ...] = ()
-    """Options to search: `train.learning_rate`, `dropout` (of each part), `fusion` (all of it),
-    `learning_rate=1e-4:1e-3`, `fusion.kind=concat,gated`; none: all that act in the configuration."""
+    """Options to search: `train.learning_rate`, `dropout` (of every section), `fusion` (all of its options).
+    `learning_rate=1e-4:1e-3` and `fusion.kind=concat,gated` set the domain. Empty: all options with an effect."""
     fix: tuple[str, ...] = ()
-    """Options to leave as the configuration has them, named in the same way."""
+    """Options that keep the values of the configuration, named in the same way."""
     folds: int = 0
-    """A trial is the mean over so many folds of train and dev, dialogues kept whole; 0: train on train, judge on dev.
-    Not with hyperband."""
+    """Number of folds by dialogue of train and dev. The objective is their mean weighted F1; not with hyperband.
+    0: trains on train, and the objective is the weighted F1 on dev."""
     workers: int = 2
-    """Processes that run trials at the same time, each with its share of the processors."""
+    """Number of processes that run trials in parallel. They share the processors."""
     resume: Flag = False
-    """Continue a search (--name, or the newest unfinished one); with more --trials, a finished one as well."""
+    """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one."""
 
     def __post_init__(self) -> None:
         """Raises UserError for options that exclude each other, and for too few workers."""
@@ -94,20 +94,21 @@ class TuneArguments(ConfigArguments):
 
 def tune_arguments(args: Sequence[str]) -> TuneArguments:
     """Parses the arguments of `tune`. --preset, --config or the resumed search give the configuration."""
-    known = early_options(args)
-    if known.name is not None:
-        folders.check_name(known.name, plan.RESULTS)
-    start = TuneArguments(configuration.preset(known.preset or "demo"))
-    if known.resume:
-        folder = plan.RESULTS / known.name if known.name else newest_unfinished()
-        start = _resumed(start, saved_plan(folder), folder.name)
-    if known.config or (known.preset and known.resume):
-        config = configuration.read_config(Path(known.config)) if known.config else configuration.preset(known.preset)
+    early = early_options(args)
+    if early.name is not None:
+        folders.check_name(early.name, plan.RESULTS)
+    start = TuneArguments(configuration.preset(early.preset or "demo"))
+    if early.resume:
+        folder = plan.RESULTS / early.name if early.name else newest_unfinished()
+        start = _with_plan(start, read_plan(folder), folder.name)
+    if early.config or (early.preset and early.resume):
+        config = configuration.read_config(Path(early.config)) if early.config else configuration.preset(early.preset)
         start = dataclasses.replace(start, config=config)
     return parse_configured("tune", args, start)
 
 
-def _resumed(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
+def _with_plan(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
+    """Returns the defaults with the options of the search to resume."""
     tuner = TunerOptions(algorithm=saved.algorithm, epochs=saved.config.train.epochs)
     return dataclasses.replace(
         start, config=saved.config, tuner=tuner, name=name, trials=saved.trials, search=saved.search, fix=saved.fix,
@@ -115,16 +116,17 @@ def _resumed(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
     )  # fmt: skip
 
 
-def saved_plan(folder: Path) -> Plan:
-    """The search in a folder of tuning/results/. Raises UserError when there is none."""
+def read_plan(folder: Path) -> Plan:
+    """Reads the plan of the search in a folder. Raises UserError if there is none."""
     if not (folder / "search.json").is_file():
         raise UserError(f"No search at {folder}: there is no search.json. Start one with: {program()} tune")
     return file.read_json(Plan, folder / "search.json")
 
 
 def newest_unfinished() -> Path:
-    """The search that was interrupted last. Raises UserError when there is none."""
-    found = [path.parent for path in plan.RESULTS.glob("*/search.json") if not (path.parent / "summary.json").exists()]
-    if not found:
-        raise UserError(f"Nothing to resume: no search in {plan.RESULTS}/ was interrupted. Expected its --name.")
-    return max(found, key=lambda folder: (folder / "search.json").stat().st_mtime)
+    """Returns the folder of the search that was interrupted last. Raises UserError if there is none."""
+    searches = (path.parent for path in plan.RESULTS.glob("*/search.json"))
+    unfinished = [folder for folder in searches if not (folder / "summary.json").exists()]
+    if not unfinished:
+        raise UserError(f"Nothing to resume: {plan.RESULTS}/ has no interrupted search. Expected --name for another.")
+    return max(unfinished, key=lambda folder: (folder / "search.json").stat().st_mtime)

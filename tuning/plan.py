@@ -1,4 +1,4 @@
-"""What a search is: all that its trials depend on, as `search.json` keeps it and as workers elsewhere are told."""
+"""The plan of a search: everything that its trials depend on, stored in `search.json` and sent to remote workers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from emotion_tf.errors import UserError
 RESULTS = Path("tuning/results")
 ALGORITHMS = {
     "random": "independent draws (Bergstra and Bengio 2012)",
-    "bayesian": "where a Gaussian process of the trials so far is promising or unsure (Snoek 2012)",
-    "hyperband": "many short trials, of which the better are trained on (Li 2018)",
+    "bayesian": "upper confidence bound of a Gaussian process (Snoek 2012)",
+    "hyperband": "many short trials, the best of which continue (Li 2018)",
 }
-HALVES = 3
-"""By what Hyperband cuts the number of trials, and lengthens them, in each round (eta of Li 2018)."""
-FREE = ("trials", "command")
-"""What may differ when a search goes on."""
+HYPERBAND_FACTOR = 3
+"""Factor by which Hyperband reduces the number of trials and lengthens them in each round (eta of Li 2018)."""
+MAY_CHANGE = ("trials", "command")
+"""Fields that may differ when a search is resumed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search.
+    """The plan of a search.
 
     Attributes:
-        config: the configuration that is searched around, with the epochs of a trial.
-        search: options to search, as --search names them; none: all that act.
-        fix: options to leave alone, as --fix names them.
+        config: base configuration, with the epochs of a trial.
+        search: words of --search; empty: all options with an effect.
+        fix: words of --fix.
         algorithm: one of ALGORITHMS.
-        folds: the objective is the mean over so many folds; 0: it is that of dev.
-        data_sha256: of the data set.
-        trials: how many.
-        command: that it was started with.
+        folds: number of folds whose mean score is the objective; 0: the score on dev.
+        data_sha256: hash of the data set.
+        trials: number of trials.
+        command: command line that started the search.
     """
 
     config: Config
@@ -47,49 +47,48 @@ class Plan:
     command: str
 
     def __post_init__(self) -> None:
-        """Refuses what makes no sense."""
+        """Raises UserError for an invalid value."""
         rules.one_of("tuner.algorithm", self.algorithm, ALGORITHMS)
         rules.number("--trials", self.trials, 1)
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"Invalid `--folds`. Expected 0 (dev alone) or at least 2. Received: {self.folds}.")
-        if self.algorithm == "hyperband" and self.config.train.epochs < HALVES:
+        if self.algorithm == "hyperband" and self.config.train.epochs < HYPERBAND_FACTOR:
             raise UserError(
-                "Invalid `--tuner.epochs`. Expected, with --tuner.algorithm hyperband, at least "
-                f"{HALVES} of it and of --train.epochs: the best trials train {HALVES} times as long. "
+                f"Invalid `--tuner.epochs`. Expected at least {HYPERBAND_FACTOR}, as for --train.epochs, with "
+                f"--tuner.algorithm hyperband, which trains its best trials {HYPERBAND_FACTOR} times as long. "
                 f"Received: {self.config.train.epochs}."
             )
         if self.folds and self.algorithm == "hyperband":
             raise UserError(
-                "Invalid `--folds`. Expected 0 with --tuner.algorithm hyperband: its trials go on from the weights of "
-                f"earlier, shorter ones, of which folds would have several. Received: {self.folds}. Take random or "
-                "bayesian."
+                "Invalid `--folds`. Expected 0 with --tuner.algorithm hyperband, whose trials continue an earlier "
+                f"one. Received: {self.folds}. Choose random or bayesian."
             )
 
-    def text(self) -> str:
-        """As JSON."""
+    def to_json(self) -> str:
+        """Returns the plan as JSON."""
         return file.write_json(self)
 
     def check_same(self, other: Plan, where: Path) -> None:
-        """Refuses to go on with this one, in the folder `where`, as another. Raises UserError."""
+        """Raises UserError if the search in the folder `where` cannot be resumed with another plan."""
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name not in FREE and ours != theirs:
+            if field.name not in MAY_CHANGE and ours != theirs:
                 raise UserError(
-                    f"{where} is a search with another {_difference(ours, theirs, field.name)}. Expected that one with "
-                    "--resume: leave other options away, take another --name, or --overwrite it."
+                    f"{where} is a search with another {_difference(ours, theirs, field.name)}. Expected the same "
+                    "options with --resume: leave out the others, choose another --name, or --overwrite it."
                 )
 
 
 def _difference(ours: object, theirs: object, name: str) -> str:
-    """The first option that differs."""
+    """Returns the first option that differs, with both values."""
     if dataclasses.is_dataclass(ours):
         for field in dataclasses.fields(ours):
-            one, other = getattr(ours, field.name), getattr(theirs, field.name)
-            if one != other:
-                return _difference(one, other, f"{name}.{field.name}".removeprefix("config."))
+            values = getattr(ours, field.name), getattr(theirs, field.name)
+            if values[0] != values[1]:
+                return _difference(*values, f"{name}.{field.name}".removeprefix("config."))
     return f"{name} ({ours!r}, not {theirs!r})"
 
 
-def from_text(text: str) -> Plan:
-    """The inverse of `Plan.text`."""
+def from_json(text: str) -> Plan:
+    """Returns the plan that a chief sends."""
     return file.from_dict(Plan, json.loads(text), "the chief's search")

@@ -1,4 +1,4 @@
-"""Pictures of a search: the objective over time, by each hyperparameter, and which of them matter."""
+"""Plots of a search: the objective over trials, by hyperparameter, and the importance of each hyperparameter."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from emotion_tf import files
 from tuning.space import Parameter, Range, label
 
 SCORE = "dev_weighted_f1"
-ENOUGH = 10
-"""Finished trials below which a forest of them says nothing."""
-LETTERS = 18
-"""Of all labels of an axis, above which they are turned."""
+MIN_TRIALS = 10
+"""Number of finished trials below which importance is not plotted."""
+MAX_LETTERS = 18
+"""Number of letters in the labels of an axis above which they are rotated."""
 
 
 def plot_all(folder: Path, trials: pd.DataFrame, searched: Sequence[Parameter], floor: float, seed: int) -> list[Path]:
-    """Draws what can be drawn of these trials; returns the pictures."""
-    done = trials[trials["status"] == "finished"].astype({SCORE: float})
+    """Plots the trials and returns the files. Importance needs `MIN_TRIALS` finished trials."""
+    finished = trials[trials["status"] == "finished"].astype({SCORE: float})
     paths = [folder / "objective.png", folder / "hyperparameters.png", folder / "importance.png"]
     _objective(paths[0], trials, floor)
-    _panels(paths[1], done, searched)
-    if len(done) < ENOUGH:
+    _panels(paths[1], finished, searched)
+    if len(finished) < MIN_TRIALS:
         return paths[:2]
-    _importance(paths[2], done, searched, seed)
+    _importance(paths[2], finished, searched, seed)
     return paths
 
 
@@ -47,21 +47,21 @@ def _save(path: Path, figure: plt.Figure) -> None:
 
 def _objective(path: Path, trials: pd.DataFrame, floor: float) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    at, score = np.arange(1, len(trials) + 1), trials[SCORE].astype(float)
+    number, score = np.arange(1, len(trials) + 1), trials[SCORE].astype(float)
     best = np.fmax.accumulate(score)
-    axes.step(at, best, where="post", color="tab:blue", label="best so far")
-    axes.plot(at, score, "o", color="0.35", markersize=4, label="trial")
+    axes.step(number, best, where="post", color="tab:blue", label="best so far")
+    axes.plot(number, score, "o", color="0.35", markersize=4, label="trial")
     broken = trials["status"].to_numpy() == "broken"
     if broken.any():
-        axes.plot(at[broken], np.full(broken.sum(), floor), "x", color="tab:red", label="broken")
+        axes.plot(number[broken], np.full(broken.sum(), floor), "x", color="tab:red", label="broken")
     axes.axhline(floor, color="0.6", linestyle=":", label="majority floor")
-    axes.set(xlabel="trials, in the order in which they ended", ylabel="weighted F1", title=f"{path.parent.name}")
+    axes.set(xlabel="trial, in order of completion", ylabel="weighted F1", title=f"{path.parent.name}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
     _save(path, figure)
 
 
-def _panels(path: Path, done: pd.DataFrame, searched: Sequence[Parameter]) -> None:
+def _panels(path: Path, finished: pd.DataFrame, searched: Sequence[Parameter]) -> None:
     columns = min(4, len(searched))
     lines = math.ceil(len(searched) / columns)
     figure, grid = plt.subplots(
@@ -69,68 +69,68 @@ def _panels(path: Path, done: pd.DataFrame, searched: Sequence[Parameter]) -> No
     )
     for axes in grid.flat[len(searched) :]:
         axes.axis("off")
-    for one, axes in zip(searched, grid.flat, strict=False):
-        _panel(axes, done[done[one.option].notna()], one)
+    for parameter, axes in zip(searched, grid.flat, strict=False):
+        _panel(axes, finished[finished[parameter.option].notna()], parameter)
     for axes in grid[:, 0]:
         axes.set_ylabel("weighted F1")
     _save(path, figure)
 
 
-def _panel(axes: plt.Axes, acting: pd.DataFrame, one: Parameter) -> None:
-    values, style = acting[one.option], dict[str, Any](markersize=4, alpha=0.7)
-    axes.set_title(one.option, fontsize=10)
-    if isinstance(one.domain, Range):
-        axes.plot(values.astype(float), acting[SCORE], "o", **style)
-        if one.domain.log:
+def _panel(axes: plt.Axes, trials: pd.DataFrame, parameter: Parameter) -> None:
+    values, style = trials[parameter.option], dict[str, Any](markersize=4, alpha=0.7)
+    axes.set_title(parameter.option, fontsize=10)
+    if isinstance(parameter.domain, Range):
+        axes.plot(values.astype(float), trials[SCORE], "o", **style)
+        if parameter.domain.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlim(one.domain.low, one.domain.high)
+        axes.set_xlim(parameter.domain.low, parameter.domain.high)
         axes.margins(x=0.05)
         return
-    names = [str(label(value)) for value in one.domain]
-    beside = np.random.default_rng(0).uniform(-0.15, 0.15, len(acting))  # or equal choices would hide each other
-    axes.plot([names.index(str(v)) for v in values] + beside, acting[SCORE], "o", **style)
-    turned = sum(map(len, names)) > LETTERS
-    axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha="right" if turned else "center")
+    names = [str(label(value)) for value in parameter.domain]
+    jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(trials))  # separates trials with equal choices
+    axes.plot([names.index(str(v)) for v in values] + jitter, trials[SCORE], "o", **style)
+    is_rotated = sum(map(len, names)) > MAX_LETTERS
+    axes.set_xticks(range(len(names)), names, rotation=30 if is_rotated else 0, ha="right" if is_rotated else "center")
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
-def encoded(done: pd.DataFrame, searched: Sequence[Parameter]) -> pd.DataFrame:
-    """Trials as numbers: logarithms where that is how they were drawn, choices by number, -1 for what did not act."""
+def encode(finished: pd.DataFrame, searched: Sequence[Parameter]) -> pd.DataFrame:
+    """Returns trials as numbers: logarithms for log-uniform ranges, indices for choices, -1 for inactive ones."""
     columns = {}
-    for one in searched:
-        values = done[one.option]
-        if isinstance(one.domain, Range):
+    for parameter in searched:
+        values = finished[parameter.option]
+        if isinstance(parameter.domain, Range):
             numbers = values.astype(float)
-            columns[one.option] = (np.log10(numbers) if one.domain.log else numbers).fillna(-1)
+            columns[parameter.option] = (np.log10(numbers) if parameter.domain.log else numbers).fillna(-1)
         else:
-            number = {str(label(value)): i for i, value in enumerate(one.domain)}
-            columns[one.option] = values.map(lambda v, number=number: number.get(str(v), -1))
+            index = {str(label(value)): i for i, value in enumerate(parameter.domain)}
+            columns[parameter.option] = values.map(lambda v, index=index: index.get(str(v), -1))
     return pd.DataFrame(columns)
 
 
-def importance(done: pd.DataFrame, searched: Sequence[Parameter], seed: int) -> tuple[pd.DataFrame, float]:
-    """How much worse a random forest of the trials predicts the objective when one hyperparameter is shuffled.
+def importance(finished: pd.DataFrame, searched: Sequence[Parameter], seed: int) -> tuple[pd.DataFrame, float]:
+    """Computes the permutation importance of each hyperparameter for a random forest that predicts the objective.
 
-    Breiman 2001, "Random Forests", section 10, by scikit-learn; on the trials that the forest was made of.
+    Breiman 2001, "Random Forests", section 10, by scikit-learn, on the training trials of the forest.
 
     Returns:
-        A table of mean and deviation over shufflings, by hyperparameter; and the forest's R2 on trials that a tree has
-        not seen, without which the table means little.
+        Mean and standard deviation of the loss of R2 by hyperparameter, and the out-of-bag R2 of the forest. With a low
+        R2 the importances mean little.
     """
-    x, y = encoded(done, searched), done[SCORE].astype(float)
+    x, y = encode(finished, searched), finished[SCORE].astype(float)
     forest = RandomForestRegressor(300, oob_score=True, min_samples_leaf=2, random_state=seed).fit(x, y)
-    found = permutation_importance(forest, x, y, n_repeats=20, random_state=seed)
-    table = pd.DataFrame({"mean": found.importances_mean, "deviation": found.importances_std}, index=x.columns)
+    result = permutation_importance(forest, x, y, n_repeats=20, random_state=seed)
+    table = pd.DataFrame({"mean": result.importances_mean, "deviation": result.importances_std}, index=x.columns)
     return table.sort_values("mean"), float(forest.oob_score_)
 
 
-def _importance(path: Path, done: pd.DataFrame, searched: Sequence[Parameter], seed: int) -> None:
-    table, fit = importance(done, searched, seed)
+def _importance(path: Path, finished: pd.DataFrame, searched: Sequence[Parameter], seed: int) -> None:
+    table, r2 = importance(finished, searched, seed)
     figure, axes = plt.subplots(figsize=(8, 1.6 + 0.3 * len(table)), layout="constrained")
     axes.barh(table.index, table["mean"], xerr=table["deviation"], color="tab:blue", ecolor="0.4")
     axes.set(
-        xlabel="loss of R² when it is shuffled",
-        title=f"Importance by a forest of {len(done)} trials (R² on unseen trials {fit:.2f})",
+        xlabel="loss of R² after permutation",
+        title=f"Permutation importance, {len(finished)} trials (out-of-bag R² {r2:.2f})",
     )
     _save(path, figure)

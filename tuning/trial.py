@@ -1,4 +1,4 @@
-"""What one trial is: the training that `train` does, with the objective as its result."""
+"""A trial: trains a configuration as `train` does and returns the objective."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ SPLITS = ("train", "dev")
 
 @dataclass(frozen=True)
 class Task:
-    """One trial.
+    """The task of one trial.
 
     Attributes:
-        config: what is trained.
-        folder: of its files.
-        command: that the search was started with.
-        until: epochs after which it stops, for a later trial to go on from; 0: to its end.
-        earlier: folder of a trial of the same configuration that stopped earlier; what is not there is trained again,
-            which gives the same.
+        config: configuration to train.
+        folder: folder of the trial's files.
+        command: command line that started the search.
+        until: epoch after which the trial stops, so that a later one can continue it; 0: trains to the end.
+        earlier: folder of the trial to continue. If it is missing, the trial starts from scratch, with the same result.
     """
 
     config: Config
@@ -45,13 +44,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """The job of a worker process.
 
     Attributes:
-        threads: of each process, as `--train.threads`.
+        threads: number of threads of one operation, as `--train.threads`.
         pretrained: local files of pretrained networks.
-        folds: the objective is the mean over so many folds of train and dev; 0: it is dev's.
+        folds: number of folds of train and dev whose mean score is the objective; 0: the score on dev.
     """
 
     threads: int
@@ -59,29 +58,29 @@ class Training:
     folds: int = 0
 
     def start(self) -> None:
-        """Imports TensorFlow, once in each process."""
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the processes share it
+        """Starts TensorFlow in this process."""
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the processes share the GPU
         start_tensorflow(self.threads)
-        gc.freeze()  # what TensorFlow keeps for good is not looked through after each trial
+        gc.freeze()  # excludes the permanent objects of TensorFlow from later collections
 
     def run(self, task: Task) -> Outcome:
-        """Trains; the objective is the weighted F1 of the best epoch."""
-        began = time.monotonic()
-        shutil.rmtree(task.folder, ignore_errors=True)  # of a trial that was killed
-        goes_on = 0 < task.until < task.config.train.epochs
+        """Trains a configuration. The objective is the weighted F1 of the best epoch."""
+        start = time.monotonic()
+        shutil.rmtree(task.folder, ignore_errors=True)  # left by a trial that was killed
+        is_continued = 0 < task.until < task.config.train.epochs
         try:
             states = [self._train(task, rows, f"fold{i}") for i, rows in enumerate(self._rows(task.config))]
         finally:
-            if not goes_on:
+            if not is_continued:
                 shutil.rmtree(task.folder, ignore_errors=True)
-            _forget()
-        if task.earlier:  # which only this trial goes on from
+            _clear_session()
+        if task.earlier:  # no other trial continues it
             shutil.rmtree(task.earlier, ignore_errors=True)
         scores = tuple(state.best for state in states)
         return Outcome(
             score=float(np.mean(scores)),
             epochs=sum(state.epoch for state in states),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - start,
             folds=scores if self.folds else (),
         )
 
@@ -99,35 +98,35 @@ class Training:
         return train(task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False)
 
     def _rows(self, config: Config) -> Sequence[Any]:
-        """Training and held-out rows of each training; None: the splits train and dev."""
+        """Returns training rows and held-out rows of each fold; None stands for the splits train and dev."""
         return fold_rows(config.data, self.folds, config.train.seed) if self.folds else (None,)
 
 
 @functools.cache
 def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
-    """Rows to train on and rows held out, for each fold of train and dev together; test is in none.
+    """Returns training rows and held-out rows of each fold of train and dev together; test is in none.
 
-    Dialogues, and those that share a picture, stay whole.
+    A dialogue is in one fold, and so are dialogues that share a picture.
     """
     from emotion_tf.data import pipeline, splits
     from emotion_tf.data.dataset import Dataset
 
     dataset = Dataset.open(Path(data))
     rows = dataset.rows(*SPLITS)
-    known = [(s, row) for s in SPLITS for row in pipeline.read_rows(dataset.rows(s))]
-    dialogues = [(split, row["dialogue_id"]) for split, row in known]
+    examples = [(s, row) for s in SPLITS for row in pipeline.read_rows(dataset.rows(s))]
+    dialogues = [(split, row["dialogue_id"]) for split, row in examples]
     pictures = splits.hash_pictures(rows)
     group = splits.group_utterances(dialogues, pictures)
-    held = splits.assign_folds([int(row["label"]) for _, row in known], group, count, seed)
-    everyone = np.arange(len(known))
-    sides = [(np.setdiff1d(everyone, out).tolist(), out.tolist()) for out in held]
-    for kept, out in sides:
-        splits.check_leaks(dialogues, pictures, kept, out)
-    return tuple((rows.select(kept), rows.select(out)) for kept, out in sides)
+    folds = splits.assign_folds([int(row["label"]) for _, row in examples], group, count, seed)
+    positions = np.arange(len(examples))
+    sides = [(np.setdiff1d(positions, fold).tolist(), fold.tolist()) for fold in folds]
+    for kept, held_out in sides:
+        splits.check_leaks(dialogues, pictures, kept, held_out)
+    return tuple((rows.select(kept), rows.select(held_out)) for kept, held_out in sides)
 
 
-def _forget() -> None:
-    """Gives back what Keras keeps of a model."""
+def _clear_session() -> None:
+    """Frees the memory that Keras holds for the models of a trial."""
     import keras
 
     keras.backend.clear_session()

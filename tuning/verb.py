@@ -1,4 +1,4 @@
-"""`tune`: wiring only; TensorFlow and KerasTuner are imported when it begins."""
+"""`tune`: a hyperparameter search. TensorFlow and KerasTuner are imported when it starts."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.quiet import start_tensorflow
-from tuning import choice, plan, space
-from tuning.arguments import SHORT, TuneArguments, saved_plan
+from tuning import plan as plans
+from tuning import space
+from tuning.arguments import DEFAULT_EPOCHS, TuneArguments, read_plan
 from tuning.plan import Plan
+from tuning.selection import select
 
 if TYPE_CHECKING:
     from emotion_tf.data.dataset import Dataset
 
 
 def tune(arguments: TuneArguments) -> None:
-    """Searches, goes on with a search, or takes trials from a chief."""
+    """Starts or continues a search, or runs trials of a chief on another machine."""
     start_tensorflow()
     if arguments.tuner.role == "worker":
-        _work(arguments)
+        _run_worker(arguments)
         return
     from emotion_tf.data.prepare import draw_missing_demo
 
     draw_missing_demo(Path(arguments.config.data))
     dataset = _open(Path(arguments.config.data))
-    made = _plan(arguments, dataset, command())
-    if made.folds:
+    plan = _plan(arguments, dataset, command())
+    if plan.folds:
         from emotion_tf.training.initialize import check_unseen
 
-        check_unseen(made.config, made.data_sha256)
-    folder = plan.RESULTS / (arguments.name or folders.free_name(made.config, plan.RESULTS))
-    searched, job = _searched(made, dataset), _job(made)
-    _begin(folder, made, arguments)
-    _lead(folder, made, searched, job, arguments)
+        check_unseen(plan.config, plan.data_sha256)
+    folder = plans.RESULTS / (arguments.name or folders.free_name(plan.config, plans.RESULTS))
+    searched, job = _searched(plan, dataset), _job(plan)
+    _create_folder(folder, plan, arguments)
+    _search(folder, plan, searched, job, arguments)
 
 
 def _open(path: Path) -> Dataset:
@@ -56,12 +58,12 @@ def _open(path: Path) -> Dataset:
 def _plan(arguments: TuneArguments, dataset: Dataset, command: str) -> Plan:
     train, threads = arguments.config.train, arguments.config.train.threads
     if arguments.resume and arguments.name:
-        saved = saved_plan(plan.RESULTS / arguments.name)
+        saved = read_plan(plans.RESULTS / arguments.name)
         threads, command = threads or saved.config.train.threads, saved.command
-    # what a run repeats of a trial depends on it, so it is in best.json
+    # the result depends on it, so that best.json has it
     threads = threads or max(1, (os.cpu_count() or 1) // max(1, arguments.workers))
-    short = train.epochs if arguments.tuner.algorithm == "hyperband" else SHORT
-    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs or short))
+    default = train.epochs if arguments.tuner.algorithm == "hyperband" else DEFAULT_EPOCHS
+    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs or default))
     return Plan(
         config=dataclasses.replace(arguments.config, train=train),
         search=arguments.search,
@@ -74,49 +76,45 @@ def _plan(arguments: TuneArguments, dataset: Dataset, command: str) -> Plan:
     )
 
 
-def _searched(made: Plan, dataset: Dataset) -> list[space.Parameter]:
-    facts = space.Facts(context=dataset.context, crops=dataset.max_faces)
-    found = space.parameters(made.config, facts)
-    return choice.choose(found, made.search, made.fix, made.config, facts)
+def _searched(plan: Plan, dataset: Dataset) -> list[space.Parameter]:
+    """Returns the hyperparameters to search."""
+    facts = space.DatasetFacts(context=dataset.context, crops=dataset.max_faces)
+    return select(space.parameters(plan.config, facts), plan.search, plan.fix, plan.config, facts)
 
 
-def _begin(folder: Path, made: Plan, arguments: TuneArguments) -> None:
-    """Makes the folder, or checks that it holds this search."""
+def _create_folder(folder: Path, plan: Plan, arguments: TuneArguments) -> None:
+    """Creates the folder of a search, or checks that it has the search to resume."""
     from emotion_tf import files
 
     if folder.exists() and not (arguments.resume or arguments.overwrite):
-        raise UserError(f"{folder} exists. --resume goes on with it, --overwrite replaces it, --name gives another.")
+        raise UserError(f"{folder} exists. --resume continues it, --overwrite replaces it, --name gives another.")
     if arguments.resume:
-        saved_plan(folder).check_same(made, folder)
+        read_plan(folder).check_same(plan, folder)
     elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / "search.json", made.text())
+    files.write_text(folder / "search.json", plan.to_json())
 
 
-def _job(made: Plan) -> Any:
+def _job(plan: Plan) -> Any:
+    """Returns the job of the worker processes."""
     from emotion_tf.models.pretrained import pretrained_files
-    from tuning.trial import Training
+    from tuning.trial import TrainingJob
 
-    config = made.config
-    return Training(
-        threads=config.train.threads,
-        pretrained=pretrained_files(config),
-        folds=made.folds,
-    )
+    return TrainingJob(plan.config.train.threads, pretrained_files(plan.config), plan.folds)
 
 
-def _task(made: Plan, searched: list[space.Parameter], folder: Path) -> Callable[[Any], Any]:
-    """Trial -> task."""
+def _task_builder(plan: Plan, searched: list[space.Parameter], folder: Path) -> Callable[[Any], Any]:
+    """Returns a function from a trial to its task."""
     from tuning.trial import Task
 
     def task(trial: Any) -> Any:
         values = trial.hyperparameters.values
         earlier = values.get("tuner/trial_id")
         return Task(
-            config=space.draw(trial.hyperparameters, searched, made.config),
+            config=space.draw(trial.hyperparameters, searched, plan.config),
             folder=folder / trial.trial_id,
-            command=made.command,
+            command=plan.command,
             until=values.get("tuner/epochs", 0),
             earlier=folder / earlier if earlier else None,
         )
@@ -124,95 +122,97 @@ def _task(made: Plan, searched: list[space.Parameter], folder: Path) -> Callable
     return task
 
 
-def _lead(folder: Path, made: Plan, searched: list[space.Parameter], job: Any, arguments: TuneArguments) -> None:
+def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any, arguments: TuneArguments) -> None:
+    """Runs the trials of a search and writes its results."""
     from tuning import oracle as oracles
     from tuning import results
-    from tuning.machines import serving
+    from tuning.display import SearchDisplay
+    from tuning.distributed import serve_trials
     from tuning.search import lead
-    from tuning.show import Show
-    from tuning.workers import workers
+    from tuning.workers import worker_pool
 
-    config, state = made.config, folder / "oracle.json"
+    config, state = plan.config, folder / "oracle.json"
     oracle = oracles.build(
-        made.algorithm, lambda hp: space.draw(hp, searched, config), made.trials, config.train.epochs,
-        config.train.seed, state, made.text(),
+        plan.algorithm, lambda hp: space.draw(hp, searched, config), plan.trials, config.train.epochs,
+        config.train.seed, state, plan.to_json(),
     )  # fmt: skip
     if arguments.resume and state.exists():
         oracle.reload()
-    _check_unfinished(folder, oracle, made)
+    _check_unfinished(folder, oracle, plan)
     (folder / "summary.json").unlink(missing_ok=True)
-    print(f"Search: {folder}, {made.trials} trials ({made.algorithm}), {len(searched)} hyperparameters", flush=True)
-    chief = arguments.tuner.role == "chief"
-    if chief:
-        print(f"Workers on other machines may join: tune --tuner.role worker --tuner.address {arguments.tuner.address}")
-    written = -1
+    print(f"Search: {folder}, {plan.trials} trials ({plan.algorithm}), {len(searched)} hyperparameters", flush=True)
+    is_chief = arguments.tuner.role == "chief"
+    if is_chief:
+        print(f"Workers on other machines can join: tune --tuner.role worker --tuner.address {arguments.tuner.address}")
+    trials_written = -1
 
     def tick(running: dict[str, Any]) -> None:
-        nonlocal written
-        if len(oracle.ended) != written:
-            written = len(oracle.ended)
-            results.write(folder, oracle, searched, config)
-        show.update(running)
+        nonlocal trials_written
+        if len(oracle.ended_trials) != trials_written:
+            trials_written = len(oracle.ended_trials)
+            results.write_trials(folder, oracle, searched, config)
+        display.update(running)
 
-    task, names = _task(made, searched, folder / "trials"), [f"worker{i}" for i in range(arguments.workers)]
-    with workers(job, max(1, len(names)), folder / "workers.log") as submit:
-        open_to_others = serving(oracle, arguments.tuner.address) if chief else contextlib.nullcontext()
-        with Show(oracle, searched, made.trials) as show, open_to_others:
+    task, names = _task_builder(plan, searched, folder / "trials"), [f"worker{i}" for i in range(arguments.workers)]
+    with worker_pool(job, max(1, len(names)), folder / "workers.log") as submit:
+        server = serve_trials(oracle, arguments.tuner.address) if is_chief else contextlib.nullcontext()
+        with SearchDisplay(oracle, searched, plan.trials) as display, server:
             lead(oracle, submit, task, names, tick)
             tick({})
         if results.best_trial(oracle) is None:
-            raise UserError(f"All {len(oracle.ended)} trials broke: see {folder / 'trials.csv'}.")
-        again = _again(made, searched, results.best_trial(oracle), folder, submit)
+            raise UserError(f"All {len(oracle.ended_trials)} trials broke: see {folder / 'trials.csv'}.")
+        retrained = _retrain_best(plan, searched, results.best_trial(oracle), folder, submit)
     shutil.rmtree(folder / "trials", ignore_errors=True)
-    _finish(folder, made, searched, oracle, again)
+    _write_results(folder, plan, searched, oracle, retrained)
 
 
-def _check_unfinished(folder: Path, oracle: Any, made: Plan) -> None:
-    if (folder / "summary.json").exists() and len(oracle.ended) >= made.trials:
+def _check_unfinished(folder: Path, oracle: Any, plan: Plan) -> None:
+    if (folder / "summary.json").exists() and len(oracle.ended_trials) >= plan.trials:
         raise UserError(
-            f"{folder} is finished: {len(oracle.ended)} trials. Expected more --trials to go on; the best is in "
-            f"{folder / 'best.json'}."
+            f"{folder} is finished: {len(oracle.ended_trials)} trials. Expected more --trials to continue; the best "
+            f"configuration is {folder / 'best.json'}."
         )
 
 
-def _again(made: Plan, searched: list[space.Parameter], best: Any, folder: Path, submit: Any) -> dict[str, Any]:
-    """Hyperband's winner trained from scratch: its own score may be that of a training stopped half-way."""
+def _retrain_best(plan: Plan, searched: list[space.Parameter], best: Any, folder: Path, submit: Any) -> dict[str, Any]:
+    """Trains the best trial of Hyperband from scratch: its own score may be that of an unfinished training."""
     from tuning.trial import Task
-    from tuning.workers import outcome
+    from tuning.workers import outcome_of
 
-    if made.algorithm != "hyperband":
+    if plan.algorithm != "hyperband":
         return {}
     print("Training the best trial again from scratch", flush=True)
-    config = space.draw(best.hyperparameters, searched, made.config)
-    found = outcome(submit(Task(config, folder / "trials" / "again", made.command)))
-    if found.error:
-        raise UserError(f"The best trial ({best.trial_id}) could not be trained again: {found.error}")
-    return {"trained_again": found.score}
+    config = space.draw(best.hyperparameters, searched, plan.config)
+    outcome = outcome_of(submit(Task(config, folder / "trials" / "again", plan.command)))
+    if outcome.error:
+        raise UserError(f"The best trial ({best.trial_id}) could not be trained again: {outcome.error}")
+    return {"trained_again": outcome.score}
 
 
-def _finish(folder: Path, made: Plan, searched: list[space.Parameter], oracle: Any, again: dict[str, Any]) -> None:
+def _write_results(
+    folder: Path, plan: Plan, searched: list[space.Parameter], oracle: Any, retrained: dict[str, Any]
+) -> None:
     from tuning import results
     from tuning.plots import plot_all
 
-    floor = _floor(made)
-    plot_all(
-        folder, results.rows(oracle, searched, made.config), searched, floor["weighted_f1"], made.config.train.seed
-    )
-    found = {**results.summary(oracle, searched, made, floor), **again}
-    results.write_summary(folder, found)
-    results.print_summary(folder, found, oracle, searched, made.config)
+    config, floor = plan.config, _majority_floor(plan)
+    trials = results.trial_table(oracle, searched, config)
+    plot_all(folder, trials, searched, floor["weighted_f1"], config.train.seed)
+    summary = {**results.summarise(oracle, searched, plan, floor), **retrained}
+    results.write_summary(folder, summary)
+    results.print_summary(folder, summary, oracle, searched, config)
 
 
-def _floor(made: Plan) -> dict[str, Any]:
-    """What always predicting training's most frequent class would score on the utterances that trials are judged by."""
+def _majority_floor(plan: Plan) -> dict[str, Any]:
+    """Returns the most frequent class of train, and its weighted F1 on the utterances of the objective."""
     import numpy as np
 
     from emotion_tf.data import pipeline
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.metrics import weighted_f1
 
-    dataset = Dataset.open(Path(made.config.data))
-    splits = ("train", "dev") if made.folds else ("dev",)
+    dataset = Dataset.open(Path(plan.config.data))
+    splits = ("train", "dev") if plan.folds else ("dev",)
     rows = list(pipeline.read_rows(dataset.rows(*splits)))
     counts = dataset.splits["train"].per_class
     majority = max(counts, key=lambda label: counts[label])
@@ -221,26 +221,26 @@ def _floor(made: Plan) -> dict[str, Any]:
     return {"label": majority, "weighted_f1": weighted_f1(label, predicted, weight)}
 
 
-def _work(arguments: TuneArguments) -> None:
-    """Takes trials from a chief on another machine."""
-    from tuning.machines import joined, plan_of, worker_name
+def _run_worker(arguments: TuneArguments) -> None:
+    """Runs trials of a chief on another machine until it has no more."""
+    from tuning.distributed import connect, receive_plan, worker_name
     from tuning.search import run_trials
-    from tuning.workers import workers
+    from tuning.workers import worker_pool
 
     address = arguments.tuner.address
-    with joined(address) as client, tempfile.TemporaryDirectory(prefix="emotion_tf-tune-") as temporary:
-        made = plan.from_text(plan_of(client))
-        if arguments.config.data != Config().data:
-            made = dataclasses.replace(made, config=dataclasses.replace(made.config, data=arguments.config.data))
-        dataset = _open(Path(made.config.data))
-        if dataset.spec.data_sha256 != made.data_sha256:
+    with connect(address) as client, tempfile.TemporaryDirectory(prefix="emotion_tf-tune-") as temporary:
+        plan = plans.from_json(receive_plan(client))
+        if arguments.config.data != Config.data:
+            plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=arguments.config.data))
+        dataset = _open(Path(plan.config.data))
+        if dataset.spec.data_sha256 != plan.data_sha256:
             raise UserError(
-                f"{made.config.data} is another data set than the chief's at {address}. Expected a copy of it: name it "
-                "with --data."
+                f"{plan.config.data} differs from the data set of the chief at {address}. Expected a copy of it, which "
+                "--data names."
             )
-        searched, folder = _searched(made, dataset), Path(temporary)
+        searched, folder = _searched(plan, dataset), Path(temporary)
         names = [f"{worker_name()}-{i}" for i in range(arguments.workers)]
         print(f"Working for {address} with {len(names)} processes", flush=True)
-        with workers(_job(made), len(names), folder / "workers.log") as submit:
-            run_trials(client, submit, _task(made, searched, folder), names, lambda running: None)
+        with worker_pool(_job(plan), len(names), folder / "workers.log") as submit:
+            run_trials(client, submit, _task_builder(plan, searched, folder), names, lambda running: None)
     print(f"The search at {address} has no more trials")

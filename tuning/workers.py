@@ -1,4 +1,4 @@
-"""Worker processes that run trials: each lives long, and is replaced before what it keeps can pile up."""
+"""Pool of worker processes that run trials. A process is replaced after some trials, which bounds its memory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from pebble import ProcessExpired, ProcessPool
 from emotion_tf.errors import UserError
 from emotion_tf.processes import Spawn
 
-TRIALS_A_PROCESS = 10
+TRIALS_PER_PROCESS = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to.
+    """Result of a trial.
 
     Attributes:
-        score: objective, or None with an error.
-        epochs: that it was trained for; over all folds.
-        seconds: that it took.
-        error: one line, why there is no score.
-        folds: scores of the folds that `score` is the mean of.
-        died: whether its process ended with it.
+        score: objective; None after an error.
+        epochs: number of epochs, over all folds.
+        seconds: duration.
+        error: message in one line; empty for a finished trial.
+        folds: scores of the folds, whose mean is `score`.
+        died: whether the worker process ended during the trial.
     """
 
     score: float | None = None
@@ -45,31 +45,31 @@ class Outcome:
 
 
 class Job(Protocol):
-    """What a worker runs: picklable."""
+    """Job of the worker processes. Must be picklable."""
 
     def start(self) -> None:
-        """Once in each process."""
+        """Starts a process; called once in each."""
 
     def run(self, task: Any) -> Outcome:
-        """One trial. Whatever it raises makes a broken trial."""
+        """Runs a trial. Any exception makes the trial a broken one."""
 
 
 @contextmanager
-def workers(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Future[Outcome]]]:
-    """A pool of processes: gives a function that schedules a task.
+def worker_pool(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Future[Outcome]]]:
+    """Starts worker processes and yields a function that schedules a task.
 
     Args:
-        job: what they run.
-        count: how many.
-        log: file that gets what they print.
+        job: job of the processes.
+        count: number of processes.
+        log: file to which their output is appended.
     """
-    pool = ProcessPool(count, max_tasks=TRIALS_A_PROCESS, initializer=_start, initargs=(job, log), context=Spawn())
+    pool = ProcessPool(count, max_tasks=TRIALS_PER_PROCESS, initializer=_start, initargs=(job, log), context=Spawn())
 
     def submit(task: Any) -> Future[Outcome]:
         try:
             return pool.schedule(_run, (task,))
         except RuntimeError:  # of a pool whose processes failed before any task
-            raise UserError(f"The worker processes cannot start. What they said is at the end of {log}.") from None
+            raise UserError(f"The worker processes cannot start. Their messages are at the end of {log}.") from None
 
     try:
         yield submit
@@ -81,15 +81,15 @@ def workers(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Future[
         pool.join()
 
 
-def outcome(done: Future[Outcome]) -> Outcome:
-    """The outcome of a finished task; what was raised, or a death, as a line."""
+def outcome_of(done: Future[Outcome]) -> Outcome:
+    """Returns the outcome of a finished task; an exception or the death of its process becomes the error."""
     try:
         return done.result()
     except ProcessExpired as death:
         return Outcome(error=f"the worker process ended with exit code {death.exitcode}", died=True)
     except UserError as error:
         return Outcome(error=" ".join(str(error).split()))
-    except Exception as error:  # whatever TensorFlow says of a model that cannot be trained
+    except Exception as error:  # any exception of TensorFlow for a model that cannot be trained
         return Outcome(error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
@@ -98,18 +98,18 @@ _job: Job | None = None
 
 def _start(job: Job, log: Path) -> None:
     global _job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
-    for descriptor in (1, 2):  # progress of one training would run through the table of all
+    for descriptor in (1, 2):  # the output of trainings would disturb the display of the search
         os.dup2(file, descriptor)
     _job = job
     job.start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose search was killed must not go on writing beside the one that is resumed."""
+    """Ends this process with its parent: after a kill it must not write beside a resumed search."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -118,5 +118,5 @@ def _end_with_parent() -> None:
 
 def _run(task: Any) -> Outcome:
     if _job is None:
-        raise RuntimeError("_start has not run in this process")
+        raise RuntimeError("_start was not called in this process")
     return _job.run(task)

@@ -1,4 +1,4 @@
-"""The search's machinery: trials, broken ones, interruptions, what it leaves; trials themselves are a formula."""
+"""`tune` with trials that are a formula: broken trials, interruptions, workers elsewhere, results."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from fake_trials import Fake, score
 
 from emotion_tf.config import read_config
 from emotion_tf.errors import UserError
-from tuning import arguments, machines, oracle, plan, search, verb, workers
+from tuning import arguments, distributed, oracle, plan, search, verb, workers
 from tuning.search import check_broken, lead, run_trials
 
-POOL = workers.workers  # the tests put another in its place
+POOL = workers.worker_pool  # the tests put another in its place
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def tune(monkeypatch, succeed, dataset, tmp_path):
     def run(*words, job=Fake(), through=succeed, plots=False):
         if not plots:  # they take longer than all else
             monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
-        monkeypatch.setattr(verb, "_job", lambda made: job)
+        monkeypatch.setattr(verb, "_job", lambda plan: job)
         pool = POOL if job.dies else lambda job, count, log: _inline(job)
-        monkeypatch.setattr("tuning.workers.workers", pool)
+        monkeypatch.setattr("tuning.workers.worker_pool", pool)
         return through("tune", "--data", dataset, "--towers", "text", "face", "--name", "x", *words)
 
     return run
@@ -157,7 +157,7 @@ def test_a_finished_search_goes_on_only_with_more_trials(tune, folder, fault):
 
 def test_trials_that_all_break_alike_end_the_search(tune, folder, fault):
     said = tune("--trials", "30", job=Fake(breaks="No space"), through=fault)
-    assert re.match("The first [34] trials all broke, so the search was given up: No space with", said)
+    assert re.match("The search has ended: the first [34] trials all broke. No space with", said)
     assert len(pd.read_csv(folder / "trials.csv")) <= 4
     assert not (folder / "best.json").exists()
 
@@ -166,7 +166,7 @@ def test_processes_that_cannot_start_end_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TICK", 0.05)
     log = tmp_path / "workers.log"
     cannot = pytest.raises(UserError, match="The worker processes cannot start")
-    with cannot, workers.workers(Fake(starts=False), 1, log) as submit:
+    with cannot, workers.worker_pool(Fake(starts=False), 1, log) as submit:
         lead(build(tmp_path), submit, lambda trial: trial.trial_id, ["near"], lambda running: None)
     assert "ImportError: no such module" in log.read_text()
 
@@ -180,12 +180,15 @@ def test_check_broken():
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--trials", "0"], "Invalid `--trials`"),
         (["--folds", "1"], "Invalid `--folds`. Expected 0 (dev alone) or at least 2"),
-        (["--folds", "3", "--tuner.algorithm", "hyperband"], "go on from the weights of earlier, shorter ones"),
-        (["--tuner.epochs", "2", "--tuner.algorithm", "hyperband"], "with --tuner.algorithm hyperband, at least 3"),
+        (["--folds", "3", "--tuner.algorithm", "hyperband"], "whose trials continue an earlier one"),
+        (
+            ["--tuner.epochs", "2", "--tuner.algorithm", "hyperband"],
+            "Expected at least 3, as for --train.epochs, with --tuner.algorithm hyperband",
+        ),
         (["--tuner.algorithm", "bayes"], "Did you mean 'bayesian'?"),
         (["--tuner.role", "chief"], "Invalid `tuner.address`"),
         (["--tuner.role", "chief", "--tuner.address", "here"], "Expected HOST:PORT"),
@@ -197,8 +200,8 @@ def test_check_broken():
         (["--tuner.epoch", "3"], "--tuner.epochs"),
     ],
 )
-def test_wrong_arguments_are_one_line(tune, fault, folder, words, says):
-    assert says in tune(*words, through=fault)
+def test_wrong_arguments_are_one_line(tune, fault, folder, words, message):
+    assert message in tune(*words, through=fault)
     assert not folder.exists()
 
 
@@ -217,51 +220,51 @@ def build(tmp_path, trials=6, algorithm="random"):
     return oracle.build(algorithm, declare, trials, 4, 0, tmp_path / "oracle.json", "the plan")
 
 
-def outcome_of(trial):
+def formula_outcome(trial):
     return workers.Outcome(score=float(trial.hyperparameters.values.get("rate", 0)), epochs=1, seconds=0.1)
 
 
 class Values:
-    """Runs a trial by its values, at once."""
+    """Runs trials at once, in this process; the score is the sampled rate."""
 
     def __init__(self, error=None):
         self.error, self.ran = error, []
 
     def submit(self, trial):
         self.ran.append(trial.trial_id)
-        done = machines.futures.Future()
-        done.set_exception(self.error) if self.error else done.set_result(outcome_of(trial))
+        done = distributed.futures.Future()
+        done.set_exception(self.error) if self.error else done.set_result(formula_outcome(trial))
         return done
 
 
 def test_a_killed_search_runs_the_unfinished_again_and_the_finished_never(tmp_path):
     """The state after each step is that of a process killed there."""
-    one = build(tmp_path)
-    ended, running = one.create_trial("w0"), one.create_trial("w1")
-    search.report(one, ended, outcome_of(ended), "w0")
+    first = build(tmp_path)
+    ended, running = first.create_trial("w0"), first.create_trial("w1")
+    search.report(first, ended, formula_outcome(ended), "w0")
     again = build(tmp_path)
     again.reload()
     values = Values()
     lead(again, values.submit, lambda trial: trial, ["w0", "w1"], lambda running: None)
     assert ended.trial_id not in values.ran and values.ran[0] == running.trial_id
-    assert len(again.ended) == 6 and len({t.trial_id for t in again.ended}) == 6
+    assert len(again.ended_trials) == 6 and len({t.trial_id for t in again.ended_trials}) == 6
     assert again.trials[running.trial_id].hyperparameters.values == running.hyperparameters.values
     kept = json.loads((tmp_path / "oracle.json").read_text())
     assert len(kept["end_order"]) == 6 and kept["reports"][ended.trial_id]["epochs"] == 1
 
 
 def test_late_reports_and_lost_workers(tmp_path, monkeypatch):
-    one = build(tmp_path)
-    lost = one.create_trial("far")
-    assert one.take_back_lost() == []
+    first = build(tmp_path)
+    lost = first.create_trial("far")
+    assert first.requeue_lost() == []
     monkeypatch.setattr(oracle, "LOST_AFTER", -1.0)
-    assert one.take_back_lost() == ["far"]
-    again = one.create_trial("near")
+    assert first.requeue_lost() == ["far"]
+    again = first.create_trial("near")
     assert again.trial_id == lost.trial_id
-    search.report(one, again, outcome_of(again), "near")
+    search.report(first, again, formula_outcome(again), "near")
     lost.hyperparameters.values[oracle.REPORT] = "{}"
-    one.end_trial(lost)  # the first report counts
-    assert len(one.ended) == 1 and one.reports[again.trial_id]["worker"] == "near"
+    first.end_trial(lost)  # the first report counts
+    assert len(first.ended_trials) == 1 and first.reports[again.trial_id]["worker"] == "near"
 
 
 @pytest.fixture
@@ -280,48 +283,48 @@ def no_environment(monkeypatch):
 
 def test_workers_elsewhere_share_the_trials_and_their_errors_arrive(tmp_path, address, no_environment, monkeypatch):
     monkeypatch.setattr(search, "TICK", 0.05)
-    one = build(tmp_path, trials=12)
+    first = build(tmp_path, trials=12)
     here, there = Values(), Values(UserError("broken there"))
 
     def join():
-        with machines.joined(address) as client:
-            assert machines.plan_of(client) == "the plan"
+        with distributed.connect(address) as client:
+            assert distributed.receive_plan(client) == "the plan"
             run_trials(client, there.submit, lambda trial: trial, ["far0", "far1"], lambda running: None)
 
     worker = threading.Thread(target=join)
-    with machines.serving(one, address):
+    with distributed.serve_trials(first, address):
         worker.start()
         while not there.ran:  # what is near is quicker, and would leave nothing
             threading.Event().wait(0.01)
-        lead(one, here.submit, lambda trial: trial, ["near"], lambda running: None)
+        lead(first, here.submit, lambda trial: trial, ["near"], lambda running: None)
     worker.join(20)
     assert not worker.is_alive()
-    assert len(one.ended) == 12 and sorted(here.ran + there.ran) == sorted(one.trials)
-    broken = {name for name, report in one.reports.items() if report["error"]}
-    assert broken == set(there.ran) and one.reports[there.ran[0]]["error"] == "broken there"
+    assert len(first.ended_trials) == 12 and sorted(here.ran + there.ran) == sorted(first.trials)
+    broken = {name for name, report in first.reports.items() if report["error"]}
+    assert broken == set(there.ran) and first.reports[there.ran[0]]["error"] == "broken there"
     for name in here.ran:
-        assert one.trials[name].score == one.trials[name].hyperparameters.values.get("rate", 0)
+        assert first.trials[name].score == first.trials[name].hyperparameters.values.get("rate", 0)
 
 
 def test_a_chief_whose_workers_died_ends(tmp_path, address, no_environment, monkeypatch):
     monkeypatch.setattr(oracle, "LOST_AFTER", 0.3)
-    monkeypatch.setattr(machines, "LOST_AFTER", 0.3)
+    monkeypatch.setattr(distributed, "LOST_AFTER", 0.3)
     monkeypatch.setattr(search, "TICK", 0.05)
-    one = build(tmp_path)
-    with pytest.raises(UserError, match="All workers are gone"), machines.serving(one, address):
-        with machines.joined(address) as client:
+    first = build(tmp_path)
+    with pytest.raises(UserError, match="All workers are lost"), distributed.serve_trials(first, address):
+        with distributed.connect(address) as client:
             client.create_trial("far")
-        lead(one, Values().submit, lambda trial: trial, [], lambda running: None)
+        lead(first, Values().submit, lambda trial: trial, [], lambda running: None)
 
 
 def test_a_worker_without_a_chief_and_a_taken_address(tmp_path, address, no_environment, monkeypatch):
-    monkeypatch.setattr(machines, "PATIENCE", 0.3)
-    with pytest.raises(UserError, match="does not answer"), machines.joined(address) as client:
-        machines.plan_of(client)
+    monkeypatch.setattr(distributed, "ANSWER_TIMEOUT", 0.3)
+    with pytest.raises(UserError, match="does not answer"), distributed.connect(address) as client:
+        distributed.receive_plan(client)
     with (
-        machines.serving(build(tmp_path), address),
+        distributed.serve_trials(build(tmp_path), address),
         pytest.raises(UserError, match="Cannot listen at"),
-        machines.serving(build(tmp_path), address),
+        distributed.serve_trials(build(tmp_path), address),
     ):
         pass
 

@@ -1,4 +1,4 @@
-"""The search space: pure, only what acts, and never a configuration that makes no sense."""
+"""The search space: only options with an effect, and only valid configurations."""
 
 import contextlib
 import dataclasses
@@ -8,10 +8,10 @@ import pytest
 
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig, preset
 from emotion_tf.errors import UserError
-from tuning.choice import choose
-from tuning.space import Facts, Range, apply, declare, draw, label, parameters
+from tuning.selection import select
+from tuning.space import DatasetFacts, Range, apply, declare, draw, label, parameters
 
-KEEPS = Facts(context=8, crops=3)
+FACTS = DatasetFacts(context=8, crops=3)
 BERT = dataclasses.replace(preset("minilm"), train=TrainConfig(epochs=3))
 DECAY = dataclasses.replace(BERT.text, layer_decay=0.9, freeze_embeddings=True, pooling="attention")
 BASES = {
@@ -59,8 +59,8 @@ class Draw:
         return value
 
 
-def searched(base, *names, fix=(), facts=KEEPS):
-    return choose(parameters(base, facts), names, fix, base, facts)
+def searched(base, *names, fix=(), facts=FACTS):
+    return select(parameters(base, facts), names, fix, base, facts)
 
 
 def options(base, *names, **more):
@@ -111,8 +111,8 @@ def test_only_what_acts_is_searched():
     assert not [name for name in options(BASES["text"]) if name.startswith("face") or name == "fusion.kind"]
     assert not [name for name in options(BASES["face"]) if name.startswith("text")]
     assert "text.pooling" not in options(BASES["demo"]) and "text.pooling" in options(BERT)
-    assert "text.context" in options(BERT) and "text.context" not in options(BERT, facts=Facts(0, 3))
-    assert "face.frames" in options(BERT) and "face.frames" not in options(BERT, facts=Facts(8, 1))
+    assert "text.context" in options(BERT) and "text.context" not in options(BERT, facts=DatasetFacts(0, 3))
+    assert "face.frames" in options(BERT) and "face.frames" not in options(BERT, facts=DatasetFacts(8, 1))
     assert "train.freeze_epochs" in options(BERT) and "train.freeze_epochs" not in options(BASES["demo"])
     assert "text.train_encoder" not in options(BASES["frozen"]) and "train.pretrained_rate" not in options(
         BASES["frozen"]
@@ -167,7 +167,7 @@ def test_values_narrow_and_lengthen():
     ("words", "says"),
     [
         (["learning_rat"], "Did you mean 'learning_rate'?"),
-        (["text.pooling"], "Expected options that act in this configuration: train.learning_rate"),
+        (["text.pooling"], "Expected options with an effect in this configuration: train.learning_rate"),
         (["dropout=0.1:0.2"], "Expected one option before the '='"),
         (["learning_rate=1e-2:1e-3"], "Expected LOW:HIGH, the lower first"),
         (["learning_rate=0:1"], "above 0"),
@@ -177,8 +177,8 @@ def test_values_narrow_and_lengthen():
         (["fusion.kind=concatt"], "Did you mean 'concat'?"),
         (["fusion.width=30"], "Invalid `fusion.heads`"),
         (["text.branches=bert,gru"], "beside the configuration's own pretrained ones"),
-        (["text.context=20"], "Expected at most 8, which the data set keeps"),
-        (["lstm_units"], "Expected options that act beside the fixed ones. Received: 'lstm_units'"),
+        (["text.context=20"], "Expected at most 8, which the data set stores"),
+        (["lstm_units"], "Expected options with an effect beside the fixed ones. Received: 'lstm_units'"),
     ],
 )
 def test_wrong_names_and_values_are_refused(words, says):

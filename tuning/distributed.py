@@ -1,4 +1,4 @@
-"""Several machines: KerasTuner's distributed mode, in which a chief gives trials to workers over gRPC."""
+"""Search on several machines: KerasTuner's distributed mode, in which a chief gives trials to workers over gRPC."""
 
 from __future__ import annotations
 
@@ -18,68 +18,66 @@ from emotion_tf.errors import UserError
 from tuning.arguments import host_and_port
 from tuning.oracle import LOST_AFTER, PLAN
 
-GOODBYE = 10.0
-"""Seconds that a chief waits, after the last trial, for its workers to hear that there is none."""
-PATIENCE = 60
-"""Seconds that a worker waits for an answer, where KerasTuner waits an hour."""
+SHUTDOWN_TIMEOUT = 10.0
+"""Seconds that a chief waits after the last trial, until its workers know that there is none."""
+ANSWER_TIMEOUT = 60
+"""Seconds that a worker waits for an answer. KerasTuner waits an hour."""
 
 
 @contextlib.contextmanager
-def serving(oracle: Any, address: str) -> Iterator[None]:
-    """Gives trials to workers that come to `address`, while the block runs and until they know that it is over.
+def serve_trials(oracle: Any, address: str) -> Iterator[None]:
+    """Serves trials to workers at `address` while the block runs, and until the workers know that it has ended.
 
     Raises:
-        UserError: nothing can listen at the address.
+        UserError: the address is not of this machine, or its port is in use.
     """
     host, port = host_and_port(address)
-    # one thread, as KerasTuner has it; without SO_REUSEPORT a second chief at the same address is refused
+    # one thread, as in KerasTuner; without SO_REUSEPORT a second chief at the same address is an error
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
     protos.get_service_grpc().add_OracleServicer_to_server(oracle_chief.OracleServicer(oracle), server)
     try:
         server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
-        raise UserError(
-            f"Cannot listen at {address}. Expected an address of this machine and a port that nobody uses."
-        ) from None
+        raise UserError(f"Cannot listen at {address}. Expected an address of this machine and a free port.") from None
     server.start()
     try:
         yield
-        end = time.monotonic() + GOODBYE
+        end = time.monotonic() + SHUTDOWN_TIMEOUT
         while oracle.tuner_ids and time.monotonic() < end:
             time.sleep(0.1)
     finally:
         server.stop(grace=1).wait()
 
 
-def watch(oracle: Any) -> None:
-    """Raises UserError when workers came to a chief that runs no trial itself, and none of them is left."""
-    silent = 0.0 if oracle.last_word is None else time.monotonic() - oracle.last_word
-    if silent > LOST_AFTER:
+def check_workers(oracle: Any) -> None:
+    """Raises UserError if a chief that runs no trial itself has lost all its workers."""
+    silence = 0.0 if oracle.last_contact is None else time.monotonic() - oracle.last_contact
+    if silence > LOST_AFTER:
         raise UserError(
-            f"All workers are gone: none has spoken for {silent:.0f} s. What is finished is kept: go on with --resume, "
+            f"All workers are lost: no message for {silence:.0f} s. Finished trials are saved: continue with --resume, "
             "and start workers again."
         )
 
 
 @contextlib.contextmanager
-def joined(address: str) -> Iterator[Any]:
-    """KerasTuner's client of the chief at `address`: an oracle whose trials are there.
+def connect(address: str) -> Iterator[Any]:
+    """Yields KerasTuner's client of the chief at `address`, which is used as an oracle.
 
     Raises:
-        UserError: nobody answers there, at the start or later.
+        UserError: the chief does not answer, at the start or later.
     """
     host, port = host_and_port(address)
     os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = host, str(port)
     os.environ["KERASTUNER_TUNER_ID"] = worker_name()
-    # gRPC would send what is meant for the next room to the proxy of the house
+    # gRPC would send requests inside the local network to the proxy
     os.environ["no_grpc_proxy"] = ",".join(filter(None, [os.environ.get("no_grpc_proxy"), host]))  # noqa: SIM112
-    oracle_client.TIMEOUT = PATIENCE
+    oracle_client.TIMEOUT = ANSWER_TIMEOUT
     try:
         yield oracle_client.OracleClient(None)
     except grpc.RpcError as error:
         raise UserError(
             f"The chief at {address} does not answer ({_code(error)}). Expected a search started there with "
-            "--tuner.role chief; if it ended with an error, it says so itself."
+            "--tuner.role chief; if the chief ended with an error, it has printed it."
         ) from None
 
 
@@ -87,11 +85,11 @@ def _code(error: grpc.RpcError) -> str:
     return error.code().name if isinstance(error, grpc.Call) else type(error).__name__
 
 
-def plan_of(client: Any) -> str:
-    """What the chief tells its workers."""
+def receive_plan(client: Any) -> str:
+    """Returns the plan of the search, as JSON, from the chief."""
     return client.get_space().values[PLAN]
 
 
 def worker_name() -> str:
-    """This process among all machines' workers."""
+    """Returns the name of this process among the workers of all machines."""
     return f"{socket.gethostname()}-{os.getpid()}"
