@@ -1,4 +1,4 @@
-"""Trials that take no time: the search's machinery without TensorFlow's part of it."""
+"""Trials that need no training: tests of the search without TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Fake:
     """Scores a configuration by a formula.
 
     Attributes:
-        breaks: every trial raises this.
-        dies: optimizer whose trials take their process with them; "": none.
-        seconds: that a trial takes.
-        starts: whether a process gets as far as a trial.
+        breaks: message of the error of every trial; empty: none.
+        dies: optimizer whose trials kill their process; empty: none.
+        seconds: duration of a trial.
+        starts: whether a process can start.
     """
 
     breaks: str = ""
@@ -46,7 +46,7 @@ class Fake:
         return Outcome(score=score(task.config) + epochs / 100, epochs=epochs, seconds=0.5)
 
     def submit(self, task) -> Future:
-        """In this process, at once."""
+        """Runs a task at once, in this process."""
         done: Future = Future()
         try:
             done.set_result(self.run(task))
@@ -56,5 +56,5 @@ class Fake:
 
 
 def score(config) -> float:
-    """Highest at a learning rate of 1e-3, and a little better with fusion gated."""
+    """Returns a score with its maximum at a learning rate of 1e-3 and the fusion gated."""
     return 0.8 - 0.2 * abs(math.log10(config.train.learning_rate / 1e-3)) + 0.05 * (config.fusion.kind == "gated")

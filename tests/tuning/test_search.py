@@ -50,30 +50,30 @@ def folder(tmp_path):
     return tmp_path / "results" / "x"
 
 
-def test_a_search_leaves_every_trial_the_best_and_pictures(tune, folder):
+def test_a_search_writes_trials_best_configuration_and_plots(tune, folder):
     printed = tune("--trials", "12", "--train.seed", "3", "--search", "learning_rate", "optimizer", "loss", plots=True)
     table = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
     assert sorted(table["trial"]) == [f"{i:02d}" for i in range(12)] and len(table) == 12
     broken = table[table["status"] == "broken"]
     assert len(broken) and set(broken["train.optimizer"]) == {"rmsprop"} and broken["dev_weighted_f1"].isna().all()
     assert broken["error"].str.startswith("The loss became nan").all()
-    found = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
     best = table.loc[table["dev_weighted_f1"].idxmax()]
-    assert found["best"]["trial"] == best["trial"] and found["broken"] == len(broken) and found["seed"] == 3
+    assert summary["best"]["trial"] == best["trial"] and summary["broken"] == len(broken) and summary["seed"] == 3
     config = read_config(folder / "best.json")
-    assert score(config) + 0.02 == pytest.approx(found["best"]["dev_weighted_f1"])
+    assert score(config) + 0.02 == pytest.approx(summary["best"]["dev_weighted_f1"])
     assert config.train.learning_rate == best["train.learning_rate"] and config.train.epochs == 2
     assert config.train.threads >= 1
     for picture in ("objective", "hyperparameters"):
         assert (folder / f"{picture}.png").stat().st_size > 5000
     assert not (folder / "trials").exists()
-    for said in ("12 trials", "always neutral", f"train --config {folder / 'best.json'}", "left", "broken: The loss"):
-        assert said in printed
-    floor = found["majority_floor"]["weighted_f1"]
+    for output in ("12 trials", "always neutral", f"train --config {folder / 'best.json'}", "left", "broken: The loss"):
+        assert output in printed
+    floor = summary["majority_floor"]["weighted_f1"]
     assert 0 < floor < 0.5 and f"{floor:.4f}" in printed
 
 
-def test_the_first_trial_is_the_base_and_the_same_seed_draws_the_same(tune, folder):
+def test_the_first_trial_is_the_base_and_a_seed_repeats_the_trials(tune, folder):
     tune("--trials", "6", "--search", "learning_rate", "fusion.kind=concat,gated")
     first = pd.read_csv(folder / "trials.csv")
     tune("--trials", "6", "--search", "learning_rate", "fusion.kind=concat,gated", "--overwrite", "--workers", "3")
@@ -85,7 +85,7 @@ def test_the_first_trial_is_the_base_and_the_same_seed_draws_the_same(tune, fold
     assert list(pd.read_csv(folder / "trials.csv")["train.learning_rate"])[1:] != list(first["train.learning_rate"])[1:]
 
 
-def test_only_a_trial_that_is_the_base_has_its_score_beside_it(tune, folder):
+def test_the_score_of_the_base_is_that_of_a_trial(tune, folder):
     for space, shown in (("learning_rate", 2), ("learning_rate=1e-4:1e-3", 1)):  # the base has 3e-3
         printed = tune("--trials", "4", "--search", space, "--overwrite")
         (line,) = (line for line in printed.splitlines() if "at the best epoch" in line)
@@ -94,29 +94,29 @@ def test_only_a_trial_that_is_the_base_has_its_score_beside_it(tune, folder):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_bayesian_finds_the_top_of_the_formula(tune, folder):
+def test_bayesian_search_finds_the_maximum(tune, folder):
     tune("--trials", "5", "--tuner.algorithm", "bayesian", "--search", "learning_rate")
     assert pd.read_csv(folder / "trials.csv")["dev_weighted_f1"].max() > 0.75
 
 
-def test_hyperband_trains_on_the_better_and_its_winner_again(tune, folder):
+def test_hyperband_continues_the_best_and_retrains_the_winner(tune, folder):
     printed = tune("--trials", "20", "--tuner.algorithm", "hyperband", "--tuner.epochs", "4", "--search", "train")
     table = pd.read_csv(folder / "trials.csv")
     assert {2, 4} <= set(table["until_epoch"]) and len(table) == 20
-    found = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
     config = read_config(folder / "best.json")
-    assert found["trained_again"] == pytest.approx(score(config) + 0.04) and config.train.epochs == 4
-    assert "trained again from scratch" in printed and f"{found['trained_again']:.4f}" in printed
+    assert summary["trained_again"] == pytest.approx(score(config) + 0.04) and config.train.epochs == 4
+    assert "trained again from scratch" in printed and f"{summary['trained_again']:.4f}" in printed
 
 
-def test_a_search_over_folds_refuses_a_tower_that_has_seen_them(tune, folder, fault, untrained):
+def test_folds_refuse_a_tower_trained_on_them(tune, folder, fault, untrained):
     words = ("--trials", "2", "--folds", "2", "--search", "learning_rate")
-    said = tune(*words, "--face.init", untrained, through=fault)
-    assert "which the folds hold out" in said and not folder.exists()
+    output = tune(*words, "--face.init", untrained, through=fault)
+    assert "which the folds hold out" in output and not folder.exists()
     assert "mean over 2 folds of train and dev" in tune(*words)
 
 
-def test_an_interrupted_search_goes_on_and_repeats_nothing(tune, folder, command):
+def test_an_interrupted_search_repeats_no_finished_trial(tune, folder, command):
     class Interrupted(Fake):
         def submit(self, task):
             if task.folder.name == "04":
@@ -124,8 +124,8 @@ def test_an_interrupted_search_goes_on_and_repeats_nothing(tune, folder, command
             return super().submit(task)
 
     words = ("--trials", "10", "--search", "learning_rate")
-    code, said = tune(*words, job=Interrupted(), through=command)
-    assert code == 130 and "tune --resume" in said.err
+    code, output = tune(*words, job=Interrupted(), through=command)
+    assert code == 130 and "tune --resume" in output.err
     before = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
     assert 0 < len(before) < 10 and not (folder / "summary.json").exists()
     ran = []
@@ -142,11 +142,11 @@ def test_an_interrupted_search_goes_on_and_repeats_nothing(tune, folder, command
     pd.testing.assert_frame_equal(after[: len(before)], before)
 
 
-def test_a_finished_search_goes_on_only_with_more_trials(tune, folder, fault):
+def test_a_finished_search_continues_only_with_more_trials(tune, folder, fault):
     tune("--trials", "3", "--search", "learning_rate")
     began = json.loads((folder / "summary.json").read_text())["command"]
     assert "is finished: 3 trials" in tune("--resume", through=fault)
-    assert "--resume goes on with it, --overwrite replaces it" in tune(through=fault)
+    assert "--resume continues it, --overwrite replaces it" in tune(through=fault)
     assert "another train.epochs (2, not 1)" in tune("--resume", "--train.epochs", "1", through=fault)
     assert "another search" in tune("--resume", "--search", "loss", through=fault)
     tune("--resume", "--trials", "5")
@@ -155,14 +155,14 @@ def test_a_finished_search_goes_on_only_with_more_trials(tune, folder, fault):
     assert again == began and "--trials 3" in again
 
 
-def test_trials_that_all_break_alike_end_the_search(tune, folder, fault):
-    said = tune("--trials", "30", job=Fake(breaks="No space"), through=fault)
-    assert re.match("The search has ended: the first [34] trials all broke. No space with", said)
+def test_equal_errors_of_all_trials_end_the_search(tune, folder, fault):
+    output = tune("--trials", "30", job=Fake(breaks="No space"), through=fault)
+    assert re.match("The search has ended: the first [34] trials all broke. No space with", output)
     assert len(pd.read_csv(folder / "trials.csv")) <= 4
     assert not (folder / "best.json").exists()
 
 
-def test_processes_that_cannot_start_end_the_search(tmp_path, monkeypatch):
+def test_worker_processes_that_cannot_start_end_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TICK", 0.05)
     log = tmp_path / "workers.log"
     cannot = pytest.raises(UserError, match="The worker processes cannot start")
@@ -200,7 +200,7 @@ def test_check_broken():
         (["--tuner.epoch", "3"], "--tuner.epochs"),
     ],
 )
-def test_wrong_arguments_are_one_line(tune, fault, folder, words, message):
+def test_invalid_arguments_are_one_line(tune, fault, folder, words, message):
     assert message in tune(*words, through=fault)
     assert not folder.exists()
 
@@ -237,7 +237,7 @@ class Values:
         return done
 
 
-def test_a_killed_search_runs_the_unfinished_again_and_the_finished_never(tmp_path):
+def test_a_killed_search_repeats_only_unfinished_trials(tmp_path):
     """The state after each step is that of a process killed there."""
     first = build(tmp_path)
     ended, running = first.create_trial("w0"), first.create_trial("w1")
@@ -249,11 +249,11 @@ def test_a_killed_search_runs_the_unfinished_again_and_the_finished_never(tmp_pa
     assert ended.trial_id not in values.ran and values.ran[0] == running.trial_id
     assert len(again.ended_trials) == 6 and len({t.trial_id for t in again.ended_trials}) == 6
     assert again.trials[running.trial_id].hyperparameters.values == running.hyperparameters.values
-    kept = json.loads((tmp_path / "oracle.json").read_text())
-    assert len(kept["end_order"]) == 6 and kept["reports"][ended.trial_id]["epochs"] == 1
+    state = json.loads((tmp_path / "oracle.json").read_text())
+    assert len(state["end_order"]) == 6 and state["reports"][ended.trial_id]["epochs"] == 1
 
 
-def test_late_reports_and_lost_workers(tmp_path, monkeypatch):
+def test_lost_workers_and_their_late_reports(tmp_path, monkeypatch):
     first = build(tmp_path)
     lost = first.create_trial("far")
     assert first.requeue_lost() == []
@@ -281,7 +281,7 @@ def no_environment(monkeypatch):
         monkeypatch.setenv(name, "")
 
 
-def test_workers_elsewhere_share_the_trials_and_their_errors_arrive(tmp_path, address, no_environment, monkeypatch):
+def test_remote_workers_run_trials_and_report_errors(tmp_path, address, no_environment, monkeypatch):
     monkeypatch.setattr(search, "TICK", 0.05)
     first = build(tmp_path, trials=12)
     here, there = Values(), Values(UserError("broken there"))
@@ -306,7 +306,7 @@ def test_workers_elsewhere_share_the_trials_and_their_errors_arrive(tmp_path, ad
         assert first.trials[name].score == first.trials[name].hyperparameters.values.get("rate", 0)
 
 
-def test_a_chief_whose_workers_died_ends(tmp_path, address, no_environment, monkeypatch):
+def test_a_chief_without_workers_ends(tmp_path, address, no_environment, monkeypatch):
     monkeypatch.setattr(oracle, "LOST_AFTER", 0.3)
     monkeypatch.setattr(distributed, "LOST_AFTER", 0.3)
     monkeypatch.setattr(search, "TICK", 0.05)
@@ -317,7 +317,7 @@ def test_a_chief_whose_workers_died_ends(tmp_path, address, no_environment, monk
         lead(first, Values().submit, lambda trial: trial, [], lambda running: None)
 
 
-def test_a_worker_without_a_chief_and_a_taken_address(tmp_path, address, no_environment, monkeypatch):
+def test_a_worker_without_a_chief_and_a_port_in_use(tmp_path, address, no_environment, monkeypatch):
     monkeypatch.setattr(distributed, "ANSWER_TIMEOUT", 0.3)
     with pytest.raises(UserError, match="does not answer"), distributed.connect(address) as client:
         distributed.receive_plan(client)
@@ -329,7 +329,7 @@ def test_a_worker_without_a_chief_and_a_taken_address(tmp_path, address, no_envi
         pass
 
 
-def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end_the_search(tune, folder, fault):
+def test_a_dead_process_breaks_its_trial_and_repeated_deaths_end_the_search(tune, folder, fault):
     tune("--trials", "8", "--search", "optimizer", "learning_rate", "--train.seed", "2", job=Fake(dies="sgd"))
     table = pd.read_csv(folder / "trials.csv")
     assert len(table) == 8
@@ -341,5 +341,5 @@ def test_a_trial_that_kills_its_process_is_broken_and_processes_that_all_die_end
         len(again) == 9 and again["trial"].is_unique and not (set(died["trial"]) & set(again[: 8 - len(died)]["trial"]))
     )
     assert again["error"].fillna("").str.contains("exit code").sum() == 0
-    said = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
-    assert re.search("The worker processes die: [23] in a row", said)  # 3: one after the other, then both at once
+    output = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
+    assert re.search("The worker processes die: [23] in a row", output)  # 3: one after the other, then both at once

@@ -64,39 +64,39 @@ def searched(base, *names, fix=(), facts=FACTS):
 
 
 def options(base, *names, **more):
-    return [one.option for one in searched(base, *names, **more)]
+    return [p.option for p in searched(base, *names, **more)]
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-def test_every_draw_is_a_configuration_that_differs_only_in_what_is_searched(base):
-    found = searched(base)
-    names = {one.option for one in found}
+def test_a_draw_differs_from_the_base_only_in_the_searched_options(base):
+    space = searched(base)
+    names = {p.option for p in space}
     for seed in range(300):
-        made = draw(Draw(seed), found, base)  # Config refuses what makes no sense
+        config = draw(Draw(seed), space, base)  # an invalid configuration raises
         for part in ("text", "face", "fusion", "train"):
             for field in dataclasses.fields(getattr(base, part)):
-                value = getattr(getattr(made, part), field.name)
+                value = getattr(getattr(config, part), field.name)
                 same = value == getattr(getattr(base, part), field.name)
                 assert same or f"{part}.{field.name}" in names or value == field.default
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-def test_so_is_every_draw_of_a_part_of_the_space(base):
+def test_a_draw_of_some_options_is_a_valid_configuration(base):
     names = options(base)
     for seed in range(100):
         chance = random.Random(seed)
         words = chance.sample(names, chance.randint(1, len(names)))
         try:
-            found = searched(base, *words)
-        except UserError as error:  # nothing of what was picked acts beside what was not
-            assert "act beside the fixed ones" in str(error)
+            space = searched(base, *words)
+        except UserError as error:  # the options have no effect without some that are fixed
+            assert "with an effect beside the fixed ones" in str(error)
             continue
-        made = draw(Draw(seed), found, base)
-        assert {one.option for one in found} <= set(words) and isinstance(made, Config)
+        config = draw(Draw(seed), space, base)
+        assert {p.option for p in space} <= set(words) and isinstance(config, Config)
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-def test_the_space_holds_its_base(base):
+def test_the_space_contains_its_base(base):
     class Defaults(Draw):
         def Choice(self, name, values, default):
             return self._keep(name, default)
@@ -107,7 +107,7 @@ def test_the_space_holds_its_base(base):
     assert draw(Defaults(0), searched(base), base) == base
 
 
-def test_only_what_acts_is_searched():
+def test_only_options_with_an_effect_are_searched():
     assert not [name for name in options(BASES["text"]) if name.startswith("face") or name == "fusion.kind"]
     assert not [name for name in options(BASES["face"]) if name.startswith("text")]
     assert "text.pooling" not in options(BASES["demo"]) and "text.pooling" in options(BERT)
@@ -123,10 +123,10 @@ def test_only_what_acts_is_searched():
     assert ("bert",) not in next(p.domain for p in searched(BASES["glove"]) if p.option == "text.branches")
 
 
-def test_what_a_choice_makes_meaningful_is_drawn_beside_it_alone():
-    found = searched(BERT)
+def test_an_option_is_drawn_only_with_the_choice_that_gives_it_an_effect():
+    space = searched(BERT)
     for seed in range(200):
-        values = declare(Draw(seed), found, BERT)
+        values = declare(Draw(seed), space, BERT)
         assert ("train.momentum" in values) == (values["train.optimizer"] == "sgd")
         assert ("train.focal_gamma" in values) == (values["train.loss"] == "focal")
         assert ("text.gru_units" in values) == ("gru" in values["text.branches"])
@@ -134,7 +134,7 @@ def test_what_a_choice_makes_meaningful_is_drawn_beside_it_alone():
         assert ("train.freeze_epochs" in values) == values["text.train_encoder"]
 
 
-def test_names_choose_options_their_last_words_and_parts():
+def test_names_select_options_last_words_and_sections():
     base = BASES["demo"]
     assert options(base, "learning_rate", "dropout") == [
         "train.learning_rate", "text.dropout", "face.dropout", "fusion.dropout",
@@ -145,13 +145,13 @@ def test_names_choose_options_their_last_words_and_parts():
     assert options(base, "train", fix=["train.loss"])[0] == "train.learning_rate"
 
 
-def test_values_narrow_and_lengthen():
+def test_values_replace_the_domain():
     base = BASES["demo"]
-    found = {p.option: p.domain for p in searched(
+    space = {p.option: p.domain for p in searched(
         base, "learning_rate=1e-3:5e-3", "batch_size=8,128", "fusion.kind=concat,gated", "text.branches=gru+lstm,cnn",
         "face.cnn_filters=4-8,8-16", "dense_units=none,64", "warmup=0,0.1",
     )}  # fmt: skip
-    assert found == {
+    assert space == {
         "train.learning_rate": Range(1e-3, 5e-3, log=True),
         "train.batch_size": (8, 128),
         "fusion.kind": ("concat", "gated"),
@@ -160,11 +160,11 @@ def test_values_narrow_and_lengthen():
         "fusion.dense_units": ((), (64,)),
         "train.warmup": (0.0, 0.1),
     }
-    assert [label(v) for v in found["text.branches"]] == ["gru+lstm", "cnn"]
+    assert [label(v) for v in space["text.branches"]] == ["gru+lstm", "cnn"]
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["learning_rat"], "Did you mean 'learning_rate'?"),
         (["text.pooling"], "Expected options with an effect in this configuration: train.learning_rate"),
@@ -176,28 +176,28 @@ def test_values_narrow_and_lengthen():
         (["momentum=0.5,2"], "Invalid `train.momentum`"),
         (["fusion.kind=concatt"], "Did you mean 'concat'?"),
         (["fusion.width=30"], "Invalid `fusion.heads`"),
-        (["text.branches=bert,gru"], "beside the configuration's own pretrained ones"),
+        (["text.branches=bert,gru"], "Expected the pretrained branches of the configuration"),
         (["text.context=20"], "Expected at most 8, which the data set stores"),
         (["lstm_units"], "Expected options with an effect beside the fixed ones. Received: 'lstm_units'"),
     ],
 )
-def test_wrong_names_and_values_are_refused(words, says):
+def test_invalid_names_and_values(words, message):
     with pytest.raises(UserError) as error:
         searched(BASES["demo"], *words)
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_nothing_left_to_search_is_refused():
-    with pytest.raises(UserError, match="act beside the fixed ones"):
+def test_nothing_left_to_search():
+    with pytest.raises(UserError, match="with an effect beside the fixed ones"):
         searched(BASES["demo"], "loss", fix=["train"])
     with pytest.raises(UserError, match="Nothing to search"):
         searched(BASES["demo"], fix=["train", "text", "face", "fusion"])
 
 
-def test_applied_values_take_back_what_they_leave_without_an_effect():
-    made = apply(BASES["decay"], {"text.train_encoder": False, "train.optimizer": "adam"})
-    assert (made.text.layer_decay, made.text.freeze_embeddings) == (1.0, False)
-    assert made.text.pooling == "attention"
+def test_apply_resets_options_without_an_effect():
+    config = apply(BASES["decay"], {"text.train_encoder": False, "train.optimizer": "adam"})
+    assert (config.text.layer_decay, config.text.freeze_embeddings) == (1.0, False)
+    assert config.text.pooling == "attention"
     assert apply(BASES["resnet"], {"face.train_backbone": False}).face.unfreeze_from == ""
     assert apply(BASES["odd values"], {"train.optimizer": "adam", "train.loss": "cross_entropy"}).train == TrainConfig(
         batch_size=24, learning_rate=0.5, optimizer="adam"
@@ -209,12 +209,12 @@ def test_kerastuner_draws_the_same_space():
     import keras_tuner as kt
 
     base = BASES["minilm"]
-    found = searched(base)
+    space = searched(base)
     hp = kt.HyperParameters()
-    assert draw(hp, found, base) == base  # one call registers everything, with the base as defaults
-    assert {one.name for one in hp.space} == {one.option for one in found}
+    assert draw(hp, space, base) == base  # one call registers everything, with the base as defaults
+    assert {p.name for p in hp.space} == {p.option for p in space}
     oracle = kt.oracles.RandomSearchOracle(kt.Objective("x", "max"), max_trials=100, hyperparameters=hp, seed=1)
     for _ in range(50):
         filled = hp.copy()
         filled.values = oracle.populate_space("0")["values"]
-        assert set(declare(filled, found, base)) == set(filled.values)
+        assert set(declare(filled, space, base)) == set(filled.values)

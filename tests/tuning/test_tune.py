@@ -31,9 +31,9 @@ class Program:
 
     def end(self, code: int = 0, within: float = 10 * MINUTE) -> str:
         ended = self.process.wait(within)
-        said = self.log.read_text()
-        assert ended == code, said
-        return said
+        output = self.log.read_text()
+        assert ended == code, output
+        return output
 
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
@@ -90,15 +90,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_the_best_trial_trained_again_has_its_number_to_the_last_digit(run, results, tmp_path):
+def test_training_with_best_json_repeats_the_best_trial_exactly(run, results, tmp_path):
     run("tune", "--name", "x", "--trials", 5, *SEARCH, *SHORT).end()
-    found = json.loads((results / "x" / "summary.json").read_text())
-    assert found["trials"] == 5 and found["broken"] == 0
+    summary = json.loads((results / "x" / "summary.json").read_text())
+    assert summary["trials"] == 5 and summary["broken"] == 0
     assert set(trials(results / "x")["worker"]) == {"worker0", "worker1"}
     run("train", "--config", results / "x" / "best.json", "--name", "again", data=False).end()
     again = json.loads((tmp_path / "saved_models" / "again" / "metrics.json").read_text())
-    assert again["dev"]["weighted_f1"] == found["best"]["dev_weighted_f1"]
-    assert again["dev"]["majority_floor"]["weighted_f1"] == found["majority_floor"]["weighted_f1"]
+    assert again["dev"]["weighted_f1"] == summary["best"]["dev_weighted_f1"]
+    assert again["dev"]["majority_floor"]["weighted_f1"] == summary["majority_floor"]["weighted_f1"]
 
 
 def test_killed_and_resumed(run, results):
@@ -108,7 +108,7 @@ def test_killed_and_resumed(run, results):
     first.kill()
     before = trials(results / "x")
     end = time.monotonic() + 20
-    while any(map(alive, children)):  # they must not go on writing beside those of the resumed search
+    while any(map(alive, children)):  # they must not write beside a resumed search
         assert time.monotonic() < end
         time.sleep(0.1)
     run("tune", "--resume", data=False).end()
@@ -131,7 +131,7 @@ def test_killed_workers_end_the_search(run, results):
     assert len(trials(results / "x")) < 30
 
 
-def test_a_chief_and_workers_elsewhere_and_then_none(run, results):
+def test_a_chief_with_remote_workers_and_after_their_end(run, results):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -151,14 +151,14 @@ def test_a_chief_and_workers_elsewhere_and_then_none(run, results):
     assert trials(results / "x")["trial"].is_unique
 
 
-def test_hyperband_goes_on_where_it_stopped_and_trains_its_winner_again(run, results):
+def test_hyperband_continues_trials_and_retrains_the_winner(run, results):
     words = ("--tuner.algorithm", "hyperband", "--tuner.epochs", 4, "--trials", 10, *SEARCH, *SMALL)
-    said = run("tune", "--name", "x", *words, "--train.epochs", 4).end()
-    found, table = json.loads((results / "x" / "summary.json").read_text()), trials(results / "x")
-    best = table[table["trial"] == found["best"]["trial"]].iloc[0]
-    assert {2, 4} == set(table["until_epoch"]) and "trained again from scratch" in said
+    output = run("tune", "--name", "x", *words, "--train.epochs", 4).end()
+    summary, table = json.loads((results / "x" / "summary.json").read_text()), trials(results / "x")
+    best = table[table["trial"] == summary["best"]["trial"]].iloc[0]
+    assert {2, 4} == set(table["until_epoch"]) and "trained again from scratch" in output
     if best["until_epoch"] == 4:  # what stopped and went on is what did not stop
-        assert found["trained_again"] == found["best"]["dev_weighted_f1"]
+        assert summary["trained_again"] == summary["best"]["dev_weighted_f1"]
 
 
 def test_folds(run, results):
