@@ -68,7 +68,7 @@ class FeatureCache:
                 size += file.stat().st_size
                 for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
-        action = f"computed in {time.monotonic() - began:.0f} s, kept in" if computed else "read from"
+        action = f"computed in {time.monotonic() - began:.0f} s, stored in" if computed else "read from"
         self.say(f"Features of frozen networks ({', '.join(columns)}) {action} {self.folder}, {size / 1e6:.1f} MB")
         return CachedFeatures(columns, *pipeline.read_metadata(Rows(rows.paths), self.preprocess))
 

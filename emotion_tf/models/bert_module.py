@@ -130,7 +130,7 @@ class BertModule(tf.Module):
 
         Returns:
             `pooled_output` float32 (B, H); `sequence_output` float32 (B, L, H); `encoder_outputs`, a list with the
-            output of each layer, of which the last is `sequence_output`; and, in addition to TF-Hub's interface,
+            output of each layer (the last one is `sequence_output`); and, in addition to TF-Hub's interface,
             `attention` float32 (layers, B, L, L), the attention weights averaged over the heads.
         """
         ids, mask, types = (inputs[name] for name in INPUT_NAMES)

@@ -34,7 +34,7 @@ def choose_precision(config: Config) -> tuple[str, str]:
         return "float32", "this processor has neither AMX nor AVX512-BF16, without which bfloat16 is no faster"
     if config.towers == (FACE,) and all(map(_is_dense, config.face.branches)):
         return "bfloat16", "this processor has AVX512-BF16, and a face tower of cnn, VGG or ResNet gains by it"
-    return "float32", "this processor has AVX512-BF16, by which only a face tower of cnn, VGG or ResNet gains"
+    return "float32", "this processor has AVX512-BF16, which gains only for a face tower of cnn, VGG or ResNet"
 
 
 def _is_dense(branch: str) -> bool:

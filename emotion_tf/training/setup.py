@@ -41,7 +41,7 @@ class TrainingData:
 
     Attributes:
         dataset: the data set, its shards verified.
-        train, dev: utterances to train on, and those by which the epoch is chosen.
+        train, dev: utterances to train on, and utterances to select the best epoch by.
     """
 
     dataset: Dataset
