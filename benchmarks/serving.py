@@ -42,19 +42,19 @@ def main() -> None:
     from emotion_tf.runs import facts
     from emotion_tf.runs.ensemble import Ensemble, open_run
     from emotion_tf.runs.export import SavedModel
-    from emotion_tf.serving.graph import Graph
+    from emotion_tf.serving.graph import ServingGraph
     from emotion_tf.training.outputs import inference
 
     run = open_run(arguments.export.parent.parent)
     if isinstance(run, Ensemble):
         raise UserError(f"{arguments.export} is the export of an ensemble. Expected the export of a single run.")
-    graph, saved = Graph([run], run.labels, run.spec.face_size, None), SavedModel(arguments.export)
+    graph, saved = ServingGraph([run], run.labels, run.spec.face_size, None), SavedModel(arguments.export)
     model = inference(run.model)
     print("batch  calls  export ms (median)  model ms (median)  ratio  p99/p50 export  p99/p50 model")
     for batch, calls in ((1, arguments.calls), (32, arguments.calls_32)):
         request = make_request(batch, run.spec.face_size)
         raw = request["utterance"], np.full((batch, 1), b"", object), request["face_jpeg"][:, None]
-        (tensors,) = graph.inputs(*graph.read(*(tf.constant(value) for value in raw)))
+        (tensors,) = graph.preprocess(*graph.decode(*(tf.constant(value) for value in raw)))
         model_times, export_times = measure_alternating(
             lambda tensors=tensors: model(tensors)["logits"].numpy(),
             lambda request=request: saved.run("serving_default", request),
@@ -75,12 +75,12 @@ def make_request(batch: int, side: int) -> dict[str, np.ndarray]:
     """Returns texts and JPEGs of the size of the model's face crops."""
     import cv2
 
-    from emotion_tf.serving.predict import strings
+    from emotion_tf.serving.predict import byte_strings
 
     rng = np.random.default_rng(0)
     faces = [cv2.resize(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side)) for _ in range(batch)]
     jpegs = [cv2.imencode(".jpg", face)[1].tobytes() for face in faces]
-    return {"utterance": strings([TEXT.encode()] * batch), "face_jpeg": strings(jpegs)}
+    return {"utterance": byte_strings([TEXT.encode()] * batch), "face_jpeg": byte_strings(jpegs)}
 
 
 def measure_alternating(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emotion_tf.serving.predict import Asked
+    from emotion_tf.serving.predict import Predictor
 
 __all__ = ["__version__", "load"]
 __version__ = "0.2.0"
 
 
-def load(run: str | Path) -> Asked:
+def load(run: str | Path) -> Predictor:
     """Loads a run, an ensemble or an export, ready for `.predict(utterances, faces)`.
 
     TensorFlow is imported by this function, not by `import emotion_tf`.

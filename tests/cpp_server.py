@@ -1,4 +1,4 @@
-"""The C++ program of tests/cpp, built against TensorFlow's wheel, and what is said to it and what it says."""
+"""Builds the C++ program of tests/cpp against TensorFlow's wheel, and runs requests through it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from helpers import ROOT
 from tensorflow.core.protobuf.named_tensor_pb2 import NamedTensorProto
 
 SOURCE = ROOT / "tests" / "cpp" / "run_export.cc"
-# of tensorflow_text's, those whose ops an export has; a server has linked in all of them
+# the libraries of tensorflow_text whose ops an export has; a server links all of them
 OPS = ("_fast_bert_normalizer", "_fast_wordpiece_tokenizer", "_normalize_ops", "_regex_split_ops")
 
 
-def build(folder: Path) -> Path:
-    """The program. The wheel has no linker script: its libraries are named, and kept though nothing names them."""
+def build_program(folder: Path) -> Path:
+    """Builds the program and returns its path. The linker must keep TensorFlow's libraries, which it sees no use of."""
     library = Path(tf.sysconfig.get_lib())
     program = folder / "run_export"
     done = subprocess.run(
@@ -31,25 +31,25 @@ def build(folder: Path) -> Path:
     return program
 
 
-def ask(program: Path, export: Path, requests, folder: Path):
-    """Answers to requests (signature, inputs): of each its outputs by name. Raises CalledProcessError."""
-    there, back = folder / "requests", folder / "answers"
-    with tf.io.TFRecordWriter(str(there)) as writer:
+def run_requests(program: Path, export: Path, requests, folder: Path):
+    """Returns signature and outputs of each request (signature, inputs). Raises CalledProcessError."""
+    sent, received = folder / "requests", folder / "responses"
+    with tf.io.TFRecordWriter(str(sent)) as writer:
         for signature, inputs in requests:
             writer.write(NamedTensorProto(name=signature).SerializeToString())
             for name, value in inputs.items():
                 named = NamedTensorProto(name=name, tensor=tf.make_tensor_proto(value))
                 writer.write(named.SerializeToString())
     text = Path(find_spec("tensorflow_text").origin).parent / "python" / "ops"
-    command = [program, export, there, back, *(text / f"{name}.so" for name in OPS)]
+    command = [program, export, sent, received, *(text / f"{name}.so" for name in OPS)]
     subprocess.run(
         list(map(str, command)), check=True, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"}
     )
-    answers = []
-    for record in tf.data.TFRecordDataset(str(back)).as_numpy_iterator():
+    responses = []
+    for record in tf.data.TFRecordDataset(str(received)).as_numpy_iterator():
         named = NamedTensorProto.FromString(record)
         if named.HasField("tensor"):
-            answers[-1][1][named.name] = tf.make_ndarray(named.tensor)
+            responses[-1][1][named.name] = tf.make_ndarray(named.tensor)
         else:
-            answers.append((named.name, {}))
-    return answers
+            responses.append((named.name, {}))
+    return responses

@@ -1,6 +1,6 @@
-"""A small server of the tests' own that speaks TensorFlow Serving's gRPC and REST, by the genuine protos.
+"""A small server with TensorFlow Serving's gRPC and REST APIs, by the genuine protos.
 
-Run as a program it stands in for `tensorflow_model_server`: it takes the flags that `serve` gives."""
+As a program it stands in for `tensorflow_model_server`, with the flags that `serve` passes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tensorflow_serving.apis import (
 )
 
 
-class Fault(Exception):
-    """What a server answers in place of a prediction."""
+class RequestError(Exception):
+    """An error response."""
 
     def __init__(self, code, detail):
         super().__init__(detail)
@@ -40,17 +40,17 @@ HTTP = {"NOT_FOUND": 404, "UNAVAILABLE": 503, "INVALID_ARGUMENT": 400}
 
 
 class ModelServer:
-    """Models by name, each a function of signature and inputs; `port` speaks gRPC, `rest_port` HTTP.
+    """Serves models: gRPC on `port`, REST on `rest_port`.
 
     Args:
-        models: what is served.
-        delay: seconds before each answer.
-        unavailable: so many requests are refused as UNAVAILABLE before the first is answered.
+        models: name -> function of signature and inputs.
+        delay: seconds before each response.
+        unavailable: number of requests that fail as UNAVAILABLE before the first response.
     """
 
     def __init__(self, models, delay=0.0, unavailable=0, port=0, rest_port=0, threads=8):
         self.models, self.delay, self.unavailable = models, delay, unavailable
-        self.requests = deque(maxlen=100)  # the last ones: a server that runs for long keeps no more
+        self.requests = deque(maxlen=100)  # bounded: a server may run for long
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.max_receive_message_length", 64 << 20)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(self), self._grpc)
@@ -74,21 +74,21 @@ class ModelServer:
         self._http.shutdown()
         self._http.server_close()
 
-    def answer(self, name, signature, inputs):
+    def call(self, name, signature, inputs):
         with self._lock:
             self.requests.append((signature, {key: value.shape for key, value in inputs.items()}))
-            refused, self.unavailable = self.unavailable > 0, self.unavailable - 1
+            is_unavailable, self.unavailable = self.unavailable > 0, self.unavailable - 1
         time.sleep(self.delay)
-        if refused:
-            raise Fault("UNAVAILABLE", "the model is being loaded")
+        if is_unavailable:
+            raise RequestError("UNAVAILABLE", "the model is being loaded")
         if name not in self.models:
-            raise Fault("NOT_FOUND", f"Servable not found for request: Latest({name})")
+            raise RequestError("NOT_FOUND", f"Servable not found for request: Latest({name})")
         try:
             return self.models[name](signature, inputs)
         except KeyError as error:
-            raise Fault("INVALID_ARGUMENT", f"Serving signature key or input {error} not found.") from None
+            raise RequestError("INVALID_ARGUMENT", f"Serving signature key or input {error} not found.") from None
         except tf.errors.OpError as error:
-            raise Fault("INVALID_ARGUMENT", error.message) from None
+            raise RequestError("INVALID_ARGUMENT", error.message) from None
 
 
 class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -99,11 +99,11 @@ class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
         spec = request.model_spec
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
-            found = self.server.answer(spec.name, spec.signature_name or "serving_default", inputs)
-        except Fault as fault:
-            context.abort(getattr(grpc.StatusCode, fault.code), fault.detail)
+            outputs = self.server.call(spec.name, spec.signature_name or "serving_default", inputs)
+        except RequestError as error:
+            context.abort(getattr(grpc.StatusCode, error.code), error.detail)
         response = predict_pb2.PredictResponse(model_spec=spec)
-        for name, value in found.items():
+        for name, value in outputs.items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
 
@@ -137,47 +137,47 @@ class _Rest(BaseHTTPRequestHandler):
         name = re.fullmatch(r"/v1/models/([^/:]+):predict", self.path).group(1)
         inputs = {key: _array(value) for key, value in body["inputs"].items()}
         try:
-            found = self.server_of_models.answer(name, body.get("signature_name", "serving_default"), inputs)
-        except Fault as fault:
-            return self._send(HTTP[fault.code], {"error": fault.detail})
-        self._send(200, {"outputs": {key: _plain(value.tolist()) for key, value in found.items()}})
+            outputs = self.server_of_models.call(name, body.get("signature_name", "serving_default"), inputs)
+        except RequestError as error:
+            return self._send(HTTP[error.code], {"error": error.detail})
+        self._send(200, {"outputs": {key: _to_json(value.tolist()) for key, value in outputs.items()}})
 
     def _send(self, code, value):
         data = json.dumps(value).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        with contextlib.suppress(BrokenPipeError):  # a client that did not wait
+        with contextlib.suppress(BrokenPipeError):  # the client has disconnected
             self.end_headers()
             self.wfile.write(data)
 
 
 def _array(value):
-    """JSON to a tensor by TensorFlow Serving's rule: {"b64": ...} is bytes, other strings are UTF-8."""
+    """Converts JSON to an array by TensorFlow Serving's rule: {"b64": ...} is bytes, other strings are UTF-8."""
 
-    def decoded(one):
-        if isinstance(one, list):
-            return [decoded(item) for item in one]
-        if isinstance(one, dict):
-            (text,) = one.values()
+    def decode(value):
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        if isinstance(value, dict):
+            (text,) = value.values()
             return base64.b64decode(text, validate=True)
-        return one.encode() if isinstance(one, str) else one
+        return value.encode() if isinstance(value, str) else value
 
-    found = decoded(value)
-    flat = found
-    while isinstance(flat, list) and flat:
-        flat = flat[0]
-    return np.array(found, object if isinstance(flat, bytes) else None)
+    decoded = decode(value)
+    first = decoded
+    while isinstance(first, list) and first:
+        first = first[0]
+    return np.array(decoded, object if isinstance(first, bytes) else None)
 
 
-def _plain(value):
+def _to_json(value):
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_to_json(item) for item in value]
     return value.decode() if isinstance(value, bytes) else value
 
 
 def main():
-    """Serves the newest version below --model_base_path until it is ended, as the real one does."""
+    """Serves the newest version below --model_base_path until it is terminated."""
     from emotion_tf.runs.export import SavedModel
 
     parser = argparse.ArgumentParser()
@@ -185,12 +185,12 @@ def main():
         parser.add_argument(f"--{flag}", type=int)
     for flag in ("model_name", "model_base_path", "batching_parameters_file", "enable_batching"):
         parser.add_argument(f"--{flag}")
-    given = parser.parse_args()
-    if not Path(given.batching_parameters_file).is_file():
+    flags = parser.parse_args()
+    if not Path(flags.batching_parameters_file).is_file():
         sys.exit("no batching parameters")
-    newest = max((p for p in Path(given.model_base_path).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    newest = max((p for p in Path(flags.model_base_path).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
     saved = SavedModel(newest)
-    with ModelServer({given.model_name: saved.run}, port=given.port, rest_port=given.rest_api_port):
+    with ModelServer({flags.model_name: saved.run}, port=flags.port, rest_port=flags.rest_api_port):
         threading.Event().wait()
 
 

@@ -439,7 +439,7 @@ def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succe
         tmp_path / "t.csv", index=False
     )
     said = succeed("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
-    assert "2 predictions" in said and f"1 rows have nothing that {untrained} reads" in said
+    assert "2 predictions" in said and f"Rows with nothing that {untrained} reads: 1." in said
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
     printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg", "--face-is-crop")

@@ -18,7 +18,7 @@ from emotion_tf.faces.detect import detector_model
 if TYPE_CHECKING:
     from emotion_tf.runs.facts import ModelFacts
     from emotion_tf.schema import DataSpec
-    from emotion_tf.serving.predict import Asked
+    from emotion_tf.serving.predict import Predictor
 
 
 def _optional(config: type) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _crop_clip(clip: Path, config: CropConfig, model: Path | None, size: int) ->
     return list(crops.jpegs)
 
 
-def open_predictor(run: Path, serving: ServerOptions) -> Asked:
+def open_predictor(run: Path, serving: ServerOptions) -> Predictor:
     """Opens a run, an ensemble or an export, or the server that answers for it. Raises UserError if there is none."""
     if serving.server:
         from emotion_tf.runs.facts import read_facts

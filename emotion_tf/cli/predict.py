@@ -37,11 +37,11 @@ def predict(
         raise UserError("No utterance. Expected --text, --face or --clip, or a text with one of the others.")
     rules.share("--abstain-below", abstain_below, closed=True)
     predictor = open_predictor(run, serving)
-    crops = utterance.find_crops(predictor.about)
+    crops = utterance.find_crops(predictor.facts)
     if not utterance.text and not crops:
         raise UserError(f"No face found in {utterance.clip}, and no --text. Expected at least one of them.")
     prediction = predictor.predict([utterance.text], [crops or None], [utterance.context])
-    _check_read(predictor.where, prediction, {"text": bool(utterance.text), "face": bool(crops)})
+    _check_read(predictor.source, prediction, {"text": bool(utterance.text), "face": bool(crops)})
     if prediction.label_or_abstained(abstain_below) != prediction.label:
         print(f"abstained: no class has a probability of {abstain_below:g}")
     pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
@@ -73,7 +73,7 @@ def predict_table(
     count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
     print(f"{count} predictions: {out}")
     if unread:
-        print(f"{unread} rows have nothing that {predictor.where} reads. Their predictions are meaningless.")
+        print(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
 
 
 @needs_tensorflow
@@ -109,16 +109,18 @@ def predict_film(
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
     files.check_replaceable(out, film.TABLE, "folder of film predictions")
     predictor = open_predictor(run, serving)
-    lines = film.read_subtitles(subtitles)
-    spec = predictor.about
+    rows = film.read_subtitles(subtitles)
+    spec = predictor.facts
     config = film.crop_config(spec.crops, faces)
-    crops = film.crop_clips(film.clips_of(clip, lines), config, detector_model(config), spec.face_size, processes)
+    crops = film.crop_clips(
+        film.clips_of_subtitles(clip, rows), config, detector_model(config), spec.face_size, processes
+    )
     prediction = film.predict_film(
-        predictor, lines, crops, lambda items, total: track(items, total, "faces", "utterances")
+        predictor, rows, crops, lambda items, total: track(items, total, "faces", "utterances")
     )
     with files.new_folder(out, overwrite) as folder:
         prediction.write(folder, clip.name, abstain_below)
-    print(f"{len(lines)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
+    print(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
     print(f"Timeline: {out / film.TIMELINE}")
 
 

@@ -33,9 +33,9 @@ def serve(
     """
     from emotion_tf.serving import launch
 
-    options = launch.Options(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
+    options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with this program, however it is ended
-    with launch.served(options) as process:
+    with launch.run_server(options) as process:
         print(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); end: Ctrl-C")
         print(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
         try:

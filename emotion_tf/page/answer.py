@@ -1,9 +1,9 @@
-"""What a run says of an utterance, and why."""
+"""A run's prediction for an utterance, with its explanation."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,34 +13,33 @@ from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.explanation import Explanation
-from emotion_tf.page.inputs import Given
 from emotion_tf.page.runs import OpenRun
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
-NAMES = {TEXT: "text", FACE: "a face", CONTEXT: "what was said before"}
+NAMES = {TEXT: "text", FACE: "faces", CONTEXT: "previous utterances"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it is shown.
+    """A prediction with its explanation, as the page shows it.
 
     Attributes:
         run: name of the run.
         labels: C class names.
         probabilities: float32 (C,), calibrated.
-        threshold: least probability of a class that is said to be sure.
-        sure: sentence on the threshold.
-        explanation: why; None: see the notes.
-        notes: sentences on what was not used or not possible.
-        seconds: that prediction and explanation took.
+        threshold: least probability of a prediction; below it the page abstains.
+        threshold_note: sentence about the threshold.
+        explanation: attributions of the prediction; None if there are none, which a note explains.
+        notes: sentences about inputs that the run does not read, and about a missing explanation.
+        seconds: duration of prediction and explanation.
     """
 
     run: str
     labels: tuple[str, ...]
     probabilities: np.ndarray
     threshold: float
-    sure: str
+    threshold_note: str
     explanation: Explanation | None
     notes: tuple[str, ...]
     seconds: float
@@ -52,11 +51,11 @@ class Answer:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the most probable class reaches the threshold."""
+        """Whether the probability of the best class reaches the threshold."""
         return float(self.probabilities[self.best]) >= self.threshold
 
     def table(self) -> pd.DataFrame:
-        """All numbers of the answer, one a row: what (probability, word, modality), of what, and the number."""
+        """All numbers, one per row: `what` (probability, word, modality), `of` (its name) and `value`."""
         rows = [("probability", name, float(p)) for name, p in zip(self.labels, self.probabilities, strict=True)]
         if self.explanation is not None:
             rows += [("word", word, value) for word, value in self.explanation.words]
@@ -64,51 +63,53 @@ class Answer:
         return pd.DataFrame(rows, columns=["what", "of", "value"]).assign(run=self.run)
 
 
-def threshold_for(thresholds: tuple[Threshold, ...], wanted: float) -> tuple[float, str]:
-    """The threshold at which a run is as precise as wanted on its validation split, and a sentence on it.
+def threshold_for(thresholds: tuple[Threshold, ...], precision: float) -> tuple[float, str]:
+    """Returns the threshold at which a run reaches a precision on its validation split, and a sentence about it.
 
     Args:
-        thresholds: of the run; those that all utterances together reach are not among them.
-        wanted: precision; 0: any answer will do.
+        thresholds: thresholds of the run. A precision that the run reaches without a threshold is not among them.
+        precision: wanted precision; 0: always predict.
     """
-    if not wanted:
-        return 0.0, "It always answers."
-    often = f"right in {wanted:.0%} of its answers on validation"
+    if not precision:
+        return 0.0, "It always predicts."
+    correct = f"{precision:.0%} of its predictions were correct on validation data"
     if not thresholds:
-        return 0.0, "It has no threshold, so it always answers."
-    for one in thresholds:
-        if one.target == wanted:
-            return one.threshold, f"From {one.threshold:.2%} up it was {often}."
-    if any(one.target > wanted for one in thresholds):
-        return 0.0, f"Without a threshold it was {often}, or in more."
-    return NEVER, f"At no threshold was it {often}."
+        return 0.0, "This run has no thresholds, so it always predicts."
+    for threshold in thresholds:
+        if threshold.target == precision:
+            return threshold.threshold, f"Above {threshold.threshold:.2%}, {correct}."
+    if any(threshold.target > precision for threshold in thresholds):
+        return 0.0, f"Without a threshold, at least {correct}."
+    return NEVER, f"There is no threshold above which {correct}."
 
 
-def answer(run: OpenRun, given: Given, wanted: float) -> Answer:
-    """Asks a run; to be called by one thread at a time.
+def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> Answer:
+    """Predicts and explains an utterance. Only one thread at a time may call it.
 
     Args:
         run: the run.
-        given: the utterance; its faces are crops of any size.
-        wanted: precision on validation below which it says that it is not sure.
+        utterance: the utterance; its faces are crops of any size.
+        precision: wanted precision on the validation split, below which the page abstains.
 
     Raises:
-        UserError: nothing was given that this run reads.
+        UserError: the utterance has no input that the run reads.
     """
-    began = time.perf_counter()
-    has = {TEXT: bool(given.text), FACE: bool(given.faces), CONTEXT: bool(given.past)}
+    start = time.perf_counter()
+    has = {TEXT: bool(utterance.text), FACE: bool(utterance.faces), CONTEXT: bool(utterance.context)}
     if not any(has[name] for name in run.reads):
         reads = " and ".join(NAMES[name] for name in run.reads)
-        raise UserError(f"Nothing was given that {run.name} reads, which is {reads}.")
-    notes = [f"It does not read {NAMES[name]}." for name in has if has[name] and name not in run.reads]
-    past = given.past if CONTEXT in run.reads else ()
-    prediction = run.predictor.predict([given.text], [list(given.faces) or None], [past])
-    found = None
+        raise UserError(f"{run.name} reads {reads}. Enter one of them.")
+    notes = [f"This run does not read {NAMES[name]}." for name in has if has[name] and name not in run.reads]
+    if CONTEXT not in run.reads:
+        utterance = replace(utterance, context=())
+    faces, contexts = [list(utterance.faces) or None], [utterance.context]
+    prediction = run.predictor.predict([utterance.text], faces, contexts)
+    explanation = None
     if run.scorer is None:
         notes.append(run.unexplained)
     else:
-        (found,) = explain(run.scorer, [Utterance(given.text, given.faces, past)], check=False)
-    threshold, sure = threshold_for(run.calibration.thresholds, wanted)
+        (explanation,) = explain(run.scorer, [utterance], check=False)
+    threshold, note = threshold_for(run.calibration.thresholds, precision)
     probabilities = prediction.probabilities[0]
-    seconds = time.perf_counter() - began
-    return Answer(run.name, prediction.labels, probabilities, threshold, sure, found, tuple(notes), seconds)
+    seconds = time.perf_counter() - start
+    return Answer(run.name, prediction.labels, probabilities, threshold, note, explanation, tuple(notes), seconds)

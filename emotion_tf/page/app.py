@@ -1,4 +1,4 @@
-"""The page: what is asked, what is shown, and which function stands behind which button."""
+"""The page: its inputs, its outputs, and the handlers of its buttons."""
 
 from __future__ import annotations
 
@@ -13,50 +13,57 @@ import gradio as gr
 from emotion_tf.errors import UserError
 from emotion_tf.faces.candidates import Candidates
 from emotion_tf.faces.detect import Detector
+from emotion_tf.interpret.batch import Utterance
 from emotion_tf.page import html
-from emotion_tf.page.answer import Answer, answer
+from emotion_tf.page.answer import Answer, answer_utterance
 from emotion_tf.page.examples import draw_examples
 from emotion_tf.page.film import answer_film
-from emotion_tf.page.inputs import FaceFinder, Given, read_texts
+from emotion_tf.page.inputs import FaceFinder, read_texts
 from emotion_tf.page.runs import OpenRun, Runs
 
 P = ParamSpec("P")
 R = TypeVar("R")
 HERE = Path(__file__).parent
-NOBODY = ""
-"""What the chooser of a second run has for none."""
-SURE = {
-    "always": 0.0,
-    **{f"right in {100 * p:.0f} of 100": p for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)},
+NO_RUN = ""
+"""Value of the second run's dropdown when no run is selected."""
+PRECISIONS = {
+    "none": 0.0,
+    **{f"{100 * p:.0f} %": p for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)},
 }
-USUAL = list(SURE)[2]
+DEFAULT_PRECISION = list(PRECISIONS)[2]
 ABOUT = """# Emotion of an utterance
-What annotators would call it, from what was said and the face that said it: **not what anybody feels**. Decide nothing
-about a person by it. What you give stays on this computer. Uploads are deleted after ten minutes; what at most 100
-visitors asked last, and the answers, stay in memory until the page ends.
+Predicts which emotion annotators would assign to an utterance, from its text and the face of its speaker. **It does not
+show what a person feels**: do not base decisions about people on it. Your inputs stay on this computer. Uploads are
+deleted after ten minutes. The last inputs and predictions of at most 100 visitors stay in memory until the page is
+closed.
 """
-EMPTY = "Write an utterance, give a picture or a clip, or take an example; then press Predict."
-UNSHOWN = "What the browser cannot show is read all the same."
-BROKEN = "Something went wrong here, and it is not your fault. Try again, or with another input."
+EMPTY = "Enter an utterance, upload a picture or a clip, or choose an example. Then press Predict."
+UNPLAYABLE = "Videos that your browser cannot play can still be used."
+INTERNAL_ERROR = "An internal error occurred; your input is not the cause. Try again, or try another input."
 
 
 NO_FACES = Candidates()
 PROGRESS = gr.Progress()
-"""As a default it is how Gradio is asked for a bar."""
+"""As the default of a handler's parameter, it makes Gradio show a progress bar."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The faces that were found in an upload, kept with the visitor's session."""
+class UploadFaces:
+    """The faces found in an upload, kept in the visitor's session.
+
+    Attributes:
+        key: the upload, the side of the crops, and whether it is an aligned crop.
+        candidates: the faces.
+    """
 
     key: tuple[str, int, bool] = ("", 0, False)
-    found: Candidates = NO_FACES
+    candidates: Candidates = NO_FACES
 
 
-def told(shape: Callable[[str], R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a handler: what is raised inside becomes a sentence, in the shape that the handler returns.
+def errors_as_messages(shape: Callable[[str], R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Returns a decorator of handlers: an exception becomes a message, in the shape that the handler returns.
 
-    Nothing is logged: neither the visitor's words nor this computer's paths are shown or kept.
+    Nothing is logged: neither the visitor's texts nor this computer's paths are shown or kept.
     """
 
     def decorate(handler: Callable[P, R]) -> Callable[P, R]:
@@ -66,8 +73,8 @@ def told(shape: Callable[[str], R]) -> Callable[[Callable[P, R]], Callable[P, R]
                 return handler(*args, **kwargs)
             except UserError as error:
                 return shape(_one_line(error))
-            except Exception:  # whatever it was
-                return shape(BROKEN)
+            except Exception:
+                return shape(INTERNAL_ERROR)
 
         return wrapped
 
@@ -78,167 +85,186 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _upload(picture: str | None, clip: str | None) -> str:
+def _upload_key(picture: str | None, clip: str | None) -> str:
     return f"{picture or ''}|{clip or ''}"
 
 
-def _chooser(seen: Seen) -> Any:
-    choices = [(str(n), f"{n}|{seen.key[0]}") for n in range(1, len(seen.found.faces) + 1)]
+def _face_choices(faces: UploadFaces) -> Any:
+    choices = [(str(n), f"{n}|{faces.key[0]}") for n in range(1, len(faces.candidates.faces) + 1)]
     return gr.Radio(choices=choices, value=choices[0][1] if choices else None, visible=len(choices) > 1)
 
 
-def _number(chosen: str | None, upload: str) -> int:
-    """Number of the chosen face; 1 when the choice was made for another upload."""
-    number, _, of = (chosen or "").partition("|")
-    return int(number) if of == upload else 1
+def _face_number(choice: str | None, upload: str) -> int:
+    """Returns the number of the chosen face; 1 if the choice belongs to another upload."""
+    number, _, chosen_upload = (choice or "").partition("|")
+    return int(number) if chosen_upload == upload else 1
 
 
 class Handlers:
-    """The functions behind the buttons."""
+    """The handlers of the page's events.
+
+    Args:
+        runs: the runs of the page.
+        finder: finds faces in pictures and clips.
+        load: returns a detector for films; must be picklable.
+    """
 
     def __init__(self, runs: Runs, finder: FaceFinder, load: Callable[[], Detector]) -> None:
         self.runs, self.finder, self._load = runs, finder, load
 
-    @told(lambda sentence: (html.notice(sentence), _chooser(Seen()), Seen()))
-    def look(self, run: str, picture: str | None, clip: str | None, is_crop: bool) -> tuple[str, Any, Seen]:
-        """Finds the faces of an upload: the picture of them, the chooser, and what is kept."""
-        seen = self._seen(Seen(), self.runs.open(run), picture, clip, is_crop)
-        return html.faces_html(seen.found, Path(picture or clip or "").name), _chooser(seen), seen
+    @errors_as_messages(lambda message: (html.notice(message), _face_choices(UploadFaces()), UploadFaces()))
+    def find_faces(
+        self, run: str, picture: str | None, clip: str | None, is_crop: bool
+    ) -> tuple[str, Any, UploadFaces]:
+        """Finds the faces in an upload. Returns their picture, the choice of a face, and the session's state."""
+        faces = self._faces_of(UploadFaces(), self.runs.open(run), picture, clip, is_crop)
+        return html.faces_html(faces.candidates, Path(picture or clip or "").name), _face_choices(faces), faces
 
-    def _seen(self, seen: Seen, run: OpenRun, picture: str | None, clip: str | None, is_crop: bool) -> Seen:
-        key = (_upload(picture, clip), run.predictor.about.face_size, bool(is_crop))
-        if key == seen.key or not (picture or clip):
-            return seen if key == seen.key else Seen()
-        paths = [Path(one) if one else None for one in (picture, clip)]
-        return Seen(key, self.finder.find(paths[0], paths[1], key[1], key[2]))
+    def _faces_of(
+        self, known: UploadFaces, run: OpenRun, picture: str | None, clip: str | None, is_crop: bool
+    ) -> UploadFaces:
+        """Returns the faces in an upload, which are searched unless they are known."""
+        key = (_upload_key(picture, clip), run.predictor.facts.face_size, bool(is_crop))
+        if key == known.key or not (picture or clip):
+            return known if key == known.key else UploadFaces()
+        paths = [Path(name) if name else None for name in (picture, clip)]
+        return UploadFaces(key, self.finder.find(paths[0], paths[1], key[1], key[2]))
 
-    @told(html.notice)
+    @errors_as_messages(html.notice)
     def predict(
         self,
         first: str,
         second: str,
-        sure: str,
+        precision: str,
         text: str,
-        past: str,
+        context: str,
         picture: str | None,
         clip: str | None,
         is_crop: bool,
-        chosen: str | None,
-        seen: Seen,
+        choice: str | None,
+        known: UploadFaces,
     ) -> str:
-        """The answers of one run or two."""
-        utterance, lines = read_texts(text, past)
-        if not (utterance or lines or picture or clip):
+        """Returns the answers of one run or two."""
+        text, lines = read_texts(text, context)
+        if not (text or lines or picture or clip):
             raise UserError(EMPTY)
-        found: list[Answer | str] = []
-        for name in dict.fromkeys(one for one in (first, second) if one):
+        answers: list[Answer | str] = []
+        for name in dict.fromkeys(name for name in (first, second) if name):
             run = self.runs.open(name)
-            faces = self._seen(seen, run, picture, clip, is_crop).found.faces
-            number = _number(chosen, _upload(picture, clip))
+            faces = self._faces_of(known, run, picture, clip, is_crop).candidates.faces
+            number = _face_number(choice, _upload_key(picture, clip))
             crops = faces[min(number, len(faces)) - 1].jpegs if faces else ()
+            utterance = Utterance(text, crops, lines)
             try:
                 with self.runs.lock:
-                    found.append(answer(run, Given(utterance, lines, crops), SURE[sure]))
+                    answers.append(answer_utterance(run, utterance, PRECISIONS[precision]))
             except UserError as error:
-                found.append(_one_line(error))
-        return html.answers_html(found)
+                answers.append(_one_line(error))
+        return html.answers_html(answers)
 
-    @told(html.notice)
-    def film(
+    @errors_as_messages(html.notice)
+    def predict_film(
         self,
         first: str,
-        sure: str,
+        precision: str,
         clip: str | None,
         subtitles: str | None,
         progress: gr.Progress = PROGRESS,
     ) -> str:
-        """The timeline of a film."""
+        """Returns the timeline of a film."""
         if not clip or not subtitles:
-            raise UserError("Give a film and its subtitles.")
+            raise UserError("Upload a film and its subtitles.")
 
-        def shown(items: Iterable[Any], total: int) -> Iterator[Any]:
+        def with_progress(items: Iterable[Any], total: int) -> Iterator[Any]:
             for n, item in enumerate(items, 1):
                 progress((n, total), desc="faces", unit="utterances")
                 yield item
 
         run, config = self.runs.open(first), self.finder.config
         paths = Path(clip), Path(subtitles)
-        return html.film_html(answer_film(self.runs, run, *paths, SURE[sure], config, self._load, shown))
+        film = answer_film(self.runs, run, *paths, PRECISIONS[precision], config, self._load, with_progress)
+        return html.film_html(film)
 
 
-def build(do: Handlers, first: str, folder: Path) -> gr.Blocks:
-    """The page.
+def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
+    """Builds the page.
 
     Args:
-        do: what stands behind it.
-        first: the run that is chosen at first.
-        folder: where the pictures of the examples are drawn.
+        handlers: handlers of its events.
+        first: name of the run that is selected first.
+        folder: folder for the pictures of the examples.
     """
-    names = do.runs.names
+    names = handlers.runs.names
     with gr.Blocks(title="emotion_tf", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(ABOUT)
         with gr.Row():
             run = gr.Dropdown(names, value=first, label="Run", filterable=False)
-            others = [("none", NOBODY), *((name, name) for name in names)]
-            second = gr.Dropdown(others, value=NOBODY, label="Compare with", filterable=False)
-            sure = gr.Dropdown(list(SURE), value=USUAL, label="When it answers", filterable=False)
-        shown = gr.HTML(
+            others = [("none", NO_RUN), *((name, name) for name in names)]
+            second = gr.Dropdown(others, value=NO_RUN, label="Compare with", filterable=False)
+            precision = gr.Dropdown(
+                list(PRECISIONS), value=DEFAULT_PRECISION, label="Required precision", filterable=False
+            )
+        output = gr.HTML(
             html.notice(EMPTY), elem_id="answer", apply_default_css=False, js_on_load=_file("film.js"), render=False
         )
         with gr.Row():
             with gr.Column(), gr.Tabs():
                 with gr.Tab("An utterance"):
-                    _utterance_tab(do, (run, second, sure), shown, folder)
+                    _utterance_tab(handlers, (run, second, precision), output, folder)
                 with gr.Tab("A film with subtitles"):
-                    _film_tab(do, (run, sure), shown)
+                    _film_tab(handlers, (run, precision), output)
             with gr.Column():
-                shown.render()
+                output.render()
     return page
 
 
-def _utterance_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML, folder: Path) -> None:
-    text = gr.Textbox(label="Utterance", lines=2, elem_id="text", info="As it is said; or nothing.")
-    past = gr.Textbox(label="Said before", lines=2, elem_id="past", info="One line each, as Speaker: utterance.")
+def _utterance_tab(handlers: Handlers, settings: Sequence[Any], output: gr.HTML, folder: Path) -> None:
+    text = gr.Textbox(label="Utterance", lines=2, elem_id="text", info="Text of the utterance; may be empty.")
+    context = gr.Textbox(
+        label="Previous utterances", lines=2, elem_id="context", info="One per line, as Speaker: utterance."
+    )
     with gr.Tabs():
         with gr.Tab("Picture"):
             picture = gr.Image(
-                label="Picture or webcam shot", sources=["upload", "webcam", "clipboard"], type="filepath",
+                label="Picture of the speaker", sources=["upload", "webcam", "clipboard"], type="filepath",
                 image_mode=None, height=260, elem_id="picture", webcam_options=gr.WebcamOptions(mirror=False),
             )  # fmt: skip
-            # what is wrong with a picture is told by us, and not by the library that would open it here
+            # Gradio would open the picture here, and its errors are not ours
             picture.preprocess = lambda payload: payload and payload.path
-            is_crop = gr.Checkbox(False, label="It is an aligned face crop already", elem_id="is_crop")
+            is_crop = gr.Checkbox(False, label="The picture is an aligned face crop", elem_id="is_crop")
         with gr.Tab("Clip"):
             clip = gr.Video(
-                label="Short clip", sources=["upload", "webcam"], height=260, elem_id="clip",
+                label="Clip of the speaker", sources=["upload", "webcam"], height=260, elem_id="clip",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )  # fmt: skip
-            gr.Markdown(UNSHOWN)
+            gr.Markdown(UNPLAYABLE)
     faces = gr.HTML(elem_id="faces", apply_default_css=False)
-    chooser = gr.Radio([], label="Whose emotion", visible=False, elem_id="chooser")
-    chooser.preprocess = lambda payload: payload  # Gradio may have forgotten the choices of a visitor who was long away
-    seen = gr.State(Seen(), time_to_live=600)
+    choice = gr.Radio([], label="Face of the speaker", visible=False, elem_id="face_choice")
+    choice.preprocess = lambda payload: payload  # Gradio forgets the choices of a visitor after a while
+    upload_faces = gr.State(UploadFaces(), time_to_live=600)
     with gr.Row():
-        go = gr.Button("Predict", variant="primary")
-        clear = gr.ClearButton([text, past, picture, clip, is_crop], value="Clear")
-    asked = [*chosen, text, past, picture, clip, is_crop, chooser, seen]
-    uploads = [picture.change, clip.change, is_crop.change]
-    looked = [chosen[0], picture, clip, is_crop]
-    gr.on(uploads, do.look, looked, [faces, chooser, seen], show_progress="hidden", api_visibility="private")
-    picture.input(lambda: False, None, is_crop, api_visibility="private")  # an example's tick is not the visitor's
-    answered = gr.on([go.click, text.submit], do.predict, asked, shown, api_name="predict")
-    answered.then(None, js=_file("show.js"))
-    clear.click(lambda: html.notice(EMPTY), None, shown, api_visibility="private")
+        button = gr.Button("Predict", variant="primary")
+        clear = gr.ClearButton([text, context, picture, clip, is_crop], value="Clear")
+    inputs = [*settings, text, context, picture, clip, is_crop, choice, upload_faces]
+    gr.on(
+        [picture.change, clip.change, is_crop.change], handlers.find_faces, [settings[0], picture, clip, is_crop],
+        [faces, choice, upload_faces], show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    picture.input(lambda: False, None, is_crop, api_visibility="private")  # an upload resets an example's check mark
+    predicted = gr.on([button.click, text.submit], handlers.predict, inputs, output, api_name="predict")
+    predicted.then(None, js=_file("show.js"))
+    clear.click(lambda: html.notice(EMPTY), None, output, api_visibility="private")
     rows, labels = draw_examples(folder)
-    gr.Examples(rows, [text, past, picture, is_crop], label="Examples", example_labels=labels, elem_id="examples")
+    gr.Examples(rows, [text, context, picture, is_crop], label="Examples", example_labels=labels, elem_id="examples")
 
 
-def _film_tab(do: Handlers, chosen: Sequence[Any], shown: gr.HTML) -> None:
+def _film_tab(handlers: Handlers, settings: Sequence[Any], output: gr.HTML) -> None:
     film = gr.Video(label="Film", sources=["upload"], height=260, elem_id="film")
-    gr.Markdown(UNSHOWN)
+    gr.Markdown(UNPLAYABLE)
     subtitles = gr.File(label="Subtitles (SRT, WebVTT or ASS)", elem_id="subtitles")
-    go = gr.Button("Predict the film", variant="primary")
-    go.click(do.film, [*chosen, film, subtitles], shown, api_name="film").then(None, js=_file("show.js"))
+    button = gr.Button("Predict the film", variant="primary")
+    predicted = button.click(handlers.predict_film, [*settings, film, subtitles], output, api_name="film")
+    predicted.then(None, js=_file("show.js"))
 
 
 def _file(name: str) -> str:

@@ -1,4 +1,4 @@
-"""An answer as one picture, to keep or to show."""
+"""Draws an answer as one picture, for download."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ from matplotlib.figure import Figure
 from emotion_tf.page.answer import Answer
 
 FOR, AGAINST, PLAIN = "#d64537", "#346ebf", "#7f8c99"
-MOST_WORDS = 14
-LONGEST = 90
+MAX_WORDS = 14
+MAX_TITLE = 90
 
 
-def draw(answer: Answer) -> bytes:
-    """PNG of an answer: probabilities, the words that moved it most, the face with its map, and the modalities."""
-    panels = [_probabilities, *(draw for draw, has in _explained(answer) if has)]
-    # without pyplot, whose list of figures is one for all threads
+def draw_answer(answer: Answer) -> bytes:
+    """Draws a PNG: probabilities, words with the largest attributions, face with its map, modalities."""
+    panels = [_probabilities, *(draw for draw, is_drawn in _explanation_panels(answer) if is_drawn)]
+    # without pyplot, which is not thread-safe
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         panel(axes, answer)
     best = f"{answer.labels[answer.best]} {answer.probabilities[answer.best]:.1%}"
-    said = answer.explanation.utterance.text if answer.explanation else ""
+    text = answer.explanation.utterance.text if answer.explanation else ""
     title = f"{answer.run}: {best if answer.is_sure else f'not sure ({best})'}"
-    # a $ would begin a formula, and fonts have no glyph for every sign
-    shown = (said[:LONGEST] + ("..." if len(said) > LONGEST else "")).replace("$", r"\$")
-    figure.suptitle(f"{title}\n{shown}" if shown else title, fontsize=11)
-    made = io.BytesIO()
-    figure.savefig(made, dpi=110, format="png")
-    return made.getvalue()
+    # a $ would begin a formula
+    subtitle = (text[:MAX_TITLE] + ("..." if len(text) > MAX_TITLE else "")).replace("$", r"\$")
+    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png")
+    return buffer.getvalue()
 
 
-def _explained(answer: Answer) -> list[tuple[Any, bool]]:
-    found = answer.explanation
-    if found is None:
+def _explanation_panels(answer: Answer) -> list[tuple[Any, bool]]:
+    explanation = answer.explanation
+    if explanation is None:
         return []
-    return [(_words, bool(found.words)), (_face, bool(found.maps)), (_modalities, len(found.shapley_values) > 1)]
+    return [
+        (_words, bool(explanation.words)),
+        (_face, bool(explanation.maps)),
+        (_modalities, len(explanation.shapley_values) > 1),
+    ]
 
 
 def _bars(axes: Any, names: list[str], values: np.ndarray, colours: list[str], title: str) -> None:
@@ -62,9 +66,9 @@ def _signed(values: np.ndarray) -> list[str]:
 
 def _words(axes: Any, answer: Answer) -> None:
     words = answer.explanation.words if answer.explanation else []
-    kept = sorted(sorted(range(len(words)), key=lambda n: -abs(words[n][1]))[:MOST_WORDS])
-    values = np.array([words[n][1] for n in kept])
-    _bars(axes, [words[n][0] for n in kept], values, _signed(values), "words (nats)")
+    largest = sorted(sorted(range(len(words)), key=lambda n: -abs(words[n][1]))[:MAX_WORDS])
+    values = np.array([words[n][1] for n in largest])
+    _bars(axes, [words[n][0] for n in largest], values, _signed(values), "words (nats)")
 
 
 def _face(axes: Any, answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""Examples to click: utterances with faces that the project draws itself, as for the demo data set."""
+"""Examples of the page: utterances with drawn faces, as in the demo data set."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ EXAMPLES = (
     ("", "", "surprise", 21),
     ("I don't know what to say.", "Ben: I am moving out.", "", 0),
 )
-"""Utterance, what was said before, the expression that is drawn (none: no face), and the seed of the drawing."""
+"""Text, previous utterances, expression of the drawn face (empty: no face), and seed of the drawing."""
 
 
 def draw_examples(folder: Path) -> tuple[list[list[str | bool | None]], list[str]]:
     """Draws the faces into a folder.
 
     Returns:
-        Of each example the utterance, what was said before, the picture's path, and that it is a crop already; and what
-        is written on its button.
+        For each example its text, previous utterances, path of the picture and whether that is a crop; and the labels
+        of their buttons.
     """
     rows: list[list[str | bool | None]] = []
     labels = []
-    for n, (text, past, kind, seed) in enumerate(EXAMPLES):
-        path = folder / f"face_{n}.png" if kind else None
+    for n, (text, context, expression, seed) in enumerate(EXAMPLES):
+        path = folder / f"face_{n}.png" if expression else None
         if path is not None:
-            cv2.imwrite(str(path), _drawn(kind, seed))
-        rows.append([text, past, str(path) if path else None, bool(path)])
-        face = f"a face of {kind}" if kind else "no face"
-        labels.append(f"{text or 'No words'} / {face}")
+            cv2.imwrite(str(path), _draw_face(expression, seed))
+        rows.append([text, context, str(path) if path else None, bool(path)])
+        face = f"face: {expression}" if expression else "no face"
+        labels.append(f"{text or 'No text'} ({face})")
     return rows, labels
 
 
-def _drawn(kind: str, seed: int) -> np.ndarray:
+def _draw_face(expression: str, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     face = demo_faces.Face(
-        demo_faces.sample_identity(rng), demo_faces.sample_expression(kind, rng), demo_faces.sample_shot(rng)
+        demo_faces.sample_identity(rng), demo_faces.sample_expression(expression, rng), demo_faces.sample_shot(rng)
     )
     return demo_drawing.render_face(face, SIDE)

@@ -1,15 +1,15 @@
-// A moment of a film's timeline was chosen: its utterance and face are shown, the others hidden.
+// Shows the utterance and the face of the selected moment, and hides the others.
 element.addEventListener("click", (event) => {
   const moment = event.target.closest("[data-moment]");
   if (!moment) return;
-  for (const one of element.querySelectorAll("[data-moment]")) {
-    one.setAttribute("aria-pressed", String(one === moment));
+  for (const button of element.querySelectorAll("[data-moment]")) {
+    button.setAttribute("aria-pressed", String(button === moment));
   }
-  for (const said of element.querySelectorAll("[data-said]")) {
-    said.hidden = said.dataset.said !== moment.dataset.moment;
+  for (const details of element.querySelectorAll("[data-details]")) {
+    details.hidden = details.dataset.details !== moment.dataset.moment;
   }
 });
-// Left and right go from moment to moment.
+// The arrow keys select the previous and the next moment.
 element.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   const moment = event.target.closest("[data-moment]");

@@ -1,4 +1,4 @@
-"""A film with subtitles on the page: its timeline of emotions, with the utterance and the face of each moment."""
+"""Predictions for a film with subtitles, as the page shows them: a timeline of emotions."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.pool import crop_all
 from emotion_tf.page.answer import threshold_for
-from emotion_tf.page.inputs import SECONDS
+from emotion_tf.page.inputs import MAX_CLIP_SECONDS
 from emotion_tf.page.runs import OpenRun, Runs
 from emotion_tf.program import program
 from emotion_tf.serving import film
 from emotion_tf.serving.film import FilmPrediction
 
-MOST_SUBTITLES = 500
-MOST_BYTES = 2 * 2**20
-"""Of a file of subtitles, at most: it is read as a whole before its subtitles are counted."""
-LONGEST = 600.0
-"""Seconds for the faces of a film, at most."""
+MAX_SUBTITLES = 500
+MAX_SUBTITLE_BYTES = 2 * 2**20
+"""Size of a subtitle file: it is read as a whole before its subtitles are counted."""
+MAX_FILM_SECONDS = 600.0
+"""Longest time to find the faces of a film."""
 
 
 @dataclass(frozen=True)
 class FilmAnswer:
-    """A film as it is shown.
+    """Predictions for a film, as the page shows them.
 
     Attributes:
         run: name of the run.
         film: name of the file.
-        prediction: of each subtitle.
-        threshold: least probability of a class that is said to be sure.
+        prediction: predictions for its subtitles.
+        threshold: least probability of a prediction; below it the page abstains.
         csv: the table that `predict-film` writes.
         png: its timeline.
     """
@@ -48,40 +48,36 @@ class FilmAnswer:
     png: bytes
 
 
-def read_lines(path: Path) -> list[film.Line]:
-    """The subtitles of a file.
+def read_subtitles(path: Path) -> list[film.Subtitle]:
+    """Reads the subtitles of a file.
 
     Raises:
-        UserError: none can be read, or too many.
+        UserError: the file holds none, or it is too large.
     """
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
+    if path.is_file() and path.stat().st_size > MAX_SUBTITLE_BYTES:
         raise UserError(
-            f"{path.name} has {path.stat().st_size / 2**20:.1f} MB. At most {MOST_BYTES // 2**20} MB of subtitles are "
-            "taken here."
+            f"{path.name} has {path.stat().st_size / 2**20:.1f} MB. Subtitles of at most {MAX_SUBTITLE_BYTES // 2**20} "
+            "MB are allowed."
         )
     try:
-        lines = film.read_subtitles(path)
+        subtitles = film.read_subtitles(path)
     except UserError as error:
         raise UserError(str(error).replace(str(path), path.name)) from None
-    if len(lines) > MOST_SUBTITLES:
+    if len(subtitles) > MAX_SUBTITLES:
         raise UserError(
-            f"{path.name} has {len(lines):,} subtitles. At most {MOST_SUBTITLES} are taken here; "
+            f"{path.name} has {len(subtitles):,} subtitles. At most {MAX_SUBTITLES} are allowed; "
             f"`{program()} predict-film` takes any number."
         )
-    return lines
+    return subtitles
 
 
-def within(items: Iterable[Any], seconds: float) -> Iterator[Any]:
-    """The items, while there is time.
-
-    Raises:
-        UserError: there is no more.
-    """
+def with_time_limit(items: Iterable[Any], seconds: float) -> Iterator[Any]:
+    """Yields the items. Raises UserError when the time is over."""
     end = time.monotonic() + seconds
     for item in items:
         if time.monotonic() > end:
             raise UserError(
-                f"This film takes longer than {seconds / 60:g} minutes, so it was given up. Give a shorter part of it; "
+                f"Finding the faces of this film takes longer than {seconds / 60:g} minutes. Upload a shorter part; "
                 f"`{program()} predict-film` takes any length."
             )
         yield item
@@ -92,28 +88,38 @@ def answer_film(
     run: OpenRun,
     clip: Path,
     subtitles: Path,
-    wanted: float,
+    precision: float,
     config: CropConfig,
     load: Callable[[], Detector],
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> FilmAnswer:
-    """Asks a run for each subtitle of a film.
+    """Predicts each subtitle of a film.
+
+    Args:
+        runs: the runs of the page, whose lock is held while the model predicts.
+        run: the run.
+        clip: video of the film.
+        subtitles: its subtitles.
+        precision: wanted precision on the validation split, below which the page abstains.
+        config: how faces are found.
+        load: returns a detector; must be picklable.
+        progress: wraps the crops and their number, to show progress.
 
     Raises:
-        UserError: the film or the subtitles cannot be read, there are too many, or it takes too long.
+        UserError: the film or the subtitles cannot be read; there are too many subtitles; it takes too long.
     """
-    lines = read_lines(subtitles)
-    config = replace(config, seconds=min(config.seconds, SECONDS))
-    size = run.predictor.about.face_size
-    found_faces = within(crop_all(film.clips_of(clip, lines), config, load, size, 1), LONGEST)
-    crops = list(progress(found_faces, len(lines)))
+    rows = read_subtitles(subtitles)
+    config = replace(config, seconds=min(config.seconds, MAX_CLIP_SECONDS))
+    size = run.predictor.facts.face_size
+    faces = with_time_limit(crop_all(film.clips_of_subtitles(clip, rows), config, load, size, 1), MAX_FILM_SECONDS)
+    crops = list(progress(faces, len(rows)))
     try:
-        with runs.lock:  # only now: others get their answers while faces are looked for
-            found = film.predict_film(run.predictor, lines, crops)
+        with runs.lock:  # not before: others get predictions while faces are searched
+            prediction = film.predict_film(run.predictor, rows, crops)
     except UserError as error:
         raise UserError(str(error).replace(str(clip), clip.name)) from None
-    threshold, _ = threshold_for(run.calibration.thresholds, wanted)
+    threshold, _ = threshold_for(run.calibration.thresholds, precision)
     with tempfile.TemporaryDirectory() as folder:
-        found.write(Path(folder), clip.name, threshold)
+        prediction.write(Path(folder), clip.name, threshold)
         table, timeline = (Path(folder, name).read_bytes() for name in (film.TABLE, film.TIMELINE))
-        return FilmAnswer(run.name, clip.name, found, threshold, table, timeline)
+        return FilmAnswer(run.name, clip.name, prediction, threshold, table, timeline)

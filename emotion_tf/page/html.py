@@ -1,4 +1,4 @@
-"""Answers as pieces of HTML for the page. All that visitors gave is escaped by the templates."""
+"""Answers as HTML fragments of the page. The templates escape all that visitors entered."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from emotion_tf.faces.candidates import Candidates
 from emotion_tf.interpret.pictures import crop_png
 from emotion_tf.interpret.render import words_html
 from emotion_tf.page.answer import Answer
-from emotion_tf.page.chart import draw
+from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.film import FilmAnswer
 
 COLOURS = ("#1f77b4", "#b45f06", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#c2399b", "#7f7f7f")
-"""Of the classes, in their order, in a film's timeline."""
+"""Colours of the classes in a film's timeline, in their order."""
 
 
 def _clock(seconds: float) -> str:
@@ -26,10 +26,10 @@ def _clock(seconds: float) -> str:
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
-def _download(data: bytes, name: str, said: str) -> Markup:
+def _download(data: bytes, name: str, label: str) -> Markup:
     kind = {"png": "image/png", "csv": "text/csv"}[name.rsplit(".", 1)[1]]
     address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    return Markup('<a class="download" download="{}" href="{}">{}</a>').format(name, address, said)
+    return Markup('<a class="download" download="{}" href="{}">{}</a>').format(name, address, label)
 
 
 def _environment() -> Environment:
@@ -54,36 +54,41 @@ ENVIRONMENT = _environment()
 
 
 def answers_html(answers: Sequence[Answer | str]) -> str:
-    """Answers side by side; a string stands in for the answer of a run that has none."""
-    shown = []
-    for one in answers:
-        files = [] if isinstance(one, str) else [(one.table().to_csv(index=False).encode(), "csv"), (draw(one), "png")]
-        shown.append((None if isinstance(one, str) else one, one if isinstance(one, str) else "", files))
-    return ENVIRONMENT.get_template("answer.html").render(shown=shown)
+    """Renders answers side by side; a string is the problem of a run without an answer."""
+    rows: list[tuple[Answer | None, str, list[tuple[bytes, str]]]] = []
+    for answer in answers:
+        if isinstance(answer, str):
+            rows.append((None, answer, []))
+        else:
+            files = [(answer.table().to_csv(index=False).encode(), "csv"), (draw_answer(answer), "png")]
+            rows.append((answer, "", files))
+    return ENVIRONMENT.get_template("answer.html").render(rows=rows)
 
 
 def film_html(film: FilmAnswer) -> str:
-    """The timeline of a film, and for each of its utterances what is shown when it is chosen."""
-    found = film.prediction
-    end = max(line.end for line in found.lines)
+    """Renders the timeline of a film, and the details of each subtitle, which are shown when it is selected."""
+    prediction = film.prediction
+    end = max(subtitle.end for subtitle in prediction.subtitles)
     rows = [
         {
-            "line": line,
-            "face": one.jpegs[len(one.jpegs) // 2] if one.jpegs else b"",
+            "subtitle": subtitle,
+            "face": crops.jpegs[len(crops.jpegs) // 2] if crops.jpegs else b"",
             "probabilities": [float(p) for p in probabilities],
             "best": int(probabilities.argmax()),
             "sure": float(probabilities.max()) >= film.threshold,
         }
-        for line, one, probabilities in zip(found.lines, found.faces, found.probabilities, strict=True)
+        for subtitle, crops, probabilities in zip(
+            prediction.subtitles, prediction.faces, prediction.probabilities, strict=True
+        )
     ]
     return ENVIRONMENT.get_template("film.html").render(film=film, rows=rows, end=end, colours=COLOURS)
 
 
-def faces_html(found: Candidates, name: str) -> str:
-    """Where faces were found, or the sentence that there is none."""
-    return ENVIRONMENT.get_template("faces.html").render(found=found, name=name)
+def faces_html(candidates: Candidates, name: str) -> str:
+    """Renders where faces were found, or that none was found."""
+    return ENVIRONMENT.get_template("faces.html").render(candidates=candidates, name=name)
 
 
 def notice(text: str) -> str:
-    """A sentence to the visitor in place of an answer."""
+    """Renders a message in place of an answer."""
     return ENVIRONMENT.from_string('<p class="notice">{{ text }}</p>').render(text=text)

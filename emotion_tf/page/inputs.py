@@ -1,81 +1,65 @@
-"""What a visitor gives, checked: texts of bearable length, and the faces of a picture or a clip."""
+"""Checks a visitor's inputs: the length of texts, and the faces of a picture or a clip."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from emotion_tf.config import CropConfig
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
 from emotion_tf.faces.candidates import Candidates, find_in_photo
-from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.faces.crops import NO_FACE, FaceCrops
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.pool import CandidatesProcess
 
-LONGEST_TEXT = 2000
-MOST_LINES = 50
-SECONDS = 30.0
-"""For the faces of one clip, at most."""
+MAX_CHARACTERS = 2000
+MAX_LINES = 50
+MAX_CLIP_SECONDS = 30.0
+"""Longest time to find the faces of one clip."""
 PROBLEMS = {
-    "no face found": "No face was found in {name}, so only the text counts.",
-    "time limit": "{name} takes too long to look through: {detail}. Give a shorter clip.",
-    "decoder crashed": "{name} cannot be decoded. Give a video such as MP4.",
-    "cannot be decoded": "{name} cannot be decoded. Give a video such as MP4.",
+    "time limit": "Finding the faces in {name} takes too long: {detail}. Upload a shorter clip.",
+    "decoder crashed": "{name} cannot be decoded. Upload a video such as MP4.",
+    "cannot be decoded": "{name} cannot be decoded. Upload a video such as MP4.",
 }
 
 
-@dataclass(frozen=True)
-class Given:
-    """An utterance as it is shown to a run.
-
-    Attributes:
-        text: what is said; empty: nothing.
-        past: the lines said before it, oldest first.
-        faces: aligned crops, JPEGs.
-    """
-
-    text: str = ""
-    past: tuple[str, ...] = ()
-    faces: tuple[bytes, ...] = ()
-
-
-def read_texts(text: str | None, past: str | None) -> tuple[str, tuple[str, ...]]:
-    """The utterance, and the lines before it without empty ones.
+def read_texts(text: str | None, context: str | None) -> tuple[str, tuple[str, ...]]:
+    """Returns the text of an utterance, and the previous utterances without empty lines.
 
     Raises:
-        UserError: longer than anybody speaks.
+        UserError: a text is too long, or there are too many lines.
     """
-    text, lines = (text or "").strip(), tuple(line.strip() for line in (past or "").splitlines() if line.strip())
-    for name, said in (("utterance", text), *(("line said before", line) for line in lines)):
-        if len(said) > LONGEST_TEXT:
-            raise UserError(f"The {name} has {len(said):,} characters. At most {LONGEST_TEXT:,} are taken: shorten it.")
-    if len(lines) > MOST_LINES:
-        raise UserError(f"{len(lines):,} lines were said before. At most {MOST_LINES} are taken: keep the last ones.")
+    text, lines = (text or "").strip(), tuple(line.strip() for line in (context or "").splitlines() if line.strip())
+    for name, value in (("utterance", text), *(("previous utterance", line) for line in lines)):
+        if len(value) > MAX_CHARACTERS:
+            raise UserError(f"The {name} has {len(value):,} characters. At most {MAX_CHARACTERS:,} are allowed.")
+    if len(lines) > MAX_LINES:
+        raise UserError(f"There are {len(lines):,} previous utterances. At most {MAX_LINES} are allowed.")
     return text, lines
 
 
 class FaceFinder:
-    """Finds the faces of pictures and clips, as `prepare` does.
+    """Finds the faces in pictures and clips, as `prepare` does.
 
     Args:
         config: how faces are found.
-        load: makes a detector; must be picklable.
+        load: returns a detector; must be picklable.
     """
 
     def __init__(self, config: CropConfig, load: Callable[[], Detector]) -> None:
         self.config, self._detect = config, load()
         self._clips = CandidatesProcess(load)
-        # one each: who gives a picture does not wait for anybody's clip
+        # two locks: a picture does not wait for another visitor's clip
         self._lock, self._clip_lock = threading.Lock(), threading.Lock()
 
-    def of_picture(self, path: Path, size: int, is_crop: bool) -> Candidates:
-        """The faces of a picture, the largest first; with `is_crop` the picture is one.
+    def find_in_picture(self, path: Path, size: int, is_crop: bool) -> Candidates:
+        """Returns the faces in a picture, the largest first. With `is_crop`, the picture is an aligned crop itself.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the picture cannot be read.
         """
         try:
             if is_crop:
@@ -83,33 +67,34 @@ class FaceFinder:
             pixels = images.read_pixels(path)
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from None
-        with self._lock:  # a detector keeps the size of its picture
+        with self._lock:  # a detector has state: the size of its picture
             return find_in_photo(pixels, self._detect, size)
 
-    def of_clip(self, path: Path, size: int) -> Candidates:
-        """The faces of a clip, the one that speaks first.
+    def find_in_clip(self, path: Path, size: int) -> Candidates:
+        """Returns the faces in a clip, the active speaker first.
 
         Raises:
-            UserError: it cannot be decoded, or takes too long.
+            UserError: the clip cannot be decoded, or takes too long.
         """
+        config = replace(self.config, seconds=min(self.config.seconds, MAX_CLIP_SECONDS))
         with self._clip_lock:
-            found = self._clips.find(path, replace(self.config, seconds=min(self.config.seconds, SECONDS)), size)
-        if found.problem and found.problem != "no face found":
-            raise UserError(PROBLEMS[found.problem].format(name=path.name, detail=found.detail))
-        return found
+            candidates = self._clips.find(path, config, size)
+        if candidates.problem and candidates.problem != NO_FACE:
+            raise UserError(PROBLEMS[candidates.problem].format(name=path.name, detail=candidates.detail))
+        return candidates
 
     def find(self, picture: Path | None, clip: Path | None, size: int, is_crop: bool) -> Candidates:
-        """The faces of what was given; of nothing, none.
+        """Returns the faces in a picture or a clip; none without either.
 
         Raises:
-            UserError: both were given, or one cannot be read.
+            UserError: there are both, or the file cannot be read.
         """
         if picture is not None and clip is not None:
-            raise UserError("A picture and a clip were given. Take one of them away.")
+            raise UserError("There is a picture and a clip. Remove one of them.")
         if picture is not None:
-            return self.of_picture(picture, size, is_crop)
-        return Candidates() if clip is None else self.of_clip(clip, size)
+            return self.find_in_picture(picture, size, is_crop)
+        return Candidates() if clip is None else self.find_in_clip(clip, size)
 
     def close(self) -> None:
-        """Ends the process for clips."""
+        """Ends the process that reads clips."""
         self._clips.close()

@@ -1,4 +1,4 @@
-"""The runs that the page offers, loaded when they are asked for."""
+"""The runs of the page, loaded on first use."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
 from emotion_tf.runs.ensemble import open_run
 from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.predict import Asked, Predictor
+from emotion_tf.serving.predict import Predictor, RunPredictor
 
 MOST_LOADED = 3
 
 
 def finished_runs(folder: Path) -> list[str]:
-    """Names of the trained runs and ensembles in a folder, the newest first."""
-    found = [path for name in ("model.keras", ENSEMBLE) for path in folder.glob(f"*/{name}")]
-    return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+    """Returns the names of the trained runs and ensembles in a folder, the newest first."""
+    paths = [path for name in ("model.keras", ENSEMBLE) for path in folder.glob(f"*/{name}")]
+    return [path.parent.name for path in sorted(paths, key=lambda path: -path.stat().st_mtime)]
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is ready to be asked.
+    """A loaded run or ensemble.
 
     Attributes:
-        name: of its folder.
-        predictor: what says how probable each class is.
-        reads: which of text, face and context matter to it.
-        scorer: what explains it; None: nothing does, and `unexplained` says why.
-        unexplained: a sentence.
+        name: name of its folder.
+        predictor: predicts probabilities.
+        reads: which of text, face and context it reads.
+        scorer: explains predictions; None if they cannot be explained.
+        unexplained: sentence that says why not.
         calibration: its temperatures and thresholds.
     """
 
     name: str
-    predictor: Asked
+    predictor: Predictor
     reads: tuple[str, ...]
     scorer: Scorer | None
     unexplained: str
@@ -50,54 +50,53 @@ class OpenRun:
 
 
 def open_local(path: Path) -> OpenRun:
-    """A run or an ensemble, loaded. Raises UserError when it cannot be."""
+    """Loads a run or an ensemble. Raises UserError if it cannot be loaded."""
     run = open_run(path)
-    predictor = Predictor(run)
+    predictor = RunPredictor(run)
     if isinstance(run, Run):
         scorer = Scorer(run)
         return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.calibration)
-    of_members = {name for member in run.members for name in Scorer(member).modalities}
-    reads = tuple(name for name in (TEXT, FACE, CONTEXT) if name in of_members)
-    return OpenRun(
-        path.name, predictor, reads, None, "What moves an ensemble is not explained: ask its members.", Calibration()
-    )
+    modalities = {name for member in run.members for name in Scorer(member).modalities}
+    reads = tuple(name for name in (TEXT, FACE, CONTEXT) if name in modalities)
+    unexplained = "Predictions of an ensemble are not explained; those of its members are."
+    return OpenRun(path.name, predictor, reads, None, unexplained, Calibration())
 
 
 def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun:
-    """A run that TensorFlow Serving answers for; see `serving.client.Client`.
+    """Opens a run whose predictions come from TensorFlow Serving; see `serving.client.Client`.
 
     Args:
-        path: the run or an export of it, which tells the labels.
+        path: the run, or an export of it, which has the labels.
         address: HOST:PORT for gRPC, http://HOST:PORT for REST.
-        model: what the server calls it; empty: as its run.
-        timeout: seconds for an answer.
+        model: name of the model on the server; empty: the name of the run.
+        timeout: seconds to wait for a response.
 
     Raises:
-        UserError: no such run, or no server that answers for it.
+        UserError: no such run, or no server answers for it.
     """
     from emotion_tf.serving.client import Client
 
     facts = read_facts(path)
     client = Client(address, facts, model, timeout)
-    # an export does not say which towers it has; what it was given of both, it does
-    tried = client.predict(["Hello!"], [np.zeros((facts.face_size, facts.face_size, 3), np.uint8)])
-    does = {TEXT: tried.text_present[0], FACE: tried.face_present[0], CONTEXT: facts.context > 0}
-    reads = tuple(name for name, it_does in does.items() if it_does)
-    said = f"Answered by {address}; what moved it is shown where the run itself is asked."
-    return OpenRun(path.name, client, reads, None, said, read_calibration(path))
+    # an export does not list its towers: a prediction from both inputs shows which of them it reads
+    prediction = client.predict(["Hello!"], [np.zeros((facts.face_size, facts.face_size, 3), np.uint8)])
+    is_read = {TEXT: prediction.text_present[0], FACE: prediction.face_present[0], CONTEXT: facts.context > 0}
+    reads = tuple(name for name, value in is_read.items() if value)
+    unexplained = f"Predicted by {address}. The page explains only runs that it loads itself."
+    return OpenRun(path.name, client, reads, None, unexplained, read_calibration(path))
 
 
 class Runs:
-    """The runs of a folder; at most three are loaded at a time. One thread at a time asks a model: see `lock`.
+    """The runs of a folder. At most three are loaded at a time.
 
     Args:
-        folder: of the runs.
-        names: of those that may be asked.
-        load: opens one of them.
+        folder: folder of the runs.
+        names: names of the runs that may be opened.
+        load: opens a run.
 
     Attributes:
-        names: of the runs, the newest first.
-        lock: to be held by who asks a model, which an explanation takes apart for a while.
+        names: names of the runs, the newest first.
+        lock: must be held to use a model: an explanation replaces layers' calls while it runs.
     """
 
     def __init__(self, folder: Path, names: list[str], load: Callable[[Path], OpenRun] = open_local) -> None:
@@ -106,13 +105,13 @@ class Runs:
         self.lock = threading.RLock()
 
     def open(self, name: str) -> OpenRun:
-        """A run by its name.
+        """Opens a run by its name.
 
         Raises:
-            UserError: no such run, or one that cannot be loaded.
+            UserError: no such run, or it cannot be loaded.
         """
         if name not in self.names:
-            raise UserError(f"There is no run {name!r} here. Choose one of the list.")
+            raise UserError(f"There is no run {name!r}. Choose one from the list.")
         with self.lock:
             if name not in self._loaded:
                 self._loaded[name] = self._load(self._folder / name)

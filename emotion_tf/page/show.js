@@ -1,5 +1,5 @@
 () => {
-  // On a narrow screen the answer lies below what was asked.
+  // On a narrow screen, the answer is below the inputs.
   const answer = document.getElementById("answer");
   if (answer && answer.getBoundingClientRect().top > 0.6 * window.innerHeight) answer.scrollIntoView();
 }

@@ -1,4 +1,4 @@
-"""How the page looks: system fonts, so that nothing is fetched, and colours that can be read in light and dark."""
+"""Fonts and colours of the page: system fonts, so that nothing is fetched, and enough contrast in light and dark."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ HEAD = (HERE / "head.html").read_text(encoding="utf-8")
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme, with greys and blues dark enough for small text (WCAG 2.1, 1.4.3)."""
-    made = gr.themes.Base(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    return made.set(
+    """Returns Gradio's plain theme, with greys and blues dark enough for small text (WCAG 2.1, 1.4.3)."""
+    base = gr.themes.Base(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return base.set(
         body_text_color_subdued="#4b5563", body_text_color_subdued_dark="#c4c4cc",
         block_label_text_color="#4b5563", block_label_text_color_dark="#c4c4cc",
         block_info_text_color="#4b5563", block_info_text_color_dark="#c4c4cc",

@@ -1,7 +1,6 @@
-"""A client of TensorFlow Serving, by gRPC or REST, for a model that `export` wrote.
+"""A client of TensorFlow Serving, by gRPC or REST, for models that `export` wrote.
 
-Photos become aligned crops here, by the code of `prepare`; only crops travel. Everything else happens in the served
-graph.
+The client crops and aligns faces with the code of `prepare`, and sends only the crops. The served graph does the rest.
 """
 
 from __future__ import annotations
@@ -29,36 +28,36 @@ from emotion_tf.faces.detect import Detector
 from emotion_tf.program import program
 from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
-from emotion_tf.serving.predict import Arrays, Asked, Prediction, full_inputs
+from emotion_tf.serving.predict import Arrays, Prediction, Predictor, full_inputs
 
 BATCH = 32
-"""Utterances of one request."""
-MOST_BYTES = 64 << 20
-"""Of one message."""
-CONNECTIONS = 64
-TRIES = 4
-FIRST_PAUSE = 0.1
+"""Utterances per request."""
+MAX_MESSAGE_BYTES = 64 << 20
+MAX_CONNECTIONS = 64
+ATTEMPTS = 4
+FIRST_DELAY = 0.1
+"""Seconds before the second attempt; it doubles with each one."""
 SIGNATURE = "serve_full"
 Photo = str | Path | bytes
 
 
-class Client(Asked):
-    """A served model, asked as a run is: `predict(utterances, faces, contexts)`. Threads may share it.
+class Client(Predictor):
+    """Predictions of a model on a server. Threads may share an instance.
 
     Args:
         address: HOST:PORT for gRPC; http://HOST:PORT or https://HOST:PORT for REST.
-        about: of the model that is served there; see `runs.facts.read_facts`.
-        model: what the server calls it; empty: as its run.
-        timeout: seconds for one answer, all tries together. It is tried again only when the server is UNAVAILABLE
-            or the connection fails: whatever else it says, it has worked on it.
-        batch: utterances of one request.
-        detect: finds faces in photos; without it `predict_photos` cannot be asked.
+        facts: facts of the served model; see `runs.facts.read_facts`.
+        model: name of the model on the server. Default: the name of its run.
+        timeout: seconds to wait for a response, all attempts together. A request is sent again only if the server is
+            UNAVAILABLE or the connection fails. After any other error the server may have processed it already.
+        batch: utterances per request.
+        detect: face detector for `predict_photos`, which needs one.
     """
 
     def __init__(
         self,
         address: str,
-        about: ModelFacts,
+        facts: ModelFacts,
         model: str = "",
         timeout: float = 10.0,
         batch: int = BATCH,
@@ -66,8 +65,8 @@ class Client(Asked):
     ) -> None:
         if timeout <= 0 or batch < 1:
             raise UserError(f"Expected a timeout above 0 and a batch of at least 1. Received: {timeout}, {batch}.")
-        self.about, self.model, self.timeout, self.batch = about, model or about.name, timeout, batch
-        self.where, self._detect = f"The model {self.model} of {address}", detect
+        self.facts, self.model, self.timeout, self.batch = facts, model or facts.name, timeout, batch
+        self.source, self._detect = f"The model {self.model} of {address}", detect
         self._transport: Transport = (Rest if "://" in address else Grpc)(address, self.model, timeout)
 
     def predict_photos(
@@ -76,11 +75,12 @@ class Client(Asked):
         photos: Sequence[Photo | None],
         contexts: Sequence[Sequence[str]] | None = None,
     ) -> Prediction:
-        """As `predict`, with a photo of each utterance: the largest face in it is found and aligned. Without one, or
-        for None, the text stands alone.
+        """Predicts the emotion of each utterance from its text and a photo.
+
+        The largest face in the photo is found and aligned. A photo without a face, or None, leaves the text.
 
         Raises:
-            UserError: as `predict`, a photo cannot be read, or there is no detector.
+            UserError: as for `predict`; a photo cannot be read; the client has no detector.
         """
         return self.predict(utterances, [self._crop(photo) for photo in photos], contexts)
 
@@ -88,15 +88,15 @@ class Client(Asked):
         if photo is None:
             return None
         if self._detect is None:
-            raise UserError("Client: photos need `detect`, a face detector: see emotion_tf.faces.detect.load_detector.")
+            raise UserError("`predict_photos` needs a face detector. Expected one as `detect`. Received: None.")
         pixels = images.decode_photo(photo) if isinstance(photo, bytes) else images.read_pixels(Path(photo))
-        return list(crop_photo(pixels, self._detect, self.about.face_size).jpegs) or None
+        return list(crop_photo(pixels, self._detect, self.facts.face_size).jpegs) or None
 
     def wait_until_ready(self, seconds: float, alive: Callable[[], bool] = lambda: True) -> bool:
-        """Waits until the server says that the model is ready; false when it does not in time, or is not `alive`."""
+        """Waits until the model is ready. Returns whether it became ready in time and before `alive` returned false."""
         end = time.monotonic() + seconds
         while alive() and time.monotonic() < end:
-            if self._transport.ready():
+            if self._transport.is_ready():
                 return True
             time.sleep(0.1)
         return False
@@ -105,133 +105,135 @@ class Client(Asked):
         """Closes the connection."""
         self._transport.close()
 
-    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        found = []
+    def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        batches = []
         for i in range(0, len(utterances), self.batch):
             rows = slice(i, i + self.batch)
             inputs = self._inputs(utterances[rows], contexts[rows], crops[rows])
-            found.append(self._checked(self._transport.ask(SIGNATURE, inputs), len(inputs["utterance"])))
-        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            outputs = self._transport.call(SIGNATURE, inputs)
+            batches.append(self._check_outputs(outputs, len(inputs["utterance"])))
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     def _inputs(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        # always as many lines and crops as the model reads: a server joins requests of several clients into one batch
-        # only where their shapes are the same
-        count = self.about.context
-        said = [[line for line in lines if line] for lines in contexts]
-        nearest = [lines[max(0, len(lines) - count) :] for lines in said]
-        return full_inputs(utterances, nearest, crops, max(1, count), max(1, self.about.max_faces))
+        # Pads to a fixed number of lines and crops: a server batches requests of several clients only if their shapes
+        # are equal.
+        count = self.facts.context
+        lines = [[line for line in context if line] for context in contexts]
+        nearest = [context[max(0, len(context) - count) :] for context in lines]
+        return full_inputs(utterances, nearest, crops, max(1, count), max(1, self.facts.max_faces))
 
-    def _checked(self, found: Arrays, rows: int) -> Arrays:
-        """The outputs, if they are those of the model that `about` is of."""
+    def _check_outputs(self, outputs: Arrays, rows: int) -> Arrays:
+        """Returns the probabilities and presence. Raises UserError if they do not fit the facts of the model."""
         try:
-            p, label = np.asarray(found["probabilities"], np.float32), found["label"]
-            present = {name: np.asarray(found[name], bool) for name in ("text_present", "face_present")}
-            names = [one.decode() if isinstance(one, bytes) else str(one) for one in np.asarray(label).tolist()]
-            expected = [self.about.labels[i] for i in p.argmax(axis=1)]
-            fits = p.shape == (rows, len(self.about.labels)) and np.allclose(p.sum(axis=1), 1, atol=1e-3)
-            fits = fits and names == expected and all(one.shape == (rows,) for one in present.values())
+            p = np.asarray(outputs["probabilities"], np.float32)
+            present = {name: np.asarray(outputs[name], bool) for name in ("text_present", "face_present")}
+            values = np.asarray(outputs["label"]).tolist()
+            labels = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+            fits = p.shape == (rows, len(self.facts.labels)) and np.allclose(p.sum(axis=1), 1, atol=1e-3)
+            fits = fits and labels == [self.facts.labels[i] for i in p.argmax(axis=1)]
+            fits = fits and all(mask.shape == (rows,) for mask in present.values())
         except (KeyError, IndexError, ValueError, TypeError, UnicodeDecodeError):
             fits = False
         if not fits:
             raise UserError(
-                f"{self.where} is another one than {self.about.name}: its answer does not fit the labels "
-                f"{', '.join(self.about.labels)}. Expected an export of that run; --model names it."
+                f"{self.source} is not {self.facts.name}: its outputs do not fit the labels "
+                f"{', '.join(self.facts.labels)}. Expected an export of that run; --model names it."
             )
         return {"probabilities": p, **present}
 
 
 class Unavailable(UserError):
-    """The server cannot be reached, or says that it cannot answer yet."""
+    """The server cannot be reached, or cannot answer yet."""
 
 
 class Transport(ABC):
-    """How a server is reached."""
+    """A protocol to reach a server."""
 
     def __init__(self, address: str, model: str, timeout: float) -> None:
         self.address, self.model, self.timeout = address, model, timeout
 
-    def ask(self, signature: str, inputs: Arrays) -> Arrays:
-        """Outputs of a signature. Raises UserError."""
-        end, pause = time.monotonic() + self.timeout, FIRST_PAUSE
-        for left in reversed(range(TRIES)):
+    def call(self, signature: str, inputs: Arrays) -> Arrays:
+        """Returns the outputs of a signature. Raises UserError if the server gives none."""
+        end, delay = time.monotonic() + self.timeout, FIRST_DELAY
+        for remaining in reversed(range(ATTEMPTS)):
             try:
-                return self._once(signature, inputs, max(0.001, end - time.monotonic()))
+                return self._call_once(signature, inputs, max(0.001, end - time.monotonic()))
             except Unavailable:
-                if not left or time.monotonic() + pause > end:
+                if not remaining or time.monotonic() + delay > end:
                     raise
-            time.sleep(pause * random.uniform(0.8, 1.2))  # clients that failed together shall not come back together
-            pause *= 2
+            time.sleep(delay * random.uniform(0.8, 1.2))  # jitter: clients that failed together retry apart
+            delay *= 2
         raise AssertionError("unreachable")
 
     @abstractmethod
-    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
-        """The same, tried once."""
+    def _call_once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        """Calls a signature once. Raises `Unavailable` if another attempt may help."""
 
     @abstractmethod
-    def ready(self) -> bool:
-        """Whether the server has the model and would answer."""
+    def is_ready(self) -> bool:
+        """Returns whether the server has loaded the model."""
 
     @abstractmethod
     def close(self) -> None:
         """Closes the connection."""
 
-    def _down(self, detail: str) -> Unavailable:
+    def _unavailable(self, detail: str) -> Unavailable:
         return Unavailable(
-            f"No server answers at {self.address} ({_line(detail)}). Expected TensorFlow Serving; one is started by: "
+            f"No server answers at {self.address} ({_one_line(detail)}). Expected TensorFlow Serving. Start it with: "
             f"{program()} serve RUN"
         )
 
-    def _slow(self) -> UserError:
+    def _timed_out(self) -> UserError:
         return UserError(
-            f"{self.address} gave no answer within {self.timeout:g} s. Give it more (--timeout), or fewer utterances."
+            f"{self.address} gave no answer within {self.timeout:g} s. Raise --timeout, or send fewer utterances."
         )
 
-    def _unknown(self, detail: str) -> UserError:
+    def _not_found(self, detail: str) -> UserError:
         return UserError(
-            f"{self.address} has no model {self.model!r} ({_line(detail)}). Expected its name there: --model NAME."
+            f"{self.address} has no model {self.model!r} ({_one_line(detail)}). Expected its name there: --model NAME."
         )
 
-    def _refused(self, code: str, detail: str) -> UserError:
+    def _rejected(self, code: str, detail: str) -> UserError:
         return UserError(
-            f"{self.address} did not take the request ({code}: {_line(detail)}). Expected an export of this version."
+            f"{self.address} rejected the request ({code}: {_one_line(detail)}). Expected an export of this version."
         )
 
 
 class Grpc(Transport):
-    """TensorFlow Serving's gRPC."""
+    """TensorFlow Serving's gRPC API."""
 
     def __init__(self, address: str, model: str, timeout: float) -> None:
         super().__init__(address, model, timeout)
-        limits = [(f"grpc.max_{way}_message_length", MOST_BYTES) for way in ("send", "receive")]
-        # what is tried again, and how long, is in one place: `Transport.ask`
+        limits = [(f"grpc.max_{way}_message_length", MAX_MESSAGE_BYTES) for way in ("send", "receive")]
+        # `Transport.call` alone decides what is sent again
         self._channel = grpc.insecure_channel(address, [*limits, ("grpc.enable_retries", 0)])
         self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
         self._status = model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus
 
-    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
-        """By `PredictionService.Predict`."""
+    def _call_once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
         try:
-            answer = self._predict(warmup.fill(PredictRequest(), self.model, signature, inputs), timeout=seconds)
+            request = warmup.fill_request(PredictRequest(), self.model, signature, inputs)
+            response = self._predict(request, timeout=seconds)
         except grpc.RpcError as error:
             code, detail = error.code(), error.details() or ""
             if code == grpc.StatusCode.UNAVAILABLE:
-                raise self._down(detail) from None
+                raise self._unavailable(detail) from None
             if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise self._slow() from None
-            raise (
-                self._unknown(detail) if code == grpc.StatusCode.NOT_FOUND else self._refused(code.name, detail)
-            ) from None
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+                raise self._timed_out() from None
+            if code == grpc.StatusCode.NOT_FOUND:
+                raise self._not_found(detail) from None
+            raise self._rejected(code.name, detail) from None
+        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
-    def ready(self) -> bool:
-        """By `ModelService.GetModelStatus`."""
+    def is_ready(self) -> bool:
+        """Queries `ModelService.GetModelStatus`."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self.model
         try:
-            found = self._status(request, timeout=1.0).model_version_status
+            versions = self._status(request, timeout=1.0).model_version_status
         except grpc.RpcError:
             return False
-        return any(one.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE for one in found)
+        return any(version.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE for version in versions)
 
     def close(self) -> None:
         """Closes the channel."""
@@ -239,42 +241,44 @@ class Grpc(Transport):
 
 
 class Rest(Transport):
-    """TensorFlow Serving's REST."""
+    """TensorFlow Serving's REST API."""
 
     def __init__(self, address: str, model: str, timeout: float) -> None:
         super().__init__(address.rstrip("/"), model, timeout)
         self._url = f"{self.address}/v1/models/{model}"
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
 
-    def _once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
-        """By `:predict` in columns; bytes travel as `{"b64": ...}`."""
-        columns = {name: _json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()}
+    def _call_once(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        # column format, in which bytes are {"b64": ...}
+        columns = {name: _to_json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns})
         try:
-            answer = self._session.post(f"{self._url}:predict", data=body, timeout=seconds)
+            response = self._session.post(f"{self._url}:predict", data=body, timeout=seconds)
         except requests.ReadTimeout:
-            raise self._slow() from None
+            raise self._timed_out() from None
         except requests.RequestException as error:
-            raise self._down(str(error)) from None
+            raise self._unavailable(str(error)) from None
         try:
-            found = answer.json()
+            values = response.json()
         except ValueError:
-            found = None
-        found = found if isinstance(found, dict) else {"error": answer.text}
-        if answer.status_code == 200 and isinstance(found.get("outputs"), dict):
-            return {name: np.array(value) for name, value in found["outputs"].items()}
-        detail = str(found.get("error", found))
-        if answer.status_code == 503:
-            raise self._down(detail)
-        raise self._unknown(detail) if answer.status_code == 404 else self._refused(str(answer.status_code), detail)
+            values = None
+        values = values if isinstance(values, dict) else {"error": response.text}
+        if response.status_code == 200 and isinstance(values.get("outputs"), dict):
+            return {name: np.array(value) for name, value in values["outputs"].items()}
+        detail = str(values.get("error", values))
+        if response.status_code == 503:
+            raise self._unavailable(detail)
+        if response.status_code == 404:
+            raise self._not_found(detail)
+        raise self._rejected(str(response.status_code), detail)
 
-    def ready(self) -> bool:
-        """By the model status API."""
+    def is_ready(self) -> bool:
+        """Queries the model status API."""
         try:
-            found = self._session.get(self._url, timeout=1.0).json()["model_version_status"]
-            return any(one["state"] == "AVAILABLE" for one in found)
+            versions = self._session.get(self._url, timeout=1.0).json()["model_version_status"]
+            return any(version["state"] == "AVAILABLE" for version in versions)
         except (requests.RequestException, ValueError, KeyError, TypeError):
             return False
 
@@ -283,12 +287,12 @@ class Rest(Transport):
         self._session.close()
 
 
-def _json(value: Any, binary: bool) -> Any:
-    """Nested lists of bytes as TensorFlow Serving's REST takes them."""
+def _to_json(value: Any, binary: bool) -> Any:
+    """Converts nested lists of bytes to the JSON of TensorFlow Serving's REST API."""
     if isinstance(value, list):
-        return [_json(one, binary) for one in value]
+        return [_to_json(item, binary) for item in value]
     return {"b64": base64.b64encode(value).decode()} if binary else value.decode()
 
 
-def _line(detail: str) -> str:
+def _one_line(detail: str) -> str:
     return " ".join(detail.split())[:200]

@@ -1,4 +1,4 @@
-"""One SavedModel that takes raw strings and pictures, for TF Serving."""
+"""Exports a run as one SavedModel that takes raw strings and pictures, for TF Serving."""
 
 from __future__ import annotations
 
@@ -20,36 +20,33 @@ from emotion_tf.runs.ensemble import Ensemble
 from emotion_tf.runs.export import versions, write_checksums
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import warmup
-from emotion_tf.serving.graph import MOST_BYTES
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.graph import MAX_TEXT_BYTES
+from emotion_tf.serving.predict import RunPredictor
 from emotion_tf.serving.verify import verify
 
 
 def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Path:
     """Writes `serving/<version>/` of a run, or of an ensemble with all its members, and returns its path.
 
-    What it holds, and that it does, is the contract of docs/serving.md, which `verify` checks before the folder gets
-    its name.
+    `verify` checks the contract of docs/serving.md before the folder gets its name.
 
     Args:
-        run: the run.
-        version: its number; None: the next free one.
-        keep: how many versions stay, the newest and this one; 0: all.
+        run: the run or ensemble.
+        version: version number. Default: the next free one.
+        keep: number of versions to keep, this one and the newest others; 0: all.
 
     Raises:
-        UserError: the run has no model, a member of the ensemble is gone or has changed, the version exists, there is
-            no room, or the contract is broken.
+        UserError: the run has no model; a member of the ensemble is missing or has changed; the version exists; the
+            disk is full; the export breaks the contract.
     """
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
         raise UserError(f"Expected `--version` of at least 1 and `--keep` of at least 0. Received: {version}, {keep}.")
     out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
     if out.exists():
-        raise UserError(
-            f"{out} exists. Expected a new version: a server may be reading this one. Leave --version away."
-        )
-    predictor = Predictor(run)
-    with files.new_folder(out, hint="leave --version away") as folder:
+        raise UserError(f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out.")
+    predictor = RunPredictor(run)
+    with files.new_folder(out, hint="leave --version out") as folder:
         _write(predictor, folder)
         verify(folder)
     others = sorted(version for version in versions(serving) if str(version) != out.name)
@@ -58,42 +55,42 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     return out
 
 
-def _write(predictor: Predictor, folder: Path) -> None:
+def _write(predictor: RunPredictor, folder: Path) -> None:
     graph, run = predictor.graph, predictor.run
-    # ExportArchive and not tf.saved_model.save: only the former can be run by TF Serving's C++ loader.
+    # TF Serving's C++ loader cannot run what tf.saved_model.save writes of a Keras 3 model; it can run an ExportArchive
     archive = keras.export.ExportArchive()
-    # the models' variables come in with the endpoints; tracked too, they would be stored twice
-    for part in graph.parts:
-        archive.track(part.preprocess)
-    served = {name: archive.add_endpoint(name, serve, given) for name, (serve, given) in graph.signatures.items()}
-    with _on_disk(run):
+    # the endpoints bring the models' variables; tracking the models as well would store them twice
+    for member in graph.members:
+        archive.track(member.preprocess)
+    endpoints = {name: archive.add_endpoint(name, serve, spec) for name, (serve, spec) in graph.signatures.items()}
+    with _disk_errors(run):
         archive.write_out(str(folder), verbose=False)
     _write_assets(predictor, folder / "assets")
     extra = folder / "assets.extra"
     extra.mkdir()
-    found = []
-    for signature, inputs in warmup.requests(graph):
+    requests = []
+    for signature, inputs in warmup.example_requests(graph):
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        outputs = served[signature](tensors) if signature == "serve_tensors" else served[signature](**tensors)
-        found.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
-    with _on_disk(run):
-        warmup.write(folder / warmup.FILE, predictor.about.name, found)
+        outputs = endpoints[signature](tensors) if signature == "serve_tensors" else endpoints[signature](**tensors)
+        requests.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
+    with _disk_errors(run):
+        warmup.write_requests(folder / warmup.FILE, predictor.facts.name, requests)
     facts.write_exported(
         folder,
-        predictor.about,
-        most_text_bytes=MOST_BYTES,
+        predictor.facts,
+        most_text_bytes=MAX_TEXT_BYTES,
         most_pixels=MAX_PIXELS,
         weights_bytes=sum(weight.shape.num_elements() * weight.dtype.size for weight in _weights(predictor)),
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     )
-    cards = [run.path, *(one.path for one in run.members)] if isinstance(run, Ensemble) else [run.path]
+    cards = [run.path, *(member.path for member in run.members)] if isinstance(run, Ensemble) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     write_checksums(folder)
 
 
 @contextlib.contextmanager
-def _on_disk(run: Run | Ensemble) -> Iterator[None]:
-    """What TensorFlow says of a disk that is full or not writable, as one line: it has several kinds of error."""
+def _disk_errors(run: Run | Ensemble) -> Iterator[None]:
+    """Turns TensorFlow's errors of a full or read-only disk, which are of several kinds, into a UserError."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -103,19 +100,19 @@ def _on_disk(run: Run | Ensemble) -> Iterator[None]:
         ) from None
 
 
-def _weights(predictor: Predictor) -> list[tf.Variable]:
-    return [weight.value for part in predictor.graph.parts for weight in part.model.weights]
+def _weights(predictor: RunPredictor) -> list[tf.Variable]:
+    return [weight.value for member in predictor.graph.members for weight in member.model.weights]
 
 
-def _write_assets(predictor: Predictor, assets: Path) -> None:
-    """Labels and vocabularies, one a line, for those who prepare what `serve_tensors` takes."""
+def _write_assets(predictor: RunPredictor, assets: Path) -> None:
+    """Writes labels and vocabularies, one per line, for clients that prepare the inputs of `serve_tensors`."""
     assets.mkdir(exist_ok=True)
     write_vocabulary(assets / "labels.txt", predictor.labels)
-    for part in predictor.graph.parts:
-        folder = assets / part.name if len(predictor.graph.parts) > 1 else assets
+    for member in predictor.graph.members:
+        folder = assets / member.name if len(predictor.graph.members) > 1 else assets
         folder.mkdir(exist_ok=True)
-        pieces, words = part.preprocess.pieces, part.preprocess.words
-        if part.preprocess.reads_tokens and pieces is not None:
+        pieces, words = member.preprocess.pieces, member.preprocess.words
+        if member.preprocess.reads_tokens and pieces is not None:
             write_vocabulary(folder / "vocab.txt", pieces.vocabulary)
-        if part.preprocess.reads_words and words is not None:
+        if member.preprocess.reads_words and words is not None:
             write_vocabulary(folder / "words.txt", words.words)

@@ -1,4 +1,4 @@
-"""The features of any layer of a run, with the ids of their utterances, for use elsewhere."""
+"""Writes the outputs of a tower, or of any layer, with the ids of their utterances."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ IDS = ("dialogue_id", "utterance_id", "label")
 
 
 def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: str, out: Path) -> tuple[int, ...]:
-    """Writes the features of a split as NumPy's .npz; returns their shape.
+    """Writes the features of a split as NumPy's .npz, and returns their shape.
 
-    The file holds `features` float32 (N, ...) and, of each, `dialogue_id`, `utterance_id` and `label`. A layer that
-    looks at single crops gives one row a crop, numbered by `frame`; utterances without a crop have none. A layer along
-    the tokens or crops is padded with zeros to the longest.
+    The file holds `features` float32 (N, ...), and `dialogue_id`, `utterance_id` and `label` of each row. A layer that
+    reads single crops has one row per crop, numbered by `frame`; utterances without a crop have none. The features of
+    a layer along tokens or crops are padded with zeros to the longest.
 
     Raises:
-        UserError: no such tower or layer, a layer of several outputs without the name of one, or no room.
+        UserError: no such tower or layer; a layer of several outputs without the name of one; the disk is full.
     """
     function, by_crop = layer_function(run.model, tower, layer)
-    of_split = dataset.rows(split)
-    batches = pipeline.eval_batches(of_split, run.preprocessor(run.model), BATCH)
+    records = dataset.rows(split)
+    batches = pipeline.eval_batches(records, run.preprocessor(run.model), BATCH)
     parts = list(_batches(function, batches, by_crop))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
     features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
-    rows = list(pipeline.read_rows(of_split))
-    chosen = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(parts)])
-    columns = {name: np.array([row[name] for row in rows])[chosen] for name in IDS}
+    rows = list(pipeline.read_rows(records))
+    indices = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(parts)])
+    columns = {name: np.array([row[name] for row in rows])[indices] for name in IDS}
     if by_crop:
         columns["frame"] = np.concatenate([frame for _, _, frame in parts])
     with files.new_file(out) as temporary, open(temporary, "wb") as file:
@@ -51,16 +51,16 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
 
 
 def layer_function(model: TwoTower, tower: str, layer: str) -> tuple[Function, bool]:
-    """Returns the function from a model's inputs to a layer's output, and whether that has one row a crop.
+    """Returns the function from a model's inputs to a layer's output, and whether that has one row per crop.
 
     Args:
         model: a run's model.
         tower: a modality, or fusion (the layers that join the towers).
-        layer: a layer of it; LAYER/INNER for one inside a network that is a layer itself, or for one of a layer's
-            several outputs (bert/pooled_output). Empty: the tower's embedding, or the logits.
+        layer: name of a layer; LAYER/INNER for a layer of a nested network, or for one of a layer's several outputs
+            (bert/pooled_output). Empty: the tower's embedding, or the logits.
 
     Raises:
-        UserError: no such tower or layer, or a layer of several outputs without the name of one.
+        UserError: no such tower or layer; a layer of several outputs without the name of one.
     """
     check_name(tower, [*model.towers, FUSION], "tower")
     if not layer:
@@ -73,26 +73,26 @@ def layer_function(model: TwoTower, tower: str, layer: str) -> tuple[Function, b
 
 
 def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
-    """Returns the names of the layers that see single crops: those between folding and unfolding."""
+    """Returns the names of the layers that read single crops: those between folding and unfolding."""
     names: set[str] = set()
     for trunk in trunks:
-        of_trunk = layers_by_name(trunk)
-        after = [isinstance(layer, UnfoldFrames) for layer in of_trunk.values()]
-        if any(after):
-            names |= set(list(of_trunk)[: after.index(True)])
+        layers = layers_by_name(trunk)
+        unfolds = [isinstance(layer, UnfoldFrames) for layer in layers.values()]
+        if any(unfolds):
+            names |= set(list(layers)[: unfolds.index(True)])
     return names
 
 
 def _batches(
     function: Function, data: tf.data.Dataset, by_crop: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields the features (M, ...) of each batch, the rows (M,) that they are of, and the frames (M,)."""
+    """Yields for each batch the features (M, ...), the indices (M,) of their rows, and their frames (M,)."""
     traced = tf.function(function, reduce_retracing=True)
     for inputs, label, _ in data:
         values = np.asarray(traced(inputs), np.float32)
         if by_crop:
             index, frame = np.nonzero(inputs["face_mask"].numpy())
-            yield values[: len(index)], index, frame  # a batch without any crop has the row of its stand-in
+            yield values[: len(index)], index, frame  # a batch without a crop has one row, of the padding
         else:
             yield values, np.arange(len(label)), np.zeros(len(label), int)
 

@@ -1,4 +1,4 @@
-"""`predict` from photos, clips and films with subtitles: faces are found by the code of `prepare`."""
+"""Inputs from photos, clips and films with subtitles. Faces are found by the code of `prepare`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ from emotion_tf.faces.crops import FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
-from emotion_tf.serving.predict import Asked
+from emotion_tf.serving.predict import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One subtitle: seconds and text."""
+class Subtitle:
+    """One subtitle of a film.
+
+    Attributes:
+        start: its start in seconds.
+        end: its end in seconds.
+        text: its text on one line.
+    """
 
     start: float
     end: float
@@ -50,34 +56,35 @@ def crop_config(prepared: Mapping[str, Any], changes: Mapping[str, Any]) -> Crop
 
 
 def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, size: int) -> list[bytes]:
-    """The aligned crop of the largest face in each photo.
+    """Returns the aligned crop of the largest face in each photo, as JPEGs.
 
     Raises:
-        UserError: a picture that cannot be read, or shows no face.
+        UserError: a photo cannot be read or shows no face.
     """
     detect = load_detector(config.detector, model)
-    found = [crop_photo(images.read_pixels(path), detect, size) for path in paths]
-    for path, crops in zip(paths, found, strict=True):
+    jpegs = []
+    for path in paths:
+        crops = crop_photo(images.read_pixels(path), detect, size)
         if not crops.jpegs:
             raise UserError(
-                f"No face found in {path}. Expected a photo of a face; a picture that is an aligned face crop already "
-                "needs --face-is-crop."
+                f"No face found in {path}. Expected a photo of a face, or --face-is-crop for an aligned face crop."
             )
-    return [crops.jpegs[0] for crops in found]
+        jpegs.append(crops.jpegs[0])
+    return jpegs
 
 
 def crop_clips(
     clips: Iterable[Clip], config: CropConfig, model: Path | None, size: int, processes: int
 ) -> Iterable[FaceCrops]:
-    """The crops of the person who speaks, as `prepare clips` makes them."""
+    """Returns the crops of the active speaker in each clip, as `prepare clips` makes them."""
     return crop_all(clips, config, functools.partial(load_detector, config.detector, model), size, processes)
 
 
-def read_subtitles(path: Path) -> list[Line]:
-    """Subtitles (SRT, WebVTT, ASS, SSA), in order of time.
+def read_subtitles(path: Path) -> list[Subtitle]:
+    """Reads subtitles (SRT, WebVTT, ASS, SSA) in order of time.
 
     Raises:
-        UserError: not readable, no subtitles, or one that ends before it starts.
+        UserError: the file is not readable or holds no subtitles, or a subtitle ends before it starts.
     """
     try:
         data = path.read_bytes()
@@ -86,10 +93,10 @@ def read_subtitles(path: Path) -> list[Line]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")  # as most old SRT files are
+        text = data.decode("cp1252", errors="replace")  # the encoding of most old SRT files
     try:
         kind = pysubs2.formats.autodetect_format(text[:10_000])
-        if kind not in FORMATS:  # what else pysubs2 reads, it reads in part, and fails in its own ways
+        if kind not in FORMATS:  # pysubs2 reads other formats in part only, and fails in its own ways
             raise ValueError(f"the format {kind} is not read")
         events = [event for event in pysubs2.SSAFile.from_string(text, format_=kind) if not event.is_comment]
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
@@ -102,31 +109,31 @@ def read_subtitles(path: Path) -> list[Line]:
                 f"and {event.end / 1000:g} seconds, {event.plaintext[:40]!r}."
             )
     if not events:
-        raise UserError(f"{path}: Not one subtitle. Expected SRT, WebVTT or ASS.")
-    lines = [Line(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split())) for event in events]
-    return sorted(lines, key=lambda line: line.start)
+        raise UserError(f"{path}: No subtitles: the file has none. Expected SRT, WebVTT or ASS.")
+    subtitles = [Subtitle(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split())) for event in events]
+    return sorted(subtitles, key=lambda subtitle: subtitle.start)
 
 
 @dataclass(frozen=True)
 class FilmPrediction:
-    """What a model says of a film with subtitles; all lists have one entry a subtitle.
+    """Predictions for the N subtitles of a film.
 
     Attributes:
-        lines: the subtitles.
-        faces: the crops of the face that speaks.
+        subtitles: the subtitles.
+        faces: face crops of the active speaker during each subtitle.
         labels: C class names.
         probabilities: float32 (N, C).
     """
 
-    lines: tuple[Line, ...]
+    subtitles: tuple[Subtitle, ...]
     faces: tuple[FaceCrops, ...]
     labels: tuple[str, ...]
     probabilities: np.ndarray
 
     @property
     def with_face(self) -> int:
-        """How many utterances had a face."""
-        return sum(bool(one.jpegs) for one in self.faces)
+        """Number of subtitles with a face."""
+        return sum(bool(crops.jpegs) for crops in self.faces)
 
     def write(self, folder: Path, title: str, abstain_below: float = 0.0) -> None:
         """Writes `predictions.csv` and `timeline.png` into a folder.
@@ -138,45 +145,51 @@ class FilmPrediction:
         """
         rows = [
             {
-                "start": round(line.start, 3),
-                "end": round(line.end, 3),
-                "utterance": line.text,
-                "faces": len(one.jpegs),
-                "face_policy": one.policy,
-                "face_score": one.score,
-                "face_margin": one.margin if np.isfinite(one.margin) else "",
-                "face_problem": one.problem,
+                "start": round(subtitle.start, 3),
+                "end": round(subtitle.end, 3),
+                "utterance": subtitle.text,
+                "faces": len(crops.jpegs),
+                "face_policy": crops.policy,
+                "face_score": crops.score,
+                "face_margin": crops.margin if np.isfinite(crops.margin) else "",
+                "face_problem": crops.problem,
             }
-            for line, one in zip(self.lines, self.faces, strict=True)
+            for subtitle, crops in zip(self.subtitles, self.faces, strict=True)
         ]
         write_predictions(folder / TABLE, rows, self.labels, self.probabilities, abstain_below)
-        spans = np.array([(line.start, line.end) for line in self.lines])
+        spans = np.array([(subtitle.start, subtitle.end) for subtitle in self.subtitles])
         plot_timeline(folder / TIMELINE, spans, self.labels, self.probabilities, title, abstain_below)
 
 
 def predict_film(
-    predictor: Asked,
-    lines: Sequence[Line],
+    predictor: Predictor,
+    subtitles: Sequence[Subtitle],
     crops: Iterable[FaceCrops],
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
 ) -> FilmPrediction:
-    """Predicts each subtitle of a film from its text and the crops of who speaks.
+    """Predicts the emotion of each subtitle from its text and the crops of the active speaker.
+
+    Args:
+        predictor: the model.
+        subtitles: N subtitles of the film, which is one dialogue.
+        crops: face crops of each subtitle; found while they are read.
+        progress: wraps the crops and their number, to show progress.
 
     Raises:
-        UserError: not one frame of the film could be read.
+        UserError: no frame of the film can be read.
     """
-    found = list(progress(crops, len(lines)))
-    problems = [one for one in found if one.problem == "cannot be decoded"]
-    if len(problems) == len(found):
-        raise UserError(problems[0].detail)
+    faces = list(progress(crops, len(subtitles)))
+    undecoded = [crops for crops in faces if crops.problem == "cannot be decoded"]
+    if len(undecoded) == len(faces):
+        raise UserError(undecoded[0].detail)
+    texts = [subtitle.text for subtitle in subtitles]
     contexts = None
-    if predictor.reads_context:  # the film is one dialogue
-        contexts = context.previous_lines([("", "", line.text) for line in lines], predictor.context)
-    faces = [list(one.jpegs) or None for one in found]
-    prediction = predictor.predict([line.text for line in lines], faces, contexts)
-    return FilmPrediction(tuple(lines), tuple(found), predictor.labels, prediction.probabilities)
+    if predictor.reads_context:
+        contexts = context.previous_lines([("", "", text) for text in texts], predictor.context)
+    prediction = predictor.predict(texts, [list(crops.jpegs) or None for crops in faces], contexts)
+    return FilmPrediction(tuple(subtitles), tuple(faces), predictor.labels, prediction.probabilities)
 
 
-def clips_of(film: Path, lines: Sequence[Line]) -> list[Clip]:
-    """The part of a film that each subtitle stands for."""
-    return [Clip((Segment(film, line.start, line.end),)) for line in lines]
+def clips_of_subtitles(film: Path, subtitles: Sequence[Subtitle]) -> list[Clip]:
+    """Returns the part of a film during each subtitle."""
+    return [Clip((Segment(film, subtitle.start, subtitle.end),)) for subtitle in subtitles]

@@ -1,4 +1,4 @@
-"""What a run, or an ensemble, makes of raw inputs: the one graph that `predict` runs and `export` writes."""
+"""The graph from raw inputs to probabilities, which `predict` runs and `export` writes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from emotion_tf.runs.run import Run
 
 Tensors = dict[str, tf.Tensor]
 FULL = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
-MOST_BYTES = 4096
-"""Of a text; what is behind them is not read. A model reads some hundred at most."""
+MAX_TEXT_BYTES = 4096
+"""Longer texts are truncated. A model reads a few hundred bytes at most."""
 
 
-class Part:
-    """One model of those that answer together.
+class Member:
+    """One model of the graph: the run's, or an ensemble member's.
 
     Attributes:
-        name: of its run.
-        model: gives logits.
-        preprocess: makes its inputs.
+        name: name of its run.
+        model: the model, which returns logits.
+        preprocess: makes the model's inputs from raw strings and decoded pictures.
     """
 
     def __init__(self, run: Run) -> None:
@@ -42,22 +42,22 @@ class Part:
         return logits, tf.nn.softmax(self._temperatures.scale(logits, pattern, tf.gather)), pattern
 
 
-class Graph:
+class ServingGraph:
     """The functions behind the signatures: `full`, `explain` and `tensors`.
 
     Args:
-        runs: one, or the members of an ensemble.
-        labels: class names.
+        runs: one run, or the members of an ensemble.
+        labels: C class names.
         face_size: side of the face crops in pixels.
-        vote: how the members' probabilities become one; None for a single run.
+        vote: combines the probabilities of an ensemble's members; None for a single run.
     """
 
     def __init__(self, runs: Sequence[Run], labels: Sequence[str], face_size: int, vote: Vote | None) -> None:
-        self.parts = [Part(run) for run in runs]
+        self.members = [Member(run) for run in runs]
         self.labels, self.face_size, self.vote = tuple(labels), face_size, vote
-        self.reads_faces = any(part.preprocess.reads_faces for part in self.parts)
+        self.reads_faces = any(member.preprocess.reads_faces for member in self.members)
 
-    # Concrete functions: traced once each, however many signatures call them and however often these are traced.
+    # Concrete functions are traced once each, however many signatures call them.
 
     @cached_property
     def full(self) -> Callable[..., Tensors]:
@@ -66,57 +66,58 @@ class Graph:
 
     @cached_property
     def explain(self) -> Callable[..., Tensors]:
-        """The same with `schema.EXPLAIN_OUTPUTS`, of the most probable class of each utterance."""
+        """The same with `schema.EXPLAIN_OUTPUTS`, for the most probable class of each utterance."""
         return tf.function(self._explain, autograph=False).get_concrete_function(*FULL)
 
     @cached_property
     def tensors(self) -> Callable[..., Tensors]:
-        """The models' inputs, as `tensor_names` calls them, to `schema.SERVING_OUTPUTS`."""
+        """`serve_tensors`: the models' inputs, named as in `tensor_names`, to `schema.SERVING_OUTPUTS`."""
         return tf.function(self._tensors, autograph=False).get_concrete_function(self._tensor_specs())
 
     def _full(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-        return self.answer(self.inputs(*self.read(utterance, context, face_jpeg)))
+        return self.predict(self.preprocess(*self.decode(utterance, context, face_jpeg)))
 
     def _explain(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-        utterance, context, faces = self.read(utterance, context, face_jpeg)
-        given = self.inputs(utterance, context, faces)
+        utterance, context, faces = self.decode(utterance, context, face_jpeg)
+        inputs = self.preprocess(utterance, context, faces)
         models = [
-            RecordedModel(part.model, part.preprocess, inputs) for part, inputs in zip(self.parts, given, strict=True)
+            RecordedModel(member.model, member.preprocess, own)
+            for member, own in zip(self.members, inputs, strict=True)
         ]
-        return attributions(models, self.answer, utterance, tf.shape(face_jpeg), self.face_size)
+        return attributions(models, self.predict, utterance, tf.shape(face_jpeg), self.face_size)
 
     def _tensors(self, tensors: Tensors) -> Tensors:
-        return self.answer([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
+        return self.predict([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
 
-    def read(
+    def decode(
         self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """Texts that are valid and not too long, and decoded pictures."""
+        """Returns valid, truncated texts and the decoded pictures."""
         faces = decode_pictures(face_jpeg, self.face_size) if self.reads_faces else {}
-        return cut(utterance), cut(context), faces
+        return truncate(utterance), truncate(context), faces
 
-    def inputs(self, utterance: tf.Tensor, context: tf.Tensor, faces: Tensors) -> list[Tensors]:
-        """Each model's inputs of what `read` gave."""
-        return [part.preprocess({"utterance": utterance, "context": context, **faces}) for part in self.parts]
+    def preprocess(self, utterance: tf.Tensor, context: tf.Tensor, faces: Tensors) -> list[Tensors]:
+        """Returns each model's inputs, from the outputs of `decode`."""
+        return [member.preprocess({"utterance": utterance, "context": context, **faces}) for member in self.members]
 
-    def answer(self, inputs: Sequence[Tensors]) -> Tensors:
-        """Each model's inputs to `schema.SERVING_OUTPUTS`."""
-        found = [part(given) for part, given in zip(self.parts, inputs, strict=True)]
-        logits, probabilities, _ = found[0]
+    def predict(self, inputs: Sequence[Tensors]) -> Tensors:
+        """Returns `schema.SERVING_OUTPUTS`, from each model's inputs."""
+        outputs = [member(own) for member, own in zip(self.members, inputs, strict=True)]
+        logits, probabilities, _ = outputs[0]
         if self.vote is not None:
-            probabilities = combine(self.vote, tf.stack([p for _, p, _ in found]))
+            probabilities = combine(self.vote, tf.stack([p for _, p, _ in outputs]))
             logits = tf.math.log(tf.maximum(probabilities, FLOOR))
         return {
             "probabilities": probabilities,
             "logits": logits,
             "label": tf.gather(tf.constant(self.labels), tf.argmax(probabilities, axis=1)),
-            "text_present": tf.reduce_any(tf.stack([pattern % 2 == 1 for _, _, pattern in found]), axis=0),
-            "face_present": tf.reduce_any(tf.stack([pattern >= 2 for _, _, pattern in found]), axis=0),
+            "text_present": tf.reduce_any(tf.stack([pattern % 2 == 1 for _, _, pattern in outputs]), axis=0),
+            "face_present": tf.reduce_any(tf.stack([pattern >= 2 for _, _, pattern in outputs]), axis=0),
         }
 
     @property
     def signatures(self) -> dict[str, tuple[Callable[..., Tensors], Any]]:
-        """Name of each signature, its function and the function's `input_signature`."""
+        """Each signature's function and `input_signature`, by name."""
 
         def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
             return self.full(utterance, tf.zeros_like(utterance)[:, tf.newaxis], face_jpeg[:, tf.newaxis])
@@ -136,47 +137,49 @@ class Graph:
             "serve_bytes": (serve_bytes, schema.SERVING_BYTES_INPUTS),
             "explain": (explain, schema.SERVING_FULL_INPUTS),
         }
-        found = {
-            name: (serve, [schema.tensor_spec(one) for one in inputs]) for name, (serve, inputs) in strings.items()
+        signatures = {
+            name: (serve, [schema.tensor_spec(feature) for feature in inputs])
+            for name, (serve, inputs) in strings.items()
         }
-        return found | {"serve_tensors": (lambda tensors: self.tensors(tensors), [self._tensor_specs()])}
+        return signatures | {"serve_tensors": (lambda tensors: self.tensors(tensors), [self._tensor_specs()])}
 
     @property
     def tensor_names(self) -> list[dict[str, str]]:
-        """Of each model, its inputs' names and what `serve_tensors` calls them.
+        """For each model, the names of its inputs and their names in `serve_tensors`.
 
-        An input that all members make alike has its own name; else each member's is called `MEMBER.NAME`.
+        An input that all members preprocess alike keeps its name. Otherwise each member has its own, `MEMBER.NAME`.
         """
-        names = sorted({name for part in self.parts for name in part.model.input})
-        made = {
-            name: {str(p.preprocess.for_inputs([name]).cache_key) for p in self.parts if name in p.model.input}
+        names = sorted({name for member in self.members for name in member.model.input})
+        variants = {
+            name: {str(m.preprocess.for_inputs([name]).cache_key) for m in self.members if name in m.model.input}
             for name in names
         }
         return [
-            {name: name if len(made[name]) == 1 else f"{part.name}.{name}" for name in part.model.input}
-            for part in self.parts
+            {name: name if len(variants[name]) == 1 else f"{member.name}.{name}" for name in member.model.input}
+            for member in self.members
         ]
 
     def _tensor_specs(self) -> dict[str, tf.TensorSpec]:
         return {
-            key: tf.TensorSpec((None, *part.model.input[name].shape[1:]), part.model.input[name].dtype, name=key)
-            for part, keys in zip(self.parts, self.tensor_names, strict=True)
+            key: tf.TensorSpec((None, *member.model.input[name].shape[1:]), member.model.input[name].dtype, name=key)
+            for member, keys in zip(self.members, self.tensor_names, strict=True)
             for name, key in keys.items()
         }
 
 
 def combine(vote: Vote, probabilities: tf.Tensor) -> tf.Tensor:
-    """`Vote.combine` in the graph: float32 (M, B, C) -> (B, C)."""
+    """Computes `Vote.combine` in the graph: float32 (M, B, C) to (B, C)."""
     if vote.weights is not None:
         return tf.tensordot(tf.constant(vote.weights, tf.float32), probabilities, 1)
     coefficients, bias = tf.constant(vote.coefficients, tf.float32), tf.constant(vote.bias, tf.float32)
     return tf.nn.softmax(tf.einsum("mbc,mck->bk", tf.math.log(tf.maximum(probabilities, FLOOR)), coefficients) + bias)
 
 
-def cut(text: tf.Tensor) -> tf.Tensor:
-    """Texts at most `MOST_BYTES` long, cut between two characters, without bytes that are no UTF-8.
+def truncate(text: tf.Tensor) -> tf.Tensor:
+    """Truncates texts to `MAX_TEXT_BYTES`, between two characters, and drops bytes that are not UTF-8.
 
-    A zero byte becomes a space: TensorFlow's own string ops take it for the end.
+    A zero byte becomes a space: TensorFlow's string ops treat it as the end of a string.
     """
-    whole = tf.strings.unicode_transcode(tf.strings.substr(text, 0, MOST_BYTES), "UTF-8", "UTF-8", errors="ignore")
-    return tf.strings.regex_replace(whole, r"\x00", " ")
+    head = tf.strings.substr(text, 0, MAX_TEXT_BYTES)
+    valid = tf.strings.unicode_transcode(head, "UTF-8", "UTF-8", errors="ignore")
+    return tf.strings.regex_replace(valid, r"\x00", " ")

@@ -1,4 +1,4 @@
-"""TensorFlow Serving, started for a run: the program or its container, whichever there is."""
+"""Starts TensorFlow Serving for a run: the program `tensorflow_model_server`, or its container."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from emotion_tf.runs.export import Export, versions
 from emotion_tf.runs.facts import read_facts
 from emotion_tf.serving.client import Client
 
-PROGRAM, IMAGE = "tensorflow_model_server", "tensorflow/serving:2.18.0"
+SERVER, IMAGE = "tensorflow_model_server", "tensorflow/serving:2.18.0"
 CONTAINERS = ("docker", "podman")
 BATCHING = Path(__file__).with_name("batching_parameters.config")
 LOG = "serve.log"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is served, and where.
+class LaunchOptions:
+    """What to serve, and where.
 
     Attributes:
         run: folder of the run or ensemble.
-        port: of gRPC.
-        rest_port: of REST.
-        model: what the server calls the model.
-        image: of the container.
-        wait: seconds until it has to be ready.
+        port: port of gRPC.
+        rest_port: port of REST.
+        model: name of the model on the server.
+        image: image of the container.
+        wait: seconds to wait until the server is ready.
     """
 
     run: Path
@@ -42,64 +42,66 @@ class Options:
     wait: float
 
 
-def command(options: Options) -> list[str]:
-    """The program's, or else a container's, command line.
+def server_command(options: LaunchOptions) -> list[str]:
+    """Returns the command line of the program, or else of a container.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither is installed.
     """
     serving = (options.run / "serving").resolve()
     batching = ["--enable_batching=true"]
-    if program := shutil.which(PROGRAM):
-        where = [f"--port={options.port}", f"--rest_api_port={options.rest_port}", f"--model_name={options.model}"]
-        files = [f"--model_base_path={serving}", f"--batching_parameters_file={BATCHING}"]
-        return [program, *where, *files, *batching]
+    if server := shutil.which(SERVER):
+        ports = [f"--port={options.port}", f"--rest_api_port={options.rest_port}", f"--model_name={options.model}"]
+        paths = [f"--model_base_path={serving}", f"--batching_parameters_file={BATCHING}"]
+        return [server, *ports, *paths, *batching]
     for name in CONTAINERS:
         if (tool := shutil.which(name)) and _has_image(tool, options.image):
             ports = [f"127.0.0.1:{options.port}:8500", f"127.0.0.1:{options.rest_port}:8501"]
             volumes = [f"{serving}:/models/{options.model}:ro", f"{BATCHING}:/config/{BATCHING.name}:ro"]
-            given = [word for port in ports for word in ("-p", port)] + [word for v in volumes for word in ("-v", v)]
+            outside = [word for port in ports for word in ("-p", port)] + [word for v in volumes for word in ("-v", v)]
             inside = [*batching, f"--batching_parameters_file=/config/{BATCHING.name}"]
-            return [tool, "run", "--rm", "--init", *given, "-e", f"MODEL_NAME={options.model}", options.image, *inside]
+            return [
+                tool, "run", "--rm", "--init", *outside, "-e", f"MODEL_NAME={options.model}", options.image, *inside,
+            ]  # fmt: skip
     raise UserError(
-        f"No TensorFlow Serving here: neither {PROGRAM} nor a container of {options.image}. Install one of them: "
+        f"No TensorFlow Serving here: neither {SERVER} nor a container of {options.image}. Install one of them: "
         f"`docker pull {options.image}`, or the Debian package tensorflow-model-server (see docs/serving.md)."
     )
 
 
 def _has_image(tool: str, image: str) -> bool:
-    done = subprocess.run([tool, "image", "inspect", image], capture_output=True)
-    return done.returncode == 0
+    return subprocess.run([tool, "image", "inspect", image], capture_output=True).returncode == 0
 
 
 @contextlib.contextmanager
-def served(options: Options) -> Iterator[subprocess.Popen[bytes]]:
-    """While it is open, the newest version of the run's export is served; it is ready when this begins.
+def run_server(options: LaunchOptions) -> Iterator[subprocess.Popen[bytes]]:
+    """Serves a run's newest export while the block runs. Yields the process when the server is ready.
 
     Raises:
-        UserError: the run has no export, its newest one is damaged, there is no server, or it does not get ready.
+        UserError: the run has no export, its newest one is damaged, no server is installed, or it does not become
+            ready.
     """
     facts = read_facts(options.run)
-    found = versions(options.run / "serving")
-    if not found:
+    exported = versions(options.run / "serving")
+    if not exported:
         raise UserError(f"{options.run} has no export. Make one first: {program()} export {options.run}")
-    Export.open(options.run / "serving" / str(max(found)))
+    Export.open(options.run / "serving" / str(max(exported)))
     log = options.run / LOG
-    words = command(options)
+    command = server_command(options)
     try:
         with open(log, "wb") as output:
-            process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     except OSError as error:
         raise UserError(
-            f"Cannot start {words[0]} with its log at {log}: {error}. Expected both to be usable."
+            f"Cannot start {command[0]} with its log at {log}: {error}. Expected a runnable program and a writable log."
         ) from None
     client = Client(f"127.0.0.1:{options.port}", facts, options.model)
     try:
         if not client.wait_until_ready(options.wait, lambda: process.poll() is None):
-            said = " ".join(log.read_text(errors="replace").split())[-300:]
-            ended = process.poll()
-            what = f"was not ready after {options.wait:g} s" if ended is None else f"ended with code {ended}"
-            raise UserError(f"TensorFlow Serving {what}. Its log is {log}, and ends: {said or 'nothing'}")
+            tail = " ".join(log.read_text(errors="replace").split())[-300:]
+            code = process.poll()
+            problem = f"was not ready after {options.wait:g} s" if code is None else f"ended with code {code}"
+            raise UserError(f"TensorFlow Serving {problem}. Its log is {log}, and ends: {tail or 'nothing'}")
         yield process
     finally:
         client.close()

@@ -1,4 +1,4 @@
-"""From raw strings and pictures to probabilities: what a run, an export and a server are asked alike."""
+"""Predictions from raw strings and pictures, by a run, an ensemble, an export or a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
 from emotion_tf.runs.facts import ModelFacts, facts_of, is_export
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.graph import Graph
+from emotion_tf.serving.graph import ServingGraph
 
 BATCH = 64
 Arrays = dict[str, np.ndarray]
@@ -26,13 +26,13 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of N utterances.
+    """Predictions for N utterances.
 
     Attributes:
         labels: the C class names.
-        probabilities: float32 (N, C), each row sums to 1.
-        text_present: bool (N,), whether it read a text.
-        face_present: bool (N,), whether it read a face.
+        probabilities: float32 (N, C); each row sums to 1.
+        text_present: bool (N,), whether the model read a text.
+        face_present: bool (N,), whether the model read a face.
     """
 
     labels: tuple[str, ...]
@@ -46,44 +46,44 @@ class Prediction:
         return self.label_or_abstained(0.0)
 
     def label_or_abstained(self, below: float) -> list[str]:
-        """The same, but "abstained" where no class has a probability of at least `below`."""
+        """The same, with "abstained" where no class has a probability of at least `below`."""
         return with_abstentions(self.labels, self.probabilities, below)
 
 
-class Asked(ABC):
-    """A model that can be asked, wherever it runs.
+class Predictor(ABC):
+    """A model that predicts from raw inputs, wherever it runs.
 
     Attributes:
-        about: what has to be known of it.
-        where: what names it to the user.
+        facts: facts of the model, such as its labels.
+        source: where it comes from, for messages: a path, or a model and its server.
     """
 
-    about: ModelFacts
-    where: str
+    facts: ModelFacts
+    source: str
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The C class names."""
-        return self.about.labels
+        return self.facts.labels
 
     @property
     def context(self) -> int:
-        """How many of the lines said before an utterance are read."""
-        return self.about.context
+        """Number of previous utterances that are read with an utterance."""
+        return self.facts.context
 
     @property
     def reads_context(self) -> bool:
-        """Whether the lines said before an utterance matter to this model."""
+        """Whether the model reads previous utterances."""
         return self.context > 0
 
     @property
     def speaker(self) -> bool:
         """Whether the utterance is read with its speaker, `Speaker: utterance`."""
-        return self.about.speaker
+        return self.facts.speaker
 
     @abstractmethod
-    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        """What the model says of at most `BATCH` utterances: `probabilities`, `text_present`, `face_present`."""
+    def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        """Returns `probabilities`, `text_present` and `face_present` of at most `BATCH` utterances."""
 
     def predict(
         self,
@@ -94,105 +94,110 @@ class Asked(ABC):
         """Predicts the emotion of each utterance.
 
         Args:
-            utterances: N texts; an empty one is absent.
+            utterances: N texts; an empty string is a missing text.
             faces: N aligned face crops: a picture's path, its bytes, uint8 RGB pixels (H, W, 3), a list of these for
-                several crops, or None for no face. None: no faces at all.
-            contexts: of each, the lines said before it (`Speaker: utterance`), oldest first. None: none.
+                several crops, or None for no face. Default: no faces.
+            contexts: for each utterance the previous ones (`Speaker: utterance`), oldest first. Default: none.
 
         Raises:
-            UserError: the numbers of utterances, faces and contexts differ, a context for a model that reads none, a
-                picture cannot be read, or a server does not answer as it should.
+            UserError: the numbers of utterances, faces and contexts differ; the model reads no context; a picture
+                cannot be read; the server does not answer.
         """
         if isinstance(utterances, str):
             raise UserError(
                 "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
             )
-        each = enumerate(_each("faces", faces, utterances))
-        crops = [raw.encode_faces(face, self.about.face_size, i) for i, face in each]
-        said = [list(lines or ()) for lines in _each("contexts", contexts, utterances)]
-        if any(said) and not self.reads_context:
+        faces = _one_per_utterance("faces", faces, utterances)
+        crops = [raw.encode_faces(face, self.facts.face_size, i) for i, face in enumerate(faces)]
+        lines = [list(context or ()) for context in _one_per_utterance("contexts", contexts, utterances)]
+        if any(lines) and not self.reads_context:
             raise UserError(
-                f"{self.where} reads no context. Expected a run trained with --text.context, or no context given."
+                f"{self.source} reads no context. Expected a run trained with --text.context, or no context."
             )
         batches = [
-            self._ask(list(utterances[i : i + BATCH]), said[i : i + BATCH], crops[i : i + BATCH])
+            self._predict_batch(list(utterances[i : i + BATCH]), lines[i : i + BATCH], crops[i : i + BATCH])
             for i in range(0, len(utterances), BATCH)
         ]
-        none = {
+        no_rows = {
             "probabilities": np.zeros((0, len(self.labels)), np.float32),
             "text_present": np.zeros(0, bool),
             "face_present": np.zeros(0, bool),
         }
-        found = {name: np.concatenate([empty, *(batch[name] for batch in batches)]) for name, empty in none.items()}
-        return Prediction(self.labels, **found)
+        outputs = {
+            name: np.concatenate([start, *(batch[name] for batch in batches)]) for name, start in no_rows.items()
+        }
+        return Prediction(self.labels, **outputs)
 
 
-class Predictor(Asked):
-    """A trained run, or an ensemble, ready for raw inputs.
+class RunPredictor(Predictor):
+    """Predictions of a trained run or an ensemble.
 
     Attributes:
-        run: its folder.
-        graph: its functions of raw inputs, which are exported too.
+        run: the run or ensemble.
+        graph: the functions of raw inputs that an export holds, too.
     """
 
     def __init__(self, run: Run | Ensemble) -> None:
-        self.run, self.about, self.where = run, facts_of(run), str(run.path)
+        self.run, self.facts, self.source = run, facts_of(run), str(run.path)
         runs, vote = (run.members, run.vote) if isinstance(run, Ensemble) else ([run], None)
-        self.graph = Graph(runs, run.labels, run.spec.face_size, vote)
-        # of a run; of an ensemble those of its first member
-        self.model, self.preprocess = self.graph.parts[0].model, self.graph.parts[0].preprocess
+        self.graph = ServingGraph(runs, run.labels, run.spec.face_size, vote)
+        # of an ensemble, those of its first member
+        self.model, self.preprocess = self.graph.members[0].model, self.graph.members[0].preprocess
 
-    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        given = map(tf.constant, full_inputs(utterances, contexts, crops).values())
-        return {name: value.numpy() for name, value in self.graph.full(*given).items()}
+    def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        inputs = map(tf.constant, full_inputs(utterances, contexts, crops).values())
+        return {name: value.numpy() for name, value in self.graph.full(*inputs).items()}
 
 
-class ExportPredictor(Asked):
-    """An export, ready for raw inputs.
+class ExportPredictor(Predictor):
+    """Predictions of an export.
 
     Args:
-        export: opened, which checks its files.
+        export: the export.
 
     Raises:
         UserError: it cannot be loaded.
     """
 
     def __init__(self, export: Export) -> None:
-        self.about, self.where = export.facts, str(export.path)
+        self.facts, self.source = export.facts, str(export.path)
         self._saved_model = export.load()
 
-    def _ask(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+    def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         return self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
 
 
-def open_predictor(path: Path) -> Asked:
+def open_predictor(path: Path) -> Predictor:
     """Opens a run, an ensemble or an export. Raises UserError if `path` is none of them, or cannot be loaded."""
-    return ExportPredictor(Export.open(path)) if is_export(path) else Predictor(open_run(path))
+    return ExportPredictor(Export.open(path)) if is_export(path) else RunPredictor(open_run(path))
 
 
 def full_inputs(
     utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]], lines: int = 1, faces: int = 1
 ) -> Arrays:
-    """Inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), N >= `lines` and K >= `faces`."""
-    said = [[line.encode("utf-8", "ignore") for line in of_one] for of_one in contexts]
+    """Returns the inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K).
+
+    They are padded to N >= `lines` and K >= `faces`.
+    """
+    encoded = [[line.encode("utf-8", "ignore") for line in context] for context in contexts]
     return {
-        "utterance": strings([text.encode("utf-8", "ignore") for text in utterances]),
-        "context": strings(raw.pad_rows(said, b"", lines)),
-        "face_jpeg": strings(raw.pad_rows(crops, b"", faces)),
+        "utterance": byte_strings([text.encode("utf-8", "ignore") for text in utterances]),
+        "context": byte_strings(raw.pad_rows(encoded, b"", lines)),
+        "face_jpeg": byte_strings(raw.pad_rows(crops, b"", faces)),
     }
 
 
-def strings(values: Any) -> np.ndarray:
-    """Bytes as an array of objects: NumPy's own dtype of bytes loses zeros at their end."""
+def byte_strings(values: Any) -> np.ndarray:
+    """Returns an object array of bytes: NumPy's own dtype for bytes drops trailing zeros."""
     return np.array(values, object)
 
 
-def _each(name: str, given: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
-    if given is None:
+def _one_per_utterance(name: str, values: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
+    if values is None:
         return [None] * len(utterances)
-    if len(given) != len(utterances):
+    if len(values) != len(utterances):
         raise UserError(
             f"Invalid `{name}`. Expected one entry (or None) for each of {len(utterances)} utterances. "
-            f"Received: {len(given)}."
+            f"Received: {len(values)}."
         )
-    return given
+    return values

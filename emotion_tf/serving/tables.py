@@ -1,4 +1,4 @@
-"""`predict-table`: a CSV of utterances and faces in, the same with predictions out."""
+"""Reads a CSV of utterances and faces, and writes it with predictions, for `predict-table`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.serving.predict import Asked
+from emotion_tf.serving.predict import Predictor
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Reads a CSV with a column utterance, faces (picture paths relative to the table, joined by ;), or both.
 
-    With columns dialogue_id and speaker, the rows of a dialogue, in order of speaking, are each other's context.
+    With columns dialogue_id and speaker, earlier rows of a dialogue are the context of later ones.
 
     Raises:
-        UserError: not readable, neither column, or no row.
+        UserError: the table is not readable, has neither column, or has no row.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -28,30 +28,33 @@ def read_table(path: Path) -> pd.DataFrame:
             f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both."
         ) from None
     if not {"utterance", "faces"} & set(table.columns):
-        raise UserError(f"{path}: line 1: Neither a column utterance nor faces. Received: {', '.join(table.columns)}.")
+        raise UserError(
+            f"{path}: line 1: Neither a column utterance nor faces. Expected one of them. Received: "
+            f"{', '.join(table.columns)}."
+        )
     if table.empty:
-        raise UserError(f"{path}: The table has no row. Expected one row an utterance below the header.")
+        raise UserError(f"{path}: The table has no row. Expected one row per utterance below the header.")
     table.attrs["path"] = str(path)
     return table
 
 
-def write_table(path: Path, table: pd.DataFrame, predictor: Asked, abstain_below: float = 0.0) -> tuple[int, int]:
-    """Predicts each row and writes the table with `predicted` and `p_LABEL` columns.
+def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_below: float = 0.0) -> tuple[int, int]:
+    """Predicts the emotion of each row and writes the table with columns `predicted` and `p_LABEL`.
 
     `predicted` is "abstained" where no class has a probability of at least `abstain_below`.
 
     Returns:
-        The number of rows, and of those in which the model found nothing to read.
+        The number of rows, and the number of rows with nothing that the model reads.
     """
     blank = [""] * len(table)
     texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
     source = Path(table.attrs["path"])
-    size = predictor.about.face_size
+    size = predictor.facts.face_size
     faces: list[Any] = [
         [
-            images.read_crop(source.parent / one.strip(), size, f"{source}: row {row}: ")
-            for one in cell.split(";")
-            if one.strip()
+            images.read_crop(source.parent / name.strip(), size, f"{source}: row {row}: ")
+            for name in cell.split(";")
+            if name.strip()
         ]
         or None
         for row, cell in enumerate(table.get("faces", blank), 1)

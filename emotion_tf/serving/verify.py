@@ -1,4 +1,4 @@
-"""The export contract (docs/serving.md), checked: `export` does it before it ends, `export --verify` later."""
+"""Checks the export contract (docs/serving.md): for `export` before it ends, and for `export --verify`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ SIGNATURES = {
     "serve_tensors": (None, schema.SERVING_OUTPUTS),
     "explain": (schema.SERVING_FULL_INPUTS, (*schema.SERVING_OUTPUTS, *schema.EXPLAIN_OUTPUTS)),
 }
-"""Each with its inputs, where they do not depend on the model, and outputs."""
-CLOSE, CLOSE_EXPLAINED = 1e-5, 1e-4
-MOST_SIZE = 1.05
+"""Inputs and outputs of each signature. The inputs of `serve_tensors` depend on the model."""
+TOLERANCE, ATTRIBUTION_TOLERANCE = 1e-5, 1e-4
+"""Largest absolute difference from the Keras model's outputs."""
+MAX_SIZE_RATIO = 1.05
 
 
 def verify(path: Path) -> str:
-    """Checks an export; returns one line on what held.
+    """Checks an export. Returns a summary of one line.
 
     Raises:
-        UserError: its files are not those that were written, an op is not in `server_ops.txt`, a signature is missing
-            or differs, weights are stored twice, a server's loader cannot take it, or it does not answer its warm-up
-            requests as Keras did.
+        UserError: a file differs from what was written; an op is not in `server_ops.txt`; a signature is missing or
+            differs; weights are stored twice; a server's loader cannot load it; its outputs for the warm-up requests
+            differ from the Keras model's.
     """
     export = Export.open(path)
     ops = check_ops(path)
@@ -45,7 +46,7 @@ def verify(path: Path) -> str:
     saved = export.load()
     try:
         check_signatures(saved)
-        worst = check_answers(saved)
+        worst = check_outputs(saved)
     finally:
         saved.close()
     return (
@@ -56,25 +57,25 @@ def verify(path: Path) -> str:
 
 @cache
 def allowed_ops() -> frozenset[str]:
-    """Ops that the server release named in `server_ops.txt` can run."""
+    """Returns the ops that the server release named in `server_ops.txt` can run."""
     lines = OPS.read_text(encoding="utf-8").splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def check_ops(path: Path) -> int:
-    """How many kinds of op an export has. Raises UserError with the name of one that a server does not know."""
+    """Returns the number of kinds of op in an export. Raises UserError if a server lacks one of them."""
     proto = SavedModelProto()
     proto.ParseFromString((path / "saved_model.pb").read_bytes())
-    where: dict[str, str] = {}
+    nodes: dict[str, str] = {}
     for name, op in _nodes(proto):
-        where.setdefault(op, name)
-    wrong = sorted(set(where) - allowed_ops())
-    if wrong:
+        nodes.setdefault(op, name)
+    unknown = sorted(set(nodes) - allowed_ops())
+    if unknown:
         raise UserError(
-            f"{path}: The graph has the op {wrong[0]} (node {where[wrong[0]]}), which TensorFlow Serving 2.18 does "
-            f"not have, or not without Python. Expected ops of {OPS.name} alone. All of this kind: {', '.join(wrong)}."
+            f"{path}: The graph has the op {unknown[0]} (node {nodes[unknown[0]]}), which TensorFlow Serving 2.18 does "
+            f"not have, or not without Python. Expected only ops of {OPS.name}. Received: {', '.join(unknown)}."
         )
-    return len(where)
+    return len(nodes)
 
 
 def _nodes(proto: SavedModelProto) -> Iterator[tuple[str, str]]:
@@ -85,66 +86,68 @@ def _nodes(proto: SavedModelProto) -> Iterator[tuple[str, str]]:
 
 
 def check_size(path: Path) -> float:
-    """Size of an export as a share of its weights'. Raises UserError when they are stored more than once."""
+    """Returns the size of an export relative to its weights. Raises UserError if they are stored more than once."""
     stored = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     shapes = stored.get_variable_to_shape_map()
     types = stored.get_variable_to_dtype_map()
-    held = sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
-    weights = json.loads((path / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
-    if held > MOST_SIZE * weights:
+    size = sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
+    expected = json.loads((path / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
+    if size > MAX_SIZE_RATIO * expected:
         raise UserError(
-            f"{path}: The weights are stored more than once. Expected about {weights:,} bytes. Received: {held:,}."
+            f"{path}: The weights are stored more than once. Expected about {expected:,} bytes. Received: {size:,}."
         )
-    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) / weights
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / expected
 
 
 def check_signatures(saved: SavedModel) -> None:
-    """Raises UserError when a signature, or one of its inputs or outputs, is missing, or has another type or rank."""
+    """Raises UserError if a signature, an input or an output is missing, or has another dtype or rank."""
     for name, (inputs, outputs) in SIGNATURES.items():
         if name not in saved.signatures:
-            there = ", ".join(sorted(saved.signatures)) or "none"
-            raise UserError(f"{saved.path}: No signature {name}. Expected {', '.join(SIGNATURES)}. Received: {there}.")
-        found = saved.signatures[name]
-        for what, features, tensors in (("input", inputs, found.inputs), ("output", outputs, found.outputs)):
+            received_names = ", ".join(sorted(saved.signatures)) or "none"
+            raise UserError(
+                f"{saved.path}: No signature {name}. Expected {', '.join(SIGNATURES)}. Received: {received_names}."
+            )
+        definition = saved.signatures[name]
+        for side, features, tensors in (("input", inputs, definition.inputs), ("output", outputs, definition.outputs)):
             if features is None:
                 continue
-            expected = {one.name: _described(one) for one in features}
+            expected = {feature.name: _dtype_and_rank(feature) for feature in features}
             received = {
                 key: (tf.as_dtype(value.dtype).name, len(value.tensor_shape.dim)) for key, value in tensors.items()
             }
             if expected != received:
                 raise UserError(
-                    f"{saved.path}: Signature {name}: Expected the {what}s {_told(expected)}. "
-                    f"Received: {_told(received)}."
+                    f"{saved.path}: Signature {name}: Expected the {side}s {_listed(expected)}. "
+                    f"Received: {_listed(received)}."
                 )
 
 
-def _described(feature: Feature) -> tuple[str, int]:
+def _dtype_and_rank(feature: Feature) -> tuple[str, int]:
     return tf.as_dtype(feature.dtype).name, 1 + len(feature.shape)
 
 
-def _told(features: dict[str, tuple[str, int]]) -> str:
+def _listed(features: dict[str, tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({dtype}, rank {rank})" for name, (dtype, rank) in sorted(features.items())) or "none"
 
 
-def check_answers(saved: SavedModel) -> float:
-    """The largest difference from Keras' answers to the warm-up requests. Raises UserError when one is too large."""
+def check_outputs(saved: SavedModel) -> float:
+    """Returns the largest difference from the Keras model on the warm-up requests. Raises UserError above tolerance."""
     worst = 0.0
-    for signature, inputs, expected in warmup.read(saved.path / warmup.FILE):
+    for signature, inputs, expected in warmup.read_requests(saved.path / warmup.FILE):
         try:
-            found = saved.run(signature, inputs)
+            outputs = saved.run(signature, inputs)
         except tf.errors.OpError as error:
             raise UserError(f"{saved.path}: {signature} fails: {' '.join(str(error).split())[:300]}.") from None
         for name, value in expected.items():
             if value.dtype.kind != "f":
-                same = np.array_equal(found[name], value)
-                difference = 0.0 if same else np.inf
+                difference = 0.0 if np.array_equal(outputs[name], value) else np.inf
             else:
-                difference = float(np.abs(found[name] - value).max(initial=0.0))
-            if not difference <= (CLOSE_EXPLAINED if "attributions" in name else CLOSE):
+                difference = float(np.abs(outputs[name] - value).max(initial=0.0))
+            tolerance = ATTRIBUTION_TOLERANCE if "attributions" in name else TOLERANCE
+            if not difference <= tolerance:
                 raise UserError(
-                    f"{saved.path}: {signature} does not give the {name} that the Keras model gives (difference "
-                    f"{difference:.1e}). Export the run again on this kind of machine, or report it."
+                    f"{saved.path}: The {name} of {signature} differ from the Keras model's. Expected a difference of "
+                    f"at most {tolerance:.0e}. Received: {difference:.1e}. Export the run again on this machine."
                 )
             worst = max(worst, difference)
     return worst

@@ -1,5 +1,8 @@
-"""`assets.extra/tf_serving_warmup_requests`: what a server runs before it says that it is ready, so that the first user
-does not wait for it. Each request carries the answer that Keras gave, which `export --verify` expects again."""
+"""Warm-up requests of an export, `assets.extra/tf_serving_warmup_requests`.
+
+A server runs them before it reports that it is ready, so the first user does not wait. Each request is stored with the
+outputs of the Keras model, which `export --verify` compares with the export's.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
-from emotion_tf.serving.graph import Graph
-from emotion_tf.serving.predict import Arrays, full_inputs, strings
+from emotion_tf.serving.graph import ServingGraph
+from emotion_tf.serving.predict import Arrays, byte_strings, full_inputs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 TEXTS = ("Yes, no!", "", "I did not expect that, and I am glad that you came all this way to tell me.", "Well?")
@@ -23,16 +26,16 @@ LINES = ("Ada: You did it!", "Ben: Did I?")
 BATCHES = (1, 4)
 
 
-def requests(graph: Graph) -> Iterator[tuple[str, Arrays]]:
-    """Signature and inputs of each request: every signature, for batches of one and of several."""
-    crop = _crop(graph.face_size)
+def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
+    """Yields signature and inputs of each request: every signature, with batches of one and of several utterances."""
+    crop = _draw_crop(graph.face_size)
     png = tf.io.encode_png(tf.io.decode_jpeg(crop)).numpy()
     pictures = [crop, crop, b"", png[: len(png) // 2]]
     for size in BATCHES:
         texts, faces = list(TEXTS[:size]), pictures[:size]
-        default = {"utterance": strings([text.encode() for text in texts]), "face_jpeg": strings(faces)}
+        default = {"utterance": byte_strings([text.encode() for text in texts]), "face_jpeg": byte_strings(faces)}
         full = full_inputs(texts, [list(LINES)] * size, [[face, crop] for face in faces])
-        read = graph.read(*(tf.constant(value) for value in full.values()))
+        decoded = graph.decode(*(tf.constant(value) for value in full.values()))
         yield "serving_default", default
         yield "serve_bytes", {"utterance": default["utterance"], "face_jpeg_bytes": default["face_jpeg"]}
         yield "serve_full", full
@@ -41,57 +44,57 @@ def requests(graph: Graph) -> Iterator[tuple[str, Arrays]]:
             "serve_tensors",
             {
                 key: inputs[name].numpy()
-                for inputs, keys in zip(graph.inputs(*read), graph.tensor_names, strict=True)
+                for inputs, keys in zip(graph.preprocess(*decoded), graph.tensor_names, strict=True)
                 for name, key in keys.items()
             },
         )
 
 
-def _crop(side: int) -> bytes:
-    """A picture of no face: a light that falls from above."""
+def _draw_crop(side: int) -> bytes:
+    """Returns the JPEG of a vertical gradient, in place of a face."""
     rows = np.linspace(200, 60, side).astype(np.uint8)
     return images.encode_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
 
 
-def write(path: Path, name: str, found: Sequence[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
-    """Writes requests with their answers.
+def write_requests(path: Path, name: str, requests: Sequence[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
+    """Writes requests with their outputs.
 
     Args:
         path: the file.
-        name: of the model.
-        found: signature, inputs and outputs of each.
+        name: name of the model.
+        requests: signature, inputs and outputs of each request.
     """
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs, outputs in found:
+        for signature, inputs, outputs in requests:
             log = PredictionLog()
-            fill(log.predict_log.request, name, signature, inputs)
+            fill_request(log.predict_log.request, name, signature, inputs)
             log.predict_log.response.model_spec.CopyFrom(log.predict_log.request.model_spec)
             for key, value in outputs.items():
                 log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
             writer.write(log.SerializeToString(deterministic=True))
 
 
-def fill(request: PredictRequest, name: str, signature: str, inputs: Mapping[str, Any]) -> PredictRequest:
-    """A request for the signature of a model."""
+def fill_request(request: PredictRequest, name: str, signature: str, inputs: Mapping[str, Any]) -> PredictRequest:
+    """Fills in a request for a signature of a model, and returns it."""
     request.model_spec.name, request.model_spec.signature_name = name, signature
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
     return request
 
 
-def read(path: Path) -> list[tuple[str, Arrays, Arrays]]:
-    """Signature, inputs and outputs of each request. Raises UserError when there is none."""
+def read_requests(path: Path) -> list[tuple[str, Arrays, Arrays]]:
+    """Returns signature, inputs and outputs of each request. Raises UserError if there is none."""
     try:
         logs = [PredictionLog.FromString(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"Cannot read the warm-up requests {path}: {str(error)[:200]}. Export the run again.") from None
     if not logs:
-        raise UserError(f"{path}: No warm-up request. Export the run again.")
+        raise UserError(f"{path}: No warm-up requests. Expected those that `export` writes. Export the run again.")
     return [
         (
-            one.request.model_spec.signature_name,
-            {key: tf.make_ndarray(value) for key, value in one.request.inputs.items()},
-            {key: tf.make_ndarray(value) for key, value in one.response.outputs.items()},
+            log.predict_log.request.model_spec.signature_name,
+            {key: tf.make_ndarray(value) for key, value in log.predict_log.request.inputs.items()},
+            {key: tf.make_ndarray(value) for key, value in log.predict_log.response.outputs.items()},
         )
-        for one in (log.predict_log for log in logs)
+        for log in logs
     ]

@@ -186,7 +186,7 @@ def test_the_confusion_has_counts_and_shares():
 
 @pytest.mark.slow
 def test_in_a_browser_without_a_network(page):
-    rendered = browser.look(page)
+    rendered = browser.load_page(page)
     assert (rendered.requests, rendered.errors, rendered.broken) == ([], [], 0)
     assert rendered.widths == {400: 400, 1200: 1200}
     assert "Before you use this" in rendered.text and HOSTILE in rendered.text

@@ -20,7 +20,7 @@ from emotion_tf.interpret.batch import Scorer, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.integrated_gradients import MAX_STEPS
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import RunPredictor
 
 LINE = 'Ada said <b>"no" & ran'
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
@@ -37,7 +37,7 @@ def explained(scorer):
 
 
 def test_an_explanation_has_words_overlays_and_shapley_values(explained, untrained):
-    prediction = Predictor(Run(untrained)).predict([LINE], [[PICTURE, PICTURE[::-1]]])
+    prediction = RunPredictor(Run(untrained)).predict([LINE], [[PICTURE, PICTURE[::-1]]])
     np.testing.assert_allclose(explained.probabilities, prediction.probabilities[0], atol=1e-5)
     assert explained.labels[explained.target] == prediction.label[0]
     assert [word for word, _ in explained.words] == ["Ada", "said", "<", "b", ">", '"', "no", '"', "&", "ran"]

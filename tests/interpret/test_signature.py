@@ -13,7 +13,7 @@ from emotion_tf.interpret import face, integrated_gradients, signature, text
 from emotion_tf.interpret.batch import Batch, Scorer, Utterance, scores
 from emotion_tf.models.activations import replay
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.graph import Graph
+from emotion_tf.serving.graph import ServingGraph
 
 LINES = ["Yes, no! I can’t believe it.", "Well?", "İ did not expect THAT 😀", ""]
 STEPS = 16
@@ -49,7 +49,7 @@ def explain_both(run, crops):
     scorer = Scorer(run)
     utterances = [scorer.normalize(Utterance(line, faces)) for line, faces in zip(LINES, crops, strict=True)]
     batch = Batch(scorer, utterances, watched=face.select_cam_layers(scorer))
-    graph = Graph([run], run.labels, run.spec.face_size, None)
+    graph = ServingGraph([run], run.labels, run.spec.face_size, None)
     width = max(1, *map(len, crops))
     jpegs = [[*faces, *[b""] * (width - len(faces))] for faces in crops]
     strings = tf.constant(LINES), tf.constant([[""]] * len(LINES)), tf.constant(jpegs)
@@ -98,7 +98,7 @@ def test_two_face_branches_are_explained_at_the_first(config, initialised, tmp_p
 @pytest.mark.slow
 def test_empty_utterances_have_no_attributions(untrained_text):
     run = Run(untrained_text)
-    graph = Graph([run], run.labels, 32, None)
+    graph = ServingGraph([run], run.labels, 32, None)
     outputs = graph.explain(tf.constant(["", " "]), tf.constant([[""]] * 2), tf.constant([[b"x"]] * 2))
     assert outputs["words"].shape[0] == 2 and not outputs["word_attributions"].numpy().any()
     assert outputs["face_attributions"].shape == (2, 1, 32, 32) and not outputs["face_attributions"].numpy().any()

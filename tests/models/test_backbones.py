@@ -209,7 +209,7 @@ def carried(face, files, small_config, tmp_path, remove):
     from emotion_tf.data import images
     from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.predict import RunPredictor
 
     train = dataclasses.replace(small_config.train, epochs=1, steps_per_epoch=2)
     config = dataclasses.replace(small_config, towers=("face",), face=face, train=train)
@@ -222,7 +222,7 @@ def carried(face, files, small_config, tmp_path, remove):
     remove()
     keras.backend.clear_session()
     run = Run(tmp_path / "run")
-    expected = Predictor(run).predict([""], [crop]).probabilities
+    expected = RunPredictor(run).predict([""], [crop]).probabilities
     np.testing.assert_allclose(np.asarray(tf.nn.softmax(logits)), expected, atol=1e-6)
     served = tf.saved_model.load(str(export(run))).signatures["serving_default"]
     probabilities = served(utterance=tf.constant([""]), face_jpeg=tf.constant([crop]))["probabilities"]

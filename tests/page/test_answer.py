@@ -22,7 +22,7 @@ from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.frames import Segment
 from emotion_tf.page import inputs
 from emotion_tf.page.answer import NEVER, Answer, threshold_for
-from emotion_tf.page.chart import draw
+from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.html import answers_html, faces_html, notice
 from emotion_tf.page.inputs import FaceFinder, read_texts
 
@@ -39,7 +39,7 @@ def test_the_threshold_of_a_wanted_precision(wanted, threshold):
 
 
 def test_a_run_without_thresholds_answers():
-    assert threshold_for((), 0.9) == (0.0, "It has no threshold, so it always answers.")
+    assert threshold_for((), 0.9) == (0.0, "This run has no thresholds, so it always predicts.")
 
 
 def test_texts_are_trimmed_and_of_bearable_length():
@@ -82,27 +82,27 @@ def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
         (tmp_path / "broken.mp4").write_bytes(b"no film")
         for name in ("crash.mp4", "broken.mp4"):
             with pytest.raises(UserError, match=f"^{name} cannot be decoded"):
-                finder.of_clip(tmp_path / name, 48)
-        assert finder.of_clip(tmp_path / "none.mp4", 48).problem == "no face found"  # the process was replaced
+                finder.find_in_clip(tmp_path / name, 48)
+        assert finder.find_in_clip(tmp_path / "none.mp4", 48).problem == "no face found"  # the process was replaced
         with pytest.raises(UserError, match="^Cannot decode the picture broken.mp4"):
-            finder.of_picture(tmp_path / "broken.mp4", 48, False)
-        with pytest.raises(UserError, match="Take one of them away"):
+            finder.find_in_picture(tmp_path / "broken.mp4", 48, False)
+        with pytest.raises(UserError, match="Remove one of them"):
             finder.find(tmp_path / "a.png", tmp_path / "none.mp4", 48, False)
     finally:
         finder.close()
 
 
 def test_a_clip_ends_in_time_and_keeps_no_picture_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "SECONDS", 3.0)
+    monkeypatch.setattr(inputs, "MAX_CLIP_SECONDS", 3.0)
     synthetic_faces.write_empty(tmp_path / "hang.mp4", synthetic_faces.HANG)
     cv2.imwrite(str(tmp_path / "a.png"), synthetic_faces.draw_scene([(synthetic_faces.draw_face(1), (20, 40))]))
     finder = FaceFinder(CropConfig(), synthetic_faces.load_detector)
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            clip = pool.submit(finder.of_clip, tmp_path / "hang.mp4", 48)
-            assert len(finder.of_picture(tmp_path / "a.png", 48, False).faces) == 1
+            clip = pool.submit(finder.find_in_clip, tmp_path / "hang.mp4", 48)
+            assert len(finder.find_in_picture(tmp_path / "a.png", 48, False).faces) == 1
             assert not clip.done()
-            with pytest.raises(UserError, match="^hang.mp4 takes too long to look through: given up after 3 s"):
+            with pytest.raises(UserError, match="^Finding the faces in hang.mp4 takes too long: given up after 3 s"):
                 clip.result()
     finally:
         finder.close()
@@ -117,7 +117,7 @@ def test_an_answer_is_escaped_and_complete():
     said = answers_html([plain_answer(), "A sentence & more."])
     assert "<h2>&lt;fear&gt;</h2>" in said and "12.3456 %" in said and "87.6544 %" in said
     assert "A sentence &amp; more." in said and "A note." in said and "<run>" not in said
-    assert "I am not sure" in answers_html([plain_answer(0.9)])
+    assert "Not sure" in answers_html([plain_answer(0.9)])
     table = pd.read_csv(io.StringIO(plain_answer().table().to_csv(index=False)))
     assert table.values.tolist() == [
         ["probability", "joy", pytest.approx(0.123456), "<run>"],
@@ -126,7 +126,9 @@ def test_an_answer_is_escaped_and_complete():
 
 
 def test_an_answer_as_a_picture():
-    sure, unsure = (cv2.imdecode(np.frombuffer(draw(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9))
+    sure, unsure = (
+        cv2.imdecode(np.frombuffer(draw_answer(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9)
+    )
     assert sure.shape == unsure.shape and (sure != unsure).any()  # the title tells
 
 
@@ -139,7 +141,7 @@ def test_pictures_drawn_at_once_are_as_drawn_alone(tmp_path, monkeypatch):
         return (tmp_path / name).read_bytes()
 
     def made(n, name):
-        return draw(dataclasses.replace(plain_answer(), run=f"run {n}")), timeline(n, name)
+        return draw_answer(dataclasses.replace(plain_answer(), run=f"run {n}")), timeline(n, name)
 
     alone = [made(n, "alone.png") for n in range(4)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

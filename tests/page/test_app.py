@@ -32,17 +32,17 @@ def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
         faces = [(synthetic_faces.draw_face(first), (20, 40)), (synthetic_faces.draw_face(second), (300, 60))]
         cv2.imwrite(path, synthetic_faces.draw_scene(faces))
     asked = []
-    monkeypatch.setattr(app, "answer", lambda run, given, wanted: asked.append(given.faces))
+    monkeypatch.setattr(app, "answer_utterance", lambda run, utterance, precision: asked.append(utterance.faces))
     monkeypatch.setattr(app.html, "answers_html", lambda found: "")
-    run = types.SimpleNamespace(predictor=types.SimpleNamespace(about=types.SimpleNamespace(face_size=SIZE)))
+    run = types.SimpleNamespace(predictor=types.SimpleNamespace(facts=types.SimpleNamespace(face_size=SIZE)))
     runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
     do = app.Handlers(runs, finder, synthetic_faces.load_detector)
-    _, chooser, seen = do.look("run", one, None, False)
+    _, chooser, seen = do.find_faces("run", one, None, False)
     assert [name for name, _ in chooser.choices] == ["1", "2"] and chooser.visible
     second = chooser.choices[1][1]
 
     def face(picture, chosen, seen):
-        assert do.predict("run", "", "always", "", "", picture, None, False, chosen, seen) == ""
+        assert do.predict("run", "", "none", "", "", picture, None, False, chosen, seen) == ""
         return asked.pop()
 
     def crops(path):
@@ -53,6 +53,6 @@ def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
 
     assert face(one, chooser.value, seen) == crops(one)[0]
     assert face(one, second, seen) == crops(one)[1]
-    assert face(one, second, app.Seen()) == crops(one)[1]  # what was seen is forgotten, the choice is not
+    assert face(one, second, app.UploadFaces()) == crops(one)[1]  # what was seen is forgotten, the choice is not
     assert face(other, second, seen) == crops(other)[0]  # asked before it was looked at
-    assert face(other, second, app.Seen()) == crops(other)[0]
+    assert face(other, second, app.UploadFaces()) == crops(other)[0]

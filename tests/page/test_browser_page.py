@@ -102,7 +102,7 @@ def tab(chromium, address):
 
 def say(tab, text, past=""):
     tab.fill("#text textarea", text)
-    tab.fill("#past textarea", past)
+    tab.fill("#context textarea", past)
 
 
 def give(tab, where, path):
@@ -126,9 +126,9 @@ def first_table(tab, n=0):
 
 def predictor(folder, name):
     from emotion_tf.runs.run import Run
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.predict import RunPredictor
 
-    return Predictor(Run(folder / name))
+    return RunPredictor(Run(folder / name))
 
 
 def crops_of(path, size):
@@ -158,13 +158,13 @@ def test_words_a_picture_and_the_other_face(tab, folder, files, exported):
     one = predictor(folder, "both")
     crops = crops_of(files / "pair.png", one.run.spec.face_size)
     for number, crop in enumerate(crops, 1):
-        tab.check(f"#chooser input[value^='{number}|']")
+        tab.check(f"#face_choice input[value^='{number}|']")
         said = press(tab)
         wanted = one.predict([TEXT], [crop]).probabilities[0]
         np.testing.assert_allclose(first_table(tab), wanted, atol=2e-6)
         np.testing.assert_allclose(first_table(tab), exported.predict([TEXT], [crop]).probabilities[0], atol=1e-5)
-        assert "I am not sure" in said and "From 99.90% up" in said  # the run's threshold
-        assert "It does not read what was said before." in said
+        assert "Not sure" in said and "Above 99.90%" in said  # the run's threshold
+        assert "This run does not read previous utterances." in said
         assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}
     assert not np.allclose(*one.predict([TEXT] * 2, crops).probabilities, atol=1e-5)
     assert tab.title() == "emotion_tf"
@@ -194,7 +194,7 @@ def test_two_runs_side_by_side(tab, folder):
     assert names == ["both", "text"], said
     wanted = predictor(folder, "text").predict(["No!"], contexts=[["Ada: hello", "Ben: come here"]]).probabilities[0]
     np.testing.assert_allclose(first_table(tab, 1), wanted, atol=1e-4)
-    assert "Said before" in tab.query_selector_all("#answer .answer")[1].inner_text()
+    assert "Previous utterances" in tab.query_selector_all("#answer .answer")[1].inner_text()
 
 
 def test_a_clip_and_a_webcam_shot(tab, folder, files):
@@ -230,18 +230,18 @@ def test_a_film_moment_by_moment(tab, files):
     assert "2 utterances, 2 with a face" in said and "You did it!" in said and "2 < 3" not in said
     moments = tab.query_selector_all("#answer [data-moment]")
     moments[1].click()
-    shown = tab.inner_text("#answer .said:not([hidden])")
+    shown = tab.inner_text("#answer .details:not([hidden])")
     assert '2 < 3 & "yes".' in shown
-    assert tab.query_selector("#answer .said:not([hidden]) img").evaluate("i => i.naturalWidth") == 32
+    assert tab.query_selector("#answer .details:not([hidden]) img").evaluate("i => i.naturalWidth") == 32
     moments[1].press("ArrowLeft")
-    assert "You did it!" in tab.inner_text("#answer .said:not([hidden])")
+    assert "You did it!" in tab.inner_text("#answer .details:not([hidden])")
     assert moments[0].get_attribute("aria-pressed") == "true"
 
 
 @pytest.mark.parametrize(
     "what, part",
     [
-        ("nothing", "Write an utterance"),
+        ("nothing", "Enter an utterance"),
         ("broken", "Cannot decode the picture broken.png"),
         ("endless", "At most 2,000"),
     ],
@@ -252,7 +252,7 @@ def test_a_sentence_in_place_of_a_trace(tab, files, what, part):
         tab.wait_for_selector("#faces .notice")
     if what == "nothing":
         say(tab, "Something.")
-        assert "Write an utterance" not in press(tab)
+        assert "Enter an utterance" not in press(tab)
     say(tab, {"endless": "word " * 500, "nothing": "  "}.get(what, ""))
     said = press(tab)
     assert part in said and "Traceback" not in said and "/" not in said.replace("JPEG or PNG", "")
@@ -285,7 +285,7 @@ def test_no_serious_fault_for_who_sees_or_hears_it(tab, files, scheme):
     tab.wait_for_selector("#text textarea")
     say(tab, "You did it!")
     give(tab, "picture", files / "pair.png")
-    tab.wait_for_selector("#chooser input")
+    tab.wait_for_selector("#face_choice input")
     press(tab)
     tab.add_script_tag(content=axe_source())
     for name in ("An utterance", "A film with subtitles"):

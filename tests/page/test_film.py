@@ -17,18 +17,18 @@ from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.page import film
 from emotion_tf.page.html import _clock, film_html
-from emotion_tf.serving.predict import Asked
+from emotion_tf.serving.predict import Predictor
 
 SRT = "1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:00:01,400\nNo.\n"
 
 
-class Certain(Asked):
+class Certain(Predictor):
     """A model that is certain of everything."""
 
-    about = types.SimpleNamespace(labels=("joy", "fear"), face_size=32, context=0)
-    where = "certain"
+    facts = types.SimpleNamespace(labels=("joy", "fear"), face_size=32, context=0)
+    source = "certain"
 
-    def _ask(self, utterances, contexts, crops):
+    def _predict_batch(self, utterances, contexts, crops):
         n = len(utterances)
         present = np.ones(n, bool)
         return {
@@ -53,12 +53,12 @@ def test_a_threshold_out_of_reach_is_so_for_certainty_too(tmp_path):
     found = ask(tmp_path)
     assert found.prediction.probabilities.max() == 1.0 and found.prediction.with_face == 2
     assert pd.read_csv(io.BytesIO(found.csv)).predicted.tolist() == ["abstained"] * 2
-    assert "I am not sure" in film_html(found)
+    assert "Not sure" in film_html(found)
 
 
 def test_a_film_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(film, "LONGEST", 0.0)
-    with pytest.raises(UserError, match="^This film takes longer than 0 minutes"):
+    monkeypatch.setattr(film, "MAX_FILM_SECONDS", 0.0)
+    with pytest.raises(UserError, match="^Finding the faces of this film takes longer than 0 minutes"):
         ask(tmp_path)
 
 
@@ -67,20 +67,21 @@ def test_a_large_file_of_subtitles_is_refused_before_it_is_read(tmp_path, monkey
     with path.open("wb") as file:
         file.truncate(3 * 2**20)
     monkeypatch.setattr(film.film, "read_subtitles", None)
-    with pytest.raises(UserError, match=r"^large.srt has 3.0 MB. At most 2 MB"):
-        film.read_lines(path)
+    with pytest.raises(UserError, match=r"^large.srt has 3.0 MB. Subtitles of at most 2 MB"):
+        film.read_subtitles(path)
 
 
 def test_too_many_subtitles_and_none(tmp_path):
     (tmp_path / "many.srt").write_text(SRT * 251, encoding="utf-8")
     with pytest.raises(UserError, match="^many.srt has 502 subtitles. At most 500"):
-        film.read_lines(tmp_path / "many.srt")
+        film.read_subtitles(tmp_path / "many.srt")
     with pytest.raises(UserError, match="^Cannot read the subtitles gone.srt"):
-        film.read_lines(tmp_path / "gone.srt")
+        film.read_subtitles(tmp_path / "gone.srt")
 
 
 @pytest.mark.parametrize(
-    "seconds, said", [(0.0, "0:00.0"), (59.94, "0:59.9"), (59.97, "1:00.0"), (119.96, "2:00.0"), (3600.5, "60:00.5")]
+    "seconds, expected",
+    [(0.0, "0:00.0"), (59.94, "0:59.9"), (59.97, "1:00.0"), (119.96, "2:00.0"), (3600.5, "60:00.5")],
 )
-def test_the_clock_is_rounded_before_it_is_split(seconds, said):
-    assert _clock(seconds) == said
+def test_the_clock_is_rounded_before_it_is_split(seconds, expected):
+    assert _clock(seconds) == expected

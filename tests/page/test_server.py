@@ -29,7 +29,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.page import server
 
 SECRET = "nobody may read this"
-ALWAYS = "always"
+ALWAYS = "none"
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_taken_port_is_told(fault, folder, monkeypatch):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"Port {port} of 127.0.0.1 is taken" in fault(
+        assert f"Port {port} of 127.0.0.1 is in use" in fault(
             "demo", folder / "both", "--port", port, "--faces.detector", "mtcnn"
         )
 
@@ -197,8 +197,8 @@ def test_a_port_that_is_forbidden_is_told_apart(monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", forbidden)
-    with pytest.raises(UserError, match="^Port 80 is the system's own"):
-        server._free(80)
+    with pytest.raises(UserError, match="^No permission for port 80"):
+        server._free_port(80)
 
 
 def test_uploads_are_swept_and_what_is_the_pages_own_is_not(tmp_path):
@@ -221,17 +221,17 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
     uploads.mkdir()
     (uploads / "example.png").write_bytes(b"x")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
-    monkeypatch.setattr(server, "EVERY", 0.1)
-    monkeypatch.setattr(server, "KEPT", 0.5)
+    monkeypatch.setattr(server, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(server, "UPLOAD_SECONDS", 0.5)
     with gr.Blocks(analytics_enabled=False) as page:
         picture, said = gr.Image(type="filepath"), gr.Textbox()
         gr.Button().click(lambda path: 1 / 0, picture, said, api_name="ask")
     with (
-        server._served(page, server._free(0), 2**20, uploads) as address,
+        server._served(page, server._free_port(0), 2**20, uploads) as address,
         httpx.Client(base_url=address, timeout=60) as web,
     ):
         assert sys.stderr is not terminal
-        assert page.app.state_holder.capacity == server.VISITORS
+        assert page.app.state_holder.capacity == server.MAX_VISITORS
         for path in ("/etc/passwd", None):
             data = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
             event = web.post("gradio_api/call/ask", json={"data": [data]}).json()["event_id"]
@@ -299,8 +299,8 @@ def answers_of(local):
 def test_a_server_answers_for_the_run(folder):
     from model_server import ModelServer
 
-    from emotion_tf.page.answer import answer
-    from emotion_tf.page.inputs import Given
+    from emotion_tf.interpret.batch import Utterance
+    from emotion_tf.page.answer import answer_utterance
     from emotion_tf.page.runs import open_local, open_served
 
     local = open_local(folder / "both")
@@ -308,17 +308,17 @@ def test_a_server_answers_for_the_run(folder):
     with ModelServer({"both": answers_of(local)}) as server:
         for address in server.addresses:
             run = open_served(folder / "both", address, "", 10.0)
-            asked, known = (answer(one, Given("You did it!"), 0.0) for one in (run, local))
+            asked, known = (answer_utterance(one, Utterance("You did it!"), 0.0) for one in (run, local))
             np.testing.assert_allclose(asked.probabilities, known.probabilities, atol=1e-6)
-            assert asked.explanation is None and f"Answered by {address}" in asked.notes[0]
+            assert asked.explanation is None and f"Predicted by {address}" in asked.notes[0]
             assert run.reads == local.reads == ("text", "face")
 
 
 def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_text):
     from model_server import ModelServer
 
-    from emotion_tf.page.answer import answer
-    from emotion_tf.page.inputs import Given
+    from emotion_tf.interpret.batch import Utterance
+    from emotion_tf.page.answer import answer_utterance
     from emotion_tf.page.runs import open_local, open_served
 
     face = cv2.imencode(".png", synthetic_faces.draw_face(1))[1].tobytes()
@@ -326,9 +326,9 @@ def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_
     with ModelServer({untrained_text.name: answers_of(local)}) as server:
         run = open_served(untrained_text, server.addresses[0], "", 10.0)
         assert run.reads == local.reads == ("text", "context")
-        with pytest.raises(UserError, match="^Nothing was given that .* reads, which is text and what was said before"):
-            answer(run, Given(faces=(face,)), 0.0)
-        assert "It does not read a face." in answer(run, Given("No!", faces=(face,)), 0.0).notes
+        with pytest.raises(UserError, match="reads text and previous utterances. Enter one of them"):
+            answer_utterance(run, Utterance(faces=(face,)), 0.0)
+        assert "This run does not read faces." in answer_utterance(run, Utterance("No!", (face,)), 0.0).notes
 
 
 def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, monkeypatch):

@@ -1,5 +1,5 @@
-"""The client against a server that speaks TensorFlow Serving's protos: what it sends, what it makes of the answers, and
-of servers that are down, slow, or of another model. With TF_SERVING_ADDRESS, also against a real one."""
+"""The client with a test server that has TensorFlow Serving's APIs: requests, responses, and a server that is down or
+slow or has another model. With TF_SERVING_ADDRESS, also with a real server."""
 
 import dataclasses
 import os
@@ -19,19 +19,19 @@ from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import client as client_module
 from emotion_tf.serving.client import Client
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import RunPredictor
 
 TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
 
 
 @pytest.fixture(autouse=True)
-def no_long_pause(monkeypatch):
-    monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.02)
+def short_delay(monkeypatch):
+    monkeypatch.setattr(client_module, "FIRST_DELAY", 0.02)
 
 
 @pytest.fixture(scope="module")
 def untrained(small_config, initialised):
-    """As the fixture of that name, but without hidden units: a dead one would give different utterances one answer."""
+    """As the shared fixture, but without hidden units: a dead unit would give different utterances one prediction."""
     config = dataclasses.replace(small_config, fusion=dataclasses.replace(small_config.fusion, dense_units=()))
     path = initialised(config).path
     return path.rename(path.with_name("untrained"))
@@ -39,7 +39,7 @@ def untrained(small_config, initialised):
 
 @pytest.fixture(scope="module")
 def predictor(untrained):
-    return Predictor(Run(untrained))
+    return RunPredictor(Run(untrained))
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +48,20 @@ def faces(manifest_path):
     return [found[0], None, found[1], [found[0], found[2]], None]
 
 
-def graph(predictor):
-    """The run's own graph as a served model."""
+def served_graph(predictor):
+    """Returns the run's own graph as a served model."""
 
-    def answer(signature, inputs):
+    def call(signature, inputs):
         assert signature == "serve_full"
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in predictor.graph.full(**tensors).items()}
 
-    return answer
+    return call
 
 
 @pytest.fixture(scope="module")
 def served(predictor):
-    with ModelServer({"untrained": graph(predictor)}) as server:
+    with ModelServer({"untrained": served_graph(predictor)}) as server:
         yield server
 
 
@@ -70,21 +70,21 @@ def transport(request):
     return request.param
 
 
-def test_a_server_answers_as_the_run_does(served, predictor, untrained, faces, transport):
+def test_a_server_predicts_as_the_run_does(served, predictor, untrained, faces, transport):
     client = Client(served.addresses[transport], read_facts(untrained), timeout=60, batch=2)
     assert client.wait_until_ready(10) and not Client(
         served.addresses[transport], read_facts(untrained), "other"
     ).wait_until_ready(0.3)
     served.requests.clear()
-    found, expected = client.predict(TEXTS, faces), predictor.predict(TEXTS, faces)
-    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
-    assert found.label == expected.label and found.labels == expected.labels
-    np.testing.assert_array_equal(found.face_present, [True, False, True, True, False])
-    np.testing.assert_array_equal(found.text_present, [True, False, True, True, True])
-    assert len(np.unique(found.probabilities.round(6), axis=0)) == len(TEXTS)
-    # batches of two, and the same shapes whatever is in them: a server may join them with others'
-    most = predictor.about.max_faces
-    assert [shapes["face_jpeg"] for _, shapes in served.requests] == [(2, most), (2, most), (1, most)]
+    prediction, expected = client.predict(TEXTS, faces), predictor.predict(TEXTS, faces)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-6)
+    assert prediction.label == expected.label and prediction.labels == expected.labels
+    np.testing.assert_array_equal(prediction.face_present, [True, False, True, True, False])
+    np.testing.assert_array_equal(prediction.text_present, [True, False, True, True, True])
+    assert len(np.unique(prediction.probabilities.round(6), axis=0)) == len(TEXTS)
+    # batches of two, always of the same shape: a server may join them with those of other clients
+    max_faces = predictor.facts.max_faces
+    assert [shapes["face_jpeg"] for _, shapes in served.requests] == [(2, max_faces), (2, max_faces), (1, max_faces)]
     assert client.predict([]).probabilities.shape == (0, 7)
     client.close()
 
@@ -101,51 +101,51 @@ def test_a_server_that_is_down_or_slow(predictor, untrained, transport):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    about = read_facts(untrained)
+    facts = read_facts(untrained)
     with pytest.raises(UserError, match="No server answers at .*serve RUN"):
-        Client(("127.0.0.1:{}", "http://127.0.0.1:{}")[transport].format(port), about).predict(["a"])
-    with ModelServer({"untrained": graph(predictor)}, delay=3) as server:
+        Client(("127.0.0.1:{}", "http://127.0.0.1:{}")[transport].format(port), facts).predict(["a"])
+    with ModelServer({"untrained": served_graph(predictor)}, delay=3) as server:
         with pytest.raises(UserError, match=r"gave no answer within 1 s"):
-            Client(server.addresses[transport], about, timeout=1).predict(["a"])
-        assert len(server.requests) == 1  # it may have been worked on: it is not sent again
+            Client(server.addresses[transport], facts, timeout=1).predict(["a"])
+        assert len(server.requests) == 1  # the server may have processed it: it is not sent again
 
 
-def test_what_is_unavailable_is_tried_again_and_nothing_else(predictor, untrained, transport):
-    about = read_facts(untrained)
-    with ModelServer({"untrained": graph(predictor)}, unavailable=2) as server:
-        client = Client(server.addresses[transport], about, timeout=30)
+def test_only_unavailable_servers_are_called_again(predictor, untrained, transport):
+    facts = read_facts(untrained)
+    with ModelServer({"untrained": served_graph(predictor)}, unavailable=2) as server:
+        client = Client(server.addresses[transport], facts, timeout=30)
         assert client.predict(["a"]).probabilities.shape == (1, 7) and len(server.requests) == 3
         server.unavailable = 99
         with pytest.raises(UserError, match="No server answers .*being loaded"):
             client.predict(["a"])
         assert len(server.requests) == 7
 
-    def refuses(signature, inputs):
+    def reject(signature, inputs):
         raise tf.errors.InvalidArgumentError(None, None, "input must be\nsomething else")
 
-    with ModelServer({"untrained": refuses}) as server:
-        with pytest.raises(UserError, match="did not take the request .*input must be something else"):
-            Client(server.addresses[transport], about).predict(["a"])
+    with ModelServer({"untrained": reject}) as server:
+        with pytest.raises(UserError, match="rejected the request .*input must be something else"):
+            Client(server.addresses[transport], facts).predict(["a"])
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", ["classes", "labels", "rows", "nothing", "no numbers"])
-def test_a_server_of_another_model(predictor, untrained, transport, fault):
-    def answer(signature, inputs):
-        found = graph(predictor)(signature, inputs)
-        if fault == "classes":
-            found["probabilities"] = found["probabilities"][:, :5]
-        elif fault == "labels":
-            found["label"] = np.array([b"hope"] * len(found["label"]), object)
-        elif fault == "rows":
-            found = {name: value[:1] for name, value in found.items()}
-        elif fault == "no numbers":
-            found["probabilities"] = np.full_like(found["probabilities"], np.nan)
-        return {} if fault == "nothing" else found
+@pytest.mark.parametrize("mistake", ["classes", "labels", "rows", "nothing", "no numbers"])
+def test_a_server_of_another_model(predictor, untrained, transport, mistake):
+    def call(signature, inputs):
+        outputs = served_graph(predictor)(signature, inputs)
+        if mistake == "classes":
+            outputs["probabilities"] = outputs["probabilities"][:, :5]
+        elif mistake == "labels":
+            outputs["label"] = np.array([b"hope"] * len(outputs["label"]), object)
+        elif mistake == "rows":
+            outputs = {name: value[:1] for name, value in outputs.items()}
+        elif mistake == "no numbers":
+            outputs["probabilities"] = np.full_like(outputs["probabilities"], np.nan)
+        return {} if mistake == "nothing" else outputs
 
     with (
-        ModelServer({"untrained": answer}) as server,
-        pytest.raises(UserError, match="The model untrained of .* is another one than untrained"),
+        ModelServer({"untrained": call}) as server,
+        pytest.raises(UserError, match="The model untrained of .* is not untrained: its outputs"),
     ):
         Client(server.addresses[transport], read_facts(untrained)).predict(["a", "b"])
 
@@ -153,39 +153,39 @@ def test_a_server_of_another_model(predictor, untrained, transport, fault):
 def test_several_threads_share_a_client(served, predictor, untrained, transport):
     client = Client(served.addresses[transport], read_facts(untrained), timeout=60)
     expected = predictor.predict(TEXTS).probabilities
-    wrong = []
+    differing = []
 
-    def ask(i):
-        found = client.predict([TEXTS[i]]).probabilities[0]
-        if np.abs(found - expected[i]).max() > 1e-6:
-            wrong.append(i)
+    def predict(i):
+        probabilities = client.predict([TEXTS[i]]).probabilities[0]
+        if np.abs(probabilities - expected[i]).max() > 1e-6:
+            differing.append(i)
 
-    threads = [threading.Thread(target=ask, args=(i % len(TEXTS),)) for i in range(10)]
+    threads = [threading.Thread(target=predict, args=(i % len(TEXTS),)) for i in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert differing == []
 
 
-def test_photos_become_crops_at_the_client(served, predictor, untrained, tmp_path):
+def test_the_client_crops_photos(served, predictor, untrained, tmp_path):
     pixels = draw_scene([(draw_face(3), (100, 60))])
     client = Client(served.addresses[0], read_facts(untrained), timeout=60, detect=detect_faces)
     cv2.imwrite(str(tmp_path / "photo.png"), pixels)
     black = cv2.imencode(".png", np.zeros_like(pixels))[1].tobytes()
-    found = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])
-    assert found.face_present.tolist() == [True, False, False]
+    prediction = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])
+    assert prediction.face_present.tolist() == [True, False, False]
     with pytest.raises(UserError, match="Cannot decode the picture"):
         client.predict_photos(["a"], [b"no picture"])
     with pytest.raises(UserError, match="a face detector"):
         Client(served.addresses[0], read_facts(untrained)).predict_photos(["a"], [black])
 
 
-def test_wrong_options_of_a_client(untrained):
-    about = read_facts(untrained)
+def test_invalid_options_of_a_client(untrained):
+    facts = read_facts(untrained)
     for options in ({"timeout": 0}, {"batch": 0}):
         with pytest.raises(UserError, match="Expected a timeout above 0"):
-            Client("127.0.0.1:1", about, **options)
+            Client("127.0.0.1:1", facts, **options)
     with pytest.raises(UserError, match="No run at"):
         read_facts(ROOT)
 
@@ -197,5 +197,5 @@ def test_a_real_server():
 
     run = Path(os.environ["TF_SERVING_RUN"])
     client = Client(os.environ["TF_SERVING_ADDRESS"], read_facts(run), os.environ.get("TF_SERVING_MODEL", ""))
-    expected = Predictor(Run(run)).predict(TEXTS)
+    expected = RunPredictor(Run(run)).predict(TEXTS)
     np.testing.assert_allclose(client.predict(TEXTS).probabilities, expected.probabilities, atol=1e-5)

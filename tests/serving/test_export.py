@@ -1,4 +1,4 @@
-"""The export contract: what lies in an export, what its signatures give, and what `export --verify` refuses."""
+"""The export contract: the files of an export, the outputs of its signatures, and what `export --verify` rejects."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from strangers import PICTURES, TEXTS, requests
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from untrusted_inputs import PICTURES, TEXTS, requests
 
 import emotion_tf
 from emotion_tf.errors import UserError
@@ -21,32 +21,32 @@ from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.runs.export import CHECKSUMS, Export, SavedModel
 from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
-from emotion_tf.serving.predict import ExportPredictor, Predictor
+from emotion_tf.serving.predict import ExportPredictor, RunPredictor
 
-# What a Python client without this project does.
+# a Python client without this project
 CLIENT = """
 import sys, numpy as np, tensorflow as tf, tensorflow_text
-given = np.load(sys.argv[2], allow_pickle=False)
+inputs = np.load(sys.argv[2], allow_pickle=False)
 signatures = tf.saved_model.load(sys.argv[1]).signatures
-texts = [bytes(t).rstrip(b"\\0") for t in given["texts"]]
-faces, ends = given["faces"].tobytes(), given["ends"]
+texts = [bytes(t).rstrip(b"\\0") for t in inputs["texts"]]
+faces, ends = inputs["faces"].tobytes(), inputs["ends"]
 crops = [faces[a:b] for a, b in zip([0, *ends[:-1]], ends)]
 out = signatures["serving_default"](utterance=tf.constant(texts), face_jpeg=tf.constant(crops))
 assert "emotion_tf" not in sys.modules
-np.savez(sys.argv[3], whole=out["probabilities"], label=out["label"].numpy().astype("U"))
+np.savez(sys.argv[3], probabilities=out["probabilities"], label=out["label"].numpy().astype("U"))
 """
 
 
 @pytest.fixture(scope="module")
 def run(small_config, initialised):
-    """GRU + CNN that read two past utterances, with temperatures that differ.
+    """GRU + CNN that read two previous utterances, with temperatures that differ.
 
-    Without hidden units: a dead one would give different utterances one answer."""
+    Without hidden units: a dead unit would give different utterances the same prediction."""
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
     fusion = dataclasses.replace(small_config.fusion, dense_units=())
-    found = initialised(dataclasses.replace(small_config, text=text, fusion=fusion))
-    write_calibration(found.path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
-    return found
+    run = initialised(dataclasses.replace(small_config, text=text, fusion=fusion))
+    write_calibration(run.path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,12 @@ def predictor(run):
 
 @pytest.fixture(scope="module")
 def exported(run):
-    """Not to be changed: copy it."""
+    """An export. Tests copy it before they change it."""
     return export(run)
 
 
 @pytest.fixture(scope="module")
-def asked(exported):
+def served(exported):
     return ExportPredictor(Export.open(exported))
 
 
@@ -70,7 +70,7 @@ def copy(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "1")
 
 
-def test_what_lies_in_an_export(exported, run):
+def test_the_files_of_an_export(exported, run):
     assert exported.name == "1" and Export.open(exported).facts.labels
     subprocess.run(["sha256sum", "--quiet", "-c", str(CHECKSUMS)], cwd=exported, check=True)
     about = json.loads((exported / "assets.extra" / "model.json").read_text())
@@ -83,28 +83,28 @@ def test_what_lies_in_an_export(exported, run):
         assert part in card
 
 
-def test_the_warm_up_requests_are_those_of_a_server(exported, run):
+def test_the_warm_up_requests_cover_every_signature(exported, run):
     records = tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests"))
     logs = [PredictionLog.FromString(record).predict_log for record in records.as_numpy_iterator()]
-    found = {
+    requested = {
         (
             log.request.model_spec.signature_name,
             log.request.inputs[next(iter(log.request.inputs))].tensor_shape.dim[0].size,
         )
         for log in logs
     }
-    assert found == {(name, size) for name in verify.SIGNATURES for size in warmup.BATCHES}
+    assert requested == {(name, size) for name in verify.SIGNATURES for size in warmup.BATCHES}
     assert {log.request.model_spec.name for log in logs} == {run.path.name}
     for log in logs:
-        expected = {one.name for one in verify.SIGNATURES[log.request.model_spec.signature_name][1]}
+        expected = {feature.name for feature in verify.SIGNATURES[log.request.model_spec.signature_name][1]}
         assert set(log.response.outputs) == expected
 
 
 @pytest.mark.slow
-def test_the_export_with_bert_in_a_process_of_its_own_equals_predict(request, rows, tmp_path):
-    # not by its name: the quick tests of this file would wait for the files that share the trained run
+def test_an_export_with_bert_in_another_process_equals_predict(request, rows, tmp_path):
+    # not as a fixture: the quick tests of this file would wait for the files that share the trained run
     bert_run = request.getfixturevalue("bert_run")
-    exported, predictor = export(bert_run), Predictor(bert_run)
+    exported, predictor = export(bert_run), RunPredictor(bert_run)
     assert (exported / "assets" / "vocab.txt").read_bytes() == (bert_run.path / "vocab.txt").read_bytes()
     texts, faces = rows
     crops = [face or b"" for face in faces]
@@ -118,13 +118,13 @@ def test_the_export_with_bert_in_a_process_of_its_own_equals_predict(request, ro
     words = [sys.executable, "client.py", str(exported), "in.npz", "out.npz"]
     subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     expected = predictor.predict(texts, faces)
-    with np.load(tmp_path / "out.npz") as got:
-        np.testing.assert_allclose(got["whole"], expected.probabilities, atol=1e-5)
-        assert list(got["label"]) == expected.label
+    with np.load(tmp_path / "out.npz") as outputs:
+        np.testing.assert_allclose(outputs["probabilities"], expected.probabilities, atol=1e-5)
+        assert list(outputs["label"]) == expected.label
     assert len(np.unique(expected.probabilities.round(6), axis=0)) == 10
 
 
-def test_the_export_predicts_as_the_run_does(asked, predictor, rows):
+def test_the_export_predicts_as_the_run_does(served, predictor, rows):
     texts, faces = rows
     contexts = [
         ["Ilka: Oh!"],
@@ -135,23 +135,23 @@ def test_the_export_predicts_as_the_run_does(asked, predictor, rows):
         *[["x", "y"]] * 5,
     ]
     several = [face and [face, face] for face in faces]
-    expected, silent = predictor.predict(texts, several, contexts), predictor.predict(texts, faces)
-    found = asked.predict(texts, several, contexts)
-    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
-    assert found.label == expected.label
+    expected, without_context = predictor.predict(texts, several, contexts), predictor.predict(texts, faces)
+    prediction = served.predict(texts, several, contexts)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+    assert prediction.label == expected.label
     single = np.concatenate(
-        [asked.predict([t], [f], [c]).probabilities for t, f, c in zip(texts, several, contexts, strict=True)]
+        [served.predict([t], [f], [c]).probabilities for t, f, c in zip(texts, several, contexts, strict=True)]
     )
     np.testing.assert_allclose(single, expected.probabilities, atol=1e-5)
-    np.testing.assert_allclose(asked.predict(texts, faces).probabilities, silent.probabilities, atol=1e-5)
-    differs = np.abs(expected.probabilities - silent.probabilities).max(axis=1) > 1e-6
+    np.testing.assert_allclose(served.predict(texts, faces).probabilities, without_context.probabilities, atol=1e-5)
+    differs = np.abs(expected.probabilities - without_context.probabilities).max(axis=1) > 1e-6
     assert differs.tolist() == [any(lines) for lines in contexts]
 
 
-def test_strangers_input_in_one_batch(asked, predictor):
-    """Each answer is the one that the utterance has by itself, and is told which pictures could not be read."""
-    saved = asked._saved_model
-    inputs = requests(predictor.about.face_size)["serving_default"]
+def test_untrusted_inputs_in_one_batch(served, predictor):
+    """Each utterance has the outputs that it has alone; `face_present` is false for pictures that cannot be read."""
+    saved = served._saved_model
+    inputs = requests(predictor.facts.face_size)["serving_default"]
     together = saved.run("serving_default", inputs)
     good = [name in ("crop", "other", "large", "png", "grey") for name in PICTURES]
     assert together["face_present"].tolist() == [good[i % len(good)] for i in range(len(TEXTS))]
@@ -165,13 +165,13 @@ def test_strangers_input_in_one_batch(asked, predictor):
     np.testing.assert_allclose(saved.run("serving_default", without)["logits"], together["logits"], atol=1e-5)
 
 
-def test_a_long_text_is_cut_between_two_characters():
-    from emotion_tf.serving.graph import MOST_BYTES, cut
+def test_a_long_text_is_truncated_between_two_characters():
+    from emotion_tf.serving.graph import MAX_TEXT_BYTES, truncate
 
-    long = "é" * MOST_BYTES
-    given = tf.constant([long, "a" + long, "ab\udcff".encode("utf-8", "surrogateescape"), "", "é😀", "a\0b"])
-    found = [text.decode() for text in cut(given).numpy()]
-    assert found == ["é" * (MOST_BYTES // 2), "a" + "é" * (MOST_BYTES // 2 - 1), "ab", "", "é😀", "a b"]
+    long = "é" * MAX_TEXT_BYTES
+    texts = tf.constant([long, "a" + long, "ab\udcff".encode("utf-8", "surrogateescape"), "", "é😀", "a\0b"])
+    truncated = [text.decode() for text in truncate(texts).numpy()]
+    assert truncated == ["é" * (MAX_TEXT_BYTES // 2), "a" + "é" * (MAX_TEXT_BYTES // 2 - 1), "ab", "", "é😀", "a b"]
 
 
 @pytest.mark.slow
@@ -204,23 +204,23 @@ def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
 
 
 @pytest.mark.slow
-def test_answers_that_are_not_those_of_keras(asked, copy, exported, monkeypatch):
-    monkeypatch.setattr(asked._saved_model, "path", copy)
-    assert verify.check_answers(asked._saved_model) < 1e-6
-    requests = warmup.read(exported / warmup.FILE)
+def test_outputs_that_differ_from_those_of_keras(served, copy, exported, monkeypatch):
+    monkeypatch.setattr(served._saved_model, "path", copy)
+    assert verify.check_outputs(served._saved_model) < 1e-6
+    requests = warmup.read_requests(exported / warmup.FILE)
     requests[3][2]["probabilities"][0, 0] += 1e-3
-    warmup.write(copy / warmup.FILE, "x", requests)
-    with pytest.raises(UserError, match="explain does not give the probabilities"):
-        verify.check_answers(asked._saved_model)
-    warmup.write(copy / warmup.FILE, "x", [])
+    warmup.write_requests(copy / warmup.FILE, "x", requests)
+    with pytest.raises(UserError, match="The probabilities of explain differ"):
+        verify.check_outputs(served._saved_model)
+    warmup.write_requests(copy / warmup.FILE, "x", [])
     with pytest.raises(UserError, match="No warm-up request"):
-        verify.check_answers(asked._saved_model)
+        verify.check_outputs(served._saved_model)
     (copy / warmup.FILE).write_bytes(b"no record" * 9)
     with pytest.raises(UserError, match="Cannot read the warm-up requests"):
-        verify.check_answers(asked._saved_model)
+        verify.check_outputs(served._saved_model)
 
 
-def test_an_op_that_a_server_does_not_have_is_named(tmp_path):
+def test_an_op_that_a_server_lacks_is_named(tmp_path):
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
         def serve(self, utterance):
@@ -229,32 +229,32 @@ def test_an_op_that_a_server_does_not_have_is_named(tmp_path):
     tf.saved_model.save(Module(), str(tmp_path))
     with pytest.raises(UserError, match=r"has the op EagerPyFunc \(node .*TensorFlow Serving 2\.18"):
         verify.check_ops(tmp_path)
-    # the op for which TensorFlow Serving has failed others (tensorflow/serving, issue 2267)
+    # RoundRobinTrim is not linked into TensorFlow Serving (github.com/tensorflow/serving/issues/2267)
     assert not {"TFText>RoundRobinTrim", "PyFunc"} & verify.allowed_ops()
     assert {"NoOp", "FastBertNormalize", "DecodeJpeg"} <= verify.allowed_ops()
 
 
 @pytest.mark.slow
 def test_a_plain_saved_model_is_refused(predictor, tmp_path):
-    """It reloads in Python, and no server can run it."""
+    """It loads in Python, but no server can run it."""
     model = predictor.model
-    wrong = tf.Module()
-    wrong.model = model
-    wrong.serve = tf.function(
+    module = tf.Module()
+    module.model = model
+    module.serve = tf.function(
         lambda ids, mask: model({**{n: ids for n in model.input if "face" not in n}, "face_mask": mask,
                                  "faces": tf.zeros((1, 1, 32, 32, 3), tf.uint8)}),
         input_signature=[tf.TensorSpec((1, 4), tf.int32), tf.TensorSpec((1, 1), tf.bool)], autograph=False,
     )  # fmt: skip
-    tf.saved_model.save(wrong, str(tmp_path), signatures={"serving_default": wrong.serve})
-    given = {"ids": np.ones((1, 4), np.int32), "mask": np.ones((1, 1), bool)}
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    inputs = {"ids": np.ones((1, 4), np.int32), "mask": np.ones((1, 1), bool)}
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    assert loaded(**{name: tf.constant(value) for name, value in given.items()})["logits"].shape == (1, 7)
+    assert loaded(**{name: tf.constant(value) for name, value in inputs.items()})["logits"].shape == (1, 7)
     with pytest.raises((UserError, tf.errors.OpError)):
-        SavedModel(tmp_path).run("serving_default", given)
+        SavedModel(tmp_path).run("serving_default", inputs)
 
 
-def test_a_signature_that_is_not_the_contracts(asked, monkeypatch):
-    saved = asked._saved_model
+def test_a_signature_that_breaks_the_contract(served, monkeypatch):
+    saved = served._saved_model
     changed = type(saved.signatures["serve_full"]).FromString(saved.signatures["serve_full"].SerializeToString())
     changed.inputs["more"].CopyFrom(changed.inputs["context"])
     monkeypatch.setitem(saved.signatures, "serve_full", changed)
@@ -265,17 +265,17 @@ def test_a_signature_that_is_not_the_contracts(asked, monkeypatch):
         verify.check_signatures(saved)
 
 
-def test_wrong_versions_are_found_before_anything_is_loaded(run, exported, untrained, fault, tmp_path):
+def test_an_invalid_version_is_an_error_before_the_model_is_loaded(run, exported, untrained, fault, tmp_path):
     assert "serving/1 exists. Expected a new version" in fault("export", run.path, "--version", "1")
-    for wrong in (("--version", "0"), ("--keep", "-1")):
-        assert "Expected `--version` of at least 1" in fault("export", run.path, *wrong)
+    for options in (("--version", "0"), ("--keep", "-1")):
+        assert "Expected `--version` of at least 1" in fault("export", run.path, *options)
     assert [path.name for path in (run.path / "serving").iterdir()] == ["1"]
     unfinished = shutil.copytree(untrained, tmp_path / "run", ignore=lambda *_: ["model.keras"])
     assert "no model.keras" in fault("export", unfinished) and not (unfinished / "serving").exists()
 
 
-def test_run_and_export_hold_each_weight_once(run, exported, tmp_path):
-    """No optimizer in model.keras, no second copy of a weight in the export."""
+def test_a_run_and_its_export_store_each_weight_once(run, exported, tmp_path):
+    """model.keras has no optimizer, and the export no second copy of a weight."""
     size = sum(int(np.prod(v.shape)) for v in run.model.weights)
     stored = sum(
         int(np.prod(shape))
@@ -292,7 +292,6 @@ def test_run_and_export_hold_each_weight_once(run, exported, tmp_path):
 
 
 def test_versions_are_numbered_and_kept(untrained_text, succeed, fault, tmp_path, monkeypatch):
-    """Whatever is in them."""
     from emotion_tf.serving import export as module
 
     run = shutil.copytree(untrained_text, tmp_path / "run")
@@ -304,29 +303,29 @@ def test_versions_are_numbered_and_kept(untrained_text, succeed, fault, tmp_path
     assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "8"]
     assert (run / "serving" / "12" / "new").exists()
 
-    succeed("export", run, "--version", "3", "--keep", "2")  # what was just made stays, though it is not the newest
+    succeed("export", run, "--version", "3", "--keep", "2")  # the new version is kept, though it is not the highest
     assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "3"]
     succeed("export", run, "--keep", "9")
 
-    def refuse(folder):
+    def fail(folder):
         raise UserError("not so")
 
-    monkeypatch.setattr(module, "verify", refuse)  # what breaks the contract does not get a number
+    monkeypatch.setattr(module, "verify", fail)  # a failed export gets no version
     assert fault("export", run, "--keep", "1") == "not so"
     assert sorted(path.name for path in (run / "serving").iterdir()) == ["12", "13", "3"]
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_half_way(untrained, tmp_path):
-    """Nothing of a version is left behind, whichever file it was that found no room."""
+def test_a_disk_that_becomes_full(untrained, tmp_path):
+    """No file of the version is left behind, whichever file did not fit."""
     run = shutil.copytree(untrained, tmp_path / "run")
     code = (
         "import resource, sys, pathlib, emotion_tf.serving.export as e\n"
         "from emotion_tf.runs.run import Run\n"
         "from emotion_tf.errors import UserError\n"
         "run = Run(pathlib.Path(sys.argv[1]))\n"
-        "for most in (100, 20_000, 400_000):\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))\n"
+        "for limit in (100, 20_000, 400_000):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
         "    try: print('exported', e.export(run))\n"
         "    except UserError as error: print(error)\n"
     )

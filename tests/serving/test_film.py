@@ -1,4 +1,4 @@
-"""`predict` from photos, clips and films with subtitles, on the command line."""
+"""`predict` and `predict-film` with photos, clips and subtitles, on the command line."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ BACKWARDS = b"1\n00:00:05,000 --> 00:00:02,000\nBackwards\n"
 
 
 @pytest.fixture(autouse=True)
-def made_detector(monkeypatch):
+def synthetic_detector(monkeypatch):
     monkeypatch.setattr(film, "load_detector", synthetic_faces.load_detector)
 
 
 @pytest.fixture
 def media(tmp_path):
-    """A photo with two faces, a clip of one that speaks, a clip of nobody, subtitles."""
+    """A photo with two faces, a clip of a speaking face, a clip without a face, and subtitles."""
     photo = synthetic_faces.draw_scene(
         [(synthetic_faces.draw_face(1), (20, 60)), (synthetic_faces.draw_face(2)[:90, :90], (300, 60))]
     )
@@ -53,13 +53,14 @@ def media(tmp_path):
     return tmp_path
 
 
-def shown(printed):
+def probabilities(printed):
+    """Returns the printed lines of three classes."""
     return [line for line in printed.splitlines() if line.split()[0] in ("neutral", "joy", "fear")]
 
 
 @pytest.mark.slow
-def test_a_clip_and_its_crops_give_the_same(untrained, media, succeed):
-    """What `--clip` predicts is what `prepare`'s crops of it give."""
+def test_a_clip_and_its_crops_give_the_same_prediction(untrained, media, succeed):
+    """The crops of `--clip` are those of `prepare clips`."""
     options = ("--text", "yes", "--faces.detector", "mtcnn")
     printed = succeed("predict", untrained, "--clip", media / "a.mp4", *options)
     assert printed.startswith("face: speaking, score ") and "crops at 0." in printed
@@ -67,20 +68,20 @@ def test_a_clip_and_its_crops_give_the_same(untrained, media, succeed):
     paths = [media / f"{n}.jpg" for n in range(len(crops))]
     for path, jpeg in zip(paths, crops, strict=True):
         path.write_bytes(jpeg)
-    given = succeed("predict", untrained, "--face", *paths, "--face-is-crop", "--text", "yes")
-    assert shown(given) == shown(printed) != []
+    of_crops = succeed("predict", untrained, "--face", *paths, "--face-is-crop", "--text", "yes")
+    assert probabilities(of_crops) == probabilities(printed) != []
 
 
 def test_a_photo_is_aligned_first_unless_it_is_a_crop(untrained, media, succeed, fault):
     aligned = succeed("predict", untrained, "--face", media / "photo.png", "--faces.detector", "mtcnn")
     as_is = succeed("predict", untrained, "--face", media / "photo.png", "--face-is-crop")
-    assert shown(aligned) != shown(as_is)
+    assert probabilities(aligned) != probabilities(as_is)
     (jpeg,) = film.crop_photos([media / "photo.png"], CropConfig(detector="mtcnn"), None, 32)
     found = images.read_pixels(media / "photo.png")
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (32, 32, 3) and found.shape == (240, 480, 3)
     cv2.imwrite(str(media / "grey.png"), np.full((90, 90, 3), 128, np.uint8))
-    said = fault("predict", untrained, "--face", media / "grey.png", "--faces.detector", "mtcnn")
-    assert "No face found in" in said and "--face-is-crop" in said
+    message = fault("predict", untrained, "--face", media / "grey.png", "--faces.detector", "mtcnn")
+    assert "No face found in" in message and "--face-is-crop" in message
 
 
 @pytest.mark.slow
@@ -88,8 +89,7 @@ def test_a_clip_without_a_face_leaves_the_text(untrained, media, succeed, fault)
     words = ("predict", untrained, "--clip", media / "nobody.mp4", "--faces.detector", "mtcnn")
     printed = succeed(*words, "--text", "yes")
     assert printed.startswith("face: no face found, the text alone\n")
-    assert shown(printed) == shown(succeed("predict", untrained, "--text", "yes"))
-    # the face's own line comes first; then there is nothing to predict from
+    assert probabilities(printed) == probabilities(succeed("predict", untrained, "--text", "yes"))
     assert "No face found" in fault(*words)
 
 
@@ -113,17 +113,17 @@ def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, su
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        (b"", "No subtitles|Not one subtitle"),
-        (b"just words\nand more", "No subtitles|Not one subtitle"),
+        (b"", "No subtitles"),
+        (b"just words\nand more", "No subtitles"),
         (BACKWARDS, "Subtitle 1 ends before it starts.*5 and 2 seconds, .Backwards"),
-        (b"\xff\xfe\x00\x01", "No subtitles|Not one subtitle"),
+        (b"\xff\xfe\x00\x01", "No subtitles"),
         (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><p begin="25f">Hi</p></body></tt>', "ttml is not read"),
         (None, "Cannot read the subtitles .*No such file"),
     ],
 )  # fmt: skip
-def test_broken_subtitles(untrained, media, fault, content, said):
+def test_broken_subtitles(untrained, media, fault, content, expected):
     path = media / "bad.srt"
     if content is not None:
         path.write_bytes(content)
@@ -131,25 +131,25 @@ def test_broken_subtitles(untrained, media, fault, content, said):
     words = ("predict-film", untrained, media / "a.mp4", path, "--out", media / "out")
     message = fault(*words, "--faces.detector", "mtcnn")
     assert str(path) in message
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         film.read_subtitles(path)
     assert sorted(media.iterdir()) == before
 
 
 def test_old_encodings_and_other_formats_of_subtitles(tmp_path):
     (tmp_path / "a.srt").write_bytes(b"1\n00:00:01,000 --> 00:00:02,000\nIt\x92s caf\xe9\n")
-    assert film.read_subtitles(tmp_path / "a.srt") == [film.Line(1.0, 2.0, "It’s café")]
+    assert film.read_subtitles(tmp_path / "a.srt") == [film.Subtitle(1.0, 2.0, "It’s café")]
     (tmp_path / "a.vtt").write_text("WEBVTT\n\n00:02.000 --> 00:03.000\nLater\n\n00:01.000 --> 00:02.000\nFirst\n")
-    assert [line.text for line in film.read_subtitles(tmp_path / "a.vtt")] == ["First", "Later"]
+    assert [subtitle.text for subtitle in film.read_subtitles(tmp_path / "a.vtt")] == ["First", "Later"]
 
 
 def test_a_text_file_named_mp4_and_no_such_film(untrained, media, fault):
     (media / "text.mp4").write_text("not a video")
-    for name, said in (("text.mp4", "Cannot decode the clip"), ("none.mp4", "No such file")):
+    for name, expected in (("text.mp4", "Cannot decode the clip"), ("none.mp4", "No such file")):
         detector = ("--faces.detector", "mtcnn")
-        assert said in fault("predict", untrained, "--text", "Hi", "--clip", media / name, *detector)
+        assert expected in fault("predict", untrained, "--text", "Hi", "--clip", media / name, *detector)
         film_and_subtitles = (media / name, media / "film.srt")
-        assert said in fault("predict-film", untrained, *film_and_subtitles, "--out", media / "out", *detector)
+        assert expected in fault("predict-film", untrained, *film_and_subtitles, "--out", media / "out", *detector)
         assert not (media / "out").exists()
 
 
@@ -170,5 +170,5 @@ def test_an_option_counts_where_it_is_the_default_of_all_data_sets(untrained, me
     about["crops"] = {"detector": "mtcnn", "policy": "largest", "crops": 1}
     (run / "run.json").write_text(json.dumps(about))
     assert succeed("predict", run, "--clip", media / "a.mp4").startswith("face: largest, score ")
-    given = succeed("predict", run, "--clip", media / "a.mp4", "--faces.policy", "speaking")
-    assert given.startswith("face: speaking, score ")
+    printed = succeed("predict", run, "--clip", media / "a.mp4", "--faces.policy", "speaking")
+    assert printed.startswith("face: speaking, score ")

@@ -1,4 +1,4 @@
-"""`serve`, with a program on the path that stands in for TensorFlow Serving; and four clients that do not let up."""
+"""`serve` with a program that stands in for TensorFlow Serving, and a load test of four clients."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from helpers import ROOT
-from strangers import TEXTS, requests
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from untrusted_inputs import TEXTS, requests
 
 from emotion_tf.errors import UserError
 from emotion_tf.runs.facts import read_facts
@@ -23,7 +23,7 @@ from emotion_tf.runs.run import Run
 from emotion_tf.serving import launch
 from emotion_tf.serving.client import Client
 from emotion_tf.serving.export import export
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predict import RunPredictor
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
 
@@ -37,10 +37,10 @@ def free_ports():
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Puts a program of that text on the path as tensorflow_model_server, and no other way to serve."""
+    """Installs a shell script as tensorflow_model_server, and hides containers."""
 
     def make(text):
-        path = tmp_path / "bin" / launch.PROGRAM
+        path = tmp_path / "bin" / launch.SERVER
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
@@ -52,7 +52,7 @@ def program(tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_export(untrained, tmp_path):
-    """A run with something at the place of an export, whose checksums hold."""
+    """A run with a placeholder for an export, whose checksums hold."""
     from emotion_tf.runs.export import write_checksums
     from emotion_tf.runs.facts import write_exported
 
@@ -63,7 +63,7 @@ def with_export(untrained, tmp_path):
     return run
 
 
-def test_without_a_server_it_says_what_to_install(with_export, untrained, fault, monkeypatch, tmp_path):
+def test_without_a_server_the_error_says_what_to_install(with_export, untrained, fault, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     message = fault("serve", with_export)
     assert "No TensorFlow Serving here" in message and f"docker pull {launch.IMAGE}" in message
@@ -72,30 +72,30 @@ def test_without_a_server_it_says_what_to_install(with_export, untrained, fault,
     assert "does not belong to this export" in fault("serve", with_export)
 
 
-def test_a_container_where_there_is_no_program(with_export, monkeypatch, tmp_path):
-    """The command line that it would have; `docker image inspect` says whether there is the image."""
+def test_a_container_if_there_is_no_program(with_export, monkeypatch, tmp_path):
+    """Its command line. `docker image inspect` decides whether the image is installed."""
     tool = tmp_path / "docker"
     tool.write_text('#!/bin/sh\n[ "$1 $2 $3" = "image inspect there" ]\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
-    monkeypatch.setattr(launch, "PROGRAM", "no-such-program")
-    words = launch.command(launch.Options(with_export, 8500, 8501, "mine", "there", 1))
-    assert words[:3] == [str(tool), "run", "--rm"] and "127.0.0.1:8500:8500" in words
-    assert f"{(with_export / 'serving').resolve()}:/models/mine:ro" in words and "MODEL_NAME=mine" in words
-    assert words.index("there") < words.index("--enable_batching=true")
+    monkeypatch.setattr(launch, "SERVER", "no-such-program")
+    command = launch.server_command(launch.LaunchOptions(with_export, 8500, 8501, "mine", "there", 1))
+    assert command[:3] == [str(tool), "run", "--rm"] and "127.0.0.1:8500:8500" in command
+    assert f"{(with_export / 'serving').resolve()}:/models/mine:ro" in command and "MODEL_NAME=mine" in command
+    assert command.index("there") < command.index("--enable_batching=true")
     with pytest.raises(UserError, match="No TensorFlow Serving here"):
-        launch.command(launch.Options(with_export, 8500, 8501, "mine", "not there", 1))
+        launch.server_command(launch.LaunchOptions(with_export, 8500, 8501, "mine", "not there", 1))
 
 
-def test_a_server_that_ends_or_never_gets_ready(with_export, program):
-    for text, what in (
+def test_a_server_that_ends_or_never_becomes_ready(with_export, program):
+    for script, expected in (
         ("echo no room; exit 3", "ended with code 3.*no room"),
         ("exec sleep 60", "was not ready after"),
     ):
-        program(text)
+        program(script)
         port, rest = free_ports()
-        options = launch.Options(with_export, port, rest, "mine", "", 1.0)
-        with pytest.raises(UserError, match=what), launch.served(options):
+        options = launch.LaunchOptions(with_export, port, rest, "mine", "", 1.0)
+        with pytest.raises(UserError, match=expected), launch.run_server(options):
             pass
 
 
@@ -114,26 +114,26 @@ def test_the_configuration_is_read_by_the_genuine_proto():
 
 
 def memory(pid):
-    """Resident bytes of a process."""
+    """Returns the resident bytes of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.slow
-def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_path):
-    """SOAK_SECONDS=600: for ten minutes. Every answer is right, no error but the expected, and memory does not grow."""
+def test_four_clients_under_load(untrained, manifest_path, program, tmp_path):
+    """Every response is right, only expected errors occur, and memory does not grow. SOAK_SECONDS=600: ten minutes."""
     run = shutil.copytree(untrained, tmp_path / "run")
     export(Run(run))
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
-    predictor = Predictor(Run(run))
+    predictor = RunPredictor(Run(run))
     crops = [path.read_bytes() for path in sorted((manifest_path.parent / "faces").rglob("*.jpg"))[:8]]
-    good = [crops[i % len(crops)] if i % 3 else None for i in range(len(TEXTS))]
-    expected = predictor.predict(TEXTS, good).probabilities
-    strange = requests(predictor.about.face_size)["serving_default"]["face_jpeg"].tolist()
-    told = predictor._ask(list(TEXTS), [[]] * len(TEXTS), [[face] for face in strange])
-    counts, wrong, sizes = [0] * 4, [], []
+    valid = [crops[i % len(crops)] if i % 3 else None for i in range(len(TEXTS))]
+    expected = predictor.predict(TEXTS, valid).probabilities
+    untrusted = requests(predictor.facts.face_size)["serving_default"]["face_jpeg"].tolist()
+    outputs = predictor._predict_batch(list(TEXTS), [[]] * len(TEXTS), [[face] for face in untrusted])
+    counts, mistakes, sizes = [0] * 4, [], []
 
-    def ask(i, address, end):
+    def send(i, address, end):
         client = Client(address, read_facts(run), "run", timeout=60)
         other = Client(address, read_facts(run), "other", timeout=60)
         rng = np.random.default_rng(i)
@@ -141,27 +141,27 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
             rows = rng.choice(len(TEXTS), rng.integers(1, 9), replace=False)
             texts = [TEXTS[n] for n in rows]
             try:
-                found = client.predict(texts, [good[n] for n in rows]).probabilities
-                one = client._ask(texts, [[]] * len(rows), [[strange[n]] for n in rows])
-                right = np.abs(found - expected[rows]).max() < 1e-5
-                right &= np.abs(one["probabilities"] - told["probabilities"][rows]).max() < 1e-5
-                if not right or (one["face_present"] != told["face_present"][rows]).any():
-                    wrong.append(f"{address}: rows {rows}")
-                for bad, what in (
+                probabilities = client.predict(texts, [valid[n] for n in rows]).probabilities
+                batch = client._predict_batch(texts, [[]] * len(rows), [[untrusted[n]] for n in rows])
+                agree = np.abs(probabilities - expected[rows]).max() < 1e-5
+                agree &= np.abs(batch["probabilities"] - outputs["probabilities"][rows]).max() < 1e-5
+                if not agree or (batch["face_present"] != outputs["face_present"][rows]).any():
+                    mistakes.append(f"{address}: rows {rows}")
+                for invalid, message in (
                     (lambda: client.predict(texts[:1], [b"no picture"]), "Cannot decode"),
                     (lambda: other.predict(texts[:1]), "has no model 'other'"),
                 ):
-                    with pytest.raises(UserError, match=what):
-                        bad()
+                    with pytest.raises(UserError, match=message):
+                        invalid()
             except BaseException as error:
-                wrong.append(f"{address}: {error!r}")
+                mistakes.append(f"{address}: {error!r}")
                 return
             counts[i] += 4
 
-    with launch.served(launch.Options(run, port, rest, "run", "", 120.0)) as process:
+    with launch.run_server(launch.LaunchOptions(run, port, rest, "run", "", 120.0)) as process:
         end = time.monotonic() + SECONDS
         addresses = [f"127.0.0.1:{port}", f"http://127.0.0.1:{rest}"] * 2
-        threads = [threading.Thread(target=ask, args=(i, address, end)) for i, address in enumerate(addresses)]
+        threads = [threading.Thread(target=send, args=(i, address, end)) for i, address in enumerate(addresses)]
         for thread in threads:
             thread.start()
         while time.monotonic() < end:
@@ -169,17 +169,17 @@ def test_four_clients_that_do_not_let_up(untrained, manifest_path, program, tmp_
             sizes.append((memory(process.pid) >> 20, memory(os.getpid()) >> 20))
         for thread in threads:
             thread.join()
-    some = sizes[:: len(sizes) // 10 or 1]
-    print(f"\n{sum(counts)} requests in {SECONDS:g} s by client {counts}; MB of server and clients: {some}")
-    assert wrong == [] and min(counts) > 0
-    # from a third on, when each kind of request has come, to the end
+    sample = sizes[:: len(sizes) // 10 or 1]
+    print(f"\n{sum(counts)} requests in {SECONDS:g} s by client {counts}; MB of server and clients: {sample}")
+    assert mistakes == [] and min(counts) > 0
+    # after the first third, when each kind of request has come
     before, after = sizes[len(sizes) // 3], sizes[-1]
     assert all(late - early < max(20, 0.03 * early) for early, late in zip(before, after, strict=True)), sizes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_the_verb_says_when_it_is_ready_and_ends_with_its_server(untrained, program, tmp_path, end):
+def test_serve_prints_when_it_is_ready_and_ends_with_its_server(untrained, program, tmp_path, end):
     run = shutil.copytree(untrained, tmp_path / "run")
     export(Run(run))
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
@@ -189,15 +189,14 @@ def test_the_verb_says_when_it_is_ready_and_ends_with_its_server(untrained, prog
         [sys.executable, str(ROOT / "main.py"), *words],
         stdout=subprocess.PIPE,
         text=True,
-        # as in a terminal: what a shell starts in the background ignores Ctrl-C
+        # as in a terminal: a background process of a shell ignores Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    said = process.stdout.readline()
-    assert f"Ready: run at localhost:{port}" in said
-    asked = ["predict", str(run), "--server", f"localhost:{port}", "--text", "Yes!"]
-    done = subprocess.run([sys.executable, str(ROOT / "main.py"), *asked], capture_output=True, text=True)
+    assert f"Ready: run at localhost:{port}" in process.stdout.readline()
+    words = ["predict", str(run), "--server", f"localhost:{port}", "--text", "Yes!"]
+    done = subprocess.run([sys.executable, str(ROOT / "main.py"), *words], capture_output=True, text=True)
     assert done.returncode == 0 and "joy" in done.stdout and done.stderr == ""
     process.send_signal(end)
     assert process.wait(30) == 0
-    with socket.socket() as asked, pytest.raises(ConnectionRefusedError):
-        asked.connect(("127.0.0.1", port))
+    with socket.socket() as connection, pytest.raises(ConnectionRefusedError):
+        connection.connect(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What strangers send to a server: texts of every kind, and pictures good and bad."""
+"""Requests as a public server may receive them: texts of every kind, valid and invalid pictures."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ TEXTS = [
     "😀" * 2000,
     "I did not expect that, and I am glad.",
 ] * 2
-"""32 of them."""
+"""32 texts."""
 
 
-def _drawn(side: int, seed: int) -> np.ndarray:
+def _draw(side: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return cv2.resize(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
 
 
-def _encoded(kind: str, pixels: np.ndarray) -> bytes:
+def _encode(kind: str, pixels: np.ndarray) -> bytes:
     return cv2.imencode(kind, pixels)[1].tobytes()
 
 
 def _bomb_png() -> bytes:
-    """A header that claims 40,000 x 40,000 pixels before a little data."""
-    data = bytearray(_encoded(".png", _drawn(32, 5)))
+    """Returns a small PNG whose header claims 40,000 x 40,000 pixels."""
+    data = bytearray(_encode(".png", _draw(32, 5)))
     data[16:24] = (40_000).to_bytes(4, "big") * 2
     return bytes(data)
 
 
 def _pictures(side: int) -> dict[str, bytes]:
-    jpeg, png = _encoded(".jpg", _drawn(side, 1)), _encoded(".png", _drawn(side, 2))
-    huge = _encoded(".jpg", np.full((2600, 2600, 3), 90, np.uint8))  # above the limit, and a whole picture
+    jpeg, png = _encode(".jpg", _draw(side, 1)), _encode(".png", _draw(side, 2))
+    huge = _encode(".jpg", np.full((2600, 2600, 3), 90, np.uint8))  # complete, but above the limit
     return {
         "crop": jpeg,
         "truncated": jpeg[: len(jpeg) // 2],
@@ -53,12 +53,12 @@ def _pictures(side: int) -> dict[str, bytes]:
         "png": png,
         "huge": huge,
         "marker": b"\xff\xd8\xff",
-        "large": _encoded(".jpg", _drawn(3 * side, 3)),
+        "large": _encode(".jpg", _draw(3 * side, 3)),
         "half png": png[: len(png) // 2],
         "bomb": _bomb_png(),
-        "grey": _encoded(".png", cv2.cvtColor(_drawn(side, 4), cv2.COLOR_BGR2GRAY)),
-        "bmp": _encoded(".bmp", _drawn(side, 4)),
-        "other": _encoded(".jpg", _drawn(side, 6)),
+        "grey": _encode(".png", cv2.cvtColor(_draw(side, 4), cv2.COLOR_BGR2GRAY)),
+        "bmp": _encode(".bmp", _draw(side, 4)),
+        "other": _encode(".jpg", _draw(side, 6)),
     }
 
 
@@ -66,13 +66,13 @@ PICTURES = list(_pictures(32))
 
 
 def requests(side: int, count: int = 32) -> dict[str, dict[str, np.ndarray]]:
-    """Inputs of every signature of raw inputs, for `count` utterances and crops of `side` pixels."""
+    """Returns the inputs of each signature that takes raw inputs, for `count` utterances and crops of `side` pixels."""
     pictures = list(_pictures(side).values())
     texts = np.array([text.encode() for text in TEXTS[:count]], object)
     faces = np.array([pictures[i % len(pictures)] for i in range(count)], object)
-    said = np.array([[TEXTS[i - 2].encode(), TEXTS[i - 1].encode(), b""] for i in range(count)], object)
-    several = np.array([[faces[i], faces[(i + 3) % count]] for i in range(count)], object)
-    full = {"utterance": texts, "context": said, "face_jpeg": several}
+    context = np.array([[TEXTS[i - 2].encode(), TEXTS[i - 1].encode(), b""] for i in range(count)], object)
+    two_faces = np.array([[faces[i], faces[(i + 3) % count]] for i in range(count)], object)
+    full = {"utterance": texts, "context": context, "face_jpeg": two_faces}
     return {
         "serving_default": {"utterance": texts, "face_jpeg": faces},
         "serve_bytes": {"utterance": texts, "face_jpeg_bytes": faces},

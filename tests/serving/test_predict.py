@@ -1,4 +1,4 @@
-"""`predict` from raw input, and a run that was moved."""
+"""Predictions of a run from raw inputs, and of a run that was moved."""
 
 import json
 import os
@@ -31,15 +31,17 @@ def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predic
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
         if r.split == "test"
     }
-    found = [known[row["dialogue_id"], row["utterance_id"]] for row in rows]
-    texts, faces = [r.utterance for r in found], [list(r.faces) or None for r in found]
-    said = previous_lines([(r.dialogue_id, r.speaker, r.utterance) for r in found], 2)
-    assert sum(map(bool, said)) > len(found) / 2
-    raw = predictor.predict(texts, faces, said)
+    utterances = [known[row["dialogue_id"], row["utterance_id"]] for row in rows]
+    texts, faces = [r.utterance for r in utterances], [list(r.faces) or None for r in utterances]
+    contexts = previous_lines([(r.dialogue_id, r.speaker, r.utterance) for r in utterances], 2)
+    assert sum(map(bool, contexts)) > len(utterances) / 2
+    raw = predictor.predict(texts, faces, contexts)
     np.testing.assert_allclose(raw.probabilities, probabilities, atol=1e-5)
     assert len(set(raw.probabilities.round(6)[:, 0])) > 10
-    silent = predictor.predict(texts, faces).probabilities
-    assert [bool(lines) for lines in said] == (np.abs(silent - raw.probabilities).max(axis=1) > 1e-6).tolist()
+    without_context = predictor.predict(texts, faces).probabilities
+    assert [bool(lines) for lines in contexts] == (
+        np.abs(without_context - raw.probabilities).max(axis=1) > 1e-6
+    ).tolist()
 
 
 def test_every_kind_of_face_and_none(predictor, manifest_path):
@@ -47,8 +49,8 @@ def test_every_kind_of_face_and_none(predictor, manifest_path):
 
     path = next((manifest_path.parent / "faces").rglob("*.jpg"))
     pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    given = [path, str(path), path.read_bytes(), [path, path], None]
-    result = predictor.predict(["Well."] * 5, given).probabilities
+    faces = [path, str(path), path.read_bytes(), [path, path], None]
+    result = predictor.predict(["Well."] * 5, faces).probabilities
     for i in (1, 2, 3):
         np.testing.assert_allclose(result[0], result[i], atol=1e-6)
     assert np.abs(result[0] - result[4]).max() > 1e-6
@@ -66,11 +68,11 @@ def test_each_pattern_of_modalities_has_its_temperature(predictor, rows):
         {"utterance": tf.constant(texts), "face_jpeg": tf.constant([[face or b""] for face in faces])}
     )
     logits = predictor.model(inputs, training=False)["logits"].numpy()
-    divided = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
-    np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, divided, atol=1e-5)
+    calibrated = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
+    np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, calibrated, atol=1e-5)
 
 
-def test_wrong_calls_are_one_line(predictor):
+def test_invalid_arguments_are_one_line(predictor):
     with pytest.raises(UserError, match="Expected one entry"):
         predictor.predict(["a", "b"], [None])
     with pytest.raises(UserError, match="Invalid `contexts`. Expected one entry"):
@@ -121,15 +123,16 @@ def test_a_damaged_model_file_is_one_line(served_bert, tmp_path):
 
 
 def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
-    """The recorded word pieces are those that the served graph makes."""
-    paths = Dataset.open(dataset).rows("test")
-    inputs, _, _ = next(iter(pipeline.eval_batches(paths, predictor.preprocess, 8)))
+    """The word pieces in the records equal those of the served graph."""
+    records = Dataset.open(dataset).rows("test")
+    inputs, _, _ = next(iter(pipeline.eval_batches(records, predictor.preprocess, 8)))
     import tensorflow as tf
 
-    rows = list(pipeline.read_rows(paths))
-    said = previous_lines([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
+    rows = list(pipeline.read_rows(records))
+    contexts = previous_lines([(row["dialogue_id"], row["speaker"], row["utterance"]) for row in rows], 2)[:8]
     texts = [row["utterance"] for row in rows][:8]
-    raw = predictor.preprocess({"utterance": tf.constant(texts), "context": tf.ragged.constant(said, ragged_rank=1)})
+    context = tf.ragged.constant(contexts, ragged_rank=1)
+    raw = predictor.preprocess({"utterance": tf.constant(texts), "context": context})
     assert tf.reduce_max(raw["input_type_ids"]) == 1
     for name in ("input_word_ids", "input_mask", "input_type_ids", "word_ids"):
         np.testing.assert_array_equal(inputs[name], raw[name])
