@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.errors import UserError
+from emotion_tf.faces.crops import encode_square
 
-JPEG_QUALITY = 95
 MAX_PIXELS = 4 * 1024 * 1024
 """Largest image that the served model decodes; a face crop has a fiftieth of that."""
 JPEG_BEGINS, PNG_BEGINS = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -56,10 +56,7 @@ def encode_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", wh
         pixels = _decode(data, name, where)
         if pixels.shape[:2] == (face_size, face_size) and _is_complete_jpeg(data):
             return data
-    ok, jpeg = cv2.imencode(".jpg", _pad_to_square(pixels, face_size), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not ok:
-        raise UserError(f"{where}Cannot write the {name} as JPEG.")
-    return jpeg.tobytes()
+    return encode_square(pixels, face_size)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -103,17 +100,6 @@ def _is_complete_jpeg(data: bytes) -> bool:
     # Without the end marker, OpenCV fills the missing part with grey, but TensorFlow fails.
     # OpenCV applies a rotation in the Exif data, TensorFlow does not.
     return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9" and b"Exif" not in data[:64]
-
-
-def _pad_to_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    # resized before it is padded, or a strip of 1 x 60,000 pixels would become 10 GB
-    side = max(pixels.shape[:2])
-    height, width = (max(1, round(length * size / side)) for length in pixels.shape[:2])
-    if side != size:
-        shrinks = side > size
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    top, left = (size - height) // 2, (size - width) // 2
-    return cv2.copyMakeBorder(pixels, top, size - height - top, left, size - width - left, cv2.BORDER_REPLICATE)
 
 
 def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:

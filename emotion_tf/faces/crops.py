@@ -133,7 +133,7 @@ def _encode(selection: Selection, tracking: Tracking, count: int, size: int) -> 
     boxes = tuple(_rounded_box(track.faces[i]) for i in indices)
     most_rivals, rivals = _rivals(track, indices, tracking)
     return FaceCrops(
-        jpegs=tuple(_jpeg(track.crops[i], size) for i in indices),
+        jpegs=tuple(encode_square(track.crops[i], size) for i in indices),
         policy=selection.policy,
         score=round(selection.score, 6),
         margin=round(selection.margin, 6),
@@ -162,8 +162,14 @@ def _rounded_box(face: Face) -> tuple[float, ...]:
     return tuple(round(float(x), 2) for x in face.box)
 
 
-def _jpeg(crop: np.ndarray, size: int) -> bytes:
-    if crop.shape[0] != size:
-        shrinks = crop.shape[0] > size
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+def encode_square(pixels: np.ndarray, size: int) -> bytes:
+    """Returns a picture uint8 (H, W, 3) BGR as a JPEG of `size` x `size`, padded with its edges if it is not square."""
+    # resized before it is padded: a strip of 1 x 60,000 pixels must not become 10 GB
+    side = max(pixels.shape[:2])
+    height, width = (max(1, round(length * size / side)) for length in pixels.shape[:2])
+    if side != size:
+        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+        pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    top, left = (size - height) // 2, (size - width) // 2
+    pixels = cv2.copyMakeBorder(pixels, top, size - height - top, left, size - width - left, cv2.BORDER_REPLICATE)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from emotion_tf.data import images
 from emotion_tf.page.answer import Answer
 
 FOR, AGAINST, PLAIN = "#d64537", "#346ebf", "#7f8c99"
@@ -74,7 +75,7 @@ def _words(axes: Any, answer: Answer) -> None:
 def _face(axes: Any, answer: Answer) -> None:
     if answer.explanation is not None:
         overlay = answer.explanation.maps[0].overlays(answer.explanation.crops)[0]
-        axes.imshow(cv2.cvtColor(cv2.imdecode(np.frombuffer(overlay, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+        axes.imshow(cv2.cvtColor(images.decode_photo(overlay), cv2.COLOR_BGR2RGB))
         axes.set_title("face", fontsize=10)
     axes.axis("off")
 

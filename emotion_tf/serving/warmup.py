@@ -28,8 +28,8 @@ BATCHES = (1, 4)
 
 def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
     """Yields signature and inputs of each request: every signature, with batches of one and of several utterances."""
-    crop = _draw_crop(graph.face_size)
-    png = tf.io.encode_png(tf.io.decode_jpeg(crop)).numpy()
+    pixels = _gradient(graph.face_size)
+    crop, png = images.encode_crop(pixels, graph.face_size), tf.io.encode_png(pixels).numpy()
     pictures = [crop, crop, b"", png[: len(png) // 2]]
     for size in BATCHES:
         texts, faces = list(TEXTS[:size]), pictures[:size]
@@ -50,10 +50,10 @@ def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
         )
 
 
-def _draw_crop(side: int) -> bytes:
-    """Returns the JPEG of a vertical gradient, in place of a face."""
+def _gradient(side: int) -> np.ndarray:
+    """Returns a vertical gradient, uint8 (side, side, 3), in place of a face."""
     rows = np.linspace(200, 60, side).astype(np.uint8)
-    return images.encode_crop(np.broadcast_to(rows[:, None, None], (side, side, 3)).copy(), side)
+    return np.broadcast_to(rows[:, None, None], (side, side, 3)).copy()
 
 
 def write_requests(path: Path, name: str, requests: Sequence[tuple[str, Arrays, Mapping[str, Any]]]) -> None:
