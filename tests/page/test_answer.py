@@ -1,4 +1,4 @@
-"""What the page says, without a browser."""
+"""Answers of the page, without a browser."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_the_threshold_of_a_wanted_precision(wanted, threshold):
     assert threshold_for(STRICT, wanted)[0] == threshold
 
 
-def test_a_run_without_thresholds_answers():
+def test_a_run_without_thresholds_always_predicts():
     assert threshold_for((), 0.9) == (0.0, "This run has no thresholds, so it always predicts.")
 
 
-def test_texts_are_trimmed_and_of_bearable_length():
+def test_texts_are_stripped_and_limited_in_length():
     assert read_texts("  You did it! ", "Ada: a\n\n  Ben: b \n") == ("You did it!", ("Ada: a", "Ben: b"))
     assert read_texts(None, None) == ("", ())
     for text, past in (("x" * 2001, ""), ("", "y" * 2001), ("", "z\n" * 51)):
@@ -74,7 +74,7 @@ def test_all_faces_of_a_clip_the_speaker_first(tmp_path):
     assert sorted(n for frame in found.frames for n in frame.numbers) == [1, 2]
 
 
-def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
+def test_a_clip_that_hangs_or_crashes_the_decoder(tmp_path):
     finder = FaceFinder(CropConfig(seconds=5), synthetic_faces.load_detector)
     try:
         synthetic_faces.write_empty(tmp_path / "crash.mp4", synthetic_faces.CRASH)
@@ -92,7 +92,7 @@ def test_a_clip_that_hangs_or_crashes_is_a_sentence(tmp_path):
         finder.close()
 
 
-def test_a_clip_ends_in_time_and_keeps_no_picture_waiting(tmp_path, monkeypatch):
+def test_a_clip_has_a_time_limit_and_does_not_delay_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "MAX_CLIP_SECONDS", 3.0)
     synthetic_faces.write_empty(tmp_path / "hang.mp4", synthetic_faces.HANG)
     cv2.imwrite(str(tmp_path / "a.png"), synthetic_faces.draw_scene([(synthetic_faces.draw_face(1), (20, 40))]))
@@ -114,9 +114,9 @@ def plain_answer(threshold=0.0):
 
 
 def test_an_answer_is_escaped_and_complete():
-    said = answers_html([plain_answer(), "A sentence & more."])
-    assert "<h2>&lt;fear&gt;</h2>" in said and "12.3456 %" in said and "87.6544 %" in said
-    assert "A sentence &amp; more." in said and "A note." in said and "<run>" not in said
+    html = answers_html([plain_answer(), "A sentence & more."])
+    assert "<h2>&lt;fear&gt;</h2>" in html and "12.3456 %" in html and "87.6544 %" in html
+    assert "A sentence &amp; more." in html and "A note." in html and "<run>" not in html
     assert "Not sure" in answers_html([plain_answer(0.9)])
     table = pd.read_csv(io.StringIO(plain_answer().table().to_csv(index=False)))
     assert table.values.tolist() == [
@@ -125,14 +125,14 @@ def test_an_answer_is_escaped_and_complete():
     ]
 
 
-def test_an_answer_as_a_picture():
+def test_the_picture_of_an_answer():
     sure, unsure = (
         cv2.imdecode(np.frombuffer(draw_answer(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9)
     )
     assert sure.shape == unsure.shape and (sure != unsure).any()  # the title tells
 
 
-def test_pictures_drawn_at_once_are_as_drawn_alone(tmp_path, monkeypatch):
+def test_pictures_drawn_in_several_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(plt, "figure", None)  # its numbers are one list for all threads
 
     def timeline(n, name):

@@ -1,4 +1,4 @@
-"""What stands behind the buttons, without a browser."""
+"""Handlers of the page, without a browser."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ SIZE = 32
 
 @pytest.fixture
 def finder():
-    made = FaceFinder(CropConfig(), synthetic_faces.load_detector)
-    yield made
-    made.close()
+    finder = FaceFinder(CropConfig(), synthetic_faces.load_detector)
+    yield finder
+    finder.close()
 
 
-def test_a_choice_is_of_one_upload(finder, tmp_path, monkeypatch):
+def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
     one, other = str(tmp_path / "one.png"), str(tmp_path / "other.png")
     for path, (first, second) in ((one, (1, 2)), (other, (3, 4))):
         faces = [(synthetic_faces.draw_face(first), (20, 40)), (synthetic_faces.draw_face(second), (300, 60))]
         cv2.imwrite(path, synthetic_faces.draw_scene(faces))
-    asked = []
-    monkeypatch.setattr(app, "answer_utterance", lambda run, utterance, precision: asked.append(utterance.faces))
-    monkeypatch.setattr(app.html, "answers_html", lambda found: "")
+    predicted = []
+    monkeypatch.setattr(app, "answer_utterance", lambda run, utterance, precision: predicted.append(utterance.faces))
+    monkeypatch.setattr(app.html, "answers_html", lambda answers: "")
     run = types.SimpleNamespace(predictor=types.SimpleNamespace(facts=types.SimpleNamespace(face_size=SIZE)))
     runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
-    do = app.Handlers(runs, finder, synthetic_faces.load_detector)
-    _, chooser, seen = do.find_faces("run", one, None, False)
-    assert [name for name, _ in chooser.choices] == ["1", "2"] and chooser.visible
-    second = chooser.choices[1][1]
+    handlers = app.Handlers(runs, finder, synthetic_faces.load_detector)
+    _, choice, upload_faces = handlers.find_faces("run", one, None, False)
+    assert [name for name, _ in choice.choices] == ["1", "2"] and choice.visible
+    second = choice.choices[1][1]
 
-    def face(picture, chosen, seen):
-        assert do.predict("run", "", "none", "", "", picture, None, False, chosen, seen) == ""
-        return asked.pop()
+    def face(picture, chosen, faces):
+        assert handlers.predict("run", "", "none", "", "", picture, None, False, chosen, faces) == ""
+        return predicted.pop()
 
     def crops(path):
         return [
-            found.jpegs
-            for found in find_in_photo(images.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
+            crops.jpegs
+            for crops in find_in_photo(images.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
         ]
 
-    assert face(one, chooser.value, seen) == crops(one)[0]
-    assert face(one, second, seen) == crops(one)[1]
-    assert face(one, second, app.UploadFaces()) == crops(one)[1]  # what was seen is forgotten, the choice is not
-    assert face(other, second, seen) == crops(other)[0]  # asked before it was looked at
+    assert face(one, choice.value, upload_faces) == crops(one)[0]
+    assert face(one, second, upload_faces) == crops(one)[1]
+    assert face(one, second, app.UploadFaces()) == crops(one)[1]  # the session has expired, the choice has not
+    assert face(other, second, upload_faces) == crops(other)[0]  # pressed before its faces were found
     assert face(other, second, app.UploadFaces()) == crops(other)[0]

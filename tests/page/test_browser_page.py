@@ -1,4 +1,4 @@
-"""The page as a visitor sees it: a real browser that reaches 127.0.0.1 alone."""
+"""The page in a headless browser that can reach only 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ WAIT = 60_000
 
 @pytest.fixture(scope="module")
 def folder(untrained, untrained_text, tmp_path_factory):
-    """Two runs; the first is sure of nothing below 99.9 %."""
+    """Two runs; the first has a threshold of 99.9 %."""
     import dataclasses
 
-    made = tmp_path_factory.mktemp("saved_models")
-    shutil.copytree(untrained, made / "both")
-    shutil.copytree(untrained_text, made / "text")
-    calibration = read_calibration(made / "both")
-    write_calibration(made / "both", dataclasses.replace(calibration, thresholds=(Threshold(0.7, 0.999, 0.5, 0.7),)))
-    return made
+    folder = tmp_path_factory.mktemp("saved_models")
+    shutil.copytree(untrained, folder / "both")
+    shutil.copytree(untrained_text, folder / "text")
+    calibration = read_calibration(folder / "both")
+    write_calibration(folder / "both", dataclasses.replace(calibration, thresholds=(Threshold(0.7, 0.999, 0.5, 0.7),)))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Pictures, a clip, a film with subtitles, and what is none."""
-    made = tmp_path_factory.mktemp("files")
+    """A picture with two faces, a clip, subtitles, and a broken picture."""
+    folder = tmp_path_factory.mktemp("files")
     pair = synthetic_faces.draw_scene(
         [(synthetic_faces.draw_face(1), (20, 40)), (synthetic_faces.draw_face(2), (300, 60))]
     )
-    cv2.imwrite(str(made / "pair.png"), pair)
-    synthetic_faces.write_speaker(made / "clip.mp4")
-    (made / "film.srt").write_text(SRT, encoding="utf-8")
-    (made / "broken.png").write_bytes(b"no picture at all")
-    return made
+    cv2.imwrite(str(folder / "pair.png"), pair)
+    synthetic_faces.write_speaker(folder / "clip.mp4")
+    (folder / "film.srt").write_text(SRT, encoding="utf-8")
+    (folder / "broken.png").write_bytes(b"no picture at all")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def address(folder):
     from emotion_tf.page.server import open_page
 
     load = synthetic_faces.load_detector
-    with open_page(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as found:
-        yield found
+    with open_page(Runs(folder, ["both", "text"]), "both", 0, CropConfig(), load, 20 * 2**20) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium, address):
-    """The open page; fails when it asked for anything outside, or wrote an error to the console."""
+    """The open page. Fails if it requests another address, or logs an error to the console."""
     outside, errors = [], []
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, permissions=["camera"])
     context.route(lambda url: not url.startswith(("http://127.0.0.1:", "data:", "blob:")), lambda route: route.abort())
@@ -91,7 +91,7 @@ def tab(chromium, address):
     tab.set_default_timeout(WAIT)
     own = ("http://127.0.0.1:", "data:", "blob:")
     tab.on("request", lambda request: None if request.url.startswith(own) else outside.append(request.url))
-    tab.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto(address)
     tab.wait_for_selector("#text textarea")
@@ -100,17 +100,17 @@ def tab(chromium, address):
     assert outside == [] and errors == []
 
 
-def say(tab, text, past=""):
+def enter(tab, text, context=""):
     tab.fill("#text textarea", text)
-    tab.fill("#context textarea", past)
+    tab.fill("#context textarea", context)
 
 
-def give(tab, where, path):
-    tab.set_input_files(f"#{where} input[type=file]", str(path))
+def upload(tab, element, path):
+    tab.set_input_files(f"#{element} input[type=file]", str(path))
 
 
 def press(tab, button="Predict"):
-    """Presses a button and waits for its answer: what is written there, and the shown probabilities of each run."""
+    """Presses a button, waits for the new answer, and returns its text."""
     tab.wait_for_selector("#answer .answers, #answer .answer, #answer .notice")
     tab.evaluate("document.querySelector('#answer .answers, #answer .answer, #answer .notice').id = 'old'")
     tab.click(f"button:text-is('{button}')")
@@ -118,7 +118,8 @@ def press(tab, button="Predict"):
     return tab.inner_text("#answer")
 
 
-def first_table(tab, n=0):
+def shown_probabilities(tab, n=0):
+    """Returns the probabilities in the n-th answer."""
     answer = tab.query_selector_all("#answer .answer")[n]
     cells = answer.query_selector(".bars").query_selector_all(".number")
     return np.array([float(cell.inner_text().removesuffix(" %")) / 100 for cell in cells])
@@ -132,6 +133,7 @@ def predictor(folder, name):
 
 
 def crops_of(path, size):
+    """Returns the crop of each face in a picture."""
     from emotion_tf.data import images
     from emotion_tf.faces.candidates import find_in_photo
 
@@ -141,7 +143,7 @@ def crops_of(path, size):
 
 
 @pytest.fixture(scope="module")
-def exported(folder):
+def export_predictor(folder):
     from emotion_tf.runs.export import Export
     from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
@@ -150,36 +152,38 @@ def exported(folder):
     return ExportPredictor(Export.open(export(Run(folder / "both"))))
 
 
-def test_words_a_picture_and_the_other_face(tab, folder, files, exported):
-    say(tab, TEXT, "Ada: hello")
-    give(tab, "picture", files / "pair.png")
+def test_text_with_each_face_of_a_picture(tab, folder, files, export_predictor):
+    enter(tab, TEXT, "Ada: hello")
+    upload(tab, "picture", files / "pair.png")
     tab.wait_for_selector("#faces .scene")
     assert "2 faces were found" in tab.inner_text("#faces")
-    one = predictor(folder, "both")
-    crops = crops_of(files / "pair.png", one.run.spec.face_size)
+    run_predictor = predictor(folder, "both")
+    crops = crops_of(files / "pair.png", run_predictor.run.spec.face_size)
     for number, crop in enumerate(crops, 1):
         tab.check(f"#face_choice input[value^='{number}|']")
-        said = press(tab)
-        wanted = one.predict([TEXT], [crop]).probabilities[0]
-        np.testing.assert_allclose(first_table(tab), wanted, atol=2e-6)
-        np.testing.assert_allclose(first_table(tab), exported.predict([TEXT], [crop]).probabilities[0], atol=1e-5)
-        assert "Not sure" in said and "Above 99.90%" in said  # the run's threshold
-        assert "This run does not read previous utterances." in said
+        answer = press(tab)
+        expected = run_predictor.predict([TEXT], [crop]).probabilities[0]
+        np.testing.assert_allclose(shown_probabilities(tab), expected, atol=2e-6)
+        np.testing.assert_allclose(
+            shown_probabilities(tab), export_predictor.predict([TEXT], [crop]).probabilities[0], atol=1e-5
+        )
+        assert "Not sure" in answer and "Above 99.90%" in answer  # the run's threshold
+        assert "This run does not read previous utterances." in answer
         assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}
-    assert not np.allclose(*one.predict([TEXT] * 2, crops).probabilities, atol=1e-5)
+    assert not np.allclose(*run_predictor.predict([TEXT] * 2, crops).probabilities, atol=1e-5)
     assert tab.title() == "emotion_tf"
     pictures = tab.query_selector_all("#answer .faces img, #faces img")
     assert len(pictures) == 3 and all(p.evaluate("i => i.naturalWidth > 0 && i.alt.length > 0") for p in pictures)
 
 
-def test_what_is_shown_can_be_taken_away(tab):
-    say(tab, "Fine; really, $5.")
+def test_an_answer_can_be_downloaded(tab):
+    enter(tab, "Fine; really, $5.")
     press(tab)
     links = {a.get_attribute("download"): a.get_attribute("href") for a in tab.query_selector_all("#answer a.download")}
     assert set(links) == {"both.csv", "both.png"}
     table = pd.read_csv(io.BytesIO(base64.b64decode(links["both.csv"].split(",")[1])))
     shares = table[table.what == "probability"].value
-    np.testing.assert_allclose(shares, first_table(tab), atol=1e-4)
+    np.testing.assert_allclose(shares, shown_probabilities(tab), atol=1e-4)
     assert {"word", "modality"} <= set(table.what)
     png = cv2.imdecode(np.frombuffer(base64.b64decode(links["both.png"].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
     assert png.shape[1] > 800 and png.std() > 5
@@ -188,12 +192,12 @@ def test_what_is_shown_can_be_taken_away(tab):
 def test_two_runs_side_by_side(tab, folder):
     tab.click("label:has-text('Compare with') input, [aria-label='Compare with']")
     tab.click("[role=option]:has-text('text')")
-    say(tab, "No!", "Ada: hello\nBen: come here")
-    said = press(tab)
+    enter(tab, "No!", "Ada: hello\nBen: come here")
+    answer = press(tab)
     names = [e.inner_text() for e in tab.query_selector_all("#answer .run")]
-    assert names == ["both", "text"], said
-    wanted = predictor(folder, "text").predict(["No!"], contexts=[["Ada: hello", "Ben: come here"]]).probabilities[0]
-    np.testing.assert_allclose(first_table(tab, 1), wanted, atol=1e-4)
+    assert names == ["both", "text"], answer
+    expected = predictor(folder, "text").predict(["No!"], contexts=[["Ada: hello", "Ben: come here"]]).probabilities[0]
+    np.testing.assert_allclose(shown_probabilities(tab, 1), expected, atol=1e-4)
     assert "Previous utterances" in tab.query_selector_all("#answer .answer")[1].inner_text()
 
 
@@ -202,36 +206,35 @@ def test_a_clip_and_a_webcam_shot(tab, folder, files):
     from emotion_tf.faces.frames import Segment
 
     tab.click("button[role=tab]:has-text('Clip')")
-    give(tab, "clip", files / "clip.mp4")
+    upload(tab, "clip", files / "clip.mp4")
     tab.wait_for_selector("#faces .scene")
     press(tab)
-    one = predictor(folder, "both")
-    found = crop_clip(
-        [Segment(files / "clip.mp4")], synthetic_faces.load_detector(), CropConfig(), one.run.spec.face_size
-    )
-    wanted = one.predict([""], [list(found.jpegs)]).probabilities[0]
-    np.testing.assert_allclose(first_table(tab), wanted, atol=1e-4)
+    run_predictor = predictor(folder, "both")
+    size = run_predictor.run.spec.face_size
+    crops = crop_clip([Segment(files / "clip.mp4")], synthetic_faces.load_detector(), CropConfig(), size)
+    expected = run_predictor.predict([""], [list(crops.jpegs)]).probabilities[0]
+    np.testing.assert_allclose(shown_probabilities(tab), expected, atol=1e-4)
     tab.click("button:text-is('Clear')")
     tab.click("button[role=tab]:has-text('Picture')")
     tab.click("#picture [aria-label='Capture from camera']")
     tab.click("#picture button:has-text('Click to Access Webcam')")
     tab.wait_for_function("document.querySelector('#picture video')?.videoWidth > 0")
     tab.click("#picture [aria-label='capture photo']")
-    tab.wait_for_selector("#faces p:has-text('No face was found')")  # what the made camera films is none
+    tab.wait_for_selector("#faces p:has-text('No face was found')")  # the browser's test camera shows none
 
 
-def test_a_film_moment_by_moment(tab, files):
+def test_the_timeline_of_a_film(tab, files):
     tab.click("button[role=tab]:has-text('A film')")
-    give(tab, "film", files / "clip.mp4")
-    give(tab, "subtitles", files / "film.srt")
+    upload(tab, "film", files / "clip.mp4")
+    upload(tab, "subtitles", files / "film.srt")
     tab.wait_for_selector("#film video")
     tab.wait_for_selector("#subtitles td.filename[aria-label='film.srt']")  # shown once it is uploaded
-    said = press(tab, "Predict the film")
-    assert "2 utterances, 2 with a face" in said and "You did it!" in said and "2 < 3" not in said
+    answer = press(tab, "Predict the film")
+    assert "2 utterances, 2 with a face" in answer and "You did it!" in answer and "2 < 3" not in answer
     moments = tab.query_selector_all("#answer [data-moment]")
     moments[1].click()
-    shown = tab.inner_text("#answer .details:not([hidden])")
-    assert '2 < 3 & "yes".' in shown
+    details = tab.inner_text("#answer .details:not([hidden])")
+    assert '2 < 3 & "yes".' in details
     assert tab.query_selector("#answer .details:not([hidden]) img").evaluate("i => i.naturalWidth") == 32
     moments[1].press("ArrowLeft")
     assert "You did it!" in tab.inner_text("#answer .details:not([hidden])")
@@ -239,26 +242,26 @@ def test_a_film_moment_by_moment(tab, files):
 
 
 @pytest.mark.parametrize(
-    "what, part",
+    "mistake, message",
     [
         ("nothing", "Enter an utterance"),
         ("broken", "Cannot decode the picture broken.png"),
         ("endless", "At most 2,000"),
     ],
 )
-def test_a_sentence_in_place_of_a_trace(tab, files, what, part):
-    if what == "broken":
-        give(tab, "picture", files / "broken.png")
+def test_a_mistake_is_answered_with_a_message(tab, files, mistake, message):
+    if mistake == "broken":
+        upload(tab, "picture", files / "broken.png")
         tab.wait_for_selector("#faces .notice")
-    if what == "nothing":
-        say(tab, "Something.")
+    if mistake == "nothing":
+        enter(tab, "Something.")
         assert "Enter an utterance" not in press(tab)
-    say(tab, {"endless": "word " * 500, "nothing": "  "}.get(what, ""))
-    said = press(tab)
-    assert part in said and "Traceback" not in said and "/" not in said.replace("JPEG or PNG", "")
+    enter(tab, {"endless": "word " * 500, "nothing": "  "}.get(mistake, ""))
+    answer = press(tab)
+    assert message in answer and "Traceback" not in answer and "/" not in answer.replace("JPEG or PNG", "")
 
 
-def test_by_keyboard_alone(tab):
+def test_with_the_keyboard_only(tab):
     tab.focus("#text textarea")
     tab.keyboard.type("You did it!")
     for _ in range(30):
@@ -269,7 +272,7 @@ def test_by_keyboard_alone(tab):
     tab.wait_for_selector("#answer h2")
 
 
-def test_examples_are_there_to_click(tab):
+def test_an_example_fills_in_the_inputs(tab):
     tab.click("#examples button >> nth=0")
     tab.wait_for_function("document.querySelector('#text textarea').value.length > 0")
     tab.wait_for_selector("#picture img")
@@ -279,27 +282,27 @@ def test_examples_are_there_to_click(tab):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_fault_for_who_sees_or_hears_it(tab, files, scheme):
+def test_accessibility(tab, files, scheme):
     tab.emulate_media(color_scheme=scheme)
     tab.reload()
     tab.wait_for_selector("#text textarea")
-    say(tab, "You did it!")
-    give(tab, "picture", files / "pair.png")
+    enter(tab, "You did it!")
+    upload(tab, "picture", files / "pair.png")
     tab.wait_for_selector("#face_choice input")
     press(tab)
     tab.add_script_tag(content=axe_source())
     for name in ("An utterance", "A film with subtitles"):
         tab.click(f"button[role=tab]:has-text('{name}')")
-        tab.wait_for_timeout(500)  # colours change slowly
-        found = tab.evaluate("axe.run()")["violations"]
-        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        tab.wait_for_timeout(500)  # colours have a transition
+        violations = tab.evaluate("axe.run()")["violations"]
+        serious = [(v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] in ("serious", "critical")]
         assert serious == []
 
 
-def test_on_a_telephone(tab, files):
+def test_on_a_phone(tab, files):
     tab.set_viewport_size({"width": 400, "height": 800})
-    say(tab, "You did it! " + "w" * 300)
-    give(tab, "picture", files / "pair.png")
+    enter(tab, "You did it! " + "w" * 300)
+    upload(tab, "picture", files / "pair.png")
     tab.wait_for_selector("#faces .scene")
     press(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400

@@ -42,7 +42,7 @@ def folder(untrained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def process(folder, tmp_path_factory):
-    """`main.py demo` as its user starts it, with its uploads in a folder of the test; ended by Ctrl-C."""
+    """`main.py demo` as a process, with its uploads in a folder of the test; ended by Ctrl-C."""
     temporary = tmp_path_factory.mktemp("tmp")
     words = [sys.executable, "main.py", "demo", str(folder / "both"), "--port", "0", "--upload", "20"]
     words += ["--faces.detector", "mtcnn"]
@@ -58,7 +58,7 @@ def process(folder, tmp_path_factory):
     assert [path.name for path in temporary.iterdir() if path.name.startswith("emotion_tf")] == []  # nothing is kept
 
 
-def ask(client, text, picture=None):
+def predict(client, text, picture=None):
     return client.predict("both", "", ALWAYS, text, "", picture, None, True, None, api_name="/predict")
 
 
@@ -67,7 +67,7 @@ def memory(process):
 
 
 @pytest.mark.slow
-def test_files_of_this_computer_are_not_given_away(process, folder):
+def test_files_of_this_computer_are_not_served(process, folder):
     address, _, temporary = process
     secret = folder / "both" / "secret.txt"
     link = temporary / "link.png"
@@ -95,7 +95,7 @@ def test_a_path_in_place_of_an_upload_is_refused(process, folder):
     address, _, temporary = process
 
     def predict(path):
-        """As the browser asks, but with a path of its own choosing."""
+        """Sends a request as the browser does, with any path."""
         picture = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
         with httpx.Client(base_url=f"{address}/gradio_api", timeout=60) as web:
             data = ["both", "", ALWAYS, "You did it!", "", picture, None, True, None]
@@ -162,7 +162,7 @@ def test_many_requests_of_four_visitors(process):
         client = Client(address, verbose=False)
         found = []
         for i in range(visits):
-            found.append(ask(client, texts[(n + i) % 4], handle_file(picture) if i % 2 else None))
+            found.append(predict(client, texts[(n + i) % 4], handle_file(picture) if i % 2 else None))
             if n == 0:
                 levels.append(memory(started))
         return found
@@ -174,15 +174,15 @@ def test_many_requests_of_four_visitors(process):
     def numbers(said):
         return [part.split("<")[0] for part in said.split('class="number">')[1:8]]
 
-    # whoever asks, and whenever: the same answer to the same question
+    # equal requests have equal answers
     for text, has in {(t, h) for t in range(4) for h in range(2)}:
         same = [numbers(answers[n][i]) for n in range(4) for i in range(visits) if (n + i) % 4 == text and i % 2 == has]
         assert all(one == same[0] for one in same)
-    # from the fifth on, when each kind of request has come twice, to the end
+    # from the fifth request on, when each kind has come twice
     assert max(levels[2 * visits // 3 :]) - max(levels[4 : 2 * visits // 3]) < 40
 
 
-def test_a_taken_port_is_told(fault, folder, monkeypatch):
+def test_a_port_in_use_is_an_error(fault, folder, monkeypatch):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -192,7 +192,7 @@ def test_a_taken_port_is_told(fault, folder, monkeypatch):
         )
 
 
-def test_a_port_that_is_forbidden_is_told_apart(monkeypatch):
+def test_a_forbidden_port_is_another_error(monkeypatch):
     def forbidden(self, where):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -201,7 +201,7 @@ def test_a_port_that_is_forbidden_is_told_apart(monkeypatch):
         server._free_port(80)
 
 
-def test_uploads_are_swept_and_what_is_the_pages_own_is_not(tmp_path):
+def test_old_uploads_are_deleted_and_the_pages_own_files_are_not(tmp_path):
     for name in ("own/face.png", "broken-off", "of/nobody.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -247,7 +247,7 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
     assert sys.stderr is terminal
 
 
-def test_nothing_is_printed_or_logged_meanwhile():
+def test_nothing_is_printed_or_logged():
     said = io.StringIO()
     log = logging.getLogger("uvicorn.error")
     shown = logging.StreamHandler(said)
@@ -271,11 +271,11 @@ def wait_for(what, seconds=20):
         time.sleep(0.01)
 
 
-def test_nothing_trained_yet(fault):
+def test_no_run_is_an_error(fault):
     assert "Nothing is trained yet" in fault("demo") and "make demo" in fault("demo")
 
 
-def test_wrong_arguments(fault, folder):
+def test_invalid_arguments(fault, folder):
     assert "No run at" in fault("demo", folder / "absent")
     assert "`--port`" in fault("demo", folder / "both", "--port", 99999)
     assert "`--upload`" in fault("demo", folder / "both", "--upload", 0)
@@ -284,19 +284,19 @@ def test_wrong_arguments(fault, folder):
     assert "No server answers at localhost:1" in fault(*words, "--faces.detector", "mtcnn")
 
 
-def answers_of(local):
-    """What a server says that has a run's export."""
+def served_model(local):
+    """Returns the model of a server that has the run's export."""
     import tensorflow as tf
 
-    def served(signature, inputs):
+    def call(signature, inputs):
         assert signature == "serve_full"
-        found = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in found.items()}
+        outputs = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
-    return served
+    return call
 
 
-def test_a_server_answers_for_the_run(folder):
+def test_a_server_predicts_for_the_run(folder):
     from model_server import ModelServer
 
     from emotion_tf.interpret.batch import Utterance
@@ -305,16 +305,16 @@ def test_a_server_answers_for_the_run(folder):
 
     local = open_local(folder / "both")
 
-    with ModelServer({"both": answers_of(local)}) as server:
+    with ModelServer({"both": served_model(local)}) as server:
         for address in server.addresses:
             run = open_served(folder / "both", address, "", 10.0)
-            asked, known = (answer_utterance(one, Utterance("You did it!"), 0.0) for one in (run, local))
-            np.testing.assert_allclose(asked.probabilities, known.probabilities, atol=1e-6)
-            assert asked.explanation is None and f"Predicted by {address}" in asked.notes[0]
+            served, expected = (answer_utterance(one, Utterance("You did it!"), 0.0) for one in (run, local))
+            np.testing.assert_allclose(served.probabilities, expected.probabilities, atol=1e-6)
+            assert served.explanation is None and f"Predicted by {address}" in served.notes[0]
             assert run.reads == local.reads == ("text", "face")
 
 
-def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_text):
+def test_a_served_run_without_a_face_tower_reads_no_faces(untrained_text):
     from model_server import ModelServer
 
     from emotion_tf.interpret.batch import Utterance
@@ -323,7 +323,7 @@ def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_
 
     face = cv2.imencode(".png", synthetic_faces.draw_face(1))[1].tobytes()
     local = open_local(untrained_text)
-    with ModelServer({untrained_text.name: answers_of(local)}) as server:
+    with ModelServer({untrained_text.name: served_model(local)}) as server:
         run = open_served(untrained_text, server.addresses[0], "", 10.0)
         assert run.reads == local.reads == ("text", "context")
         with pytest.raises(UserError, match="reads text and previous utterances. Enter one of them"):
@@ -331,7 +331,7 @@ def test_a_server_of_a_run_without_a_face_tower_is_known_to_read_none(untrained_
         assert "This run does not read faces." in answer_utterance(run, Utterance("No!", (face,)), 0.0).notes
 
 
-def test_where_yunet_cannot_be_fetched_mtcnn_finds_the_faces(folder, succeed, monkeypatch):
+def test_mtcnn_finds_the_faces_if_yunet_cannot_be_fetched(folder, succeed, monkeypatch):
     from emotion_tf.cli import demo
 
     def unfetched(config):
