@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from tyro.conf import Positional
 
 from emotion_tf import files
-from emotion_tf.cli.inputs import UtteranceOptions
+from emotion_tf.cli.inputs import RunPath, UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
@@ -25,7 +24,7 @@ REPEATS = 5
 
 @needs_tensorflow
 def explain(
-    run: Positional[Path],
+    run: RunPath,
     utterance: Annotated[UtteranceOptions, NO_PREFIX],
     data: Path | None = None,
     split: str = "dev",

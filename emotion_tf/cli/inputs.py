@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import docstring_parser
 import tyro
+from tyro.conf import Positional
 
 from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from emotion_tf.runs.facts import ModelFacts
     from emotion_tf.schema import DataSpec
     from emotion_tf.serving.predict import Predictor
+
+
+RunPath = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 def _optional(config: type) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from emotion_tf import files
-from emotion_tf.cli.inputs import CropOptions, ServerOptions, UtteranceOptions, open_predictor
+from emotion_tf.cli.inputs import CropOptions, RunPath, ServerOptions, UtteranceOptions, open_predictor
 from emotion_tf.cli.prepare import count_processes
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import rules
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @needs_tensorflow
 def predict(
-    run: Positional[Path],
+    run: RunPath,
     utterance: Annotated[UtteranceOptions, NO_PREFIX],
     serving: Annotated[ServerOptions, NO_PREFIX],
     abstain_below: float = 0.0,
@@ -51,8 +52,8 @@ def predict(
 
 @needs_tensorflow
 def predict_table(
-    run: Positional[Path],
-    table: Positional[Path],
+    run: RunPath,
+    table: Annotated[Positional[Path], tyro.conf.arg(metavar="TABLE")],
     out: Path,
     serving: Annotated[ServerOptions, NO_PREFIX],
     abstain_below: float = 0.0,
@@ -78,9 +79,9 @@ def predict_table(
 
 @needs_tensorflow
 def predict_film(
-    run: Positional[Path],
-    clip: Positional[Path],
-    subtitles: Positional[Path],
+    run: RunPath,
+    clip: Annotated[Positional[Path], tyro.conf.arg(metavar="CLIP")],
+    subtitles: Annotated[Positional[Path], tyro.conf.arg(metavar="SUBTITLES")],
     out: Path,
     serving: Annotated[ServerOptions, NO_PREFIX],
     faces: CropOptions,
