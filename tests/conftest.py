@@ -16,12 +16,6 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 FACE_SIZE = 32
 
 
-def pytest_collection_modifyitems(items):
-    """Files that train or export come first: what runs last is short, and both processes end at the same time."""
-    long = {item.path for item in items if {"bert_run", "small_config"} & set(item.fixturenames)}
-    items.sort(key=lambda item: item.path not in long)
-
-
 @pytest.fixture(scope="session")
 def manifest_path(tmp_path_factory):
     """A demo manifest with its pictures: about 240 utterances."""

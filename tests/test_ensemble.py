@@ -20,14 +20,14 @@ from emotion_tf.labels import MELD_EMOTIONS as LABELS
 
 CLIENT = """
 import sys, numpy as np, tensorflow as tf, tensorflow_text
-full = tf.saved_model.load(sys.argv[1]).signatures["serve_full"]
-one = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+full, single = signatures["serve_full"], signatures["serving_default"]
 given = np.load("in.npz")
 face = bytes(given["face"])
 texts = tf.constant([bytes(t) for t in given["texts"]])
 faces = tf.constant([[face], [b""], [face], [b""]])
 said = full(utterance=texts, context=tf.constant(given["context"].tolist()), face_jpeg=faces)["probabilities"]
-silent = one(utterance=texts, face_jpeg=faces[:, 0])["probabilities"]
+silent = single(utterance=texts, face_jpeg=faces[:, 0])["probabilities"]
 assert "emotion_tf" not in sys.modules
 np.savez("out.npz", said=said, silent=silent)
 """

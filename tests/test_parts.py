@@ -21,7 +21,7 @@ from emotion_tf.training.step import zero_sums
 
 pytestmark = pytest.mark.slow
 
-ROWS = 32
+ROWS = 20
 MOST_UPDATES = 300
 TEXT = {"word_dim": 16, "gru_units": 16, "lstm_units": 16, "cnn_filters": 8, "max_tokens": 32, "context_tokens": 16}
 
@@ -123,12 +123,13 @@ def set_up(config, data, encoder, files):
     return build_setup(config, data, PretrainedFiles(encoder, files or {}), lambda line: None)
 
 
-def batch(rows):
-    """32 utterances with a face, and of two more one without it and one without a text; and their labels."""
+def batch(rows, faces):
+    """Raw inputs and labels: `ROWS` utterances with up to `faces` crops, one without a crop, one without a text."""
     serialized = next(iter(rows.enumerate_records().map(lambda _, record: record).batch(ROWS + 2)))
     raw = schema.parse_examples(serialized, ("utterance", "context", "face_jpeg", "label"))
     utterance = raw["utterance"].numpy()
     jpeg, context = (raw[name].to_tensor("").numpy() for name in ("face_jpeg", "context"))
+    jpeg = jpeg[:, :faces]
     utterance[-1], jpeg[-2], context[-1] = b"", b"", b""
     return tuple(map(tf.constant, (utterance, context, jpeg))), raw["label"]
 
@@ -136,7 +137,8 @@ def batch(rows):
 def learn(config, data, encoder, folder, files=None):
     """Trains a model on a few rows as `train` does; checks that it learns them and that every weight moves."""
     setup = set_up(config, data, encoder, files)
-    raw, label = batch(setup.data.train)
+    # one crop shows what several show of a large network; how crops are pooled is checked with the small one
+    raw, label = batch(setup.data.train, 1 if config.face.networks else None)
     inputs = setup.preprocess({"utterance": raw[0], "context": raw[1], "face_jpeg": raw[2]})
     (phase,) = phases(setup)
     stage = begin_phase(setup, phase, Checkpoints(folder, setup.variables))
