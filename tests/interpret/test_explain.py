@@ -80,7 +80,7 @@ def test_every_fusion(kind, initialised, small_config, tiny_bert):
     fusion = FusionConfig(kind=kind, dense_units=(8,), width=8, rank=2, heads=2)
     run = initialised(dataclasses.replace(small_config, text=text, fusion=fusion), encoder=tiny_bert)
     utterances = [
-        Utterance("Ada message no!", [PICTURE], ["Ben: Yes."]),
+        Utterance("Ada said no!", [PICTURE], ["Ben: Yes."]),
         Utterance("Yes", (), ()),
         Utterance("", [PICTURE] * 2),
     ]
