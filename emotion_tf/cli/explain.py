@@ -1,4 +1,4 @@
-"""`explain`: one utterance, or the most interesting ones of a data set and the data set as a whole."""
+"""`explain`: explanations of an utterance, or of a data set and selected utterances of it."""
 
 from __future__ import annotations
 
@@ -35,19 +35,21 @@ def explain(
     out: Path | None = None,
     overwrite: Flag = False,
 ) -> None:
-    """Explain what moved a run: the words, the part of the face, the modality; as a page with its checks, and PNGs.
+    """Explain predictions by words, parts of the face and modalities, as a page with sanity checks, and as PNGs.
 
     Args:
         run: a folder in saved_models/.
-        data: in place of an utterance, a folder in tfrecords/: its k most interesting utterances, and what moves each
-            class over all of it, also as CSV.
+        data: a folder in tfrecords/ instead of an utterance. Explains k selected utterances, and averages the
+            attributions of all by class, also as CSV.
         split: train, dev or test of --data.
-        k: how many: a third each of the most confident mistakes, the most torn, and the most confident hits.
-        limit: most utterances that the whole is made of, drawn at random (seed 0); 0: all.
-        label: class to explain; empty: the most probable one of each utterance.
-        layer: layer of the face tower for Grad-CAM, LAYER/INNER inside a network; empty: the last map of each branch.
-        out: folder of the page; empty: the next number in the run's folder explanations/.
-        overwrite: replace the folder that is there.
+        k: number of selected utterances: a third each of the most confident mistakes, the most undecided predictions
+            and the most confident correct ones.
+        limit: maximum number of utterances for the averages, drawn at random (seed 0); 0: all.
+        label: class to explain; by default the predicted class of each utterance.
+        layer: layer of the face tower for Grad-CAM, LAYER/INNER inside a network; by default the last map of each
+            branch.
+        out: folder of the page; by default the next number in the run's folder explanations/.
+        overwrite: replace an existing folder.
     """
     from emotion_tf.interpret import render
     from emotion_tf.interpret.batch import Scorer
@@ -58,7 +60,7 @@ def explain(
     for name, value in (("--k", k), ("--limit", limit)):
         if value < 0:
             raise UserError(f"Invalid `{name}`. Expected a number of at least 0. Received: {value}.")
-    folder = out or _next(run / "explanations")
+    folder = out or _next_folder(run / "explanations")
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
     files.check_replaceable(folder, "index.html", "page of explanations")
@@ -66,16 +68,16 @@ def explain(
     facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
     summary: Summary | None = None
     if data is None:
-        found = _explain_utterance(scorer, utterance, label, layer)
+        explanations = _explain_utterance(scorer, utterance, label, layer)
     else:
-        found, summary = _data(scorer, data, split, k, limit, label, layer)
+        explanations, summary = _explain_data(scorer, data, split, k, limit, label, layer)
         facts += [
             ("Data", f"{split} of {data}"),
-            ("Utterances", f"{len(found)} explained; averages over {summary.count}"),
+            ("Utterances", f"{len(explanations)} explained; averages over {summary.count}"),
         ]
     with files.new_folder(folder, overwrite) as temporary:
         title = f"Explanations of {run.name}"
-        render.write_page(temporary, found, summary, {"title": title, "about": facts, "repeats": REPEATS})
+        render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
     print(f"Explanations: {folder / 'index.html'}")
 
 
@@ -83,7 +85,7 @@ def _seed(scorer: Scorer) -> str:
     return f"{scorer.run.config.train.seed} (training), 0 (shuffles)"
 
 
-def _next(folder: Path) -> Path:
+def _next_folder(folder: Path) -> Path:
     numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     return folder / str(max(numbers, default=0) + 1)
 
@@ -99,18 +101,18 @@ def _explain_utterance(
             f"{scorer.run.path} reads no context. Expected a run trained with --text.context, or no --context."
         )
     crops = options.find_crops(scorer.run.spec)
-    found = explain_utterances(scorer, [Utterance(options.text, crops, options.context)], label, layer)
-    one = found[0]
-    words = sorted(one.words, key=lambda word: -word[1])[:5]
-    print(f"{one.labels[one.target]}: {one.probabilities[one.target]:.4f}")
+    (explanation,) = explain_utterances(scorer, [Utterance(options.text, crops, options.context)], label, layer)
+    words = sorted(explanation.words, key=lambda word: -word[1])[:5]
+    print(f"{explanation.labels[explanation.target]}: {explanation.probabilities[explanation.target]:.4f}")
     if words:
         print("words: " + ", ".join(f"{word} {value:+.2f}" for word, value in words))
-    if len(one.shapley_values) > 1:
-        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in one.shapley_values.items()))
-    return [(one, "") for one in found]
+    values = explanation.shapley_values
+    if len(values) > 1:
+        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in values.items()))
+    return [(explanation, "")]
 
 
-def _data(
+def _explain_data(
     scorer: Scorer, data: Path, split: str, k: int, limit: int, label: str, layer: str
 ) -> tuple[list[tuple[Explanation, str]], Summary]:
     from emotion_tf.interpret import dataset
@@ -119,25 +121,29 @@ def _data(
     from emotion_tf.interpret.summary import summarise
     from emotion_tf.progress import track
 
-    rows = [one for one in _read(scorer, data, split) if present_modalities(one)]
+    rows = [row for row in _read(scorer, data, split) if present_modalities(row)]
     if not rows:
-        raise UserError(f"{split} of {data} has nothing that {scorer.run.path} reads.")
-    drawn: list[Utterance] = rows
+        raise UserError(
+            f"{split} of {data} has nothing that {scorer.run.path} reads. Expected utterances with "
+            f"{' or '.join(scorer.modalities)}."
+        )
+    sample: list[Utterance] = rows
     if limit and limit < len(rows):
-        drawn = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])]
+        sample = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])]
     summary = summarise(
-        scorer, drawn, layer, REPEATS, progress=lambda items, total: track(items, total, "all utterances", "batches")
+        scorer, sample, layer, REPEATS, progress=lambda items, total: track(items, total, "all utterances", "batches")
     )
-    label_of = np.array([one.label for one in rows])
-    chosen = dataset.select_utterances(scorer.probabilities(rows), label_of, k) if k else []
-    found = explain_utterances(
+    labels = np.array([row.label for row in rows])
+    selected = dataset.select_utterances(scorer.probabilities(rows), labels, k) if k else []
+    explanations = explain_utterances(
         scorer,
-        [rows[i] for i, _ in chosen],
+        [rows[i] for i, _ in selected],
         label,
         layer,
-        progress=lambda items, total: track(items, total, "chosen utterances", "utterances"),
+        progress=lambda items, total: track(items, total, "selected utterances", "utterances"),
     )
-    return [(one, why) for one, (_, why) in zip(found, chosen, strict=True)], summary
+    reasons = [reason for _, reason in selected]
+    return list(zip(explanations, reasons, strict=True)), summary
 
 
 def _read(scorer: Scorer, data: Path, split: str) -> list[Utterance]:
