@@ -1,4 +1,4 @@
-"""Command-line arguments by tyro, with every error on one line. No TensorFlow here: `--help` answers at once."""
+"""Parsing of command lines with tyro. Errors are one line; without TensorFlow, `--help` is fast."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ from emotion_tf.errors import UserError
 from emotion_tf.program import program
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-"""An option without a value, such as `--overwrite`. The configuration's booleans have `--face.no-augment` as well."""
+"""An option without a value, such as `--overwrite`. Booleans of the configuration also have `--face.no-augment`."""
 NO_PREFIX = tyro.conf.arg(name="")
-"""Annotates a parameter that is a dataclass of options: they are typed `--out`, not `--dataset.out`."""
+"""Annotation of a parameter that is a dataclass of options, for `--out` in place of `--dataset.out`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfigArguments:
-    """Arguments of each verb that trains: the configuration, where it starts from, and where the result goes."""
+    """Arguments of the verbs that train: the configuration, its start, and the folder of the result."""
 
     config: Annotated[Config, NO_PREFIX]
     preset: str = "demo"
-    """Starting configuration: demo (GRU + CNN), minilm (MiniLM + GRU, CNN), base (BERT + GRU, ResNet50 + CNN)."""
+    """Initial configuration: demo (GRU, CNN), minilm (MiniLM + GRU, CNN) or base (BERT + GRU, ResNet50 + CNN)."""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """Starting configuration, in place of --preset: the config.json of a run."""
+    """Initial configuration in place of --preset: the config.json of a run."""
     name: str | None = None
-    """Name of the result's folder in saved_models/ (of a search: in tuning/results/).
-    Default: the names of the data set and the towers."""
+    """Name of the folder in saved_models/ (of a search: in tuning/results/). Default: data set and towers."""
     overwrite: Flag = False
     """Replace the folder of that name."""
     smoke: Flag = False
@@ -53,9 +52,10 @@ Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
-    """Calls `tyro.cli` and turns its boxed errors into one `UserError`.
+    """Parses the arguments of a dataclass or a function, and turns tyro's boxed errors into a `UserError`.
 
-    For a function, returns the function with its arguments bound, not yet called: what it writes to stderr is its own.
+    Returns:
+        The dataclass, or the function with its arguments bound. It is not called yet, since stderr is redirected.
     """
     if not isinstance(command, type):
         command = _deferred(command)
@@ -72,7 +72,7 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
 
 
 class _HelpText(io.StringIO):
-    """Collects the help; tyro draws it with the characters and colours that standard output has."""
+    """Buffer for the help, with the encoding and the terminal of standard output, on which tyro's format depends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,11 +86,11 @@ class _HelpText(io.StringIO):
         return self._stdout.isatty()
 
     def wrapped(self) -> str:
-        """Returns the help with its description wrapped, which tyro prints as long lines above its boxes."""
+        """Returns the help with wrapped descriptions, which tyro prints as long lines above its boxes."""
         lines = self.getvalue().split("\n")
-        above = list(itertools.takewhile(lambda line: not line.startswith(("╭", " ", "\x1b")), lines))
+        description = list(itertools.takewhile(lambda line: not line.startswith(("╭", " ", "\x1b")), lines))
         width = max(40, shutil.get_terminal_size().columns)
-        return "\n".join([*(textwrap.fill(line, width) for line in above), *lines[len(above) :]])
+        return "\n".join([*(textwrap.fill(line, width) for line in description), *lines[len(description) :]])
 
 
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -106,7 +106,7 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 
 def one_line(box: str, args: Sequence[str] = ()) -> str:
-    """Returns the message inside tyro's box, without its frame and help."""
+    """Returns the message of tyro's error box, without the frame and the advice."""
     lines = [re.sub(r"[│╭╮╰╯─]", "", re.sub(r"\x1b\[[0-9;]*m", "", line)).strip() for line in box.splitlines()]
     text = " ".join(line for line in lines[1:] if line)
     text = re.split(r"Argument helptext:|For full helptext", text)[0]
@@ -118,9 +118,9 @@ def one_line(box: str, args: Sequence[str] = ()) -> str:
 
 
 def _flag_with_value(message: str, args: Sequence[str]) -> str:
-    """Returns how to write a flag that was followed by true or false; empty if that is not the error."""
+    """Returns the message for a flag that is followed by true or false; empty for other errors."""
     unrecognized = message.removeprefix("Unrecognized options:").rstrip(".").split()
-    words = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for option, value in itertools.pairwise(words):
         if option.startswith("--") and value in unrecognized and value.lower() in ("true", "false"):
             advice = f"Write {option}" if value.lower() == "true" else f"Write {negated(option)}"
@@ -132,41 +132,41 @@ def _flag_with_value(message: str, args: Sequence[str]) -> str:
 
 def negated(option: str) -> str:
     """Returns the option that switches a flag of the configuration off: `--face.no-augment` for `--face.augment`."""
-    part, dot, name = option.removeprefix("--").rpartition(".")
-    return f"--{part}{dot}no-{name}"
+    section, dot, name = option.removeprefix("--").rpartition(".")
+    return f"--{section}{dot}no-{name}"
 
 
 def early_options(args: Sequence[str]) -> argparse.Namespace:
-    """Returns preset, config, name and resume, which decide the defaults of the other options."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    """Parses preset, config, name and resume, on which the defaults of the other options depend."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--preset", "--config", "--name"):
-        early.add_argument(option)
+        parser.add_argument(option)
     try:
-        known, _ = early.parse_known_args(list(args))
+        early, _ = parser.parse_known_args(list(args))
     except argparse.ArgumentError as error:
         raise UserError(f"{error}.") from None
-    known.resume = "--resume" in args
-    return known
+    early.resume = "--resume" in args
+    return early
 
 
-def starting_configuration(known: argparse.Namespace) -> Config:
-    """Returns what --config or --preset name, which the other options change."""
-    if known.name is not None:
-        folders.check_name(known.name)
-    if known.config and not known.resume:
-        if known.preset:
+def starting_configuration(early: argparse.Namespace) -> Config:
+    """Returns the configuration of --config or --preset, which the other options change."""
+    if early.name is not None:
+        folders.check_name(early.name)
+    if early.config and not early.resume:
+        if early.preset:
             raise UserError("--preset and --config each give a whole configuration. Expected one of them.")
-        return configuration.read_config(Path(known.config))
-    return configuration.preset(known.preset or "demo")
+        return configuration.read_config(Path(early.config))
+    return configuration.preset(early.preset or "demo")
 
 
 def parse_configured(verb: str, args: Sequence[str], start: Arguments) -> Arguments:
     """Parses the arguments of a verb that trains.
 
     Args:
-        verb: its name, for the help.
-        args: the words of the command line after the verb.
-        start: the defaults, with the configuration that the options change.
+        verb: name of the verb, for the help.
+        args: words of the command line after the verb.
+        start: defaults, with the configuration that the options change.
     """
     arguments: Arguments = parse(type(start), args, f"{program()} {verb}", default=start)
     if not arguments.smoke:

@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is left behind."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS, errn
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    return f"Cannot write {path}: {error.strerror}. Nothing was left behind; make room or choose another folder."
+    return f"Cannot write {path}: {error.strerror}. Nothing was written; free some space or choose another folder."
 
 
-def _make(folder: Path, path: Path) -> None:
+def _create(folder: Path, path: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(_cannot_write(path, error)) from None
 
 
-def check_replaceable(path: Path, marker: str, what: str) -> None:
-    """Refuses to let --overwrite remove a folder that is not of its kind: a slip of the name must cost nobody's files.
+def check_replaceable(path: Path, marker: str, kind: str) -> None:
+    """Checks that --overwrite deletes only a folder of the same kind.
 
     Args:
-        path: what is to be replaced; nothing, and an empty folder, always may.
-        marker: the file that every folder of the kind holds.
-        what: the kind, `data set`.
+        path: folder to be replaced; may be missing or empty.
+        marker: file that every folder of the kind contains.
+        kind: kind of folder, such as "data set".
 
     Raises:
-        UserError: something else is there, or the folder that the program runs in, or one above that.
+        UserError: `path` is another file or folder, or the working directory or a folder above it.
     """
     if not path.exists():
         return
     here = Path.cwd()
     if path.resolve() in (here, *here.parents):
-        raise UserError(f"{path} is the folder that this runs in, or above it. Expected another name.")
+        raise UserError(f"{path} is the working directory, or a folder above it. Expected another name.")
     if not (path / marker).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} is no {what}: there is no {marker}. --overwrite replaces only that. Name another.")
+        raise UserError(
+            f"{path} is no {kind}: it has no {marker}. --overwrite replaces only a {kind}. Choose another name."
+        )
 
 
 @contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite replaces it") -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` when the block ends well, and is removed when it does not.
+    """Yields a temporary folder that is renamed to `path` at the end of the block, and deleted after an exception.
 
     Raises:
         UserError: `path` exists and `overwrite` is false, or the disk is full or not writable.
@@ -63,7 +65,7 @@ def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite rep
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists() and not overwrite:
-            raise UserError(f"{path} was made by somebody else meanwhile. Expected a new name; {hint}.")
+            raise UserError(f"{path} was created by another process meanwhile. Expected a new name; {hint}.")
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
@@ -77,14 +79,14 @@ def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite rep
 
 
 @contextlib.contextmanager
-def kept_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[Path]:
-    """As `new_folder`, for long work: what a killed or interrupted run has finished is there when it is run again.
+def resumable_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[Path]:
+    """Like `new_folder`, for long tasks: after a kill or an interruption, the next call yields the unfinished folder.
 
-    The folder beside `path` is `.NAME.partial`. An error that the user has to mend removes it.
+    The unfinished folder is `.NAME.partial` beside `path`. A `UserError` deletes it.
 
     Args:
-        path: what the folder becomes.
-        purpose: a digest of all that the result depends on; what was left by another purpose is removed.
+        path: final name of the folder.
+        purpose: hash of everything that the result depends on; a folder with another purpose is deleted.
         overwrite: whether `path` may be replaced.
 
     Raises:
@@ -97,7 +99,7 @@ def kept_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[P
     try:
         if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
             shutil.rmtree(partial, ignore_errors=True)
-            _make(partial, path)
+            _create(partial, path)
             marker.write_text(purpose, encoding="utf-8")
         yield partial
         marker.unlink()
@@ -116,27 +118,28 @@ def kept_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[P
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary file name beside `path` that becomes `path` (replacing it) when the block ends well."""
+    """Yields the name of a temporary file that replaces `path` at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error.strerror or error}. The file is unchanged; make room or choose another place."
+            f"Cannot write {path}: {error.strerror or error}. The file is unchanged; free some space or choose another "
+            "folder."
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file or none of it."""
+    """Writes a text file atomically."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

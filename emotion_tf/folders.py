@@ -1,4 +1,4 @@
-"""Names and places of runs on disk, read without TensorFlow."""
+"""Names and folders of data sets and runs, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DEMO = Path(Config.data)
 """The demo data set, which `train` and `tune` draw if it is missing."""
 RUNS = Path("saved_models")
 ENSEMBLE = "ensemble.json"
-"""The file that the folder of an ensemble has in place of a run's config.json and run.json."""
+"""File in the folder of an ensemble, in place of the config.json and run.json of a run."""
 
 
 def other_results(run: Path, data: Path) -> Path:
-    """Returns the folder, inside a run's, for its results on another data set than its own."""
+    """Returns the folder of a run's results on another data set than its own."""
     return run / "elsewhere" / data.resolve().name
 
 
 def check_name(name: str, folder: Path | None = None) -> None:
-    """Raises UserError unless `name` is one folder inside saved_models/ (or another): --overwrite removes it."""
+    """Raises UserError unless `name` is a folder directly inside saved_models/ or `folder`: --overwrite deletes it."""
     if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
         raise UserError(
             f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/, without a path. Received: {name!r}."
@@ -29,11 +29,11 @@ def check_name(name: str, folder: Path | None = None) -> None:
 
 
 def newest_unfinished() -> Path:
-    """The run in saved_models/ that was interrupted last. Raises UserError when there is none."""
+    """Returns the run in saved_models/ that was interrupted last. Raises UserError if there is none."""
     unfinished = (path for path in RUNS.glob("*/checkpoint") if not (path.parent / "model.keras").exists())
     runs = sorted(unfinished, key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise UserError(f"Nothing to resume: no run in {RUNS}/ was interrupted. Train one with: {program()} train")
+        raise UserError(f"Nothing to resume: {RUNS}/ has no interrupted run. Train one with: {program()} train")
     return runs[-1].parent
 
 
@@ -43,6 +43,6 @@ def stem(config: Config) -> str:
 
 
 def free_name(config: Config, folder: Path | None = None) -> str:
-    """Data set and towers, with the next number that is free in saved_models/ (or in another folder)."""
-    taken = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in range(1, 100_000))
-    return next(name for name in taken if not ((folder or RUNS) / name).exists())
+    """Returns `stem` with the next free number in saved_models/ or `folder`."""
+    names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in range(1, 100_000))
+    return next(name for name in names if not ((folder or RUNS) / name).exists())

@@ -1,4 +1,4 @@
-"""How pools start their processes."""
+"""Context with which pools start their processes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 class Spawn(SpawnContext):
-    """Processes that are not forked: TensorFlow's threads in this one would leave locks behind.
+    """Spawn context: a fork would copy locks that TensorFlow's threads hold.
 
-    It holds on to the locks that it gives: pebble drops its own before it ends its processes, and one that is still
-    starting then does not find them, and says so in a traceback.
+    The context keeps references to its locks. Pebble drops its own before its processes end, and a process that is
+    still starting would fail with a traceback.
     """
 
     def __init__(self) -> None:
         self.locks: list[Any] = []
 
     def RLock(self) -> Any:
-        """As it is, and kept."""
+        """Creates a lock and keeps a reference to it."""
         self.locks.append(super().RLock())
         return self.locks[-1]

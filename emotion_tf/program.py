@@ -1,4 +1,4 @@
-"""The command that the user typed: messages and reports name it."""
+"""The command that the user typed, for messages and reports."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def program() -> str:
-    """Returns how this program is called: `emotion-tf` when installed, `python main.py` in a clone."""
+    """Returns the name of this program: `emotion-tf` if installed, `python main.py` in a clone."""
     return "emotion-tf" if Path(sys.argv[0]).stem == "emotion-tf" else "python main.py"
 
 
 def command() -> str:
-    """Returns the whole command line, as kept in reports."""
+    """Returns the whole command line."""
     return f"{program()} {shlex.join(sys.argv[1:])}".strip()

@@ -1,7 +1,8 @@
-"""Imports TensorFlow without its start-up chatter.
+"""Imports TensorFlow without its start-up messages.
 
-What its C++ side logs is silent below "fatal": faults reach Python as exceptions, and the rest of its "errors" are
-notes, such as one on processors without AVX-512 in the midst of a command. TF_CPP_MIN_LOG_LEVEL=0 shows all of it."""
+The C++ log is silent below "fatal": errors reach Python as exceptions, and other "errors" are notes, such as one on
+processors without AVX-512. TF_CPP_MIN_LOG_LEVEL=0 shows the whole log.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Information and warnings of TensorFlow's C++ side, and what it calls an error when a machine simply has no GPU.
+# information and warnings of TensorFlow's C++ code, and its "errors" on a machine without a GPU
 CHATTER = re.compile(
     r"^WARNING: All log messages before absl|^[IW]\d{4} |^\d{4}-\d\d-\d\d [\d:.]+: [IW] "
     r"|cuInit: (INTERNAL: CUDA error: Failed call to cuInit: )?UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE"
@@ -27,7 +28,7 @@ CHATTER = re.compile(
 
 
 def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a verb: TensorFlow is up, quietly, before the verb begins."""
+    """Decorates a verb that needs TensorFlow, which is started before the verb."""
 
     @functools.wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -38,13 +39,13 @@ def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def start_tensorflow(threads: int = 0) -> None:
-    """Imports TensorFlow and looks for devices, with the chatter of both filtered from standard error.
+    """Imports TensorFlow and lists its devices, without the messages of both on standard error.
 
-    What its Python side warns of is for who writes the program (as that a function is traced again, which several runs
-    in one process do).
+    Warnings of TensorFlow's Python code are hidden as well: they address developers, for example about the retracing of
+    functions when one process trains several runs.
 
     Args:
-        threads: processors that one operation is spread over; 0: all. TensorFlow takes it at its first start alone.
+        threads: number of threads of one operation; 0: one per processor. Only the first call has an effect.
     """
     if "tensorflow" not in sys.modules:
         _import_tensorflow(threads)
@@ -55,9 +56,9 @@ def _import_tensorflow(threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
         try:
             import tensorflow as tf
             import tensorflow_text  # noqa: F401
@@ -65,9 +66,9 @@ def _import_tensorflow(threads: int) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.list_logical_devices()
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            for line in said.read().decode(errors="replace").splitlines():
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            log.seek(0)
+            for line in log.read().decode(errors="replace").splitlines():
                 if line.strip() and not CHATTER.search(line):
                     print(line, file=sys.stderr)

@@ -281,7 +281,7 @@ def test_a_full_disk_leaves_nothing(manifest, fault):
         message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert str(out / "data") in message and "File too large" in message and "make room" in message
+    assert str(out / "data") in message and "File too large" in message and "free some space" in message
     assert os.listdir(out) == []
 
 

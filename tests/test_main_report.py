@@ -69,7 +69,7 @@ def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, 
         if path is second:
             shutil.copytree(run, second, ignore=shutil.ignore_patterns("elsewhere"))
         said = succeed("evaluate", path, "--data", other)
-        assert f"Not the run's own data set: its results there are in {path / 'elsewhere' / 'other'}" in said
+        assert f"Results on another data set than that of the run: {path / 'elsewhere' / 'other'}" in said
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     numbers = json.loads((run / "elsewhere" / "other" / "metrics.json").read_text())["test"]
     assert numbers["data"] == str(other) and numbers["utterances"] == copied.splits["dev"].records

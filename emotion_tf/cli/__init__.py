@@ -1,4 +1,4 @@
-"""The command line: `emotion-tf VERB`, or `python main.py VERB` in a clone. Verbs are imported when called."""
+"""The command line: `emotion-tf VERB`, or `python main.py VERB` in a clone. A verb is imported when it is called."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ HELP = ("-h", "--help", "help")
 
 
 def main() -> int:
-    """Runs the verb that the command line names. Exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Runs the verb of the command line.
+
+    Returns:
+        The exit code: 0, 1 if nobody reads the output, 2 for a `UserError`, 130 after an interruption.
+    """
     try:
         dispatch(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe has gone, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+    except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
         return 1
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -38,7 +42,7 @@ def main() -> int:
 
 
 def dispatch(args: Sequence[str]) -> None:
-    """Runs the verb that the arguments name. Raises UserError for an unknown verb or option."""
+    """Runs a verb with its arguments. Raises UserError for an unknown verb or option."""
     if not args or args[0] in HELP:
         print(overview())
         return
@@ -61,7 +65,7 @@ def run(verb: Verb, args: Sequence[str]) -> None:
 
 
 def load(reference: str) -> Any:
-    """Returns what `module:name` stands for; a module without a package is one of `emotion_tf.cli`."""
+    """Imports the object `module:name`; a module without a package is in `emotion_tf.cli`."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module if "." in module else f"{__name__}.{module}"), name)
 
@@ -78,7 +82,7 @@ def _line(verb: Verb) -> str:
 
 
 def _find(name: str, verbs: Mapping[str, Verb]) -> Verb:
-    """Raises UserError for an unknown verb."""
+    """Returns the verb of a name. Raises UserError for an unknown one."""
     if name not in verbs:
         raise UserError(f"Unknown verb {name!r}. Expected one of: {', '.join(verbs)}.{nearest(name, verbs)}")
     return verbs[name]

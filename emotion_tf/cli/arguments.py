@@ -1,4 +1,4 @@
-"""Arguments of `train` and `crossval`. No TensorFlow here: `--help` answers at once."""
+"""Arguments of `train` and `crossval`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class CrossvalArguments(ConfigArguments):
     """
 
     folds: int = 5
-    """Parts of the training split; each is held out once."""
+    """Number of folds of the training split; each is held out once."""
     repeats: int = 1
-    """Number of repetitions, each with other folds and another seed."""
+    """Number of repetitions with different folds and seeds."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number of repeats below 1."""
@@ -51,15 +51,15 @@ def crossval_arguments(args: Sequence[str]) -> CrossvalArguments:
 
 
 def train_arguments(args: Sequence[str]) -> TrainArguments:
-    """Parses the arguments of `train`. With --resume the interrupted run gives the configuration."""
-    known = early_options(args)
-    start = starting_configuration(known)
-    if not known.resume:
+    """Parses the arguments of `train`. With --resume, the configuration is that of the interrupted run."""
+    early = early_options(args)
+    start = starting_configuration(early)
+    if not early.resume:
         return parse_configured("train", args, TrainArguments(start))
-    run = folders.RUNS / known.name if known.name else folders.newest_unfinished()
+    run = folders.RUNS / early.name if early.name else folders.newest_unfinished()
     start = configuration.read_config(run / "config.json")
     arguments = parse_configured("train", args, TrainArguments(start))
-    if arguments.config != start or arguments.overwrite or arguments.seeds != 1 or known.preset or known.config:
+    if arguments.config != start or arguments.overwrite or arguments.seeds != 1 or early.preset or early.config:
         raise UserError(
             f"--resume continues with the configuration of {run}. Received other options; leave them out, or train a "
             "new run."

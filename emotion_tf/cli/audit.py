@@ -1,4 +1,4 @@
-"""`audit`: a look at a data set."""
+"""`audit`: writes a page about a data set."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from emotion_tf.quiet import needs_tensorflow
 
 @needs_tensorflow
 def audit(data: Positional[Path], root: Path | None = None) -> None:
-    """Look at a data set: a page (audit.html) and a contact sheet (audit.png) in its folder.
+    """Write a page about a data set (audit.html) and a contact sheet of its faces (audit.png) into its folder.
 
     Args:
-        data: a folder in tfrecords/.
-        root: folder of the clips, when they are no longer where the data set was prepared from.
+        data: Folder of a data set in tfrecords/.
+        root: Folder of the clips, if they were moved since the data set was prepared.
     """
     from emotion_tf.data.audit import gather_facts
     from emotion_tf.data.dataset import Dataset

@@ -1,4 +1,4 @@
-"""`crossval`: folds by dialogue, out-of-fold predictions of every utterance."""
+"""`crossval`: cross-validation by dialogue, with out-of-fold predictions of every utterance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emotion_tf.quiet import start_tensorflow
 
 
 def crossval(arguments: CrossvalArguments) -> None:
-    """Cross-validate a configuration; said again after an interruption it goes on at the fold it was in."""
+    """Cross-validates a configuration. After an interruption, the same command continues."""
     config, data = arguments.config, Path(arguments.config.data)
     start_tensorflow(config.train.threads)
     from emotion_tf.data.dataset import Dataset
@@ -28,18 +28,18 @@ def crossval(arguments: CrossvalArguments) -> None:
     dataset = Dataset.open(data)
     dataset.verify()
     check_unseen(config, dataset.spec.data_sha256)
-    known, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
-    work = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
-    work.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
-    found = list(work.run(folds))
-    probabilities = cross_validate.out_of_fold(len(known), found, arguments.repeats, len(dataset.labels))
-    label, weight = (np.array([row[name] for row in known]) for name in ("label", "weight"))
-    group = np.array([row["dialogue_id"] for row in known])
-    of_folds = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    numbers = summary(label, weight, group, probabilities, of_folds, dataset.labels)
-    _write(path, known, probabilities, dataset.labels, {**numbers, "command": command(), "data": str(data)})
+    examples, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
+    validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
+    validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
+    predictions = list(validation.run(folds))
+    probabilities = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
+    label, weight = (np.array([row[name] for row in examples]) for name in ("label", "weight"))
+    group = np.array([row["dialogue_id"] for row in examples])
+    positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
+    metrics = summary(label, weight, group, probabilities, positions, dataset.labels)
+    _write(path, examples, probabilities, dataset.labels, {**metrics, "command": command(), "data": str(data)})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
-    print_summary(title, numbers)
+    print_summary(title, metrics)
     print(f"Out-of-fold predictions: {path / 'oof.csv'}")
 
 
@@ -47,9 +47,11 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _write(path: Path, known: list[dict[str, Any]], probabilities: Any, labels: Any, numbers: dict[str, Any]) -> None:
+def _write(
+    path: Path, examples: list[dict[str, Any]], probabilities: Any, labels: Any, metrics: dict[str, Any]
+) -> None:
     from emotion_tf.evaluation.report import write_predictions
 
-    # of several repeats the mean: one line an utterance, as of a split's predictions
-    write_predictions(path / "oof.csv", known, labels, probabilities.mean(axis=0))
-    files.write_text(path / "metrics.json", json.dumps(numbers, indent=2) + "\n")
+    # the mean over repeats: one row per utterance, as in the predictions of a split
+    write_predictions(path / "oof.csv", examples, labels, probabilities.mean(axis=0))
+    files.write_text(path / "metrics.json", json.dumps(metrics, indent=2) + "\n")

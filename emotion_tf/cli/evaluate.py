@@ -1,4 +1,4 @@
-"""`evaluate`: the results of a run on a split."""
+"""`evaluate`: evaluates a run on a split."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from emotion_tf.quiet import needs_tensorflow
 
 @needs_tensorflow
 def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: Flag = False) -> None:
-    """Accuracy, F1, confusion matrix and predictions of a run, beside the majority floor.
+    """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.
 
     Args:
-        run: a folder in saved_models/.
-        data: another data set than the run's; the results go into RUN/elsewhere/NAME/, and `compare --data` reads them.
-        split: train, dev or test.
-        report: write report.html and MODEL_CARD.md, too.
+        run: Folder of a run in saved_models/.
+        data: Another data set. Its results are written to RUN/elsewhere/NAME/, where `compare --data` reads them.
+            Default: the data set of the run.
+        split: Split of the data set.
+        report: Write report.html and MODEL_CARD.md as well.
     """
     from emotion_tf.cli.report import calibrate_if_new
     from emotion_tf.runs.run import Run
@@ -35,9 +36,9 @@ def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test
 
 
 def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
-    """Evaluates a `Run` on a split of a data set; writes and prints what came out; returns its report's path.
+    """Evaluates a `Run` on a split of a data set. Writes and prints the results; returns the path of the report.
 
-    What is of another data set than the run's goes into a folder of its own.
+    The results on another data set than that of the run are written to a folder of their own.
     """
     from emotion_tf.cli import report as report_page
     from emotion_tf.data.dataset import Dataset
@@ -46,14 +47,14 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
 
     dataset = Dataset.open(data)
     dataset.verify()
-    found = evaluate_run(run, dataset, split)
-    numbers = found.metrics
+    evaluation = evaluate_run(run, dataset, split)
+    numbers = evaluation.metrics
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
-    own = dataset.spec.data_sha256 == run.spec.data_sha256
-    out = run.path if own else other_results(run.path, data)
+    is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256
+    out = run.path if is_own_data else other_results(run.path, data)
     out.mkdir(parents=True, exist_ok=True)
     results.write_metrics(out / "metrics.json", split, {**numbers, **context})
-    results.write_predictions(out / f"predictions_{split}.csv", found.rows, run.labels, found.probabilities)
+    results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, evaluation.probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
     results.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
     results.print_table(
@@ -61,6 +62,6 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
         numbers,
         dataset.best_accuracy(split),
     )
-    if not own:
-        print(f"Not the run's own data set: its results there are in {out}")
-    return report_page.write(run, dataset, split, found, command, out) if report else None
+    if not is_own_data:
+        print(f"Results on another data set than that of the run: {out}")
+    return report_page.write(run, dataset, split, evaluation, command, out) if report else None

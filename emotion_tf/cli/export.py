@@ -1,4 +1,4 @@
-"""`export`: a run as a SavedModel for TF Serving."""
+"""`export`: exports a run or an ensemble as a SavedModel for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from emotion_tf.quiet import needs_tensorflow
 
 @needs_tensorflow
 def export(run: Positional[Path], version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
-    """Export a run or an ensemble as a SavedModel for TF Serving: serving/<next version>/ in its folder.
+    """Export a run or an ensemble as a SavedModel for TensorFlow Serving: RUN/serving/VERSION.
 
     Args:
-        run: a folder in saved_models/; with --verify an export, RUN/serving/<version>.
-        version: its number; by default the next free one.
-        keep: how many versions stay, the newest and this one; 0: all.
-        verify: export nothing: check that an export still keeps to the contract (docs/serving.md).
+        run: Folder of a run or an ensemble in saved_models/; with --verify, of an export.
+        version: Version number. Default: the next free one.
+        keep: Number of versions to keep: this one and the newest others. 0: all.
+        verify: Export nothing, and check that an export fulfils the contract (docs/serving.md).
     """
     from emotion_tf.runs.ensemble import open_run
     from emotion_tf.serving.export import export as export_run
@@ -27,7 +27,7 @@ def export(run: Positional[Path], version: int | None = None, keep: int = 0, ver
 
     if verify:
         if version is not None or keep:
-            raise UserError("--verify checks an export that is there. Expected no --version and no --keep beside it.")
+            raise UserError("--verify checks an existing export. Expected neither --version nor --keep with it.")
         print(f"{run}: {verify_export(run)}")
     else:
         print(f"Exported: {export_run(open_run(run), version, keep)}")

@@ -1,4 +1,4 @@
-"""`features`: the outputs of a tower or of any of its layers."""
+"""`features`: writes the outputs of a tower or of one of its layers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def features(
     split: str = "test",
     overwrite: Flag = False,
 ) -> None:
-    """Write the features of a tower or of any of its layers, with the ids of their utterances, as .npz.
+    """Write the outputs of a tower, or of one of its layers, with the ids of the utterances, as .npz.
 
     Args:
-        run: a folder in saved_models/.
-        data: a folder in tfrecords/.
-        out: the file, NAME.npz.
-        tower: text, face, or fusion (the layers that join them).
-        layer: a layer of the tower, LAYER/INNER inside a network; empty: the tower's output. A wrong one lists all.
-        split: train, dev or test.
-        overwrite: replace the file that is there.
+        run: Folder of a run in saved_models/.
+        data: Folder of a data set in tfrecords/.
+        out: File to write, NAME.npz.
+        tower: Tower, or fusion for the layers after the towers.
+        layer: Layer of the tower; LAYER/INNER inside a network. Empty: the output of the tower. A wrong name prints the
+            valid ones.
+        split: Split of the data set.
+        overwrite: Replace an existing file.
     """
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.runs.run import Run
@@ -38,7 +39,7 @@ def features(
     from emotion_tf.training.evaluate import check_data
 
     if out.suffix != ".npz":
-        raise UserError(f"Invalid `--out`. Expected a name that ends in .npz. Received: {out}.")
+        raise UserError(f"Invalid `--out`. Expected a file name with the ending .npz. Received: {out}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
     folder, dataset = Run(run), Dataset.open(data)

@@ -1,4 +1,4 @@
-"""`runs`: the runs and ensembles in saved_models/."""
+"""`runs`: lists the runs and ensembles in saved_models/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emotion_tf.program import program
 
 
 def runs() -> None:
-    """List the runs in saved_models/ with their scores."""
+    """List the runs and ensembles in saved_models/ with their weighted F1."""
     print_runs(folders.RUNS)
 
 
@@ -51,8 +51,8 @@ def _ensemble(run: Path) -> list[str]:
         "finished",
         about.get("data", "?"),
         "ensemble",
-        f"{about.get('vote', {}).get('method', '?')} vote of {', '.join(one['name'] for one in members)}",
-        " ".join(dict.fromkeys(str(one["seed"]) for one in members)),
+        f"{about.get('vote', {}).get('method', '?')} vote of {', '.join(member['name'] for member in members)}",
+        " ".join(dict.fromkeys(str(member["seed"]) for member in members)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`serve`: TensorFlow Serving for a run."""
+"""`serve`: starts TensorFlow Serving with a run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ def serve(
     image: str = "",
     wait: float = 120.0,
 ) -> None:
-    """Start TensorFlow Serving, the program or its container, with the newest export of a run, until Ctrl-C.
+    """Start TensorFlow Serving with the newest export of a run, as a program or a container. Ctrl-C stops it.
 
     Args:
-        run: a folder in saved_models/ with an export.
-        port: of gRPC.
-        rest_port: of REST.
-        model: what the server calls the model; by default as its run.
-        image: of the container; by default tensorflow/serving of the release that exports are made for.
-        wait: seconds until it has to be ready.
+        run: Folder of a run in saved_models/ with an export.
+        port: Port of gRPC.
+        rest_port: Port of REST.
+        model: Name of the model on the server. Default: the name of the run.
+        image: Container image. Default: tensorflow/serving in the release that exports are made for.
+        wait: Seconds after which the server must be ready.
     """
     from emotion_tf.serving import launch
 
     options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with this program, however it is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must end with this program
     with launch.run_server(options) as process:
-        print(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); end: Ctrl-C")
+        print(
+            f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); Ctrl-C stops it"
+        )
         print(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
         try:
             code = process.wait()

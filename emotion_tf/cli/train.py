@@ -1,4 +1,4 @@
-"""`train`: one run, or the same with several seeds."""
+"""`train`: trains and evaluates one run, or a run for each of several seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emotion_tf.quiet import start_tensorflow
 
 
 def train(arguments: TrainArguments) -> None:
-    """Train a run, or several; with nothing prepared, on the demo data set, which is made first."""
+    """Trains a run, or one for each seed. Draws the demo data set first if it is the data set and is missing."""
     config = arguments.config
     start_tensorflow(config.train.threads)
     from emotion_tf.data.prepare import draw_missing_demo
@@ -55,7 +55,7 @@ def _say(line: str) -> None:
 
 
 def _evaluate(config: Config, path: Path) -> None:
-    """Evaluates a trained run on what the data set has of dev and test; its report is written last."""
+    """Evaluates a trained run on dev and test, if the data set has them, and writes the report of the last one."""
     from emotion_tf.runs.run import Run
 
     data, run = Path(config.data), Run(path)
@@ -73,7 +73,7 @@ def _splits(data: Path) -> list[str]:
 
 
 def _train_seeds(arguments: TrainArguments) -> None:
-    """Trains NAME-seed0, NAME-seed1 ...; said again it goes on: finished ones stay, an interrupted one is resumed."""
+    """Trains NAME-seed0, NAME-seed1, ... Skips finished runs and resumes an interrupted one."""
     import keras
 
     from emotion_tf.evaluation.seeds import print_seeds
@@ -81,25 +81,26 @@ def _train_seeds(arguments: TrainArguments) -> None:
     config, name = arguments.config, arguments.name or folders.stem(arguments.config)
     paths = []
     for seed in range(config.train.seed, config.train.seed + arguments.seeds):
-        one = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+        seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         path = folders.RUNS / f"{name}-seed{seed}"
         paths.append(path)
-        there = path.exists() and not arguments.overwrite
-        if there:
-            _check_same(path, one)
-        if there and (path / "model.keras").exists():
-            if not report_path(path, _splits(Path(one.data))[-1]).exists():  # interrupted while it was evaluated
-                _evaluate(one, path)
+        is_kept = path.exists() and not arguments.overwrite
+        if is_kept:
+            _check_same(path, seeded)
+        if is_kept and (path / "model.keras").exists():
+            if not report_path(path, _splits(Path(config.data))[-1]).exists():  # interrupted during the evaluation
+                _evaluate(seeded, path)
         else:
-            _train_one(one, path, overwrite=not (there and (path / "checkpoint").is_dir()))
+            _train_one(seeded, path, overwrite=not (is_kept and (path / "checkpoint").is_dir()))
             keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)
 
 
 def _check_same(path: Path, config: Config) -> None:
-    there = configuration.read_config(path / "config.json")
-    if there != config:
+    """Raises UserError if an existing run has another configuration."""
+    if configuration.read_config(path / "config.json") != config:
         raise UserError(
-            f"{path} has other options. Expected those of this command: take another --name, or --overwrite the runs."
+            f"{path} has other options. Expected the options of this command: choose another --name, or --overwrite "
+            "the runs."
         )

@@ -1,4 +1,4 @@
-"""The verbs: one row each. A new verb is a module with its function, and a row here."""
+"""The verbs: one row each. A new verb is a row here and a module with its function."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ class Verb(NamedTuple):
     """A verb of the command line.
 
     Attributes:
-        name: as it is typed, such as `prepare table`.
-        usage: its most important arguments, for the overview.
-        summary: one line of help.
-        run: `module:function`, a module of `emotion_tf.cli` or a full name, imported when the verb is called. The
-            function's parameters are the verb's options.
-        arguments: `module:function` that parses a list of words to the one argument of `run`, for a verb whose options
-            depend on others (such as --preset).
+        name: name, such as `prepare table`.
+        usage: main arguments, for the overview.
+        summary: one line for the overview.
+        run: `module:function`, in a module of `emotion_tf.cli` or one with a full name. It is imported when the verb is
+            called; the parameters of the function are the options.
+        arguments: `module:function` that parses the command line to the argument of `run`, for a verb whose defaults
+            depend on other options, such as --preset.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""`weights`: pretrained networks by name."""
+"""`weights list` and `weights fetch`: pretrained networks by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emotion_tf.quiet import start_tensorflow
 
 
 def weights_list() -> None:
-    """List the pretrained weights that are known by name."""
+    """List the pretrained networks that have a name."""
     from rich.console import Console
     from rich.table import Table
 
@@ -24,10 +24,10 @@ def weights_list() -> None:
 
 
 def fetch(name: Positional[str]) -> None:
-    """Download pretrained weights, check them, and keep them in the cache.
+    """Download pretrained weights, verify their hash, and store them in the cache.
 
     Args:
-        name: as in `weights list`.
+        name: Name in `weights list`.
     """
     from emotion_tf import weights
 

@@ -105,7 +105,7 @@ def write_dataset(
         notes=notes,
     )
     cache_key = _cache_key(dataset, rows, source, [len(shard.rows) for shard in plan])
-    with files.kept_folder(out, cache_key, overwrite) as folder:
+    with files.resumable_folder(out, cache_key, overwrite) as folder:
         try:
             tokenizer.write_vocabulary(folder / dataset.tokenizer.file, pieces.vocabulary)
             shard_notes = _write_shards(folder, plan, rows, options, pieces, source, progress)

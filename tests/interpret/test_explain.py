@@ -180,8 +180,8 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
         (("--data", "gone"), "No data set at gone"),
         (("--data", "gone", "--k", "-1"), "Invalid `--k`"),
         (("--text", "a", "--out", "."), ". exists. Expected a new name; --overwrite replaces it."),
-        (("--text", "a", "--out", ".", "--overwrite"), ". is the folder that this runs in, or above it."),
-        (("--text", "a", "--out", "tests", "--overwrite"), "tests is no page of explanations: there is no index.html."),
+        (("--text", "a", "--out", ".", "--overwrite"), ". is the working directory, or a folder above it."),
+        (("--text", "a", "--out", "tests", "--overwrite"), "tests is no page of explanations: it has no index.html."),
         (
             ("--text", "a", "--clip", "a.mp4", "--face-is-crop"),
             "--face-is-crop says that the pictures of --face are aligned crops",

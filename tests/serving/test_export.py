@@ -180,7 +180,7 @@ def test_the_command_line_verifies_and_predicts(exported, predictor, succeed, fa
     assert "5 signatures, 7 labels" in printed and "Keras" in printed
     p = predictor.predict(["Yes!"]).probabilities.max()
     assert f"{p:.6f}" in succeed("predict", exported, "--text", "Yes!")
-    assert "--verify checks an export that is there" in fault("export", exported, "--verify", "--keep", "2")
+    assert "--verify checks an existing export" in fault("export", exported, "--verify", "--keep", "2")
 
 
 def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
