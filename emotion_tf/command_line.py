@@ -118,22 +118,28 @@ def one_line(box: str, args: Sequence[str] = ()) -> str:
 
 
 def _flag_with_value(message: str, args: Sequence[str]) -> str:
-    """Returns the message for a flag that is followed by true or false; empty for other errors."""
-    unrecognized = message.removeprefix("Unrecognized options:").rstrip(".").split()
+    """Returns the message for a flag that is followed by a value; empty for other errors."""
+    unrecognized = re.split(r"[,\s]+", message.removeprefix("Unrecognized options:").rstrip(".").strip())
     words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for option, value in itertools.pairwise(words):
-        if option.startswith("--") and value in unrecognized and value.lower() in ("true", "false"):
-            advice = f"Write {option}" if value.lower() == "true" else f"Write {negated(option)}"
-            if value.lower() == "false" and "." not in option:
-                advice = f"Leave {option} out"
-            return f"{option} takes no value. {advice}. Received: {option} {value}."
+        if option.startswith("--") and option not in unrecognized and value in unrecognized and value[0] != "-":
+            return f"{option} takes no value. {_advice(option, value.lower())}. Received: {option} {value}."
     return ""
 
 
+def _advice(option: str, value: str) -> str:
+    """Returns how to write a flag in place of a flag with a value."""
+    if value == "true":
+        return f"Write {option}"
+    if "." not in option:
+        return f"Leave {option} out" if value == "false" else f"Write {option}"
+    return f"Write {negated(option)}" if value == "false" else f"Write {option} or {negated(option)}"
+
+
 def negated(option: str) -> str:
-    """Returns the option that switches a flag of the configuration off: `--face.no-augment` for `--face.augment`."""
+    """Returns the opposite of a boolean of the configuration: `--face.no-augment` for `--face.augment`."""
     section, dot, name = option.removeprefix("--").rpartition(".")
-    return f"--{section}{dot}no-{name}"
+    return f"--{section}{dot}{name[3:] if name.startswith('no-') else f'no-{name}'}"
 
 
 def early_options(args: Sequence[str]) -> argparse.Namespace:

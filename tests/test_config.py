@@ -1,4 +1,4 @@
-"""The configuration as JSON and as the command line of `train`: what goes in comes out, and faults are one line."""
+"""The configuration as JSON and as the command line of `train`, and its error messages."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def changed(path: Path, edit) -> Path:
     return path
 
 
-@pytest.mark.parametrize("made", [UNUSUAL, *config.PRESETS.values(), config.smoke(UNUSUAL)])
-def test_config_json_round_trip(made, tmp_path):
+@pytest.mark.parametrize("original", [UNUSUAL, *config.PRESETS.values(), config.smoke(UNUSUAL)])
+def test_config_json_round_trip(original, tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(config.to_json(made), encoding="utf-8")
-    assert config.read_config(path) == made
-    assert config.to_json(config.read_config(path)) == config.to_json(made)
+    path.write_text(config.to_json(original), encoding="utf-8")
+    assert config.read_config(path) == original
+    assert config.to_json(config.read_config(path)) == config.to_json(original)
 
 
 def test_missing_keys_have_their_defaults_and_a_whole_number_is_a_float(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"train": {"learning_rate": 1}}', encoding="utf-8")
-    read = config.read_config(path)
-    assert read == dataclasses.replace(Config(), train=TrainConfig(learning_rate=1.0))
-    assert type(read.train.learning_rate) is float
+    parsed = config.read_config(path)
+    assert parsed == dataclasses.replace(Config(), train=TrainConfig(learning_rate=1.0))
+    assert type(parsed.train.learning_rate) is float
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "parts"),
     [
         (lambda c: c.update(tower=["text"]), ["'tower'", "towers", "Did you mean 'towers'?"]),
         (lambda c: c["text"].update(brances=["gru"]), ["'brances'", "text", "Did you mean 'branches'?"]),
@@ -73,9 +73,9 @@ def test_missing_keys_have_their_defaults_and_a_whole_number_is_a_float(tmp_path
         (lambda c: c["text"].update(branches=["brt"]), ["`text.branches`", "bert, gru", "Did you mean 'bert'?"]),
     ],
 )
-def test_what_does_not_belong_into_config_json(edit, said, tmp_path):
+def test_an_invalid_config_json(edit, parts, tmp_path):
     message = fault(config.read_config, changed(tmp_path / "config.json", edit))
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe{", b'{"train": 3}', b"null"])
@@ -143,7 +143,7 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"branches": ("bert",), "embeddings": "glove.txt"}, "It has an effect only with a branch gru, lstm or cnn"),
         ({"branches": ("bert",), "train_encoder": False, "layer_decay": 0.9}, "a bert branch that is trained"),
@@ -158,8 +158,8 @@ def test_an_invalid_value_names_field_rule_and_value(part, name, value, rule, hi
         ({"cnn_widths": (3, 3)}, "Expected one or more different numbers. Received: [3, 3]"),
     ],
 )
-def test_text_options_without_an_effect_are_refused(options, said):
-    assert said in fault(lambda: TextConfig(**options))
+def test_text_options_without_an_effect_are_refused(options, message):
+    assert message in fault(lambda: TextConfig(**options))
     TextConfig(branches=("bert", "cnn"), embeddings="glove.txt", train_embeddings=False, layer_decay=0.9)
 
 
@@ -174,20 +174,20 @@ def test_presets():
     ("towers", "uses"),
     [("text", (True, False, True)), ("face", (False, True, False)), ("face text", (True, True, True))],
 )
-def test_what_the_towers_use(towers, uses):
-    made = Config(towers=tuple(towers.split()), text=TextConfig(branches=("bert",)))
-    assert made.towers == tuple(name for name in ("text", "face") if name in towers)  # in the order of the model
-    assert (made.uses_text, made.uses_face, made.uses_bert) == uses
+def test_towers_in_use(towers, uses):
+    original = Config(towers=tuple(towers.split()), text=TextConfig(branches=("bert",)))
+    assert original.towers == tuple(name for name in ("text", "face") if name in towers)  # in the order of the model
+    assert (original.uses_text, original.uses_face, original.uses_bert) == uses
 
 
 def test_every_field_is_an_option_and_documented(capsys):
     with pytest.raises(SystemExit) as end:
         train_arguments(["--help"])
-    shown = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     assert end.value.code == 0
     for part in ("text", "face", "fusion", "train"):
         for item in dataclasses.fields(getattr(Config(), part)):
-            assert f"--{part}.{item.name.replace('_', '-')}" in shown
+            assert f"--{part}.{item.name.replace('_', '-')}" in help_text
 
 
 # The command line of `train`
@@ -197,16 +197,16 @@ def arguments(*words: str) -> TrainArguments:
     return train_arguments(words)
 
 
-def test_nothing_said_is_the_demo_preset():
+def test_the_default_is_the_demo_preset():
     assert arguments() == TrainArguments(config=config.preset("demo"))
 
 
 def test_preset_and_overrides():
-    found = arguments(
+    parsed = arguments(
         "--preset", "minilm", "--text.branches", "bert", "--train.learning-rate", "3e-5", "--towers", "text"
     )
     start = config.preset("minilm")
-    assert found.config == dataclasses.replace(
+    assert parsed.config == dataclasses.replace(
         start,
         towers=("text",),
         text=dataclasses.replace(start.text, branches=("bert",)),
@@ -218,10 +218,10 @@ def test_config_file_and_overrides(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(config.to_json(UNUSUAL), encoding="utf-8")
     assert arguments("--config", str(path)).config == UNUSUAL
-    found = arguments(
+    parsed = arguments(
         f"--config={path}", "--fusion.dense-units", "8", "4", "--data", "tfrecords/x", "--name", "n"
     ).config
-    assert found == dataclasses.replace(
+    assert parsed == dataclasses.replace(
         UNUSUAL, data="tfrecords/x", fusion=dataclasses.replace(UNUSUAL.fusion, dense_units=(8, 4))
     )
 
@@ -235,54 +235,60 @@ def test_booleans_of_the_configuration_are_pairs():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--face.augment", "false"], "--face.augment takes no value. Write --face.no-augment. Received"),
         (["--name", "true", "--face.augment=False"], "Write --face.no-augment. Received: --face.augment False"),
         (["--train.deterministic", "true"], "Write --train.deterministic. Received"),
         (["--overwrite", "false"], "--overwrite takes no value. Leave --overwrite out. Received"),
         (["--resume=true"], "Write --resume. Received"),
+        (["--face.no-augment", "false"], "Write --face.augment. Received"),
+        (["--smoke", "5"], "--smoke takes no value. Write --smoke. Received: --smoke 5"),
     ],
 )
-def test_a_flag_with_a_value_is_told_how_to_write_it(words, said):
-    assert said in fault(arguments, *words)
+def test_a_flag_with_a_value_names_the_right_form(words, message):
+    assert message in fault(arguments, *words)
 
 
-def test_flags_stand_alone():
-    found = arguments("--overwrite", "--smoke", "--name", "true")
-    assert found.overwrite and found.smoke
-    assert found.name == "true"  # a word like any other where a word is wanted
+def test_flags_take_no_value():
+    parsed = arguments("--overwrite", "--smoke", "--name", "true")
+    assert parsed.overwrite and parsed.smoke
+    assert parsed.name == "true"  # the value of --name
 
 
-def test_smoke_is_small_and_keeps_the_rest():
-    found = arguments("--smoke", "--preset", "minilm", "--train.epochs", "9").config
-    assert (found.train.epochs, found.train.steps_per_epoch) == (1, 4)
-    assert found.text == config.preset("minilm").text
+def test_smoke_changes_only_the_length_of_training():
+    parsed = arguments("--smoke", "--preset", "minilm", "--train.epochs", "9").config
+    assert (parsed.train.epochs, parsed.train.steps_per_epoch) == (1, 4)
+    assert parsed.text == config.preset("minilm").text
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "parts"),
     [
         (["--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
         (["--epochs", "3"], ["--epochs", "--train.epochs"]),
         (["--train.epochs", "x"], ["--train.epochs", "'x'"]),
         (["--train.epochs"], ["--train.epochs"]),
-        (["--text.train-encoder", "maybe"], ["maybe"]),
+        (
+            ["--text.train-encoder", "maybe"],
+            ["--text.train-encoder takes no value", "--text.no-train-encoder", "maybe"],
+        ),
         (["--text.branches", "brt"], ["`text.branches`", "'brt'", "Did you mean 'bert'?"]),
         (["--preset", "mini"], ["--preset", "'mini'", "Did you mean 'minilm'?"]),
         (["--preset"], ["--preset"]),
         (["--preset", "minilm", "--config", "x.json"], ["--preset and --config", "Expected one of them"]),
         (["--config", "no/such.json"], ["no/such.json"]),
         (["surplus"], ["surplus"]),
+        (["--new", "3"], ["Unrecognized options: --new, 3"]),
         (["--name", "../.."], ["--name", "'../..'"]),
         (["--name", ".."], ["--name", "'..'"]),
         (["--name", "/tmp/x"], ["--name", "'/tmp/x'"]),
     ],
 )
-def test_a_wrong_option_is_one_line(words, said):
-    message = fault(arguments, *words)
-    assert all(part in message for part in said), message
-    assert not set("│╭╮╰╯─") & set(message)
+def test_an_invalid_option_is_one_line(words, parts):
+    text = fault(arguments, *words)
+    assert all(part in text for part in parts), text
+    assert not set("│╭╮╰╯─") & set(text)
 
 
 @pytest.fixture
@@ -297,8 +303,8 @@ def interrupted(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", [["--resume"], ["--resume", "--name", "halfway"], ["--name=halfway", "--resume"]])
 def test_resume_takes_the_configuration_of_the_run(interrupted, words):
-    found = arguments(*words)
-    assert found.resume and found.name == "halfway" and found.config == UNUSUAL
+    parsed = arguments(*words)
+    assert parsed.resume and parsed.name == "halfway" and parsed.config == UNUSUAL
 
 
 @pytest.mark.parametrize(
@@ -310,13 +316,13 @@ def test_resume_with_other_options_is_refused(interrupted, words):
     assert "--resume" in message and str(interrupted) in message
 
 
-def test_resume_of_nothing(tmp_path, monkeypatch):
+def test_nothing_to_resume(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RUNS", tmp_path)
     assert "Nothing to resume" in fault(arguments, "--resume")
     assert "nobody" in fault(arguments, "--resume", "--name", "nobody")
 
 
-def test_names_of_runs_are_free(tmp_path, monkeypatch):
+def test_free_name_skips_existing_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RUNS", tmp_path)
     assert folders.free_name(Config()) == "demo-text-face"
     (tmp_path / "demo-text-face").mkdir()
