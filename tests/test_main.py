@@ -1,4 +1,4 @@
-"""The command line: help without TensorFlow, and each bad input as one clear line with nothing left behind."""
+"""The command line: help without TensorFlow; invalid input is a message of one line and writes nothing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def shell(*words: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module", autouse=True)
 def devices():
-    """TensorFlow has looked for devices, which it comments on, before any output is looked at."""
+    """Lists the devices of TensorFlow before the output of a test is captured."""
     import tensorflow as tf
 
     tf.config.list_logical_devices()
 
 
-# Without TensorFlow: as a process of its own
+# without TensorFlow, in a process of its own
 
 
 def test_help_of_every_verb_without_tensorflow():
@@ -44,18 +44,18 @@ def test_help_of_every_verb_without_tensorflow():
 import contextlib, io, sys
 from emotion_tf import cli
 class Output(io.StringIO):
-    encoding = "utf-8"  # as of a terminal, so that boxes are drawn
+    encoding = "utf-8"  # of a terminal, for which tyro draws boxes
 for words in [[], ["--help"], ["prepare"], ["weights"], *(verb.name.split() for verb in cli.VERBS)]:
-    said = Output()
-    with contextlib.redirect_stdout(said):
+    output = Output()
+    with contextlib.redirect_stdout(output):
         try:
             cli.dispatch([*words, "--help"])
         except SystemExit as end:
             assert not end.code, words
-    assert "usage: " in said.getvalue() and " ".join(words[:1]) in said.getvalue(), words
-    assert max(map(len, said.getvalue().splitlines())) <= 80, words
+    assert "usage: " in output.getvalue() and " ".join(words[:1]) in output.getvalue(), words
+    assert max(map(len, output.getvalue().splitlines())) <= 80, words
     for verb in cli.VERBS if not words else ():
-        assert f"  {verb.name} " in said.getvalue()
+        assert f"  {verb.name} " in output.getvalue()
 print("tensorflow" in sys.modules, "keras" in sys.modules)
 """
     environment = {**os.environ, "COLUMNS": "80"}
@@ -63,7 +63,7 @@ print("tensorflow" in sys.modules, "keras" in sys.modules)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False\n")
 
 
-def test_a_reader_that_has_gone_is_no_traceback():
+def test_a_closed_pipe_gives_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
     for words in (["train", "--help"], ["options"], []):
@@ -72,14 +72,14 @@ def test_a_reader_that_has_gone_is_no_traceback():
     os.close(writer)
 
 
-def test_nothing_said_is_help():
+def test_no_arguments_print_the_overview():
     done = shell()
     assert (done.returncode, done.stderr) == (0, "")
     assert all(f"\n  {verb}" in done.stdout for verb in {verb.name.split()[0] for verb in cli.VERBS})
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "pattern"),
     [
         (["trian"], "Unknown verb 'trian'. Expected one of: prepare, audit, weights, .* Did you mean 'train'\\?"),
         (
@@ -88,14 +88,14 @@ def test_nothing_said_is_help():
         ),
     ],
 )
-def test_a_slip_of_the_pen_ends_with_code_2(words, said):
+def test_a_user_error_has_exit_code_2(words, pattern):
     done = shell(*words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(f"error: {said}\n", done.stderr)
+    assert re.fullmatch(f"error: {pattern}\n", done.stderr)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "parts"),
     [
         (["prepare", "tabel"], ["'tabel'", "table, clips, meld, faces, demo", "Did you mean 'table'?"]),
         (["weights", "fetsh"], ["'fetsh'", "Did you mean 'fetch'?"]),
@@ -110,22 +110,22 @@ def test_a_slip_of_the_pen_ends_with_code_2(words, said):
         (["weights", "fetch", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
     ],
 )
-def test_a_wrong_command_is_one_line(words, said, fault):
+def test_an_invalid_command_is_one_line(words, parts, fault):
     message = fault(*words)
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
 
 
-def test_what_a_verb_says_on_stderr_is_seen(command, monkeypatch):
-    """Progress is."""
+def test_stderr_of_a_verb_is_printed(command, monkeypatch):
+    """For example the progress."""
 
     def verb(times: int = 2) -> None:
-        """Says something."""
+        """Prints lines."""
         print("working\n" * times, end="", file=sys.stderr)
 
     monkeypatch.setattr(cli, "load", lambda reference: verb)
     assert command("runs", "--times", "3")[1].err == "working\n" * 3
-    code, said = command("runs", "--times", "x")
-    assert code == 2 and said.err.startswith("error: Error parsing --times") and said.err.count("\n") == 1
+    code, output = command("runs", "--times", "x")
+    assert code == 2 and output.err.startswith("error: Error parsing --times") and output.err.count("\n") == 1
 
 
 def test_runs_of_an_empty_folder(succeed):
@@ -137,7 +137,7 @@ def test_runs_of_an_empty_folder(succeed):
 
 @pytest.fixture
 def manifest(tmp_path):
-    """A good manifest of four rows, its pictures, and a place for data sets beside it."""
+    """A path for a manifest, with its pictures, and a folder for data sets."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     write_picture(tmp_path / "in" / "a.jpg")
@@ -151,7 +151,7 @@ def manifest(tmp_path):
 
 
 def pieces(manifest) -> tuple[str, ...]:
-    """Options for the word pieces that lie beside: to learn some takes longer."""
+    """Options that use a vocab.txt, which is faster than learning word pieces."""
     return "--tokenizer", str(manifest.parent.parent / "vocab.txt"), "--face-size", "32"
 
 
@@ -161,7 +161,7 @@ def good_rows(count=4) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "parts"),
     [
         ({"emotion": "joyous"}, ["line 5", "Unknown emotion", "neutral, joy", "'joyous'", "'joy'", "--labels"]),
         ({"utterance_id": "0", "split": "train"}, ["line 5", "Duplicate key", "line 2", "Remove one"]),
@@ -181,18 +181,18 @@ def good_rows(count=4) -> list[dict[str, str]]:
         ({"split": "valid"}, ["line 5", "split", "train, dev, test", "'valid'"]),
     ],
 )
-def test_a_bad_last_row_leaves_nothing(change, said, manifest, fault):
+def test_an_invalid_last_row_writes_nothing(change, parts, manifest, fault):
     rows = good_rows()
     rows[-1] |= change
     write_table(manifest, rows, (*COLUMNS, "weight") if "weight" in change else COLUMNS)
     out = manifest.parent.parent / "out"
     message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
-    assert str(manifest) in message and all(part in message for part in said), message
+    assert str(manifest) in message and all(part in message for part in parts), message
     assert os.listdir(out) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "parts"),
     [
         (b"", ["empty", "split, dialogue_id"]),
         (",".join(COLUMNS).encode() + b"\n", ["no row"]),
@@ -204,16 +204,16 @@ def test_a_bad_last_row_leaves_nothing(change, said, manifest, fault):
         (",".join(COLUMNS).encode() + b"\ntrain,0,0,Ilka,caf\xe9,joy,\n", ["line 2", "UTF-8"]),
     ],
 )
-def test_a_bad_table_leaves_nothing(content, said, manifest, fault):
+def test_an_invalid_table_writes_nothing(content, parts, manifest, fault):
     manifest.write_bytes(content)
     out = manifest.parent.parent / "out"
     message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
-    assert str(manifest) in message and all(part in message for part in said), message
+    assert str(manifest) in message and all(part in message for part in parts), message
     assert os.listdir(out) == []
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "parts"),
     [
         (["--labels", "mled"], ["--labels", "'mled'", "Did you mean 'meld'?"]),
         (["--labels", "joy", "joy"], ["--labels", "different"]),
@@ -225,11 +225,11 @@ def test_a_bad_table_leaves_nothing(content, said, manifest, fault):
         (["--tokenizer", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
     ],
 )
-def test_a_bad_option_of_prepare(options, said, manifest, fault):
+def test_an_invalid_option_of_prepare(options, parts, manifest, fault):
     write_table(manifest, good_rows())
     out = manifest.parent.parent / "out"
     message = fault("prepare", "table", manifest, "--out", out / "data", "--tokenizer", "learned", *options)
-    assert all(part in message for part in said), message
+    assert all(part in message for part in parts), message
     assert os.listdir(out) == []
 
 
@@ -265,14 +265,14 @@ def test_too_few_utterances_for_the_demo(tmp_path, fault):
 
 
 def large_table(manifest) -> None:
-    """About a megabyte of pictures."""
+    """Writes a table with about a megabyte of pictures."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     cv2.imwrite(str(manifest.parent / "noise.jpg"), noise, [cv2.IMWRITE_JPEG_QUALITY, 100])
     write_table(manifest, [{**row, "faces": ";".join(["noise.jpg"] * 20)} for row in good_rows(20)])
 
 
-def test_a_full_disk_leaves_nothing(manifest, fault):
-    """No file may become larger than 100 kB: each write beyond fails, as on a full disk."""
+def test_a_full_disk_writes_nothing(manifest, fault):
+    """Files are limited to 100 kB: larger writes fail, as on a full disk."""
     large_table(manifest)
     out = manifest.parent.parent / "out"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -296,14 +296,14 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_that_is_really_full(manifest, tiny_disk, fault):
+def test_a_full_file_system_writes_nothing(manifest, tiny_disk, fault):
     large_table(manifest)
     message = fault("prepare", "table", manifest, "--out", tiny_disk / "data", *pieces(manifest))
     assert str(tiny_disk / "data") in message and "No space left on device" in message
     assert os.listdir(tiny_disk) == []
 
 
-def test_a_place_that_is_a_file(manifest, fault):
+def test_a_folder_inside_a_file(manifest, fault):
     write_table(manifest, good_rows())
     (manifest.parent.parent / "out" / "file").write_text("kept")
     message = fault(
@@ -316,7 +316,7 @@ def test_a_place_that_is_a_file(manifest, fault):
 # train
 
 
-def test_train_names_what_is_wrong_with_the_data(dataset, tmp_path, fault):
+def test_train_with_damaged_data(dataset, tmp_path, fault):
     assert "prepare table" in fault("train", "--data", tmp_path / "none")
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
@@ -346,7 +346,7 @@ def test_train_refuses_data_of_another_tokenizer(dataset, tmp_path, fault):
     assert not (tmp_path / "saved_models").exists()
 
 
-def test_train_needs_an_encoder_that_is_there(dataset, tmp_path, fault):
+def test_train_with_a_missing_encoder(dataset, tmp_path, fault):
     message = fault("train", "--data", dataset, "--text.branches", "bert", "--text.encoder", tmp_path / "none")
     assert "encoder" in message and str(tmp_path / "none") in message
     assert not (tmp_path / "saved_models").exists()
@@ -370,7 +370,7 @@ def unfinished(untrained, tmp_path):
 
 
 @pytest.mark.parametrize("verb", [["predict", "--text", "Hi"], ["evaluate"], ["export"]])
-def test_a_folder_that_is_no_run(verb, unfinished, tmp_path, fault):
+def test_a_folder_without_a_run(verb, unfinished, tmp_path, fault):
     for path in (tmp_path / "none", tmp_path):
         message = fault(verb[0], path, *verb[1:])
         assert f"No run at {path}" in message and "run.json" in message
@@ -384,7 +384,7 @@ def test_a_folder_that_is_no_run(verb, unfinished, tmp_path, fault):
     assert not (unfinished / "serving").exists()
 
 
-def test_predict_needs_something(untrained, tmp_path, fault):
+def test_predict_without_an_utterance(untrained, tmp_path, fault):
     assert "No utterance. Expected --text, --face or --clip" in fault("predict", untrained)
     assert str(tmp_path / "t.csv") in fault("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "o.csv")
     for verb in ("predict", "explain"):
@@ -394,18 +394,18 @@ def test_predict_needs_something(untrained, tmp_path, fault):
     assert "Invalid `--processes`" in fault(*film, "--processes", "-1")
 
 
-def test_predict_of_what_the_run_does_not_read(untrained, untrained_text, tmp_path, succeed, fault):
+def test_predict_with_inputs_that_the_run_does_not_read(untrained, untrained_text, tmp_path, succeed, fault):
     write_picture(tmp_path / "a.jpg")
     face = ("--face", tmp_path / "a.jpg", "--face-is-crop")
     assert f"{untrained_text} reads no face. Expected the other input" in fault("predict", untrained_text, *face)
     assert "reads no text" in fault("predict", untrained, "--text", "  ")
-    said = succeed("predict", untrained_text, "--text", "Hi", *face)
-    assert f"not read: {untrained_text} reads no face" in said and "not read" not in succeed(
+    output = succeed("predict", untrained_text, "--text", "Hi", *face)
+    assert f"not read: {untrained_text} reads no face" in output and "not read" not in succeed(
         "predict", untrained, "--text", "Hi", *face
     )
 
 
-def test_predict_needs_a_picture(untrained, tmp_path, fault):
+def test_predict_with_an_invalid_picture(untrained, tmp_path, fault):
     (tmp_path / "text.jpg").write_text("This is no picture.")
     for more in (["--face-is-crop"], ["--faces.detector", "mtcnn"]):
         message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg", *more)
@@ -414,7 +414,7 @@ def test_predict_needs_a_picture(untrained, tmp_path, fault):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "parts"),
     [
         (b"", ["Cannot read"]),
         (b"text,face\nHi,\n", ["line 1", "Neither a column utterance nor faces", "text, face"]),
@@ -424,32 +424,32 @@ def test_predict_needs_a_picture(untrained, tmp_path, fault):
         (b"utterance,faces\nHi,none.jpg\n", ["none.jpg", "No such file"]),
     ],
 )
-def test_a_bad_table_to_predict(content, said, untrained, tmp_path, fault):
+def test_predict_table_with_an_invalid_table(content, parts, untrained, tmp_path, fault):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "in" / "t.csv").write_bytes(content)
     message = fault("predict-table", untrained, tmp_path / "in" / "t.csv", "--out", tmp_path / "out" / "p.csv")
-    assert str(tmp_path / "in") in message and all(part in message for part in said), message
+    assert str(tmp_path / "in") in message and all(part in message for part in parts), message
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_predictions_of_a_table_and_of_its_rows_agree(untrained, tmp_path, succeed):
+def test_predict_table_agrees_with_predict(untrained, tmp_path, succeed):
     write_picture(tmp_path / "a.jpg")
     pd.DataFrame({"id": ["07", "08"], "utterance": ["", "yes, no"], "faces": ["", "a.jpg"]}).to_csv(
         tmp_path / "t.csv", index=False
     )
-    said = succeed("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
-    assert "2 predictions" in said and f"Rows with nothing that {untrained} reads: 1." in said
+    output = succeed("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert "2 predictions" in output and f"Rows with nothing that {untrained} reads: 1." in output
     table = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == ["07", "08"] and table["utterance"].tolist() == ["", "yes, no"]
     printed = succeed("predict", untrained, "--text", "yes, no", "--face", tmp_path / "a.jpg", "--face-is-crop")
-    shown = dict(line.split()[:2] for line in printed.splitlines())
-    assert next(iter(shown)) == table["predicted"][1]
-    for label, p in shown.items():
+    predictions = dict(line.split()[:2] for line in printed.splitlines())
+    assert next(iter(predictions)) == table["predicted"][1]
+    for label, p in predictions.items():
         assert float(p) == pytest.approx(table[f"p_{label}"][1], abs=2e-6)
 
 
-def test_evaluate_needs_data_that_fit(untrained, manifest, tmp_path, succeed, fault):
+def test_evaluate_with_other_labels(untrained, manifest, tmp_path, succeed, fault):
     assert "No split 'tset'" in fault("evaluate", untrained, "--split", "tset")
     rows = [{**row, "emotion": "positive"} for row in good_rows()]
     write_table(manifest, rows)
@@ -461,7 +461,7 @@ def test_evaluate_needs_data_that_fit(untrained, manifest, tmp_path, succeed, fa
     assert not (untrained / "metrics.json").exists()
 
 
-def test_an_interruption_and_a_user_error_have_their_codes(monkeypatch, capsys):
+def test_exit_codes_of_an_interruption_and_a_user_error(monkeypatch, capsys):
     def raises(error):
         def dispatch(args):
             raise error
@@ -469,8 +469,8 @@ def test_an_interruption_and_a_user_error_have_their_codes(monkeypatch, capsys):
         monkeypatch.setattr(cli, "dispatch", dispatch)
         return cli.main(), capsys.readouterr().err
 
-    code, said = raises(KeyboardInterrupt())
-    assert code == 130 and len(said.splitlines()) == 1
+    code, output = raises(KeyboardInterrupt())
+    assert code == 130 and len(output.splitlines()) == 1
     assert raises(UserError("two\n  lines")) == (2, "error: two lines\n")
-    with pytest.raises(RuntimeError):  # a defect of ours is not dressed up as the user's mistake
-        raises(RuntimeError("ours"))
+    with pytest.raises(RuntimeError):  # a defect of the program is no user error
+        raises(RuntimeError("defect"))

@@ -1,4 +1,4 @@
-"""`demo`: a page to try runs on."""
+"""`demo`: serves a page to try runs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def demo(
     port: int = PORT,
     upload: int = 100,
 ) -> None:
-    """A page on 127.0.0.1 to try runs on: words, pictures, clips, films; answers with what moved them. Ctrl-C ends it.
+    """Serve a page on 127.0.0.1 to try runs with texts, pictures, clips and films. Ctrl-C stops it.
 
     Args:
-        run: a folder in saved_models/, chosen at first; the others there can be chosen on the page. None: the newest.
-        port: of 127.0.0.1; 0: any that is free.
-        upload: megabytes of an uploaded file, at most.
-        faces: how faces are found.
+        run: Folder of the run to select first; the page offers the others in the same folder. Default: the newest run.
+        port: Port on 127.0.0.1. 0: any free port.
+        upload: Maximum size of an uploaded file in megabytes.
+        faces: How faces are found.
     """
     from emotion_tf.faces.detect import load_detector
     from emotion_tf.page.runs import Runs, finished_runs, open_served
@@ -53,15 +53,13 @@ def demo(
     folder = run.resolve().parent if run else folders.RUNS
     names = finished_runs(folder)
     if run is None and not names:
-        raise UserError(
-            f"Nothing is trained yet: no run in {folder}/. Begin with `make demo`, or with `{program()} train`."
-        )
+        raise UserError(f"No run in {folder}/. Train one with `make demo` or `{program()} train`.")
     first = run.resolve().name if run else names[0]
     if serving.server:
         server = (serving.server, serving.model, serving.timeout)
         runs = Runs(folder, [first], lambda path: open_served(path, *server))
     else:
-        # a run that was named and cannot be used is told as such when it is opened
+        # opening a named run that is unusable raises the error
         runs = Runs(folder, names if first in names else [first, *names])
     config = crop_config(read_facts(folder / first).crops, faces)
     try:
@@ -70,7 +68,7 @@ def demo(
         if "detector_model" in faces:
             raise
         print(
-            f"Faces are found by MTCNN, whose weights are here; slower, and a little otherwise than by YuNet: {error}"
+            f"Using MTCNN in place of YuNet to find faces, which is slower and gives slightly different crops: {error}"
         )
         config, detector = dataclasses.replace(config, detector="mtcnn"), None
     load = functools.partial(load_detector, config.detector, detector)
@@ -80,8 +78,8 @@ def demo(
 
 
 def _wait() -> None:
-    ended = threading.Event()
+    interruption = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    while not ended.wait(1.0):
+        signal.signal(number, lambda *_: interruption.set())
+    while not interruption.wait(1.0):
         pass

@@ -272,7 +272,7 @@ def wait_for(what, seconds=20):
 
 
 def test_no_run_is_an_error(fault):
-    assert "Nothing is trained yet" in fault("demo") and "make demo" in fault("demo")
+    assert "No run in" in fault("demo") and "make demo" in fault("demo")
 
 
 def test_invalid_arguments(fault, folder):
