@@ -24,6 +24,21 @@ class Loss:
     options: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer of Keras.
+
+    Attributes:
+        about: description.
+        constructor: name in `keras.optimizers`.
+        options: argument of the constructor -> option of `--train` that sets it.
+    """
+
+    about: str
+    constructor: str
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
 LOSSES = {
     "cross_entropy": Loss(
         "-log p of the true class, with --train.label-smoothing (Szegedy 2016)",
@@ -34,15 +49,23 @@ LOSSES = {
         {"gamma": "focal_gamma"},
     ),
 }
+OPTIMIZERS = {
+    "adamw": Optimizer(
+        "Adam with decoupled weight decay (Loshchilov and Hutter 2019)", "AdamW", {"weight_decay": "weight_decay"}
+    ),
+    "adam": Optimizer("adaptive moments, without weight decay (Kingma and Ba 2015)", "Adam"),
+    "rmsprop": Optimizer(
+        "gradients divided by the root of their mean square, without weight decay (Tieleman and Hinton 2012)", "RMSprop"
+    ),
+    "sgd": Optimizer(
+        "gradient descent with --train.momentum (Polyak 1964) and decoupled weight decay",
+        "SGD",
+        {"momentum": "momentum", "weight_decay": "weight_decay"},
+    ),
+}
 CLASS_WEIGHTS = {
     "none": "only the weights of the utterances count",
     "balanced": "inversely proportional to the class frequencies",
-}
-OPTIMIZERS = {
-    "adamw": "Adam with decoupled weight decay (Loshchilov and Hutter 2019)",
-    "adam": "adaptive moments, without weight decay (Kingma and Ba 2015)",
-    "rmsprop": "gradients divided by the root of their mean square, without weight decay (Tieleman and Hinton 2012)",
-    "sgd": "gradient descent with --train.momentum (Polyak 1964) and decoupled weight decay",
 }
 SCHEDULES = {
     "linear": "linear decay to 0 at the last step (Devlin 2019)",
@@ -55,11 +78,18 @@ PRECISIONS = {
     "auto": "bfloat16 where it is faster (NVIDIA Ampere and later; Keras Applications on a CPU with AMX; face towers "
     "of cnn, VGG or ResNet alone on a CPU with AVX512-BF16), else float32",
 }
-EFFECTIVE = {
-    **{option: ("loss", (name,)) for name, loss in LOSSES.items() for option in loss.options.values()},
-    "momentum": ("optimizer", ("sgd",)),
-    "weight_decay": ("optimizer", ("adamw", "sgd")),
-}
+
+
+def _effective(choice: str, table: Mapping[str, Loss | Optimizer]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Returns the options of a table's rows: option -> (`choice`, the names of the rows that have it)."""
+    options = dict.fromkeys(option for row in table.values() for option in row.options.values())
+    return {
+        option: (choice, tuple(name for name, row in table.items() if option in row.options.values()))
+        for option in options
+    }
+
+
+EFFECTIVE = {**_effective("loss", LOSSES), **_effective("optimizer", OPTIMIZERS)}
 """Options with an effect for some choices only: option -> (the option that chooses, the choices)."""
 
 
@@ -158,7 +188,7 @@ class TrainConfig:
 NAMES = {
     "loss": {name: loss.about for name, loss in LOSSES.items()},
     "class_weights": CLASS_WEIGHTS,
-    "optimizer": OPTIMIZERS,
+    "optimizer": {name: optimizer.about for name, optimizer in OPTIMIZERS.items()},
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
 }

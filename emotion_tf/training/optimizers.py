@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from emotion_tf.config import TrainConfig
+from emotion_tf.config.train import OPTIMIZERS
 from emotion_tf.training.schedules import WarmupSchedule
 
 
@@ -47,28 +48,9 @@ class ScaledRateMixin:
         return grads_and_vars
 
 
-class ScaledAdamW(ScaledRateMixin, keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter 2019) with `scale_rate`."""
-
-
-class ScaledAdam(ScaledRateMixin, keras.optimizers.Adam):
-    """Adam (Kingma and Ba 2015) with `scale_rate`."""
-
-
-class ScaledRMSprop(ScaledRateMixin, keras.optimizers.RMSprop):
-    """RMSprop (Tieleman and Hinton 2012) with `scale_rate`."""
-
-
-class ScaledSGD(ScaledRateMixin, keras.optimizers.SGD):
-    """Gradient descent with momentum (Polyak 1964) and `scale_rate`; its decay is decoupled."""
-
-
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "adamw": lambda train, **options: ScaledAdamW(weight_decay=train.weight_decay, **options),
-    "adam": lambda train, **options: ScaledAdam(**options),
-    "rmsprop": lambda train, **options: ScaledRMSprop(**options),
-    "sgd": lambda train, **options: ScaledSGD(momentum=train.momentum, weight_decay=train.weight_decay, **options),
-}
+def scaled(name: str) -> type:
+    """Returns the optimizer class of `keras.optimizers` with `scale_rate` and decoupled weight decay."""
+    return type(f"Scaled{name}", (ScaledRateMixin, getattr(keras.optimizers, name)), {})
 
 
 def build_optimizer(
@@ -85,7 +67,9 @@ def build_optimizer(
         multiples: variables with a multiple of the rate, and the multiple.
         schedule: learning rate of each update.
     """
-    optimizer = OPTIMIZERS[train.optimizer](train, learning_rate=schedule)
+    row = OPTIMIZERS[train.optimizer]
+    arguments = {name: getattr(train, option) for name, option in row.options.items()}
+    optimizer = scaled(row.constructor)(learning_rate=schedule, **arguments)
     # the biases of a GRU and of the attention of some encoders have two axes
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2 or v.name.endswith("bias")])
     for variable, multiple in multiples:

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from emotion_tf.config import CHOICES, TrainConfig
-from emotion_tf.training.optimizers import OPTIMIZERS, ScaledAdamW, build_optimizer
+from emotion_tf.config.train import OPTIMIZERS
+from emotion_tf.training.optimizers import build_optimizer, scaled
 from emotion_tf.training.schedules import WarmupSchedule
 
 
 def test_scale_rate_scales_the_update():
     first, second = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones((2, 2)))
-    optimizer = ScaledAdamW(1e-2, weight_decay=0.0)
+    optimizer = scaled("AdamW")(1e-2, weight_decay=0.0)
     optimizer.scale_rate([second], 0.05)
     optimizer.build([first, second])
     for _ in range(3):
@@ -23,7 +24,7 @@ def test_scale_rate_scales_the_update():
 
 def test_decay_follows_the_rate_of_the_variable():
     first, second = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones((2, 2)))
-    optimizer = ScaledAdamW(0.1, weight_decay=0.5)
+    optimizer = scaled("AdamW")(0.1, weight_decay=0.5)
     optimizer.scale_rate([second], 0.1)
     optimizer.build([first, second])
     optimizer.apply([np.zeros((2, 2), np.float32)] * 2, [first, second])
@@ -35,7 +36,7 @@ def test_without_scaling_it_is_keras_adamw():
     mine, theirs = keras.Variable(np.ones((3, 2))), keras.Variable(np.ones((3, 2)))
     gradient = np.arange(6, dtype=np.float32).reshape(3, 2) - 2
     for optimizer, variable in (
-        (ScaledAdamW(1e-2, weight_decay=0.1), mine),
+        (scaled("AdamW")(1e-2, weight_decay=0.1), mine),
         (keras.optimizers.AdamW(1e-2, weight_decay=0.1), theirs),
     ):
         optimizer.build([variable])
@@ -96,5 +97,11 @@ def test_optimizers_do_not_clip():
     np.testing.assert_allclose(np.asarray(variable), -3.0, rtol=1e-5)
 
 
-def test_tables_agree():
+def test_every_optimizer_is_the_one_of_keras():
     assert set(OPTIMIZERS) == set(CHOICES["train.optimizer"])
+    for name, row in OPTIMIZERS.items():
+        variable = keras.Variable(np.zeros((2, 2)))
+        train = TrainConfig(optimizer=name)
+        optimizer = build_optimizer(train, [variable], [], WarmupSchedule("constant", 0.1, 0, 10))
+        assert isinstance(optimizer, getattr(keras.optimizers, row.constructor)) and row.constructor.lower() == name
+        assert optimizer.weight_decay == (train.weight_decay if name in ("adamw", "sgd") else None)
