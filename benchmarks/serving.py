@@ -53,8 +53,8 @@ def main() -> None:
     print("batch  calls  export ms (median)  model ms (median)  ratio  p99/p50 export  p99/p50 model")
     for batch, calls in ((1, arguments.calls), (32, arguments.calls_32)):
         request = make_request(batch, run.spec.face_size)
-        raw = request["utterance"], np.full((batch, 1), b"", object), request["face_jpeg"][:, None]
-        (tensors,) = graph.preprocess(*graph.decode(*(tf.constant(value) for value in raw)))
+        raw = {**request, "context": np.full((batch, 1), b"", object), "face_jpeg": request["face_jpeg"][:, None]}
+        (tensors,) = graph.preprocess(graph.decode({name: tf.constant(value) for name, value in raw.items()}))
         model_times, export_times = measure_alternating(
             lambda tensors=tensors: model(tensors)["logits"].numpy(),
             lambda request=request: saved.run("serving_default", request),

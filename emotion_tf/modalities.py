@@ -62,7 +62,7 @@ MODALITIES = {
             is_plural=False,
             of_others="the texts of other utterances",
             any_of_it="some text",
-            presence="whether a text was read: the utterance, or lines said before it",
+            presence="whether there was a text: the utterance, or previous lines",
             features=("utterance", "speaker", "tokens"),
         ),
         Modality(
@@ -72,7 +72,7 @@ MODALITIES = {
             is_plural=True,
             of_others="the faces of other utterances",
             any_of_it="some face",
-            presence="whether a face was read; false where no picture could be decoded",
+            presence="whether there was a face; false if no image could be decoded",
             features=("face_jpeg",),
         ),
     )

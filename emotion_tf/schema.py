@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from emotion_tf.modalities import MODALITIES
+
 SCHEMA_VERSION = 3
 
 
@@ -95,8 +97,7 @@ SERVING_OUTPUTS = (
     Feature("probabilities", "float32", (None,), "calibrated, by class; each row sums to 1"),
     Feature("logits", "float32", (None,), "logits by class; for an ensemble, log probabilities"),
     Feature("label", "string", (), "the most probable class"),
-    Feature("text_present", "bool", (), "whether there was a text: the utterance, or previous lines"),
-    Feature("face_present", "bool", (), "whether there was a face; false if no image could be decoded"),
+    *(Feature(f"{row.name}_present", "bool", (), row.presence) for row in MODALITIES.values()),
 )
 """Outputs of these signatures."""
 

@@ -15,6 +15,7 @@ from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
+from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.quiet import needs_tensorflow
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def predict(
     if not utterance.text and not crops:
         raise UserError(f"No face found in {utterance.clip}, and no --text. Expected at least one of them.")
     prediction = predictor.predict([utterance.text], [crops or None], [utterance.context])
-    _check_read(predictor.source, prediction, {"text": bool(utterance.text), "face": bool(crops)})
+    _check_read(predictor.source, prediction, {TEXT: bool(utterance.text), FACE: bool(crops)})
     if prediction.label_or_abstained(abstain_below) != prediction.label:
         print(f"abstained: no class has a probability of {abstain_below:g}")
     pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
@@ -127,7 +128,7 @@ def predict_film(
 
 def _check_read(where: str, prediction: Prediction, inputs: dict[str, bool]) -> None:
     """Prints which inputs the model does not read. Raises UserError if it reads none of them."""
-    read = {"text": prediction.text_present[0], "face": prediction.face_present[0]}
+    read = {name: mask[0] for name, mask in prediction.present.items()}
     unread = " and no ".join(name for name, is_present in inputs.items() if is_present and not read[name])
     if not any(read.values()):
         raise UserError(f"{where} reads no {unread}. Expected the other input as well, or another run.")

@@ -10,14 +10,15 @@ import pandas as pd
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import Threshold
-from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Utterance
+from emotion_tf.interpret.batch import CONTEXT, FIELDS, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.explanation import Explanation
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.page.runs import OpenRun
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
-NAMES = {TEXT: "text", FACE: "faces", CONTEXT: "previous utterances"}
+NAMES = {**{name: row.title for name, row in MODALITIES.items()}, CONTEXT: "previous utterances"}
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> An
         UserError: the utterance has no input that the run reads.
     """
     start = time.perf_counter()
-    has = {TEXT: bool(utterance.text), FACE: bool(utterance.faces), CONTEXT: bool(utterance.context)}
-    if not any(has[name] for name in run.reads):
+    has = [name for name, field in FIELDS.items() if getattr(utterance, field)]
+    if not set(has) & set(run.reads):
         reads = " and ".join(NAMES[name] for name in run.reads)
         raise UserError(f"{run.name} reads {reads}. Enter one of them.")
-    notes = [f"This run does not read {NAMES[name]}." for name in has if has[name] and name not in run.reads]
+    notes = [f"This run does not read {NAMES[name]}." for name in has if name not in run.reads]
     if CONTEXT not in run.reads:
         utterance = replace(utterance, context=())
     faces, contexts = [list(utterance.faces) or None], [utterance.context]

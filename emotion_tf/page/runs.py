@@ -13,7 +13,7 @@ import numpy as np
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
-from emotion_tf.interpret.batch import CONTEXT, FACE, TEXT, Scorer
+from emotion_tf.interpret.batch import CONTEXT, FIELDS, Scorer
 from emotion_tf.runs.ensemble import open_run
 from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
@@ -57,7 +57,7 @@ def open_local(path: Path) -> OpenRun:
         scorer = Scorer(run)
         return OpenRun(path.name, predictor, scorer.modalities, scorer, "", run.calibration)
     modalities = {name for member in run.members for name in Scorer(member).modalities}
-    reads = tuple(name for name in (TEXT, FACE, CONTEXT) if name in modalities)
+    reads = tuple(name for name in FIELDS if name in modalities)
     unexplained = "Predictions of an ensemble are not explained; those of its members are."
     return OpenRun(path.name, predictor, reads, None, unexplained, Calibration())
 
@@ -80,7 +80,7 @@ def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun
     client = Client(address, facts, model, timeout)
     # an export does not list its towers: a prediction from both inputs shows which of them it reads
     prediction = client.predict(["Hello!"], [np.zeros((facts.face_size, facts.face_size, 3), np.uint8)])
-    is_read = {TEXT: prediction.text_present[0], FACE: prediction.face_present[0], CONTEXT: facts.context > 0}
+    is_read = {**{name: mask[0] for name, mask in prediction.present.items()}, CONTEXT: facts.context > 0}
     reads = tuple(name for name, value in is_read.items() if value)
     unexplained = f"Predicted by {address}. The page explains only runs that it loads itself."
     return OpenRun(path.name, client, reads, None, unexplained, read_calibration(path))

@@ -25,6 +25,7 @@ from emotion_tf.data import images
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import crop_photo
 from emotion_tf.faces.detect import Detector
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.program import program
 from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
@@ -126,7 +127,8 @@ class Client(Predictor):
         """Returns the probabilities and presence. Raises UserError if they do not fit the facts of the model."""
         try:
             p = np.asarray(outputs["probabilities"], np.float32)
-            present = {name: np.asarray(outputs[name], bool) for name in ("text_present", "face_present")}
+            presence = [f"{modality}_present" for modality in MODALITIES]
+            present = {name: np.asarray(outputs[name], bool) for name in presence}
             values = np.asarray(outputs["label"]).tolist()
             labels = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
             fits = p.shape == (rows, len(self.facts.labels)) and np.allclose(p.sum(axis=1), 1, atol=1e-3)

@@ -71,7 +71,7 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     requests = []
     for signature, inputs in warmup.example_requests(graph):
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        outputs = endpoints[signature](tensors) if signature == "serve_tensors" else endpoints[signature](**tensors)
+        outputs = endpoints[signature](tensors)
         requests.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
     with _disk_errors(run):
         warmup.write_requests(folder / warmup.FILE, predictor.facts.name, requests)

@@ -12,11 +12,12 @@ from emotion_tf import schema
 from emotion_tf.data.images import decode_pictures
 from emotion_tf.evaluation.votes import FLOOR, Vote
 from emotion_tf.interpret.signature import RecordedModel, attributions
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.models.two_tower import presence_pattern
 from emotion_tf.runs.run import Run
 
 Tensors = dict[str, tf.Tensor]
-FULL = [schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS]
+FULL = {feature.name: schema.tensor_spec(feature) for feature in schema.SERVING_FULL_INPUTS}
 MAX_TEXT_BYTES = 4096
 """Longer texts are truncated. A model reads a few hundred bytes at most."""
 
@@ -35,11 +36,13 @@ class Member:
         self.preprocess = run.preprocessor(self.model)
         self._temperatures = run.calibration.temperatures
 
-    def __call__(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns logits (B, C), calibrated probabilities (B, C), and each row's pattern of presence (B,)."""
+    def __call__(self, inputs: Tensors) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        """Returns logits (B, C), calibrated probabilities (B, C), and the presence of each modality, bool (B,)."""
         outputs = self.model(inputs, training=False)
         logits, pattern = outputs["logits"], presence_pattern(outputs)
-        return logits, tf.nn.softmax(self._temperatures.scale(logits, pattern, tf.gather)), pattern
+        absent = tf.zeros_like(pattern, tf.bool)
+        present = {modality: outputs.get(f"{modality}/present", absent) for modality in MODALITIES}
+        return logits, tf.nn.softmax(self._temperatures.scale(logits, pattern, tf.gather)), present
 
 
 class ServingGraph:
@@ -62,43 +65,42 @@ class ServingGraph:
     @cached_property
     def full(self) -> Callable[..., Tensors]:
         """`serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), all string, to `schema.SERVING_OUTPUTS`."""
-        return tf.function(self._full, autograph=False).get_concrete_function(*FULL)
+        return tf.function(self._full, autograph=False).get_concrete_function(FULL)
 
     @cached_property
     def explain(self) -> Callable[..., Tensors]:
         """The same with `schema.EXPLAIN_OUTPUTS`, for the most probable class of each utterance."""
-        return tf.function(self._explain, autograph=False).get_concrete_function(*FULL)
+        return tf.function(self._explain, autograph=False).get_concrete_function(FULL)
 
     @cached_property
     def tensors(self) -> Callable[..., Tensors]:
         """`serve_tensors`: the models' inputs, named as in `tensor_names`, to `schema.SERVING_OUTPUTS`."""
         return tf.function(self._tensors, autograph=False).get_concrete_function(self._tensor_specs())
 
-    def _full(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-        return self.predict(self.preprocess(*self.decode(utterance, context, face_jpeg)))
+    def _full(self, raw: Tensors) -> Tensors:
+        return self.predict(self.preprocess(self.decode(raw)))
 
-    def _explain(self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-        utterance, context, faces = self.decode(utterance, context, face_jpeg)
-        inputs = self.preprocess(utterance, context, faces)
+    def _explain(self, raw: Tensors) -> Tensors:
+        decoded = self.decode(raw)
+        inputs = self.preprocess(decoded)
         models = [
             RecordedModel(member.model, member.preprocess, own)
             for member, own in zip(self.members, inputs, strict=True)
         ]
-        return attributions(models, self.predict, utterance, tf.shape(face_jpeg), self.face_size)
+        return attributions(models, self.predict, decoded["utterance"], tf.shape(raw["face_jpeg"]), self.face_size)
 
     def _tensors(self, tensors: Tensors) -> Tensors:
         return self.predict([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
 
-    def decode(
-        self, utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """Returns valid, truncated texts and the decoded pictures."""
-        faces = decode_pictures(face_jpeg, self.face_size) if self.reads_faces else {}
-        return truncate(utterance), truncate(context), faces
+    def decode(self, raw: Tensors) -> Tensors:
+        """Returns raw features with valid, truncated texts and decoded pictures."""
+        texts = {name: truncate(raw[name]) for name in ("utterance", "context")}
+        faces = decode_pictures(raw["face_jpeg"], self.face_size) if self.reads_faces else {}
+        return raw | texts | faces
 
-    def preprocess(self, utterance: tf.Tensor, context: tf.Tensor, faces: Tensors) -> list[Tensors]:
-        """Returns each model's inputs, from the outputs of `decode`."""
-        return [member.preprocess({"utterance": utterance, "context": context, **faces}) for member in self.members]
+    def preprocess(self, decoded: Tensors) -> list[Tensors]:
+        """Returns each model's inputs, from the output of `decode`."""
+        return [member.preprocess(decoded) for member in self.members]
 
     def predict(self, inputs: Sequence[Tensors]) -> Tensors:
         """Returns `schema.SERVING_OUTPUTS`, from each model's inputs."""
@@ -111,34 +113,32 @@ class ServingGraph:
             "probabilities": probabilities,
             "logits": logits,
             "label": tf.gather(tf.constant(self.labels), tf.argmax(probabilities, axis=1)),
-            "text_present": tf.reduce_any(tf.stack([pattern % 2 == 1 for _, _, pattern in outputs]), axis=0),
-            "face_present": tf.reduce_any(tf.stack([pattern >= 2 for _, _, pattern in outputs]), axis=0),
+            **{
+                f"{modality}_present": tf.reduce_any(tf.stack([present[modality] for _, _, present in outputs]), axis=0)
+                for modality in MODALITIES
+            },
         }
 
     @property
     def signatures(self) -> dict[str, tuple[Callable[..., Tensors], Any]]:
         """Each signature's function and `input_signature`, by name."""
 
-        def serving_default(utterance: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-            return self.full(utterance, tf.zeros_like(utterance)[:, tf.newaxis], face_jpeg[:, tf.newaxis])
+        def serving_default(raw: Tensors) -> Tensors:
+            rows = tf.shape(raw["utterance"])[0]
+            absent = {name: tf.zeros((rows, 0), spec.dtype) for name, spec in FULL.items() if name not in raw}
+            return self.full({**absent, **raw, "face_jpeg": raw["face_jpeg"][:, tf.newaxis]})
 
-        def serve_bytes(utterance: tf.Tensor, face_jpeg_bytes: tf.Tensor) -> Tensors:
-            return serving_default(utterance, face_jpeg_bytes)
-
-        def serve_full(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-            return self.full(utterance, context, face_jpeg)
-
-        def explain(utterance: tf.Tensor, context: tf.Tensor, face_jpeg: tf.Tensor) -> Tensors:
-            return self.explain(utterance, context, face_jpeg)
+        def serve_bytes(raw: Tensors) -> Tensors:
+            return serving_default({"utterance": raw["utterance"], "face_jpeg": raw["face_jpeg_bytes"]})
 
         strings = {
             "serving_default": (serving_default, schema.SERVING_INPUTS),
-            "serve_full": (serve_full, schema.SERVING_FULL_INPUTS),
+            "serve_full": (lambda raw: self.full(raw), schema.SERVING_FULL_INPUTS),
             "serve_bytes": (serve_bytes, schema.SERVING_BYTES_INPUTS),
-            "explain": (explain, schema.SERVING_FULL_INPUTS),
+            "explain": (lambda raw: self.explain(raw), schema.SERVING_FULL_INPUTS),
         }
         signatures = {
-            name: (serve, [schema.tensor_spec(feature) for feature in inputs])
+            name: (serve, [{feature.name: schema.tensor_spec(feature) for feature in inputs}])
             for name, (serve, inputs) in strings.items()
         }
         return signatures | {"serve_tensors": (lambda tensors: self.tensors(tensors), [self._tensor_specs()])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from emotion_tf import schema
 from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
 from emotion_tf.runs.facts import ModelFacts, facts_of, is_export
@@ -31,14 +33,17 @@ class Prediction:
     Attributes:
         labels: the C class names.
         probabilities: float32 (N, C); each row sums to 1.
-        text_present: bool (N,), whether the model read a text.
-        face_present: bool (N,), whether the model read a face.
+        present: modality -> bool (N,), whether the model read it.
     """
 
     labels: tuple[str, ...]
     probabilities: np.ndarray
-    text_present: np.ndarray
-    face_present: np.ndarray
+    present: Mapping[str, np.ndarray]
+
+    @property
+    def has_input(self) -> np.ndarray:
+        """Whether the model read anything of each utterance, bool (N,)."""
+        return np.any(list(self.present.values()), axis=0)
 
     @property
     def label(self) -> list[str]:
@@ -83,7 +88,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        """Returns `probabilities`, `text_present` and `face_present` of at most `BATCH` utterances."""
+        """Returns `probabilities` and each `MODALITY_present` of at most `BATCH` utterances."""
 
     def predict(
         self,
@@ -120,13 +125,13 @@ class Predictor(ABC):
         ]
         no_rows = {
             "probabilities": np.zeros((0, len(self.labels)), np.float32),
-            "text_present": np.zeros(0, bool),
-            "face_present": np.zeros(0, bool),
+            **{f"{modality}_present": np.zeros(0, bool) for modality in MODALITIES},
         }
         outputs = {
             name: np.concatenate([start, *(batch[name] for batch in batches)]) for name, start in no_rows.items()
         }
-        return Prediction(self.labels, **outputs)
+        present = {modality: outputs[f"{modality}_present"] for modality in MODALITIES}
+        return Prediction(self.labels, outputs["probabilities"], present)
 
 
 class RunPredictor(Predictor):
@@ -145,8 +150,8 @@ class RunPredictor(Predictor):
         self.model, self.preprocess = self.graph.members[0].model, self.graph.members[0].preprocess
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        inputs = map(tf.constant, full_inputs(utterances, contexts, crops).values())
-        return {name: value.numpy() for name, value in self.graph.full(*inputs).items()}
+        inputs = {name: tf.constant(value) for name, value in full_inputs(utterances, contexts, crops).items()}
+        return {name: value.numpy() for name, value in self.graph.full(inputs).items()}
 
 
 class ExportPredictor(Predictor):
@@ -175,16 +180,20 @@ def open_predictor(path: Path) -> Predictor:
 def full_inputs(
     utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]], lines: int = 1, faces: int = 1
 ) -> Arrays:
-    """Returns the inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K).
+    """Returns the inputs of `serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), and others absent.
 
     They are padded to N >= `lines` and K >= `faces`.
     """
     encoded = [[line.encode("utf-8", "ignore") for line in context] for context in contexts]
-    return {
+    inputs = {
         "utterance": byte_strings([text.encode("utf-8", "ignore") for text in utterances]),
         "context": byte_strings(raw.pad_rows(encoded, b"", lines)),
         "face_jpeg": byte_strings(raw.pad_rows(crops, b"", faces)),
     }
+    absent = {
+        f.name: np.zeros((len(utterances), 0), f.dtype) for f in schema.SERVING_FULL_INPUTS if f.name not in inputs
+    }
+    return inputs | absent
 
 
 def byte_strings(values: Any) -> np.ndarray:

@@ -67,4 +67,4 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
         texts = [context.format_line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)
-    return len(table), int((~(prediction.text_present | prediction.face_present)).sum())
+    return len(table), int((~prediction.has_input).sum())

@@ -35,7 +35,7 @@ def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
         texts, faces = list(TEXTS[:size]), pictures[:size]
         default = {"utterance": byte_strings([text.encode() for text in texts]), "face_jpeg": byte_strings(faces)}
         full = full_inputs(texts, [list(LINES)] * size, [[face, crop] for face in faces])
-        decoded = graph.decode(*(tf.constant(value) for value in full.values()))
+        decoded = graph.decode({name: tf.constant(value) for name, value in full.items()})
         yield "serving_default", default
         yield "serve_bytes", {"utterance": default["utterance"], "face_jpeg_bytes": default["face_jpeg"]}
         yield "serve_full", full
@@ -44,7 +44,7 @@ def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
             "serve_tensors",
             {
                 key: inputs[name].numpy()
-                for inputs, keys in zip(graph.preprocess(*decoded), graph.tensor_names, strict=True)
+                for inputs, keys in zip(graph.preprocess(decoded), graph.tensor_names, strict=True)
                 for name, key in keys.items()
             },
         )

@@ -52,8 +52,9 @@ def explain_both(run, crops):
     graph = ServingGraph([run], run.labels, run.spec.face_size, None)
     width = max(1, *map(len, crops))
     jpegs = [[*faces, *[b""] * (width - len(faces))] for faces in crops]
-    strings = tf.constant(LINES), tf.constant([[""]] * len(LINES)), tf.constant(jpegs)
-    return {name: value.numpy() for name, value in graph.explain(*strings).items()}, batch
+    context = tf.constant([[""]] * len(LINES))
+    raw = {"utterance": tf.constant(LINES), "context": context, "face_jpeg": tf.constant(jpegs)}
+    return {name: value.numpy() for name, value in graph.explain(raw).items()}, batch
 
 
 def check_words(outputs, attributions):
@@ -99,7 +100,8 @@ def test_two_face_branches_are_explained_at_the_first(config, initialised, tmp_p
 def test_empty_utterances_have_no_attributions(untrained_text):
     run = Run(untrained_text)
     graph = ServingGraph([run], run.labels, 32, None)
-    outputs = graph.explain(tf.constant(["", " "]), tf.constant([[""]] * 2), tf.constant([[b"x"]] * 2))
+    context, face_jpeg = tf.constant([[""]] * 2), tf.constant([[b"x"]] * 2)
+    outputs = graph.explain({"utterance": tf.constant(["", " "]), "context": context, "face_jpeg": face_jpeg})
     assert outputs["words"].shape[0] == 2 and not outputs["word_attributions"].numpy().any()
     assert outputs["face_attributions"].shape == (2, 1, 32, 32) and not outputs["face_attributions"].numpy().any()
 

@@ -290,7 +290,7 @@ def served_model(local):
 
     def call(signature, inputs):
         assert signature == "serve_full"
-        outputs = local.predictor.graph.full(**{name: tf.constant(value) for name, value in inputs.items()})
+        outputs = local.predictor.graph.full({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
     return call

@@ -54,7 +54,7 @@ def served_graph(predictor):
     def call(signature, inputs):
         assert signature == "serve_full"
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in predictor.graph.full(**tensors).items()}
+        return {name: value.numpy() for name, value in predictor.graph.full(tensors).items()}
 
     return call
 
@@ -79,8 +79,8 @@ def test_a_server_predicts_as_the_run_does(served, predictor, untrained, faces, 
     prediction, expected = client.predict(TEXTS, faces), predictor.predict(TEXTS, faces)
     np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-6)
     assert prediction.label == expected.label and prediction.labels == expected.labels
-    np.testing.assert_array_equal(prediction.face_present, [True, False, True, True, False])
-    np.testing.assert_array_equal(prediction.text_present, [True, False, True, True, True])
+    np.testing.assert_array_equal(prediction.present["face"], [True, False, True, True, False])
+    np.testing.assert_array_equal(prediction.present["text"], [True, False, True, True, True])
     assert len(np.unique(prediction.probabilities.round(6), axis=0)) == len(TEXTS)
     # batches of two, always of the same shape: a server may join them with those of other clients
     max_faces = predictor.facts.max_faces
@@ -174,7 +174,7 @@ def test_the_client_crops_photos(served, predictor, untrained, tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), pixels)
     black = cv2.imencode(".png", np.zeros_like(pixels))[1].tobytes()
     prediction = client.predict_photos(["Well."] * 3, [tmp_path / "photo.png", black, None])
-    assert prediction.face_present.tolist() == [True, False, False]
+    assert prediction.present["face"].tolist() == [True, False, False]
     with pytest.raises(UserError, match="Cannot decode the picture"):
         client.predict_photos(["a"], [b"no picture"])
     with pytest.raises(UserError, match="a face detector"):

@@ -24,15 +24,14 @@ def keras_outputs(predictor, signature, inputs):
     """Returns the outputs of the run's own graph."""
     serve, _ = predictor.graph.signatures[signature]
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
-    outputs = serve(tensors) if signature == "serve_tensors" else serve(**tensors)
-    return {name: value.numpy() for name, value in outputs.items()}
+    return {name: value.numpy() for name, value in serve(tensors).items()}
 
 
 def all_requests(predictor, singles):
     """Yields requests of each signature: 32 mixed utterances in one batch, and the first `singles` one by one."""
     graph, batches = predictor.graph, requests(predictor.facts.face_size)
-    decoded = graph.decode(*(tf.constant(value) for value in batches["serve_full"].values()))
-    members = zip(graph.preprocess(*decoded), graph.tensor_names, strict=True)
+    decoded = graph.decode({name: tf.constant(value) for name, value in batches["serve_full"].items()})
+    members = zip(graph.preprocess(decoded), graph.tensor_names, strict=True)
     batches["serve_tensors"] = {key: inputs[name].numpy() for inputs, keys in members for name, key in keys.items()}
     for signature, inputs in batches.items():
         yield signature, inputs
