@@ -9,18 +9,17 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT
 from small_tables import COLUMNS, write_picture, write_table
 
 from emotion_tf import cli, config
 from emotion_tf.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 LEARNED = ("--tokenizer", "learned", "--face-size", "32")
 
 
