@@ -1,4 +1,4 @@
-"""One small data set, one tiny real hub encoder and two small trained runs, shared by the whole session."""
+"""Fixtures of the session: a small data set, a tiny TF-Hub encoder, runs; and the command line in this process."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ FACE_SIZE = 32
 
 @pytest.fixture(scope="session")
 def manifest_path(tmp_path_factory):
-    """A demo manifest with its pictures: about 240 utterances."""
+    """Path of a demo manifest of about 240 utterances with face crops."""
     from emotion_tf.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("manifest")
@@ -28,12 +28,12 @@ def manifest_path(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def dataset(manifest_path, tmp_path_factory):
-    """The same as TFRecords with a learned word-piece vocabulary. Not to be changed: copy it."""
+    """Folder of the demo manifest as TFRecords, with a learned word-piece vocabulary. Tests that change it copy it."""
     return _records(manifest_path, tmp_path_factory.mktemp("tfrecords") / "tiny", FACE_SIZE, 300)
 
 
 def _records(manifest_path, out, face_size, pieces):
-    """A demo manifest as TFRecords with so many learned word pieces."""
+    """Writes a demo manifest as TFRecords with a learned vocabulary of `pieces` word pieces; returns their folder."""
     from emotion_tf.data import manifest, records
     from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
     from emotion_tf.labels import MELD_EMOTIONS
@@ -47,12 +47,12 @@ def _records(manifest_path, out, face_size, pieces):
 
 @pytest.fixture(scope="session")
 def tiny_bert(dataset, tmp_path_factory):
-    """A real TF-Hub SavedModel: a BERT of two layers and 16 units with the data set's vocabulary."""
+    """Path of a TF-Hub SavedModel: a BERT of one layer and 16 units with the data set's vocabulary."""
     return _bert(dataset, tmp_path_factory.mktemp("hub") / "tiny_bert", 16, 1)
 
 
 def _bert(dataset, path, width, layers):
-    """A BERT with random weights and a data set's vocabulary, as a TF-Hub SavedModel."""
+    """Saves a BERT with random weights and a data set's vocabulary as a TF-Hub SavedModel; returns its path."""
     from emotion_tf.data.tokenizer import read_vocabulary
     from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
 
@@ -64,7 +64,7 @@ def _bert(dataset, path, width, layers):
 
 @pytest.fixture(scope="session")
 def small_config(dataset):
-    """GRU + CNN of a few units: an epoch takes a second."""
+    """Configuration of a GRU and a CNN of a few units: an epoch takes a second."""
     return Config(
         data=str(dataset),
         text=TextConfig(word_dim=8, gru_units=8),
@@ -76,7 +76,7 @@ def small_config(dataset):
 
 @pytest.fixture(scope="session")
 def bert_config(small_config, tiny_bert):
-    """The same with a BERT branch beside the GRU, and two past utterances of context."""
+    """`small_config` with a BERT branch beside the GRU, and two past utterances of context."""
     text = dataclasses.replace(
         small_config.text, branches=("bert", "gru"), encoder=tiny_bert, max_tokens=32, context=2, context_tokens=32
     )
@@ -85,7 +85,7 @@ def bert_config(small_config, tiny_bert):
 
 @pytest.fixture(scope="session")
 def bert_run(bert_config, tiny_bert, tmp_path_factory):
-    """A finished run with BERT + GRU and CNN, whose temperatures differ."""
+    """A finished run of `bert_config`, with a different temperature for each pattern of presence."""
     from helpers import train_run
 
     from emotion_tf.evaluation.calibration import read_calibration
@@ -95,7 +95,7 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     train = dataclasses.replace(bert_config.train, epochs=1, steps_per_epoch=3)
     with _eagerly():
         train_run(dataclasses.replace(bert_config, train=train), path, tiny_bert)
-    assert read_calibration(path).utterances  # training has fitted it; of so few utterances temperatures that are all 1
+    assert read_calibration(path).utterances  # fitted in training; with so few utterances, all temperatures are 1
     _set_temperatures(path)
     return Run(path)
 
@@ -111,20 +111,22 @@ def _eagerly():
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
 def eager():
-    """A few eager steps take less time than making the graph of one."""
+    """Runs functions eagerly: a few eager steps take less time than tracing one."""
     with _eagerly():
         yield
 
 
 @pytest.fixture
 def command(monkeypatch, capfd, tmp_path):
-    """Runs the command line in this process: words -> exit code and what it said; runs go to a folder of the test."""
+    """Function from arguments to the exit code and the output of the command line; runs go to a folder of the test."""
     monkeypatch.setattr(folders, "RUNS", tmp_path / "saved_models")
 
     def run(*words):
@@ -136,14 +138,14 @@ def command(monkeypatch, capfd, tmp_path):
 
 @pytest.fixture
 def fault(command):
-    """Runs the command line and returns the one line of its error."""
+    """Function from arguments to the error message of the command line, which must be one line."""
 
     def run(*words) -> str:
-        code, said = command(*words)
-        assert code == 2, said
-        lines = said.err.splitlines()
-        assert len(lines) == 1, said.err
-        assert lines[0].startswith("error: ") and "Traceback" not in said.err
+        code, output = command(*words)
+        assert code == 2, output
+        lines = output.err.splitlines()
+        assert len(lines) == 1, output.err
+        assert lines[0].startswith("error: ") and "Traceback" not in output.err
         return lines[0].removeprefix("error: ")
 
     return run
@@ -151,18 +153,18 @@ def fault(command):
 
 @pytest.fixture
 def succeed(command):
-    """Runs the command line and returns what it printed."""
+    """Function from arguments to the standard output of the command line, which must succeed."""
 
     def run(*words) -> str:
-        code, said = command(*words)
-        assert code == 0, said.err
-        return said.out
+        code, output = command(*words)
+        assert code == 0, output.err
+        return output.out
 
     return run
 
 
 def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_files=None):
-    """A run with a model as it was initialised: much quicker to get than a trained one."""
+    """Writes a run with an untrained model, which takes far less time than training one."""
     import keras
 
     from emotion_tf.data.dataset import Dataset
@@ -192,23 +194,23 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
 
 @pytest.fixture(scope="session")
 def initialised(dataset, tmp_path_factory):
-    """Makes runs as they were initialised: configuration (encoder, words, face_files) -> run."""
+    """Function from a configuration, and options of `_initialised`, to a run with an untrained model."""
 
     def make(config, **options):
-        return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "made", **options)
+        return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "untrained", **options)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def untrained(small_config, dataset, tmp_path_factory):
-    """Path of a run of GRU + CNN as it was initialised."""
+    """Path of an untrained run of `small_config`."""
     return _initialised(small_config, dataset, tmp_path_factory.mktemp("runs") / "untrained").path
 
 
 @pytest.fixture(scope="session")
 def untrained_text(small_config, dataset, tmp_path_factory):
-    """Path of a run of a GRU alone, which reads two past utterances, as it was initialised."""
+    """Path of an untrained run of a GRU that reads two past utterances."""
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
     config = dataclasses.replace(small_config, towers=("text",), text=text)
     return _initialised(config, dataset, tmp_path_factory.mktemp("runs") / "untrained_text").path
@@ -216,29 +218,29 @@ def untrained_text(small_config, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def untrained_bert(bert_config, dataset, tiny_bert, tmp_path_factory):
-    """A run with BERT + GRU and CNN as it was initialised."""
+    """An untrained run of `bert_config`."""
     return _initialised(bert_config, dataset, tmp_path_factory.mktemp("runs") / "untrained_bert", tiny_bert)
 
 
 @pytest.fixture(scope="session")
 def make_records():
-    """A manifest's path, a folder, the side of the crops, how many word pieces -> the folder, as a data set."""
+    """Function (manifest, folder, side of the crops, number of word pieces) that writes a data set into the folder."""
     return _records
 
 
 @pytest.fixture(scope="session")
-def telling_data(tmp_path_factory):
-    """A demo data set of 2,000 utterances: each telling word comes often enough to be learned."""
+def learnable_data(tmp_path_factory):
+    """Folder of a demo data set of 2,000 utterances: the words of each emotion are frequent enough to learn."""
     from emotion_tf.data.demo import write_demo
 
-    folder = tmp_path_factory.mktemp("telling")
+    folder = tmp_path_factory.mktemp("learnable")
     write_demo(folder, 2000, seed=1, face_size=FACE_SIZE)
     return _records(folder / "manifest.csv", folder / "records", FACE_SIZE, 1500)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Trains a run: data set, width of a BERT with its vocabulary (0: none), the configuration's parts -> run."""
+    """Function (data set, width of a BERT or 0, parts of the configuration) that trains a run."""
     from helpers import train_run
 
     from emotion_tf.runs.run import Run
@@ -256,7 +258,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def served_bert(untrained_bert, tmp_path_factory):
-    """The same with temperatures that differ."""
+    """A copy of `untrained_bert` with a different temperature for each pattern of presence."""
     from emotion_tf.runs.run import Run
 
     path = tmp_path_factory.mktemp("runs") / "served_bert"
@@ -267,12 +269,12 @@ def served_bert(untrained_bert, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rows(manifest_path):
-    """Ten utterances with different texts and faces, one without text, one without a face."""
+    """Texts and face crops of ten utterances, one without a text and one without a face."""
     from emotion_tf.data import manifest
     from emotion_tf.labels import MELD_EMOTIONS
 
-    found = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if len(row.faces) >= 1][:10]
-    texts = [row.utterance for row in found]
-    faces = [row.faces[0].read_bytes() for row in found]
+    utterances = [row for row in manifest.read_manifest(manifest_path, MELD_EMOTIONS) if row.faces][:10]
+    texts = [row.utterance for row in utterances]
+    faces = [row.faces[0].read_bytes() for row in utterances]
     texts[3], faces[5] = "", None
     return texts, faces

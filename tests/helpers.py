@@ -1,4 +1,4 @@
-"""What several test files do alike."""
+"""Trainings and set-ups that several test files use."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def training_data(config):
-    """The splits train and dev of a configuration's data set."""
+    """Returns the splits train and dev of a configuration's data set."""
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.training.setup import TrainingData
 
@@ -14,7 +14,7 @@ def training_data(config):
 
 
 def train_run(config, path, encoder=None, say=lambda line: None, face_files=None, **options):
-    """Trains a run into `path` as the command line does; returns where the training stands at its end."""
+    """Trains a run into `path` as the command line does; returns the final state of the training."""
     from emotion_tf.models.pretrained import PretrainedFiles
     from emotion_tf.runs.run import Run
     from emotion_tf.training.loop import train
@@ -24,7 +24,7 @@ def train_run(config, path, encoder=None, say=lambda line: None, face_files=None
 
 
 def build_setup(config, encoder=None, say=lambda line: None, face_files=None):
-    """Everything of a training before its first epoch."""
+    """Builds the set-up of a training."""
     from emotion_tf.training import setup
 
     return setup.build_setup(config, training_data(config), setup.PretrainedFiles(encoder, face_files or {}), say)

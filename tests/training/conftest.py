@@ -1,4 +1,4 @@
-"""A model of a few units, a batch of random rows for it, and how it is updated."""
+"""A model of a few units, its update, and a batch of random rows."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def tiny_spec():
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """GRU + CNN without dropout."""
+    """Configuration of a GRU and a CNN without dropout."""
     return Config(
         text=TextConfig(word_dim=4, gru_units=3, dropout=0.0),
         face=FaceConfig(cnn_filters=(3,), dropout=0.0),
@@ -43,7 +43,7 @@ def batch():
 
 @pytest.fixture(scope="session")
 def build_update(tiny_spec):
-    """Builds the update of a small model, from the same weights every time: configuration -> model, update."""
+    """Function from a configuration to a small model, with the same weights each time, and its update."""
     from emotion_tf.models.two_tower import build_model
     from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
     from emotion_tf.training.average import Average
