@@ -30,12 +30,12 @@ STRICT = (Threshold(0.8, 0.55, 0.7, 0.81), Threshold(0.9, 0.75, 0.4, 0.9))
 
 
 @pytest.mark.parametrize(
-    "wanted, threshold",
+    "precision, threshold",
     [(0.0, 0.0), (0.7, 0.0), (0.8, 0.55), (0.9, 0.75), (0.95, NEVER)],
     ids=["always", "all together reach it", "its own", "its own, stricter", "out of reach"],
 )
-def test_the_threshold_of_a_wanted_precision(wanted, threshold):
-    assert threshold_for(STRICT, wanted)[0] == threshold
+def test_the_threshold_for_a_precision(precision, threshold):
+    assert threshold_for(STRICT, precision)[0] == threshold
 
 
 def test_a_run_without_thresholds_always_predicts():
@@ -53,13 +53,15 @@ def test_texts_are_stripped_and_limited_in_length():
 def test_all_faces_of_a_photo_the_largest_first():
     small = cv2.resize(synthetic_faces.draw_face(2), (80, 80), interpolation=cv2.INTER_NEAREST)
     pixels = synthetic_faces.draw_scene([(small, (20, 40)), (synthetic_faces.draw_face(1), (300, 60))])
-    found = find_in_photo(pixels, synthetic_faces.detect_faces, 48)
-    assert [round(face.boxes[0][2]) for face in found.faces] == [120, 80]
-    assert found.faces[0].jpegs == crop_photo(pixels, synthetic_faces.detect_faces, 48).jpegs  # what `predict` takes
-    (frame,) = found.frames
+    candidates = find_in_photo(pixels, synthetic_faces.detect_faces, 48)
+    assert [round(face.boxes[0][2]) for face in candidates.faces] == [120, 80]
+    assert (
+        candidates.faces[0].jpegs == crop_photo(pixels, synthetic_faces.detect_faces, 48).jpegs
+    )  # what `predict` takes
+    (frame,) = candidates.frames
     assert frame.numbers == (1, 2)
-    shown = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert shown.shape == pixels.shape and np.abs(shown.astype(int) - pixels).mean() > 1  # with boxes
+    drawn = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape == pixels.shape and np.abs(drawn.astype(int) - pixels).mean() > 1  # with boxes
 
 
 def test_all_faces_of_a_clip_the_speaker_first(tmp_path):
@@ -68,10 +70,10 @@ def test_all_faces_of_a_clip_the_speaker_first(tmp_path):
         return synthetic_faces.draw_scene([(still, (20, 40)), (speaking, (300, 60))])
 
     clip = synthetic_faces.write_clip(tmp_path / "a.mp4", [pictures(n) for n in range(36)])
-    found = find_in_clip(clip, synthetic_faces.detect_faces, CropConfig(), 48)
-    assert len(found.faces) == 2 and found.faces[0].boxes[0][0] > 200 > found.faces[1].boxes[0][0]
-    assert found.faces[0] == crop_clip([Segment(clip)], synthetic_faces.detect_faces, CropConfig(), 48)
-    assert sorted(n for frame in found.frames for n in frame.numbers) == [1, 2]
+    candidates = find_in_clip(clip, synthetic_faces.detect_faces, CropConfig(), 48)
+    assert len(candidates.faces) == 2 and candidates.faces[0].boxes[0][0] > 200 > candidates.faces[1].boxes[0][0]
+    assert candidates.faces[0] == crop_clip([Segment(clip)], synthetic_faces.detect_faces, CropConfig(), 48)
+    assert sorted(n for frame in candidates.frames for n in frame.numbers) == [1, 2]
 
 
 def test_a_clip_that_hangs_or_crashes_the_decoder(tmp_path):
@@ -129,7 +131,7 @@ def test_the_picture_of_an_answer():
     sure, unsure = (
         cv2.imdecode(np.frombuffer(draw_answer(plain_answer(t)), np.uint8), cv2.IMREAD_COLOR) for t in (0, 0.9)
     )
-    assert sure.shape == unsure.shape and (sure != unsure).any()  # the title tells
+    assert sure.shape == unsure.shape and (sure != unsure).any()  # the titles differ
 
 
 def test_pictures_drawn_in_several_threads(tmp_path, monkeypatch):
@@ -146,7 +148,7 @@ def test_pictures_drawn_in_several_threads(tmp_path, monkeypatch):
     alone = [made(n, "alone.png") for n in range(4)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda i: made(i % 4, f"{i}.png"), range(12)))
-    assert len(set(alone)) == 4 and all(one == alone[i % 4] for i, one in enumerate(together))
+    assert len(set(alone)) == 4 and all(pictures == alone[i % 4] for i, pictures in enumerate(together))
 
 
 def test_notices_are_escaped():

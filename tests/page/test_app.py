@@ -27,8 +27,8 @@ def finder():
 
 
 def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
-    one, other = str(tmp_path / "one.png"), str(tmp_path / "other.png")
-    for path, (first, second) in ((one, (1, 2)), (other, (3, 4))):
+    pair, other = str(tmp_path / "pair.png"), str(tmp_path / "other.png")
+    for path, (first, second) in ((pair, (1, 2)), (other, (3, 4))):
         faces = [(synthetic_faces.draw_face(first), (20, 40)), (synthetic_faces.draw_face(second), (300, 60))]
         cv2.imwrite(path, synthetic_faces.draw_scene(faces))
     predicted = []
@@ -37,7 +37,7 @@ def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
     run = types.SimpleNamespace(predictor=types.SimpleNamespace(facts=types.SimpleNamespace(face_size=SIZE)))
     runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
     handlers = app.Handlers(runs, finder, synthetic_faces.load_detector)
-    _, choice, upload_faces = handlers.find_faces("run", one, None, False)
+    _, choice, upload_faces = handlers.find_faces("run", pair, None, False)
     assert [name for name, _ in choice.choices] == ["1", "2"] and choice.visible
     second = choice.choices[1][1]
 
@@ -51,8 +51,8 @@ def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
             for crops in find_in_photo(images.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
         ]
 
-    assert face(one, choice.value, upload_faces) == crops(one)[0]
-    assert face(one, second, upload_faces) == crops(one)[1]
-    assert face(one, second, app.UploadFaces()) == crops(one)[1]  # the session has expired, the choice has not
+    assert face(pair, choice.value, upload_faces) == crops(pair)[0]
+    assert face(pair, second, upload_faces) == crops(pair)[1]
+    assert face(pair, second, app.UploadFaces()) == crops(pair)[1]  # the session has expired, the choice has not
     assert face(other, second, upload_faces) == crops(other)[0]  # pressed before its faces were found
     assert face(other, second, app.UploadFaces()) == crops(other)[0]

@@ -36,30 +36,30 @@ class Certain(Predictor):
         }  # fmt: skip
 
 
-def ask(tmp_path, wanted=0.9):
+def answer(tmp_path, precision=0.9):
     clip = synthetic_faces.write_speaker(tmp_path / "clip.mp4")
     (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
     runs = types.SimpleNamespace(lock=contextlib.nullcontext())
     run = types.SimpleNamespace(
         name="run", predictor=Certain(), calibration=Calibration(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
     )
-    shown = lambda items, total: items  # noqa: E731
+    without_progress = lambda items, total: items  # noqa: E731
     return film.answer_film(
-        runs, run, clip, tmp_path / "film.srt", wanted, CropConfig(), synthetic_faces.load_detector, shown
+        runs, run, clip, tmp_path / "film.srt", precision, CropConfig(), synthetic_faces.load_detector, without_progress
     )
 
 
 def test_a_threshold_out_of_reach_is_so_for_certainty_too(tmp_path):
-    found = ask(tmp_path)
-    assert found.prediction.probabilities.max() == 1.0 and found.prediction.with_face == 2
-    assert pd.read_csv(io.BytesIO(found.csv)).predicted.tolist() == ["abstained"] * 2
-    assert "Not sure" in film_html(found)
+    film_answer = answer(tmp_path)
+    assert film_answer.prediction.probabilities.max() == 1.0 and film_answer.prediction.with_face == 2
+    assert pd.read_csv(io.BytesIO(film_answer.csv)).predicted.tolist() == ["abstained"] * 2
+    assert "Not sure" in film_html(film_answer)
 
 
 def test_a_film_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(film, "MAX_FILM_SECONDS", 0.0)
     with pytest.raises(UserError, match="^Finding the faces of this film takes longer than 0 minutes"):
-        ask(tmp_path)
+        answer(tmp_path)
 
 
 def test_a_large_file_of_subtitles_is_refused_before_it_is_read(tmp_path, monkeypatch):

@@ -34,10 +34,10 @@ ALWAYS = "none"
 
 @pytest.fixture(scope="module")
 def folder(untrained, tmp_path_factory):
-    made = tmp_path_factory.mktemp("saved_models")
-    shutil.copytree(untrained, made / "both")
-    (made / "both" / "secret.txt").write_text(SECRET)
-    return made
+    folder = tmp_path_factory.mktemp("saved_models")
+    shutil.copytree(untrained, folder / "both")
+    (folder / "both" / "secret.txt").write_text(SECRET)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,14 @@ def process(folder, tmp_path_factory):
     words = [sys.executable, "main.py", "demo", str(folder / "both"), "--port", "0", "--upload", "20"]
     words += ["--faces.detector", "mtcnn"]
     env = {**os.environ, "TMPDIR": str(temporary)}
-    with (temporary / "said").open("w") as said:
-        started = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=said, text=True)
+    with (temporary / "stderr").open("w") as stderr:
+        started = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True)
         line = started.stdout.readline()
-        assert line.startswith("Page: http://127.0.0.1:"), (temporary / "said").read_text()
+        assert line.startswith("Page: http://127.0.0.1:"), (temporary / "stderr").read_text()
         yield line.split()[1].rstrip("/"), started, temporary
         started.send_signal(signal.SIGINT)
         assert started.wait(60) == 0
-    assert (temporary / "said").read_text() == "" and started.stdout.read() == ""  # nothing is logged
+    assert (temporary / "stderr").read_text() == "" and started.stdout.read() == ""  # nothing is logged
     assert [path.name for path in temporary.iterdir() if path.name.startswith("emotion_tf")] == []  # nothing is kept
 
 
@@ -84,9 +84,9 @@ def test_files_of_this_computer_are_not_served(process, folder):
     with httpx.Client(base_url=address) as web:
         for route in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/", "/custom_component/"):
             for name in names:
-                found = web.get(route + name)
-                assert found.status_code in (403, 404, 405, 422), (route, name, found.status_code)
-                assert SECRET not in found.text and "root:" not in found.text
+                response = web.get(route + name)
+                assert response.status_code in (403, 404, 405, 422), (route, name, response.status_code)
+                assert SECRET not in response.text and "root:" not in response.text
         assert web.get("/", headers={"host": "elsewhere.example"}).status_code == 400
 
 
@@ -109,8 +109,9 @@ def test_a_path_in_place_of_an_upload_is_refused(process, folder):
         ROOT / "docs" / "demo_report.png",
         f"{example}/../../x",
     ):
-        said = predict(path)
-        assert "error" in said and "Probabilities" not in said and SECRET not in said and "root:" not in said
+        response = predict(path)
+        assert "error" in response and "Probabilities" not in response
+        assert SECRET not in response and "root:" not in response
     with open(example, "rb") as file:
         (uploaded,) = httpx.post(f"{address}/gradio_api/upload", files={"files": file}).json()
     assert "Probabilities" in predict(uploaded)
@@ -160,24 +161,26 @@ def test_many_requests_of_four_visitors(process):
 
     def visit(n):
         client = Client(address, verbose=False)
-        found = []
+        answers = []
         for i in range(visits):
-            found.append(predict(client, texts[(n + i) % 4], handle_file(picture) if i % 2 else None))
+            answers.append(predict(client, texts[(n + i) % 4], handle_file(picture) if i % 2 else None))
             if n == 0:
                 levels.append(memory(started))
-        return found
+        return answers
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(visit, range(4)))
-    assert sum(map(len, answers)) == 4 * visits and all("Probabilities" in one for each in answers for one in each)
+    assert sum(map(len, answers)) == 4 * visits and all(
+        "Probabilities" in html for visitor in answers for html in visitor
+    )
 
-    def numbers(said):
-        return [part.split("<")[0] for part in said.split('class="number">')[1:8]]
+    def numbers(html):
+        return [part.split("<")[0] for part in html.split('class="number">')[1:8]]
 
     # equal requests have equal answers
     for text, has in {(t, h) for t in range(4) for h in range(2)}:
         same = [numbers(answers[n][i]) for n in range(4) for i in range(visits) if (n + i) % 4 == text and i % 2 == has]
-        assert all(one == same[0] for one in same)
+        assert all(values == same[0] for values in same)
     # from the fifth request on, when each kind has come twice
     assert max(levels[2 * visits // 3 :]) - max(levels[4 : 2 * visits // 3]) < 40
 
@@ -224,8 +227,8 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.1)
     monkeypatch.setattr(server, "UPLOAD_SECONDS", 0.5)
     with gr.Blocks(analytics_enabled=False) as page:
-        picture, said = gr.Image(type="filepath"), gr.Textbox()
-        gr.Button().click(lambda path: 1 / 0, picture, said, api_name="ask")
+        picture, text = gr.Image(type="filepath"), gr.Textbox()
+        gr.Button().click(lambda path: 1 / 0, picture, text, api_name="fail")
     with (
         server._served(page, server._free_port(0), 2**20, uploads) as address,
         httpx.Client(base_url=address, timeout=60) as web,
@@ -234,13 +237,13 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
         assert page.app.state_holder.capacity == server.MAX_VISITORS
         for path in ("/etc/passwd", None):
             data = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
-            event = web.post("gradio_api/call/ask", json={"data": [data]}).json()["event_id"]
-            assert "error" in web.get(f"gradio_api/call/ask/{event}").text
-        with socket.create_connection(("127.0.0.1", httpx.URL(address).port)) as one:  # who goes away
+            event = web.post("gradio_api/call/fail", json={"data": [data]}).json()["event_id"]
+            assert "error" in web.get(f"gradio_api/call/fail/{event}").text
+        with socket.create_connection(("127.0.0.1", httpx.URL(address).port)) as visitor:  # disconnects
             head = "POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99999\r\n"
             head += "content-type: multipart/form-data; boundary=x\r\n\r\n"
             part = '--x\r\ncontent-disposition: form-data; name="files"; filename="mine.png"\r\n\r\n'
-            one.sendall(f"{head}{part}{'a' * 9999}".encode())
+            visitor.sendall(f"{head}{part}{'a' * 9999}".encode())
             wait_for(lambda: len(list(uploads.glob("tmp*"))) == 1)
         wait_for(lambda: [path.name for path in uploads.iterdir() if path.is_file()] == ["example.png"])
         assert caplog.text == ""
@@ -248,20 +251,20 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
 
 
 def test_nothing_is_printed_or_logged():
-    said = io.StringIO()
+    output = io.StringIO()
     log = logging.getLogger("uvicorn.error")
-    shown = logging.StreamHandler(said)
-    log.addHandler(shown)
-    with contextlib.redirect_stderr(said), server._silent():
+    handler = logging.StreamHandler(output)
+    log.addHandler(handler)
+    with contextlib.redirect_stderr(output), server._silent():
         try:
             raise ValueError("/a/visitor/file.png")
         except ValueError:
             traceback.print_exc()
             log.exception("Exception in ASGI application")
-    assert said.getvalue() == ""
+    assert output.getvalue() == ""
     log.error("after it")
-    log.removeHandler(shown)
-    assert said.getvalue() == "after it\n"
+    log.removeHandler(handler)
+    assert output.getvalue() == "after it\n"
 
 
 def wait_for(what, seconds=20):
@@ -308,7 +311,7 @@ def test_a_server_predicts_for_the_run(folder):
     with ModelServer({"both": served_model(local)}) as server:
         for address in server.addresses:
             run = open_served(folder / "both", address, "", 10.0)
-            served, expected = (answer_utterance(one, Utterance("You did it!"), 0.0) for one in (run, local))
+            served, expected = (answer_utterance(opened, Utterance("You did it!"), 0.0) for opened in (run, local))
             np.testing.assert_allclose(served.probabilities, expected.probabilities, atol=1e-6)
             assert served.explanation is None and f"Predicted by {address}" in served.notes[0]
             assert run.reads == local.reads == ("text", "face")
@@ -345,6 +348,6 @@ def test_mtcnn_finds_the_faces_if_yunet_cannot_be_fetched(folder, succeed, monke
     monkeypatch.setattr(demo, "detector_model", unfetched)
     monkeypatch.setattr(demo, "_wait", lambda: None)
     monkeypatch.setattr(server, "open_page", open_page)
-    said = succeed("demo", folder / "both")
-    assert "found by MTCNN" in said and "Cannot download weights 'yunet'." in said
-    assert "Page: http://127.0.0.1:1/" in said
+    printed = succeed("demo", folder / "both")
+    assert "found by MTCNN" in printed and "Cannot download weights 'yunet'." in printed
+    assert "Page: http://127.0.0.1:1/" in printed

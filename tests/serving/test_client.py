@@ -44,8 +44,8 @@ def predictor(untrained):
 
 @pytest.fixture(scope="module")
 def faces(manifest_path):
-    found = sorted((manifest_path.parent / "faces").rglob("*.jpg"))
-    return [found[0], None, found[1], [found[0], found[2]], None]
+    paths = sorted((manifest_path.parent / "faces").rglob("*.jpg"))
+    return [paths[0], None, paths[1], [paths[0], paths[2]], None]
 
 
 def served_graph(predictor):

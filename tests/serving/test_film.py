@@ -77,8 +77,8 @@ def test_a_photo_is_aligned_first_unless_it_is_a_crop(untrained, media, succeed,
     as_is = succeed("predict", untrained, "--face", media / "photo.png", "--face-is-crop")
     assert probabilities(aligned) != probabilities(as_is)
     (jpeg,) = film.crop_photos([media / "photo.png"], CropConfig(detector="mtcnn"), None, 32)
-    found = images.read_pixels(media / "photo.png")
-    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (32, 32, 3) and found.shape == (240, 480, 3)
+    pixels = images.read_pixels(media / "photo.png")
+    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (32, 32, 3) and pixels.shape == (240, 480, 3)
     cv2.imwrite(str(media / "grey.png"), np.full((90, 90, 3), 128, np.uint8))
     message = fault("predict", untrained, "--face", media / "grey.png", "--faces.detector", "mtcnn")
     assert "No face found in" in message and "--face-is-crop" in message
