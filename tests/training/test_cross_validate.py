@@ -67,7 +67,9 @@ def test_an_interrupted_cross_validation_resumes_with_identical_results(words, s
 
 
 def test_a_leak_is_refused(dataset, monkeypatch):
-    monkeypatch.setattr(splits, "groups", lambda dialogue, pictures: list(range(len(dialogue))))  # single utterances
+    monkeypatch.setattr(
+        splits, "group_utterances", lambda dialogue, pictures: list(range(len(dialogue)))
+    )  # single utterances
     with pytest.raises(cross_validate.UserError, match="is on both sides"):
         cross_validate.plan(Dataset.open(dataset), 2, 1, 0)
 
