@@ -349,5 +349,5 @@ def test_mtcnn_finds_the_faces_if_yunet_cannot_be_fetched(folder, succeed, monke
     monkeypatch.setattr(demo, "_wait", lambda: None)
     monkeypatch.setattr(server, "open_page", open_page)
     printed = succeed("demo", folder / "both")
-    assert "found by MTCNN" in printed and "Cannot download weights 'yunet'." in printed
+    assert "MTCNN in place of YuNet" in printed and "Cannot download weights 'yunet'." in printed
     assert "Page: http://127.0.0.1:1/" in printed
