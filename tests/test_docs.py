@@ -227,7 +227,7 @@ def defined_names(module: str) -> set[str]:
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not file.is_file():
         return set()
-    found = set()
+    found = {module.stem for module in path.glob("*")}  # modules of a package
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.add(node.name)
@@ -302,6 +302,7 @@ docker run --no-such-option x
 
 ```python
 from emotion_tf.errors import UserError
+from emotion_tf.data import pipeline
 ```
 """
 PLANTED = [
