@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -63,7 +64,8 @@ def worker_pool(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Fut
         count: number of processes.
         log: file to which their output is appended.
     """
-    pool = ProcessPool(count, max_tasks=TRIALS_PER_PROCESS, initializer=_start, initargs=(job, log), context=Spawn())
+    arguments = (pickle.dumps(job), log)  # a process redirects its output before the job imports TensorFlow
+    pool = ProcessPool(count, max_tasks=TRIALS_PER_PROCESS, initializer=_start, initargs=arguments, context=Spawn())
 
     def submit(task: Any) -> Future[Outcome]:
         try:
@@ -96,7 +98,7 @@ def outcome_of(done: Future[Outcome]) -> Outcome:
 _job: Job | None = None
 
 
-def _start(job: Job, log: Path) -> None:
+def _start(job: bytes, log: Path) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -104,8 +106,8 @@ def _start(job: Job, log: Path) -> None:
     sys.stdout.flush()
     for descriptor in (1, 2):  # the output of trainings would disturb the display of the search
         os.dup2(file, descriptor)
-    _job = job
-    job.start()
+    _job = pickle.loads(job)
+    _job.start()
 
 
 def _end_with_parent() -> None:

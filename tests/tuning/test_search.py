@@ -7,12 +7,13 @@ import threading
 
 import pandas as pd
 import pytest
-from fake_trials import Fake, score
+from fake_trials import Fake, LoudJob, score
 
-from emotion_tf.config import read_config
+from emotion_tf.config import Config, read_config
 from emotion_tf.errors import UserError
 from tuning import arguments, distributed, oracle, plan, search, verb, workers
 from tuning.search import check_broken, lead, run_trials
+from tuning.trial import Task
 
 POOL = workers.worker_pool  # the tests put another in its place
 
@@ -169,6 +170,13 @@ def test_worker_processes_that_cannot_start_end_the_search(tmp_path, monkeypatch
     with cannot, workers.worker_pool(Fake(starts=False), 1, log) as submit:
         lead(build(tmp_path), submit, lambda trial: trial.trial_id, ["near"], lambda running: None)
     assert "ImportError: no such module" in log.read_text()
+
+
+def test_output_of_a_worker_process_goes_to_its_log(tmp_path, capfd):
+    with workers.worker_pool(LoudJob(), 1, tmp_path / "workers.log") as submit:
+        task = Task(config=Config(), folder=tmp_path / "trial", command="")
+        assert submit(task).result(60).epochs == Config().train.epochs
+    assert "imported" in (tmp_path / "workers.log").read_text() and capfd.readouterr().out == ""
 
 
 def test_check_broken():
