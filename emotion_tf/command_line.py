@@ -29,6 +29,9 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option without a value, such as `--overwrite`. Booleans of the configuration also have `--face.no-augment`."""
 NO_PREFIX = tyro.conf.arg(name="")
 """Annotation of a parameter that is a dataclass of options, for `--out` in place of `--dataset.out`."""
+RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+RunPaths = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
+DatasetPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
+from emotion_tf.command_line import DatasetPath
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def audit(data: Positional[Path], root: Path | None = None) -> None:
+def audit(data: DatasetPath, root: Path | None = None) -> None:
     """Write a page about a data set (audit.html) and a contact sheet of its faces (audit.png) into its folder.
 
     Args:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tyro.conf import Positional
+from emotion_tf.command_line import RunPaths
 
 
-def compare(
-    runs: Positional[tuple[Path, ...]], split: str = "test", data: Path | None = None, out: Path | None = None
-) -> None:
+def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: Path | None = None) -> None:
     """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 
     Args:
-        runs: two or more folders in saved_models/, evaluated on the same utterances.
-        split: train, dev or test.
-        data: data set of the results; by default each run's own (see evaluate --data).
+        runs: Two or more folders in saved_models/, evaluated on the same utterances.
+        split: Split: train, dev or test.
+        data: Data set of the results; by default each run's own (see evaluate --data).
         out: HTML page to write.
     """
     from emotion_tf.evaluation import compare as comparison

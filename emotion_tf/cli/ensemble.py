@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
 from emotion_tf import files, folders
-from emotion_tf.command_line import Flag
+from emotion_tf.command_line import Flag, RunPaths
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.folders import ENSEMBLE
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 @needs_tensorflow
 def ensemble(
-    runs: Positional[tuple[Path, ...]],
+    runs: RunPaths,
     name: str,
     method: str = "",
     weights_from: tuple[Path, ...] = (),
@@ -34,12 +32,12 @@ def ensemble(
     """Combine runs by a vote. Each method is fitted on the predictions on dev (or out-of-fold); one is kept.
 
     Args:
-        runs: two or more folders in saved_models/, evaluated on dev of the same data set.
-        name: name of the ensemble, a folder in saved_models/.
-        method: soft (mean of probabilities), weighted (convex weights) or stacking (logistic regression on
+        runs: Two or more folders in saved_models/, evaluated on dev of the same data set.
+        name: Name of the ensemble, a folder in saved_models/.
+        method: Method: soft (mean of probabilities), weighted (convex weights) or stacking (logistic regression on
             log-probabilities); by default, the best weighted F1 in cross-validation.
-        weights_from: out-of-fold predictions to fit on instead of dev: the oof.csv of each run, in the same order.
-        overwrite: replace an ensemble of the same name.
+        weights_from: Out-of-fold predictions to fit on instead of dev: the oof.csv of each run, in the same order.
+        overwrite: Replace an ensemble of the same name.
     """
     from emotion_tf.evaluation import ensemble as results
     from emotion_tf.evaluation.compare import read_run, with_intervals

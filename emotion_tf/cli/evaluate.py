@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tyro.conf import Positional
-
-from emotion_tf.command_line import Flag
+from emotion_tf.command_line import Flag, RunPath
 from emotion_tf.folders import other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def evaluate(run: Positional[Path], data: Path | None = None, split: str = "test", report: Flag = False) -> None:
+def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report: Flag = False) -> None:
     """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.
 
     Args:
         run: Folder of a run in saved_models/.
         data: Another data set. Its results are written to RUN/elsewhere/NAME/, where `compare --data` reads them.
             Default: the data set of the run.
-        split: Split of the data set.
+        split: Split of the data set: train, dev or test.
         report: Write report.html and MODEL_CARD.md as well.
     """
     from emotion_tf.cli.report import calibrate_if_new

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from emotion_tf import files
-from emotion_tf.cli.inputs import RunPath, UtteranceOptions
-from emotion_tf.command_line import NO_PREFIX, Flag
+from emotion_tf.cli.inputs import UtteranceOptions
+from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
@@ -38,18 +38,18 @@ def explain(
     """Explain predictions by words, parts of the face and modalities, as a page with sanity checks, and as PNGs.
 
     Args:
-        run: a folder in saved_models/.
-        data: a folder in tfrecords/ instead of an utterance. Explains k selected utterances, and averages the
+        run: Folder of a run in saved_models/.
+        data: Data set in tfrecords/ instead of an utterance. Explains k selected utterances, and averages the
             attributions of all by class, also as CSV.
-        split: train, dev or test of --data.
-        k: number of selected utterances: a third each of the most confident mistakes, the most undecided predictions
+        split: Split of --data: train, dev or test.
+        k: Number of selected utterances: a third each of the most confident mistakes, the most undecided predictions
             and the most confident correct ones.
-        limit: maximum number of utterances for the averages, drawn at random (seed 0); 0: all.
-        label: class to explain; by default the predicted class of each utterance.
-        layer: layer of the face tower for Grad-CAM, LAYER/INNER inside a network; by default the last map of each
+        limit: Maximum number of utterances for the averages, drawn at random (seed 0); 0: all.
+        label: Class to explain; by default the predicted class of each utterance.
+        layer: Layer of the face tower for Grad-CAM, LAYER/INNER inside a network; by default the last map of each
             branch.
-        out: folder of the page; by default the next number in the run's folder explanations/.
-        overwrite: replace an existing folder.
+        out: Folder of the page; by default the next number in the run's folder explanations/.
+        overwrite: Replace an existing folder.
     """
     from emotion_tf.interpret import render
     from emotion_tf.interpret.batch import Scorer

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from tyro.conf import Positional
-
-from emotion_tf.command_line import Flag
+from emotion_tf.command_line import Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
-def export(run: Positional[Path], version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
+def export(run: RunPath, version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
     """Export a run or an ensemble as a SavedModel for TensorFlow Serving: RUN/serving/VERSION.
 
     Args:

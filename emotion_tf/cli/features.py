@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
-from emotion_tf.command_line import Flag
+from emotion_tf.command_line import DatasetPath, Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 
 
 @needs_tensorflow
 def features(
-    run: Positional[Path],
-    data: Positional[Path],
+    run: RunPath,
+    data: DatasetPath,
     out: Path,
     tower: str = "fusion",
     layer: str = "",
@@ -30,7 +28,7 @@ def features(
         tower: Tower, or fusion for the layers after the towers.
         layer: Layer of the tower; LAYER/INNER inside a network. Empty: the output of the tower. A wrong name prints the
             valid ones.
-        split: Split of the data set.
+        split: Split of the data set: train, dev or test.
         overwrite: Replace an existing file.
     """
     from emotion_tf.data.dataset import Dataset

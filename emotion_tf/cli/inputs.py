@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import docstring_parser
 import tyro
-from tyro.conf import Positional
 
 from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
@@ -22,16 +21,13 @@ if TYPE_CHECKING:
     from emotion_tf.serving.predict import Predictor
 
 
-RunPath = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-
-
 def _optional(config: type) -> dict[str, Any]:
     """Returns the fields of a configuration as options; one that is not typed is absent and has no default."""
     hint = tyro.conf.arg(help_behavior_hint="(default: as in the run's data set)")
     descriptions = {p.arg_name: p.description for p in docstring_parser.parse_from_object(config).params}
     return {
         name: Annotated[kind, tyro.conf.arg(help=descriptions[name]), hint]
-        for name, kind in get_type_hints(config).items()
+        for name, kind in get_type_hints(config, include_extras=True).items()
     }
 
 

@@ -9,9 +9,9 @@ import tyro
 from tyro.conf import Positional
 
 from emotion_tf import files
-from emotion_tf.cli.inputs import CropOptions, RunPath, ServerOptions, UtteranceOptions, open_predictor
+from emotion_tf.cli.inputs import CropOptions, ServerOptions, UtteranceOptions, open_predictor
 from emotion_tf.cli.prepare import count_processes
-from emotion_tf.command_line import NO_PREFIX, Flag
+from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -32,8 +32,8 @@ def predict(
     """Predict the emotion of one utterance from its text, its face, or both.
 
     Args:
-        run: folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
-        abstain_below: least probability of a prediction. Below it prints "abstained"; a run's report has thresholds.
+        run: Folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
+        abstain_below: Least probability of a prediction. Below it prints "abstained"; a run's report has thresholds.
     """
     if utterance.is_empty:
         raise UserError("No utterance. Expected --text, --face or --clip, or a text with one of the others.")
@@ -62,11 +62,11 @@ def predict_table(
     """Predict the emotion of each row of a table.
 
     Args:
-        run: folder of a run, an ensemble or an export, as for `predict`.
+        run: Folder of a run, an ensemble or an export, as for `predict`.
         table: CSV with a column utterance, faces (aligned crops; paths joined by ;), or both. With dialogue_id and
             speaker, earlier rows of a dialogue are the context of later ones.
         out: CSV to write: the table with the predictions.
-        abstain_below: as for `predict`; the prediction of such a row is "abstained".
+        abstain_below: As for `predict`; the prediction of such a row is "abstained".
     """
     from emotion_tf.serving import tables
 
@@ -93,14 +93,14 @@ def predict_film(
     """Predict the emotion of each subtitle of a film, from its text and the face that speaks.
 
     Args:
-        run: folder of a run, an ensemble or an export, as for `predict`.
-        clip: video of the film.
+        run: Folder of a run, an ensemble or an export, as for `predict`.
+        clip: Video of the film.
         subtitles: SRT, WebVTT or ASS file. Earlier subtitles are the context of later ones.
-        out: folder to write: predictions.csv and timeline.png.
-        faces: how faces are found.
-        abstain_below: as for `predict`; the prediction of such a subtitle is "abstained".
-        processes: number of subtitles processed at once; 0: one per processor.
-        overwrite: replace the folder.
+        out: Folder to write: predictions.csv and timeline.png.
+        faces: How faces are found.
+        abstain_below: As for `predict`; the prediction of such a subtitle is "abstained".
+        processes: Number of subtitles processed at once; 0: one per processor.
+        overwrite: Replace the folder.
     """
     from emotion_tf.progress import track
     from emotion_tf.serving import film

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
-from tyro.conf import Positional
-
+from emotion_tf.command_line import RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
@@ -14,7 +12,7 @@ from emotion_tf.quiet import needs_tensorflow
 
 @needs_tensorflow
 def serve(
-    run: Positional[Path],
+    run: RunPath,
     port: int = 8500,
     rest_port: int = 8501,
     model: str = "",

@@ -104,7 +104,7 @@ def test_a_user_error_has_exit_code_2(words, pattern):
         (["train", "--face.branches", "resnet5"], ["`face.branches`", "'resnet5'", "Did you mean 'resnet50'?"]),
         (["train", "--towers", "texts"], ["`towers`", "text, face", "Did you mean 'text'?"]),
         (["train", "--resume"], ["Nothing to resume", "saved_models"]),
-        (["evaluate"], ["PATH"]),
+        (["evaluate"], ["RUN"]),
         (["runs", "surplus"], ["surplus"]),
         (["weights", "fetch", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
     ],
