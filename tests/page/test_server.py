@@ -1,4 +1,4 @@
-"""The page's server from outside: the command itself, and strangers' requests."""
+"""The page's server: the command itself, and requests of untrusted visitors."""
 
 from __future__ import annotations
 
@@ -103,12 +103,8 @@ def test_a_path_in_place_of_an_upload_is_refused(process, folder):
             return web.get(f"/call/predict/{event.json()['event_id']}").text if event.status_code == 200 else event.text
 
     example = next(temporary.glob("emotion_tf-page-*/examples/face_0.png"))
-    for path in (
-        folder / "both" / "secret.txt",
-        "/etc/passwd",
-        ROOT / "docs" / "demo_report.png",
-        f"{example}/../../x",
-    ):
+    paths = (folder / "both" / "secret.txt", "/etc/passwd", ROOT / "docs" / "demo_report.png", f"{example}/../../x")
+    for path in paths:
         response = predict(path)
         assert "error" in response and "Probabilities" not in response
         assert SECRET not in response and "root:" not in response
