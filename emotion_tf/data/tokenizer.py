@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,15 @@ class WordPieceTokenizer(tf.Module):
                 "Invalid word-piece vocabulary. Expected different tokens with [CLS], [SEP], [UNK]. "
                 f"Received one {fault}."
             )
-        self._tokenizer = tf_text.FastBertTokenizer(
-            vocab=list(self.vocabulary), lower_case_nfd_strip_accents=lower_case, unknown_token=UNKNOWN
-        )
         self.cls_id, self.sep_id = self.vocabulary.index(CLS), self.vocabulary.index(SEP)
+
+    @cached_property
+    def _tokenizer(self) -> tf_text.FastBertTokenizer:
+        # built at the first use: it takes up to a second, and word branches never need it
+        with tf.init_scope():
+            return tf_text.FastBertTokenizer(
+                vocab=list(self.vocabulary), lower_case_nfd_strip_accents=self.lower_case, unknown_token=UNKNOWN
+            )
 
     def pieces(self, utterance: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of utterances string (B,) without special tokens, int64 (B, None)."""

@@ -62,7 +62,9 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     # the endpoints bring the models' variables; tracking the models as well would store them twice
     for member in graph.members:
         archive.track(member.preprocess)
-    endpoints = {name: archive.add_endpoint(name, serve, spec) for name, (serve, spec) in graph.signatures.items()}
+    signatures = graph.signatures
+    for name, (serve, spec) in signatures.items():
+        archive.add_endpoint(name, serve, spec)
     with _disk_errors(run):
         archive.write_out(str(folder), verbose=False)
     _write_assets(predictor, folder / "assets")
@@ -71,7 +73,8 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     requests = []
     for signature, inputs in warmup.example_requests(graph):
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        outputs = endpoints[signature](tensors)
+        serve, _ = signatures[signature]  # not its endpoint, which TensorFlow would optimise once more
+        outputs = serve(tensors)
         requests.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
     with _disk_errors(run):
         warmup.write_requests(folder / warmup.FILE, predictor.facts.name, requests)

@@ -137,7 +137,7 @@ def _fit(stage: Stage, epoch: int) -> Sums:
 
 def _validate(stage: Stage) -> dict[str, float]:
     """Returns loss, accuracy and weighted F1 on dev. The loss is plain cross-entropy, whatever training minimises."""
-    outputs = collect_outputs(stage.infer, stage.dev_batches())
+    outputs = collect_outputs(stage.infer, stage.dev_batches)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     predicted = outputs.logits.argmax(axis=1)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -86,8 +86,9 @@ class Stage:
         class_weights = tf.constant(balance(setup.counts))
         return batches.map(lambda inputs, label, weight: (inputs, label, weight * tf.gather(class_weights, label)))
 
+    @cached_property
     def dev_batches(self) -> tf.data.Dataset:
-        """Returns the batches of dev, in the order of the records."""
+        """The batches of dev, in the order of the records; their pipeline is traced once for all epochs."""
         size = 2 * self.setup.config.train.batch_size
         return pipeline.eval_batches(self.setup.data.dev, self.preprocess, size, self.dev)
 
