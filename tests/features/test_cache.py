@@ -25,7 +25,7 @@ def config(bert_config):
     text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention", train_encoder=False)
     face = dataclasses.replace(bert_config.face, cnn_filters=(4,))
     fusion = dataclasses.replace(bert_config.fusion, modality_dropout=0.3)
-    train = dataclasses.replace(bert_config.train, batch_size=64)
+    train = dataclasses.replace(bert_config.train, batch_size=64, steps_per_epoch=2)
     return dataclasses.replace(bert_config, text=text, face=face, fusion=fusion, train=train)
 
 

@@ -128,7 +128,7 @@ def test_resuming_after_each_epoch_of_two_phases_gives_identical_weights(
     )
     config = change(
         dataclasses.replace(bert_config, towers=("text",), text=text),
-        epochs=3, freeze_epochs=2, batch_size=64, ema=0.9, cache_features=cache_features,
+        epochs=3, steps_per_epoch=2, freeze_epochs=2, batch_size=64, ema=0.9, cache_features=cache_features,
     )  # fmt: skip
     for name, stops in (("whole", (0,)), ("cut", (1, 2, 0))):
         vectors.write_text("the 1.5 2.5 0.5\nyou -1 0.125 2\n")
@@ -143,12 +143,12 @@ def test_resuming_after_each_epoch_of_two_phases_gives_identical_weights(
 
 @pytest.fixture(scope="module")
 def whole_run(word_config, tmp_path_factory):
-    """A finished run of three epochs that nothing interrupted."""
+    """A finished run of two epochs that nothing interrupted."""
     import tensorflow as tf
 
     path = tmp_path_factory.mktemp("runs") / "whole"
     tf.config.run_functions_eagerly(True)
-    state = train_run(change(word_config, epochs=3, ema=0.9), path)
+    state = train_run(change(word_config, epochs=2, ema=0.9), path)
     tf.config.run_functions_eagerly(False)
     return Run(path), state
 
@@ -169,7 +169,7 @@ def test_interruptions_anywhere_give_identical_weights(
     word_config, whole_run, tmp_path, monkeypatch, eager, owner, name, call
 ):
     whole, state = whole_run
-    config = change(word_config, epochs=3, ema=0.9)
+    config = change(word_config, epochs=2, ema=0.9)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, owner, name, call)
         train_run(config, tmp_path / "cut")
