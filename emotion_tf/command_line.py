@@ -122,10 +122,15 @@ def one_line(box: str, args: Sequence[str] = ()) -> str:
 
 def _flag_with_value(message: str, args: Sequence[str]) -> str:
     """Returns the message for a flag that is followed by a value; empty for other errors."""
-    unrecognized = re.split(r"[,\s]+", message.removeprefix("Unrecognized options:").rstrip(".").strip())
+    title = "Unrecognized options:"
+    if not message.startswith(title):
+        return ""
+    unrecognized = re.split(r"[,\s]+", message.removeprefix(title).rstrip(".").strip())
     words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for option, value in itertools.pairwise(words):
-        if option.startswith("--") and option not in unrecognized and value in unrecognized and value[0] != "-":
+        # a word that occurs elsewhere, too, may be the value of this option
+        is_unrecognized = bool(value) and unrecognized.count(value) == words.count(value)
+        if option.startswith("--") and option not in unrecognized and is_unrecognized and not value.startswith("-"):
             return f"{option} takes no value. {_advice(option, value.lower())}. Received: {option} {value}."
     return ""
 
@@ -158,13 +163,18 @@ def early_options(args: Sequence[str]) -> argparse.Namespace:
     return early
 
 
+def check_start(early: argparse.Namespace) -> None:
+    """Raises UserError if both --preset and --config are given."""
+    if early.preset and early.config and not early.resume:
+        raise UserError("--preset and --config each give a whole configuration. Expected one of them.")
+
+
 def starting_configuration(early: argparse.Namespace) -> Config:
     """Returns the configuration of --config or --preset, which the other options change."""
     if early.name is not None:
         folders.check_name(early.name)
+    check_start(early)
     if early.config and not early.resume:
-        if early.preset:
-            raise UserError("--preset and --config each give a whole configuration. Expected one of them.")
         return configuration.read_config(Path(early.config))
     return configuration.preset(early.preset or "demo")
 

@@ -250,6 +250,13 @@ def test_a_flag_with_a_value_names_the_right_form(words, message):
     assert message in fault(arguments, *words)
 
 
+@pytest.mark.parametrize(
+    "words", [["--name", "b", "b"], ["--name", "really", "really", "good"], ["--overwrite", ""], ["--seeds", "true"]]
+)
+def test_only_a_flag_is_said_to_take_no_value(words):
+    assert "takes no value" not in fault(arguments, *words)
+
+
 def test_flags_take_no_value():
     parsed = arguments("--overwrite", "--smoke", "--name", "true")
     assert parsed.overwrite and parsed.smoke

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from emotion_tf import config as configuration
 from emotion_tf import folders
-from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_configured
+from emotion_tf.command_line import ConfigArguments, Flag, check_start, early_options, parse_configured
 from emotion_tf.config import file, rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
@@ -95,6 +95,7 @@ class TuneArguments(ConfigArguments):
 def tune_arguments(args: Sequence[str]) -> TuneArguments:
     """Parses the arguments of `tune`. --preset, --config or the resumed search give the configuration."""
     early = early_options(args)
+    check_start(early)
     if early.name is not None:
         folders.check_name(early.name, plan.RESULTS)
     start = TuneArguments(configuration.preset(early.preset or "demo"))

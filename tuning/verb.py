@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emotion_tf import folders
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
-from emotion_tf.program import command
+from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
 from tuning import plan as plans
 from tuning import space
@@ -143,7 +143,8 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
     print(f"Search: {folder}, {plan.trials} trials ({plan.algorithm}), {len(searched)} hyperparameters", flush=True)
     is_chief = arguments.tuner.role == "chief"
     if is_chief:
-        print(f"Workers on other machines can join: tune --tuner.role worker --tuner.address {arguments.tuner.address}")
+        join = f"{program()} tune --tuner.role worker --tuner.address {arguments.tuner.address}"
+        print(f"Workers on other machines can join: {join}")
     trials_written = -1
 
     def tick(running: dict[str, Any]) -> None:

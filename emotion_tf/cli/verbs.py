@@ -40,7 +40,7 @@ VERBS = (
     Verb("evaluate", "RUN", "accuracy, F1, confusion; --report: a page", "evaluate:evaluate"),
     Verb("predict", "RUN --text T --face F", "the emotion of one utterance", "predict:predict"),
     Verb("predict-table", "RUN TABLE --out CSV", "the emotions of a table of utterances", "predict:predict_table"),
-    Verb("predict-film", "RUN CLIP SUBTITLES", "the emotions of a film with subtitles", "predict:predict_film"),
+    Verb("predict-film", "RUN CLIP SRT --out D", "the emotions of a film with subtitles", "predict:predict_film"),
     Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
     Verb("demo", "[RUN]", "a page on 127.0.0.1 to try runs on", "demo:demo"),
     Verb("compare", "RUN RUN ...", "runs side by side, with intervals", "compare:compare"),

@@ -51,6 +51,11 @@ def crop_config(prepared: Mapping[str, Any], changes: Mapping[str, Any]) -> Crop
     Raises:
         UserError: an option has an invalid value.
     """
+    if changes.get("policy") == "boxes":
+        raise UserError(
+            "Invalid `--faces.policy`. Expected a policy that needs no boxes of the speaker, which only `prepare meld` "
+            "has. Received: boxes."
+        )
     own = {name: value for name, value in prepared.items() if not (name == "policy" and value == "boxes")}
     return CropConfig(**{**own, **changes})
 

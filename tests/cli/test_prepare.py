@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import pytest
 import synthetic_faces
 from small_tables import write_table
 
+from emotion_tf.cli.prepare import prepare_demo
 from emotion_tf.data import clip_source
 from emotion_tf.data.clips import COLUMNS
+from emotion_tf.data.prepare import DEMO_OPTIONS, draw_demo
+from emotion_tf.labels import MELD_EMOTIONS
 
 
 @pytest.fixture
@@ -72,3 +76,10 @@ def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
     words = ("--faces.detector", "mtcnn", "--processes", "1")
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
     assert "train: 1 rows: with a face 1\ndev: 1 rows: with a face 1\n" in printed
+
+
+def test_prepare_demo_draws_the_data_set_that_train_draws():
+    verb, draw = inspect.signature(prepare_demo).parameters, inspect.signature(draw_demo).parameters
+    assert verb["dataset"].default.options(MELD_EMOTIONS) == DEMO_OPTIONS
+    for name in ("utterances", "seed"):
+        assert verb[name].default == draw[name].default

@@ -161,6 +161,8 @@ def test_the_options_of_the_data_set_hold_unless_others_are_given():
     )
     with pytest.raises(UserError, match="Invalid `faces.crops`"):
         film.crop_config(prepared, {"crops": 0})
+    with pytest.raises(UserError, match="needs no boxes"):
+        film.crop_config(prepared, {"policy": "boxes"})
 
 
 def test_an_option_counts_where_it_is_the_default_of_all_data_sets(untrained, media, succeed):

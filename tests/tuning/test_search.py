@@ -156,6 +156,10 @@ def test_a_finished_search_continues_only_with_more_trials(tune, folder, fault):
     assert again == began and "--trials 3" in again
 
 
+def test_preset_and_config_exclude_each_other(tune, fault):
+    assert "each give a whole configuration" in tune("--preset", "demo", "--config", "x.json", through=fault)
+
+
 def test_equal_errors_of_all_trials_end_the_search(tune, folder, fault):
     output = tune("--trials", "30", job=Fake(breaks="No space"), through=fault)
     assert re.match("The search has ended: the first [34] trials all broke. No space with", output)
