@@ -136,8 +136,12 @@ def _format_p(p: float) -> str:
 
 
 def _loss(loss: Difference) -> str:
-    return f"{loss.difference:z.3f} [{loss.low:z.3f}, {loss.high:z.3f}]"
+    return f"{_rounded(loss.difference):.3f} [{_rounded(loss.low):.3f}, {_rounded(loss.high):.3f}]"
 
 
 def _change(loss: Difference) -> str:
-    return f"{-loss.difference:+z.3f} [{-loss.high:+z.3f}, {-loss.low:+z.3f}]"
+    return f"{_rounded(-loss.difference):+.3f} [{_rounded(-loss.high):+.3f}, {_rounded(-loss.low):+.3f}]"
+
+
+def _rounded(x: float) -> float:
+    return round(x, 3) + 0.0  # not -0.0

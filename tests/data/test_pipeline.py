@@ -40,9 +40,9 @@ class Plain:
     context_fields = ()
     text = TextConfig()
 
-    def __call__(self, utterance, face_jpeg, tokens, context, future):
-        assert context is None and future is None
-        return {"utterance": utterance, "face_jpeg": face_jpeg, "length": tokens.row_lengths()}
+    def __call__(self, raw):
+        assert raw.get("context") is None and raw.get("future") is None
+        return {"utterance": raw["utterance"], "face_jpeg": raw["face_jpeg"], "length": raw["tokens"].row_lengths()}
 
 
 plain = Plain()
@@ -223,8 +223,8 @@ def test_recorded_and_raw_text_give_the_same_inputs_with_the_speaker(data, datas
     with_speaker = Preprocessor((*TEXT_NAMES, *WORD_NAMES), 32, TextConfig(speaker=True), pieces, words)
     inputs, _, _ = next(iter(eval_batches(paths["dev"], with_speaker, 16)))
     rows = list(pipeline.read_rows(paths["dev"]))[:16]
-    raw = with_speaker(tf.constant([f"{row['speaker']}: {row['utterance']}" for row in rows]), None)
-    plain = with_speaker(tf.constant([row["utterance"] for row in rows]), None)
+    raw = with_speaker({"utterance": tf.constant([f"{row['speaker']}: {row['utterance']}" for row in rows])})
+    plain = with_speaker({"utterance": tf.constant([row["utterance"] for row in rows])})
     for name in (*TEXT_NAMES, *WORD_NAMES):
         np.testing.assert_array_equal(inputs[name], raw[name])
     assert inputs["input_mask"].shape[1] > plain["input_mask"].shape[1]

@@ -1,4 +1,4 @@
-"""TFRecords: what is data_set is what the manifest says, the same bytes each time, and whole or not at all."""
+"""TFRecords: records hold what the manifest says, the same bytes each time, and whole or not at all."""
 
 from __future__ import annotations
 

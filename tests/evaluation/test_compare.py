@@ -72,7 +72,7 @@ def test_mcnemar_is_the_binomial_test(first, second):
 
 
 def test_every_pair_of_three_runs_by_hand_and_by_scipy(tmp_path, succeed):
-    """Rows that result alone has right: 8 against 0, 6 against 0, 2 against 4."""
+    """Rows that only one run predicts correctly: 8 against 0, 6 against 0, 2 against 4."""
     wrong = {"a": [0], "b": [0, *range(10, 18)], "c": [0, *range(14, 20)]}
     runs = [read_run(run(tmp_path / name, predictions(rows)), "test") for name, rows in wrong.items()]
     pairs = {(pair.better, pair.other): pair for pair in compare(runs)}
@@ -101,7 +101,7 @@ def test_every_pair_of_three_runs_by_hand_and_by_scipy(tmp_path, succeed):
 
 def test_weights_apply_to_intervals_and_differences(tmp_path):
     """The weights reverse the order: the better run and the difference are those of the weighted scores."""
-    weight = np.where(np.arange(60) % 4 == 0, 9.0, 1.0)  # result of each dialogue
+    weight = np.where(np.arange(60) % 4 == 0, 9.0, 1.0)  # one utterance of each dialogue
     results = []
     for name, wrong in (("few", range(0, 60, 4)), ("many", range(1, 60, 2))):
         path = run(tmp_path / name, predictions(list(wrong)), weight=[str(w) for w in weight])

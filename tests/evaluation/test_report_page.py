@@ -143,7 +143,7 @@ def test_the_page_has_every_section_and_is_self_contained(page):
 def test_the_page_shows_the_results(page, report):
     parsed = Page(page.read_text(encoding="utf-8"))
     text = " ".join(" ".join(parsed.texts).split())
-    assert all(text in text for _, text in BEFORE_USE)
+    assert all(paragraph in text for _, paragraph in BEFORE_USE)
     for name in ("weighted_f1", "accuracy", "macro_f1"):
         low, high = report.numbers["intervals"][name]
         assert f"{report.numbers[name]:.3f}" in text and f"[{low:.3f}, {high:.3f}]" in text

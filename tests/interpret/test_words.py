@@ -51,9 +51,8 @@ def preprocess(**options):
 
 
 def ids(preprocessor, line, context):
-    return np.asarray(
-        preprocessor(tf.constant([line]), tf.constant([[""]]), context=tf.constant([context]))["input_word_ids"]
-    )
+    raw = {"utterance": tf.constant([line]), "context": tf.constant([context])}
+    return np.asarray(preprocessor(raw)["input_word_ids"])
 
 
 @pytest.mark.parametrize(

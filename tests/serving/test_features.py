@@ -143,4 +143,4 @@ def test_the_verb(succeed, fault, untrained, dataset, tmp_path):
         "features", untrained, dataset, "--out", out, "--tower", "text", "--split", "dev"
     )
     assert "exists" in fault("features", untrained, dataset, "--out", out)
-    assert "ends in .npz" in fault("features", untrained, dataset, "--out", tmp_path / "x.csv")
+    assert "the ending .npz" in fault("features", untrained, dataset, "--out", tmp_path / "x.csv")

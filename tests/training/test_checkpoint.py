@@ -78,7 +78,7 @@ def test_a_checkpoint_of_another_model_is_refused(variables, tmp_path):
             Checkpoints(tmp_path, variables_of_another).load(LAST)
     optimizer = keras.optimizers.SGD(0.1)
     optimizer.build([other])
-    with pytest.raises(UserError, match=r"of another model \(optimizer variable 0"):
+    with pytest.raises(UserError, match=r"to another model \(optimizer variable 0"):
         checkpoints.load_optimizer(LAST, optimizer)
 
 

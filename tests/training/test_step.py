@@ -36,9 +36,9 @@ def values(variables):
 @pytest.mark.parametrize("clip_norm", [0.01, 1e9])
 def test_parts_of_a_batch_make_the_update_of_the_whole(build_update, tiny_config, batch, clip_norm):
     """20 rows as parts of 8, 8 and 4; without the face tower, whose batch norm sees the parts."""
-    config = change(tiny_config, "text", batch_size=32, clip_norm=clip_norm)
+    config = change(tiny_config, ("text",), batch_size=32, clip_norm=clip_norm)
     _, whole = build_update(config)
-    _, parts = build_update(change(config, "text", batch_size=8, accumulate=4))
+    _, parts = build_update(change(config, ("text",), batch_size=8, accumulate=4))
     assert (whole.part_size, parts.part_size) == (None, 8)
     start = values(whole.network.weights)
     sums = [update(inputs_of(update, batch)) for update in (whole, parts)]
@@ -51,7 +51,7 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(build_update, tiny_config
 
 
 def test_the_sums_are_those_of_the_weighted_rows(build_update, tiny_config, batch):
-    model, update = build_update(change(tiny_config, "text"))
+    model, update = build_update(change(tiny_config, ("text",)))
     inputs, label, weight = inputs_of(update, batch)
     logits = np.asarray(model(inputs)["logits"], np.float64)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(label)), label]

@@ -140,7 +140,7 @@ def test_a_chief_with_remote_workers_and_after_their_end(run, results):
     worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
     wait_for(chief, results / "x", 2)
     worker.kill()
-    assert "All workers are gone" in chief.end(2, within=MINUTE)
+    assert "All workers are lost" in chief.end(2, within=MINUTE)
     done = len(trials(results / "x"))
     chief = run("tune", "--resume", "--trials", done + 2, "--workers", 0, data=False)
     assert "Invalid `--workers`" in chief.end(2)
