@@ -120,9 +120,9 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
     folds = splits.assign_folds([int(row["label"]) for _, row in examples], group, count, seed)
     positions = np.arange(len(examples))
     sides = [(np.setdiff1d(positions, fold).tolist(), fold.tolist()) for fold in folds]
-    for kept, held_out in sides:
-        splits.check_leaks(dialogues, pictures, kept, held_out)
-    return tuple((rows.select(kept), rows.select(held_out)) for kept, held_out in sides)
+    for training, held_out in sides:
+        splits.check_leaks(dialogues, pictures, training, held_out)
+    return tuple((rows.select(training), rows.select(held_out)) for training, held_out in sides)
 
 
 def _clear_session() -> None:

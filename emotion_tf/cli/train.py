@@ -84,14 +84,14 @@ def _train_seeds(arguments: TrainArguments) -> None:
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         path = folders.RUNS / f"{name}-seed{seed}"
         paths.append(path)
-        is_kept = path.exists() and not arguments.overwrite
-        if is_kept:
+        continues = path.exists() and not arguments.overwrite
+        if continues:
             _check_same(path, seeded)
-        if is_kept and (path / "model.keras").exists():
+        if continues and (path / "model.keras").exists():
             if not report_path(path, _splits(Path(config.data))[-1]).exists():  # interrupted during the evaluation
                 _evaluate(seeded, path)
         else:
-            _train_one(seeded, path, overwrite=not (is_kept and (path / "checkpoint").is_dir()))
+            _train_one(seeded, path, overwrite=not (continues and (path / "checkpoint").is_dir()))
             keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)

@@ -99,7 +99,7 @@ def _part(modality: str, tower: Tower, trunks: tuple[str, ...]) -> FrozenPart:
     steps = {name: tower.steps if len(x.shape) == 3 else "" for name, x in outputs.items()}
     word_pieces = [feature.name for feature in schema.TEXT_INPUTS]
     steps |= {name: "input_mask" if name in word_pieces else name for name in raw}
-    model = keras.Model(inputs, outputs | {name: inputs[name] for name in raw}, name=f"kept_{modality}")
+    model = keras.Model(inputs, outputs | {name: inputs[name] for name in raw}, name=f"cached_{modality}")
     return FrozenPart(modality, trunks, model, steps)
 
 

@@ -132,6 +132,8 @@ def _fit(stage: Stage, epoch: int) -> Sums:
         for batch in stage.train_batches(epoch):
             sums = stage.update(sums, *batch)
             progress.advance(sums)
+    if not progress.step:
+        raise ValueError("An epoch has no batch.")
     return sums
 
 
