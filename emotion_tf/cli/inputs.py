@@ -96,6 +96,9 @@ class UtteranceOptions:
         if not self.face and self.clip is None:
             return []
         config = film.crop_config(spec.crops, self.faces)
+        for path in self.face if self.clip is None else (self.clip,):  # before a face detector is downloaded
+            if not path.is_file():
+                raise UserError(f"No file at {path}. Expected {'a photo' if self.clip is None else 'a video clip'}.")
         model = detector_model(config)
         if self.clip is None:
             return film.crop_photos(self.face, config, model, spec.face_size)

@@ -66,11 +66,10 @@ def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, s
     Raises:
         UserError: a photo cannot be read or shows no face.
     """
-    photos = [images.read_pixels(path) for path in paths]  # before the detector, which may be downloaded
     detect = load_detector(config.detector, model)
     jpegs = []
-    for path, photo in zip(paths, photos, strict=True):
-        crops = crop_photo(photo, detect, size)
+    for path in paths:
+        crops = crop_photo(images.read_pixels(path), detect, size)
         if not crops.jpegs:
             raise UserError(
                 f"No face found in {path}. Expected a photo of a face, or --face-is-crop for an aligned face crop."
