@@ -112,6 +112,9 @@ def one_line(box: str, args: Sequence[str] = ()) -> str:
     """Returns the message of tyro's error box, without the frame and the advice."""
     lines = [re.sub(r"[│╭╮╰╯─]", "", re.sub(r"\x1b\[[0-9;]*m", "", line)).strip() for line in box.splitlines()]
     text = " ".join(line for line in lines[1:] if line)
+    if text.startswith("Missing from"):  # the names of the arguments are indented less than their help
+        names = re.findall(r"^│ {5}(\S.*?) *│$", box.split("For full helptext")[0], re.MULTILINE)
+        return f"Missing: {', '.join(names)}. --help describes them."
     text = re.split(r"Argument helptext:|For full helptext", text)[0]
     options = re.findall(r"--[\w.-]+", text.split("Perhaps you meant:")[-1]) if "Perhaps you meant:" in text else []
     text = text.split("Perhaps you meant:")[0].strip().rstrip(".") + "."

@@ -103,7 +103,9 @@ class ClipArguments:
 
 @needs_tensorflow
 def prepare_table(
-    manifest: Positional[Path], dataset: Annotated[DatasetArguments, NO_PREFIX], labels: Labels = ("meld",)
+    manifest: Annotated[Positional[Path], tyro.conf.arg(metavar="MANIFEST")],
+    dataset: Annotated[DatasetArguments, NO_PREFIX],
+    labels: Labels = ("meld",),
 ) -> None:
     """Write the data set of a manifest: a CSV table with one row per utterance.
 
@@ -122,7 +124,7 @@ def prepare_table(
 
 @needs_tensorflow
 def prepare_clips(
-    table: Positional[Path],
+    table: Annotated[Positional[Path], tyro.conf.arg(metavar="TABLE")],
     dataset: Annotated[DatasetArguments, NO_PREFIX],
     clips: Annotated[ClipArguments, NO_PREFIX],
     labels: Labels = ("meld",),
@@ -184,7 +186,7 @@ def prepare_meld(
 
 @needs_tensorflow
 def prepare_faces(
-    root: Positional[Path],
+    root: Annotated[Positional[Path], tyro.conf.arg(metavar="DIR")],
     dataset: Annotated[FaceDatasetArguments, NO_PREFIX] = FaceDatasetArguments(tyro.MISSING, face_size=48),
     labels: Labels = ("meld",),
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from emotion_tf.quiet import start_tensorflow
@@ -23,7 +25,7 @@ def weights_list() -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def fetch(name: Positional[str]) -> None:
+def fetch(name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]) -> None:
     """Download pretrained weights, verify their hash, and store them in the cache.
 
     Args:

@@ -128,7 +128,7 @@ def compare(runs: Sequence[RunResults], reference: str = "") -> list[Pair]:
     """
     names = [run.name for run in runs]
     if len(set(names)) < 2 or len(set(names)) < len(names):
-        raise UserError(f"Expected two or more different runs. Received: {', '.join(names)}.")
+        raise UserError(f"Expected two or more different runs. Received: {', '.join(names) or 'none'}.")
     check_same_utterances({run.name: run.table for run in runs})
     pairs = [pair for pair in itertools.combinations(runs, 2) if reference in ("", *(run.name for run in pair))]
     differences = [_pair(*sorted(pair, key=_weighted_f1, reverse=True)) for pair in pairs]

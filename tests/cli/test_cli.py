@@ -410,6 +410,14 @@ def test_predict_with_an_invalid_picture(untrained, tmp_path, fault):
         message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg", *more)
         assert str(tmp_path / "text.jpg") in message and "Cannot decode" in message
         assert "No such file" in fault("predict", untrained, "--face", tmp_path / "none.jpg", *more)
+    for option in ("--face", "--clip"):  # before a face detector is downloaded
+        assert f"No such file: {tmp_path / 'none'}" in fault("predict", untrained, option, tmp_path / "none")
+
+
+def test_missing_arguments_are_named(fault, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert fault("predict-table", "x") == "Missing: TABLE, --out PATH. --help describes them."
+    assert fault("predict") == "Missing: RUN. --help describes them."
 
 
 @pytest.mark.parametrize(

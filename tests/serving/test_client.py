@@ -94,7 +94,7 @@ def test_the_command_line_asks_a_server(served, untrained, succeed, fault, trans
     words = ("predict", untrained, "--server", address, "--text", "Yes, no!")
     assert succeed(*words) == succeed("predict", untrained, "--text", "Yes, no!")
     assert "has no model 'other'" in fault(*words, "--model", "other")
-    assert "required" in fault("predict", "--text", "Hi")
+    assert "Missing: RUN" in fault("predict", "--text", "Hi")
     assert "--model names the model on a server" in fault("predict", untrained, "--text", "Hi", "--model", "x")
 
 
