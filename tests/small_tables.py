@@ -27,3 +27,14 @@ def write_picture(path: Path, height: int = 32, width: int = 32, seed: int = 0) 
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
     assert cv2.imwrite(str(path), cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     return path
+
+
+def pieces(manifest: Path) -> tuple[str, ...]:
+    """Options that use a vocab.txt, which is faster than learning word pieces."""
+    return "--tokenizer", str(manifest.parent.parent / "vocab.txt"), "--face-size", "32"
+
+
+def good_rows(count: int = 4) -> list[dict[str, str]]:
+    """Returns rows of all three splits, each with a face."""
+    splits = ["train"] * (count - 2) + ["dev", "test"]
+    return [{"split": split, "utterance_id": str(i), "faces": "a.jpg"} for i, split in enumerate(splits)]

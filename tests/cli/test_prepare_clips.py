@@ -1,4 +1,4 @@
-"""`prepare clips` and `prepare meld` on the command line: what is wrong is told in one line, and nothing is left."""
+"""`prepare clips` and `prepare meld` on the command line: an error is one line, and nothing is left."""
 
 from __future__ import annotations
 
