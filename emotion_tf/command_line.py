@@ -93,7 +93,11 @@ class _HelpText(io.StringIO):
         lines = self.getvalue().split("\n")
         description = list(itertools.takewhile(lambda line: not line.startswith(("╭", " ", "\x1b")), lines))
         width = max(40, shutil.get_terminal_size().columns)
-        return "\n".join([*(textwrap.fill(line, width) for line in description), *lines[len(description) :]])
+        filled = [
+            textwrap.fill(line, width, subsequent_indent="    " if line.startswith("usage:") else "")
+            for line in description
+        ]
+        return "\n".join([*filled, *lines[len(description) :]])
 
 
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
