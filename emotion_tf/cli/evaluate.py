@@ -22,9 +22,12 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
         split: Split of the data set: train, dev or test.
         report: Write report.html and MODEL_CARD.md as well.
     """
+    from emotion_tf.cli.report import calibrate_if_missing
     from emotion_tf.runs.run import Run
 
     folder = Run(run)
+    if report:
+        calibrate_if_missing(folder)
     page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
     if page:
         print(f"Report: {page}")

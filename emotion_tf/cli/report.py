@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from emotion_tf import files
+from emotion_tf.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,3 +136,23 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
         "model": "; ".join([*branches, *fusion]) + (f"; {parameters:,} parameters" if parameters else ""),
         "versions": ", ".join(f"{tool} {version}" for tool, version in run.metadata["versions"].items()),
     }
+
+
+def calibrate_if_missing(run: Run) -> None:
+    """Fits the calibration of a run without one on dev, before the report reads another split."""
+    from emotion_tf.data.dataset import Dataset
+    from emotion_tf.evaluation import calibration
+    from emotion_tf.training.evaluate import calibrate
+
+    if (run.path / calibration.FILE).exists():
+        return
+    try:
+        dataset = Dataset.open(Path(run.config.data))
+        if dataset.spec.data_sha256 != run.spec.data_sha256:
+            raise UserError(f"{dataset.path} has changed since.")
+    except UserError as error:
+        print(f"Not calibrated, because the dev split of the run cannot be read: {error}")
+        return
+    dataset.verify()
+    calibrate(run.path, run.model, run.preprocessor(run.model), dataset.rows("dev"))
+    print(f"Calibrated on dev: {run.path / calibration.FILE}")
