@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emotion_tf.errors import UserError
+from emotion_tf.streams import copy_to_stream, is_stream
 
 DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -118,18 +119,35 @@ def resumable_folder(path: Path, purpose: str, overwrite: bool = False) -> Itera
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yields the name of a temporary file that replaces `path` at the end of the block."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    """Yields the name of a temporary file that replaces `path` at the end of the block.
+
+    A symbolic link is kept, and its target is replaced. If `path` is a stream (`streams.is_stream`), such as a pipe, a
+    device or `-`, the content is written to it instead.
+    """
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder, _write_errors(path, ""):
+            temporary = Path(folder) / f"output{path.suffix}"
+            yield temporary
+            copy_to_stream(temporary, path)
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{target.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}. The file is unchanged; free some space or choose another "
-            "folder."
-        ) from None
+        with _write_errors(path, " The file is unchanged; free some space or choose another folder."):
+            yield temporary
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path, consequence: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads the output, such as `| head`
+        raise
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.{consequence}") from None
 
 
 def write_text(path: Path, text: str) -> None:

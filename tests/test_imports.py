@@ -23,6 +23,7 @@ BASE = {
     "folders",
     "program",
     "modalities",
+    "streams",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
@@ -54,6 +55,7 @@ NO_TENSORFLOW = {
     "folders",
     "program",
     "modalities",
+    "streams",
     "faces",
     "evaluation",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -26,8 +27,14 @@ def main() -> int:
         dispatch(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
+        _discard_output()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _discard_output()
+        print(f"error: Cannot write: {error.strerror}. Free some space or write to another place.", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -39,6 +46,10 @@ def main() -> int:
         )
         return 130
     return 0
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
 
 
 def dispatch(args: Sequence[str]) -> None:

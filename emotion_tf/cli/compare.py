@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emotion_tf.command_line import RunPaths
+from emotion_tf.streams import reserve_stdout
 
 
 def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: Path | None = None) -> None:
@@ -14,7 +15,7 @@ def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: 
         runs: Two or more folders in saved_models/, evaluated on the same utterances.
         split: Split: train, dev or test.
         data: Data set of the results; by default each run's own (see evaluate --data).
-        out: HTML page to write.
+        out: HTML page to write; - is standard output.
     """
     from emotion_tf.evaluation import compare as comparison
 
@@ -22,9 +23,10 @@ def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: 
     pairs = comparison.compare(results)
     title = f"{len(results)} runs on {split}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     tables = comparison.tables(results, pairs)
-    print(title)
-    comparison.print_tables(tables)
-    if out is not None:
-        provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
-        comparison.write_page(out, [*tables, provenance], title)
-        print(f"Page: {out}")
+    with reserve_stdout(out):
+        print(title)
+        comparison.print_tables(tables)
+        if out is not None:
+            provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
+            comparison.write_page(out, [*tables, provenance], title)
+            print(f"Page: {out}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
-from emotion_tf import files
+from emotion_tf import files, streams
 from emotion_tf.cli.inputs import CropOptions, ServerOptions, UtteranceOptions, open_predictor
 from emotion_tf.cli.prepare import count_processes
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
@@ -65,17 +65,18 @@ def predict_table(
         run: Folder of a run, an ensemble or an export, as for `predict`.
         table: CSV with a column utterance, faces (aligned crops; paths joined by ;), or both. With dialogue_id and
             speaker, earlier rows of a dialogue are the context of later ones.
-        out: CSV to write: the table with the predictions.
+        out: CSV to write: the table with the predictions; - is standard output.
         abstain_below: As for `predict`; the prediction of such a row is "abstained".
     """
     from emotion_tf.serving import tables
 
     rules.share("--abstain-below", abstain_below, closed=True)
-    predictor = open_predictor(run, serving)
-    count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
-    print(f"{count} predictions: {out}")
-    if unread:
-        print(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
+    with streams.reserve_stdout(out):
+        predictor = open_predictor(run, serving)
+        count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
+        print(f"{count} predictions: {out}")
+        if unread:
+            print(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
 
 
 @needs_tensorflow

@@ -186,3 +186,8 @@ def test_different_utterances_are_rejected(two, tmp_path, fault, changes):
     table = pd.read_csv(two[1] / "predictions_test.csv").iloc[:-1]
     table.to_csv(two[1] / "predictions_test.csv", index=False)
     assert "59 and 60 of them" in fault("compare", *two)
+
+
+def test_the_page_on_standard_output(two, command):
+    code, output = command("compare", *two, "--out", "-")
+    assert code == 0 and output.out.startswith("<!") and "Page: -" in output.err and "Page: -" not in output.out
