@@ -1,4 +1,12 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders.
+
+Beside a folder NAME there may be hidden folders. They stay after a kill; the next writer of NAME clears them up:
+
+- `.NAME.unfinished` becomes NAME when it is complete; it is deleted after an error.
+- `.NAME.partial` is the same for a long task, and is continued by the next call.
+- `.NAME.replaced` is the folder that NAME replaces. It gets its name back if NAME is missing.
+- `.NAME.deleted` is being deleted.
+"""
 
 from __future__ import annotations
 
@@ -6,115 +14,248 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from emotion_tf import locks
 from emotion_tf.errors import UserError
+from emotion_tf.locks import WriteError, cannot_write
 from emotion_tf.streams import copy_to_stream, is_stream
 
-DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+DISK = (
+    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOTEMPTY, errno.EBUSY, errno.EXDEV, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
-    return f"Cannot write {path}: {error.strerror}. Nothing was written; free some space or choose another folder."
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder that a command writes.
+
+    Attributes:
+        name: name of the kind, such as "data set".
+        markers: files that every folder of the kind contains.
+        result: file that only a finished folder contains; empty: the folder gets its name when it is finished.
+        progress: glob patterns; an unfinished folder with such a file can be continued.
+    """
+
+    name: str
+    markers: tuple[str, ...]
+    result: str = ""
+    progress: tuple[str, ...] = ()
+
+    def matches(self, path: Path) -> bool:
+        """Whether a path is a folder of this kind."""
+        return path.is_dir() and all((path / marker).is_file() for marker in self.markers)
+
+    def is_finished(self, path: Path) -> bool:
+        """Whether a path is a finished folder of this kind."""
+        return self.matches(path) and (not self.result or (path / self.result).is_file())
+
+    def has_progress(self, path: Path) -> bool:
+        """Whether an unfinished folder can be continued."""
+        return any(file.is_file() for pattern in self.progress for file in path.glob(pattern))
 
 
-def _create(folder: Path, path: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(_cannot_write(path, error)) from None
-
-
-def check_replaceable(path: Path, marker: str, kind: str) -> None:
-    """Checks that --overwrite deletes only a folder of the same kind.
+def check_replaceable(path: Path, kind: Kind) -> None:
+    """Checks that --overwrite replaces only a folder of the same kind.
 
     Args:
         path: folder to be replaced; may be missing or empty.
-        marker: file that every folder of the kind contains.
-        kind: kind of folder, such as "data set".
+        kind: kind of the new folder.
 
     Raises:
-        UserError: `path` is another file or folder, or the working directory or a folder above it.
+        UserError: `path` is another file or folder, a symbolic link, or the working directory or a folder above it.
     """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a symbolic link to {os.readlink(path)}. Only a folder is replaced, not what a link leads to. "
+            "Remove the link, or choose another name."
+        )
     if not path.exists():
         return
     here = Path.cwd()
     if path.resolve() in (here, *here.parents):
         raise UserError(f"{path} is the working directory, or a folder above it. Expected another name.")
-    if not (path / marker).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if not kind.matches(path) and (not path.is_dir() or any(path.iterdir())):
+        missing = next((marker for marker in kind.markers if not (path / marker).is_file()), kind.markers[0])
         raise UserError(
-            f"{path} is no {kind}: it has no {marker}. --overwrite replaces only a {kind}. Choose another name."
+            f"{path} is no {kind.name}: it has no {missing}. --overwrite replaces only a {kind.name}. Choose another "
+            "name."
         )
 
 
+def replaced(path: Path) -> Path:
+    """Returns the name under which the folder is kept that `path` replaces."""
+    return _beside(path, "replaced")
+
+
+def recover(path: Path, kind: Kind) -> None:
+    """Clears up after a dead process; the caller holds the lock of `path`.
+
+    The replaced folder gets its name back if `path` is missing, and is deleted if `path` is finished.
+    """
+    for leftover in ("unfinished", "deleted"):
+        shutil.rmtree(_beside(path, leftover), ignore_errors=True)
+    old = replaced(path)
+    if kind.matches(old) and not os.path.lexists(path):
+        old.rename(path)
+    elif kind.matches(old) and kind.is_finished(path):
+        delete(old)
+
+
+def restore_missing(path: Path, kind: Kind) -> None:
+    """Gives a replaced folder its name back if the process that replaced it has died. For commands that read `path`."""
+    if not os.path.lexists(path) and kind.matches(replaced(path)):
+        with contextlib.suppress(UserError, OSError), locks.writer(path):
+            recover(path, kind)
+
+
+def delete(path: Path) -> None:
+    """Deletes a folder. A kill leaves it whole, or under a name that nobody reads."""
+    trash = _beside(path, "deleted")
+    shutil.rmtree(trash, ignore_errors=True)
+    path.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def new_folder(path: Path, overwrite: bool = False, hint: str = "--overwrite replaces it") -> Iterator[Path]:
+def new_folder(
+    path: Path, kind: Kind, overwrite: bool = False, hint: str = "--overwrite replaces it"
+) -> Iterator[Path]:
     """Yields a temporary folder that is renamed to `path` at the end of the block, and deleted after an exception.
 
+    The lock of `path` is held. A folder that is replaced is deleted after that, or by `growing_folder`.
+
     Raises:
-        UserError: `path` exists and `overwrite` is false, or the disk is full or not writable.
+        UserError: `path` exists and `overwrite` is false, or is of another kind; another process writes it; the disk is
+            full or not writable.
     """
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists. Expected a new name; {hint}.")
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists() and not overwrite:
-            raise UserError(f"{path} was created by another process meanwhile. Expected a new name; {hint}.")
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except OSError as error:
-        if error.errno in DISK:
-            raise UserError(_cannot_write(path, error)) from None
-        raise
-    finally:
-        if temporary is not None:
+    with locks.writer(path), _folder_errors(path):
+        recover(path, kind)
+        _check_new(path, kind, overwrite, hint)
+        temporary = _beside(path, "unfinished")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _rename(temporary, path, kind)
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def resumable_folder(path: Path, purpose: str, overwrite: bool = False) -> Iterator[Path]:
+def resumable_folder(path: Path, kind: Kind, purpose: str, overwrite: bool = False) -> Iterator[Path]:
     """Like `new_folder`, for long tasks: after a kill or an interruption, the next call yields the unfinished folder.
 
     The unfinished folder is `.NAME.partial` beside `path`. A `UserError` deletes it.
 
     Args:
         path: final name of the folder.
+        kind: kind of the folder.
         purpose: hash of everything that the result depends on; a folder with another purpose is deleted.
         overwrite: whether `path` may be replaced.
 
     Raises:
-        UserError: `path` exists and `overwrite` is false, or the disk is full or not writable.
+        UserError: as `new_folder`.
     """
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists. Expected a new name; --overwrite replaces it.")
-    partial = path.with_name(f".{path.name}.partial")
-    marker = partial / "purpose"
-    try:
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
+    with locks.writer(path), _folder_errors(path):
+        recover(path, kind)
+        if kind.matches(path):
+            (path / "purpose").unlink(missing_ok=True)
+        _check_new(path, kind, overwrite)
+        partial = _beside(path, "partial")
+        marker = partial / "purpose"
+        try:
+            if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                marker.write_text(purpose, encoding="utf-8")
+            yield partial
+            _rename(partial, path, kind)
+            (path / "purpose").unlink()
+        except (OSError, UserError):
             shutil.rmtree(partial, ignore_errors=True)
-            _create(partial, path)
-            marker.write_text(purpose, encoding="utf-8")
-        yield partial
-        marker.unlink()
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+            raise
+
+
+@contextlib.contextmanager
+def growing_folder(path: Path, kind: Kind, resume: str) -> Iterator[None]:
+    """Holds the lock of a folder in which a long task writes one file after the other.
+
+    A folder that `new_folder` replaces inside the block is kept as `.NAME.replaced` until the new one has its result.
+    After an exception, it gets its name back, unless the new one can be continued. Messages say what is kept.
+
+    Args:
+        path: the folder.
+        kind: kind of the folder.
+        resume: sentence that says how to continue, for the message after an interruption or on a full disk.
+    """
+    with locks.writer(path):
+        recover(path, kind)
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_keep(path, kind, resume)) from None
+        except UserError as error:
+            kept = _keep(path, kind, resume if isinstance(error, WriteError) else "")
+            raise UserError(f"{error} {kept}".rstrip()) from None
+        except BaseException:
+            _keep(path, kind, "")
+            raise
+        recover(path, kind)
+
+
+def _keep(path: Path, kind: Kind, resume: str) -> str:
+    """Keeps the new folder if it can be continued, else the one that it replaces; returns sentences that say so."""
+    old, is_finished = replaced(path), kind.is_finished(path)
+    if kind.matches(old) and not is_finished and kind.matches(path) and not kind.has_progress(path):
+        delete(path)
+        recover(path, kind)
+        return f"{path} is as it was before."
+    recover(path, kind)
+    sentences = [f"{path} is kept. {resume}"] if resume and (is_finished or kind.has_progress(path)) else []
+    if kind.matches(old):
+        sentences.append(f"The {kind.name} that it replaces stays in {old} until it is finished.")
+    return " ".join(sentences)
+
+
+def _check_new(path: Path, kind: Kind, overwrite: bool, hint: str = "--overwrite replaces it") -> None:
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists. Expected a new name; {hint}.")
+    check_replaceable(path, kind)
+    old = replaced(path)
+    if old.exists() and not kind.matches(old):
+        raise UserError(f"{old} is in the way. Expected no such file or folder. Move it, or choose another name.")
+
+
+def _rename(folder: Path, path: Path, kind: Kind) -> None:
+    """Renames a folder to `path`. What is there is set aside; it is deleted if the new folder is finished."""
+    if kind.matches(path):
+        # an earlier folder that is still set aside is finished; the one at `path` is not
+        delete(path) if kind.matches(replaced(path)) else path.rename(replaced(path))
+    try:
+        folder.rename(path)  # an empty folder is replaced
+    finally:
+        recover(path, kind)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+@contextlib.contextmanager
+def _folder_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if error.errno in DISK:
-            raise UserError(_cannot_write(path, error)) from None
-        raise
-    except UserError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if error.errno not in DISK:
+            raise
+        raise cannot_write(path, error) from None
 
 
 @contextlib.contextmanager
@@ -131,13 +272,34 @@ def new_file(path: Path) -> Iterator[Path]:
             copy_to_stream(temporary, path)
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{target.suffix}")
+    temporary = _temporary(target)
     try:
         with _write_errors(path, " The file is unchanged; free some space or choose another folder."):
             yield temporary
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Returns the name of a temporary file beside `path`; deletes those of dead processes."""
+    host = socket.gethostname()
+    pattern = re.compile(re.escape(f".{path.name}.{host}.") + r"(\d+)" + re.escape(path.suffix))
+    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
+        match = pattern.fullmatch(name)
+        if match and not _is_alive(int(match[1])):
+            path.with_name(name).unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}{path.suffix}")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -147,7 +309,7 @@ def _write_errors(path: Path, consequence: str) -> Iterator[None]:
     except BrokenPipeError:  # nobody reads the output, such as `| head`
         raise
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.{consequence}") from None
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}.{consequence}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,9 +325,3 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

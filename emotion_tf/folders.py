@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.files import Kind
 from emotion_tf.program import program
 
 DEMO = Path(Config.data)
@@ -13,6 +14,14 @@ DEMO = Path(Config.data)
 RUNS = Path("saved_models")
 ENSEMBLE = "ensemble.json"
 """File in the folder of an ensemble, in place of the config.json and run.json of a run."""
+ENSEMBLE_KIND = Kind("ensemble", (ENSEMBLE,))
+RUN = Kind("run", ("run.json", "config.json"), "model.keras", ("checkpoint/last.npz",))
+CROSS_VALIDATION = Kind(
+    "cross-validation",
+    ("crossval.json", "config.json"),
+    "metrics.json",
+    ("*/checkpoint/last.npz", "*/model.keras", "*/held_out.csv"),
+)
 
 
 def other_results(run: Path, data: Path) -> Path:

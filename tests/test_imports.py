@@ -24,6 +24,7 @@ BASE = {
     "program",
     "modalities",
     "streams",
+    "locks",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
@@ -56,6 +57,7 @@ NO_TENSORFLOW = {
     "program",
     "modalities",
     "streams",
+    "locks",
     "faces",
     "evaluation",
 }

@@ -10,7 +10,6 @@ from emotion_tf import files, folders
 from emotion_tf.command_line import Flag, RunPaths
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
-from emotion_tf.folders import ENSEMBLE
 from emotion_tf.program import command, program
 from emotion_tf.quiet import needs_tensorflow
 
@@ -83,7 +82,7 @@ def _out(name: str, overwrite: bool) -> Path:
     """Returns the folder of the ensemble. Raises UserError if it exists and may not be replaced."""
     folders.check_name(name)
     out = folders.RUNS / name
-    files.check_replaceable(out, ENSEMBLE, "ensemble")
+    files.check_replaceable(out, folders.ENSEMBLE_KIND)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new --name; --overwrite replaces it.")
     return out

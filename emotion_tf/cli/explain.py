@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emotion_tf.interpret.explanation import Explanation
     from emotion_tf.interpret.summary import Summary
 
+PAGE = files.Kind("page of explanations", ("index.html",))
 REPEATS = 5
 
 
@@ -63,7 +64,7 @@ def explain(
     folder = out or _next_folder(run / "explanations")
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
-    files.check_replaceable(folder, "index.html", "page of explanations")
+    files.check_replaceable(folder, PAGE)
     scorer = Scorer(Run(run))
     facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
     summary: Summary | None = None
@@ -75,7 +76,7 @@ def explain(
             ("Data", f"{split} of {data}"),
             ("Utterances", f"{len(explanations)} explained; averages over {summary.count}"),
         ]
-    with files.new_folder(folder, overwrite) as temporary:
+    with files.new_folder(folder, PAGE, overwrite) as temporary:
         title = f"Explanations of {run.name}"
         render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
     print(f"Explanations: {folder / 'index.html'}")

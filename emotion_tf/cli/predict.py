@@ -110,7 +110,7 @@ def predict_film(
     processes = count_processes(processes)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
-    files.check_replaceable(out, film.TABLE, "folder of film predictions")
+    files.check_replaceable(out, film.KIND)
     predictor = open_predictor(run, serving)
     rows = film.read_subtitles(subtitles)
     spec = predictor.facts
@@ -121,7 +121,7 @@ def predict_film(
     prediction = film.predict_film(
         predictor, rows, crops, lambda items, total: track(items, total, "faces", "utterances")
     )
-    with files.new_folder(out, overwrite) as folder:
+    with files.new_folder(out, film.KIND, overwrite) as folder:
         prediction.write(folder, clip.name, abstain_below)
     print(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
     print(f"Timeline: {out / film.TIMELINE}")

@@ -19,6 +19,7 @@ from emotion_tf.data.dataset import INFO, Dataset, Shard, Split, Tokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 
+KIND = files.Kind("data set", (INFO,))
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
 
@@ -90,7 +91,7 @@ def write_dataset(
         UserError: an image cannot be read, no clip can be decoded, `out` exists, or the disk is full.
     """
     if overwrite:
-        files.check_replaceable(out, INFO, "data set")
+        files.check_replaceable(out, KIND)
     plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD))
     dataset = Dataset(
         path=out,
@@ -105,7 +106,7 @@ def write_dataset(
         notes=notes,
     )
     cache_key = _cache_key(dataset, rows, source, [len(shard.rows) for shard in plan])
-    with files.resumable_folder(out, cache_key, overwrite) as folder:
+    with files.resumable_folder(out, KIND, cache_key, overwrite) as folder:
         try:
             tokenizer.write_vocabulary(folder / dataset.tokenizer.file, pieces.vocabulary)
             shard_notes = _write_shards(folder, plan, rows, options, pieces, source, progress)

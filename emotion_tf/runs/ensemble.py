@@ -16,7 +16,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import RunResults
 from emotion_tf.evaluation.votes import Vote
-from emotion_tf.folders import ENSEMBLE
+from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND
 from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
 
@@ -150,7 +150,7 @@ def write_ensemble(
     ]
     sizes = {"parameters": next(iter(results.values())).parameters, "labels": list(members[0].labels)}
     context = {"command": metadata["command"], "data": metadata["data"], "seed": [entry["seed"] for entry in entries]}
-    with files.new_folder(out, overwrite) as folder:
+    with files.new_folder(out, ENSEMBLE_KIND, overwrite) as folder:
         values = {"vote": vote.to_json(), "members": entries, **sizes, **metadata}
         (folder / ENSEMBLE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         for split, run in results.items():

@@ -20,7 +20,7 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
-from emotion_tf.folders import ENSEMBLE
+from emotion_tf.folders import ENSEMBLE, RUN
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
 from emotion_tf.schema import DataSpec
@@ -88,7 +88,7 @@ class Run:
                 "keras": keras.__version__,
             },
         }
-        with files.new_folder(self.path, overwrite) as folder:
+        with files.new_folder(self.path, RUN, overwrite) as folder:
             (folder / "checkpoint").mkdir()
             (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
             write_vocabulary(folder / "vocab.txt", pieces)

@@ -24,6 +24,8 @@ from emotion_tf.serving.graph import MAX_TEXT_BYTES
 from emotion_tf.serving.predict import RunPredictor
 from emotion_tf.serving.verify import verify
 
+KIND = files.Kind("export", ("saved_model.pb",))
+
 
 def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Path:
     """Writes `serving/<version>/` of a run, or of an ensemble with all its members, and returns its path.
@@ -46,7 +48,7 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     if out.exists():
         raise UserError(f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out.")
     predictor = RunPredictor(run)
-    with files.new_folder(out, hint="leave --version out") as folder:
+    with files.new_folder(out, KIND, hint="leave --version out") as folder:
         _write(predictor, folder)
         verify(folder)
     others = sorted(version for version in versions(serving) if str(version) != out.name)

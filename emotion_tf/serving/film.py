@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pysubs2
 
+from emotion_tf import files
 from emotion_tf.config import CropConfig
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
@@ -23,6 +24,7 @@ from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.serving.predict import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
+KIND = files.Kind("folder of film predictions", (TABLE, TIMELINE))
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 

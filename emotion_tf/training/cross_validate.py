@@ -24,6 +24,7 @@ from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.runs.run import Run
 from emotion_tf.training.loop import train
@@ -96,7 +97,7 @@ class CrossValidation:
         if self.path.exists() and not overwrite:
             self._check_same(about)
             return
-        with files.new_folder(self.path, overwrite) as folder:
+        with files.new_folder(self.path, CROSS_VALIDATION, overwrite) as folder:
             (folder / "config.json").write_text(configuration.to_json(self.config), encoding="utf-8")
             (folder / "crossval.json").write_text(json.dumps({**about, "command": command}, indent=2) + "\n")
 

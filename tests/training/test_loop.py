@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -209,10 +210,12 @@ def test_resuming_on_other_data_is_refused(word_config, tmp_path, eager):
 def test_an_existing_run_is_replaced_only_with_overwrite(word_config, tmp_path, eager):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="--overwrite"):
-        train_run(word_config, tmp_path / "run")
-    train_run(word_config, tmp_path / "run", overwrite=True, until=2, save_model=False)
-    assert not (tmp_path / "run" / "notes.txt").exists()
+    for overwrite in (False, True):  # it is no run
+        with pytest.raises(UserError, match="--overwrite"):
+            train_run(word_config, tmp_path / "run", overwrite=overwrite)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "run")
+    train_run(word_config, tmp_path / "run", until=2, save_model=False)
     assert train_run(word_config, tmp_path / "run", overwrite=True, until=1, save_model=False).epoch == 1
     assert history(tmp_path / "run")["epoch"].tolist() == [1]
 

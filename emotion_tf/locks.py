@@ -1,0 +1,141 @@
+"""Locks of folders: one process at a time writes a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from emotion_tf.errors import UserError
+from emotion_tf.program import command
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Errors of file systems without locks."""
+
+_descriptors: dict[Path, int] = {}
+"""Lock file -> descriptor of the locks that this process holds."""
+
+
+class Occupied(UserError):
+    """Another process writes the folder."""
+
+
+class WriteError(UserError):
+    """A file or a folder cannot be written, for example on a full disk."""
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """Returns the error of a folder that cannot be written."""
+    return WriteError(
+        f"Cannot write {path}: {error.strerror}. Nothing was written; free some space or choose another folder."
+    )
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[None]:
+    """Holds the lock of a folder for the block. A process that holds it already may enter again.
+
+    The lock file is `.NAME.lock` beside the folder, so that the folder can be replaced meanwhile. The kernel drops the
+    lock of a process that dies; the file stays until the next writer ends. Missing parents of the folder are created,
+    and removed if they stay empty. A file system without locks gets a warning on standard error.
+
+    Args:
+        path: the folder; may be missing.
+
+    Raises:
+        Occupied: another process holds the lock. The message says which.
+        UserError: the lock file cannot be created.
+    """
+    target = Path(os.path.realpath(path))
+    lock = target.with_name(f".{target.name}.lock")
+    if lock in _descriptors:
+        yield
+        return
+    missing = [folder for folder in lock.parents if not folder.exists()]
+    try:
+        _descriptors[lock] = _acquire(lock, path)
+    except OSError as error:
+        _remove_empty(missing)
+        raise cannot_write(path, error) from None
+    try:
+        yield
+    finally:
+        if descriptor := _descriptors.pop(lock, None):  # None in a forked process
+            lock.unlink(missing_ok=True)  # before the lock is released: a later file of this name is another writer's
+            os.close(descriptor)
+            _remove_empty(missing)
+
+
+def _acquire(lock: Path, path: Path) -> int:
+    """Returns the descriptor of the locked file. Raises Occupied or OSError."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # another process has removed the empty parent
+            continue
+        try:
+            _lock(descriptor, path)
+            if _is_at(descriptor, lock):
+                _sign(descriptor)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the file of a writer that has just ended
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Occupied(
+            f"{path} is being written by {_holder(descriptor)}. Wait until it ends, or choose another name."
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"{path} cannot be locked ({error.strerror}): do not write it twice at once.", file=sys.stderr)
+
+
+def _is_at(descriptor: int, lock: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(lock))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    """Writes who holds the lock. A full disk does not matter."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    text = f"process {os.getpid()} on {socket.gethostname()} since {since}: {command()}\n"
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(errors="replace"), 0)
+
+
+def _holder(descriptor: int) -> str:
+    line = os.pread(descriptor, 400, 0).decode(errors="replace").split("\n")[0]
+    return "".join(character for character in line if character.isprintable()) or "another process"
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _forget() -> None:
+    """Closes the descriptors in a forked process, which would hold the locks of its parent after the parent's end."""
+    for descriptor in _descriptors.values():
+        os.close(descriptor)
+    _descriptors.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

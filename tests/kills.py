@@ -1,0 +1,43 @@
+"""Python code that dies at its n-th change of a file, as after SIGKILL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DIED = 99
+HOOK = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.dont_write_bytecode = True
+left = int(sys.argv[1])
+
+def hook(event, arguments):
+    global left
+    changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+    if changes or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        left -= 1
+        if left == 0:
+            os._exit({DIED})
+"""
+
+
+def run(code: str, folder: Path, step: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs code in a folder. It dies before its change number `step`, from 1; 0: it does not."""
+    script = f"{HOOK}\nfrom pathlib import Path\nfrom emotion_tf import files, locks\n"
+    script += f"sys.addaudithook(hook)\n{code}"
+    command = [sys.executable, "-c", script, str(step)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def kill_at_each_step(code: str, folder: Path) -> Iterator[int]:
+    """Runs code again and again, each time killed one step later; yields the number of the step after each death."""
+    for step in range(1, 1000):
+        done = run(code, folder, step)
+        if done.returncode != DIED:
+            assert done.returncode == 0, done.stderr
+            return
+        yield step

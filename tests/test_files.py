@@ -1,0 +1,163 @@
+"""Files and folders are replaced as a whole: after a kill at any step one is whole, and nothing is left in the end."""
+
+from __future__ import annotations
+
+import os
+
+import kills
+import pytest
+
+from emotion_tf import files
+from emotion_tf.errors import UserError
+from emotion_tf.files import Kind
+
+KIND = Kind("run", ("run.json",))
+GROWING = Kind("run", ("run.json",), "model", ("checkpoint",))
+
+
+def make(path, text, *names):
+    path.mkdir(parents=True)
+    for name in ("run.json", *names):
+        (path / name).write_text(text)
+    return path
+
+
+def content(path):
+    return {file.name: file.read_text() for file in path.iterdir()}
+
+
+NEW = """
+kind = files.Kind("run", ("run.json",))
+with files.new_folder(Path("a"), kind, True) as folder:
+    (folder / "run.json").write_text("new")
+"""
+RESUMABLE = """
+kind = files.Kind("run", ("run.json",))
+with files.resumable_folder(Path("a"), kind, "key", True) as folder:
+    (folder / "run.json").write_text("new")
+"""
+GROW = """
+kind = files.Kind("run", ("run.json",), "model", ("checkpoint",))
+path = Path("a")
+with files.growing_folder(path, kind, "Go on."):
+    if not kind.has_progress(path):
+        with files.new_folder(path, kind, True) as folder:
+            (folder / "run.json").write_text("new")
+        files.write_text(path / "checkpoint", "new")
+    files.write_text(path / "model", "new")
+"""
+
+
+@pytest.mark.parametrize("code", [NEW, RESUMABLE])
+def test_a_kill_at_any_step_leaves_one_folder_whole(code, tmp_path):
+    steps = 0
+    for steps in kills.kill_at_each_step(code, tmp_path / "x" if steps else _old(tmp_path)):
+        path = tmp_path / "x" / "a"
+        files.restore_missing(path, KIND)
+        assert content(path) in ({"run.json": "old"}, {"run.json": "new"}, {"run.json": "new", "purpose": "key"})
+    assert steps > 8
+    assert content(tmp_path / "x" / "a") == {"run.json": "new"} and os.listdir(tmp_path / "x") == ["a"]
+
+
+def _old(tmp_path):
+    make(tmp_path / "x" / "a", "old")
+    return tmp_path / "x"
+
+
+def test_a_kill_at_any_step_of_a_long_task_leaves_one_folder_whole(tmp_path):
+    """The old one is there until the new one has its result; the new one is continued."""
+    path = make(tmp_path / "x" / "a", "old", "model")
+    whole = {"run.json": "old", "model": "old"}
+    has_progress = False
+    for step in kills.kill_at_each_step(GROW, path.parent):
+        files.restore_missing(path, GROWING)
+        old = files.replaced(path)
+        assert GROWING.is_finished(path) or content(old) == whole, step
+        assert not has_progress or GROWING.has_progress(path), step  # never lost again
+        has_progress = GROWING.has_progress(path)
+    assert has_progress
+    assert content(path) == {name: "new" for name in ("run.json", "checkpoint", "model")}
+    assert os.listdir(path.parent) == ["a"]
+
+
+@pytest.mark.parametrize("error", [UserError("Bad rate."), KeyboardInterrupt(), MemoryError()])
+def test_an_error_before_the_first_checkpoint_gives_the_old_folder_back(error, tmp_path):
+    path = make(tmp_path / "a", "old", "model")
+    with pytest.raises(type(error)) as caught, files.growing_folder(path, GROWING, "Go on."):
+        with files.new_folder(path, GROWING, True) as folder:
+            (folder / "run.json").write_text("new")
+        raise error
+    assert isinstance(error, MemoryError) or str(caught.value).endswith(f"{path} is as it was before.")
+    assert content(path) == {"run.json": "old", "model": "old"} and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [files.WriteError("Disk full."), KeyboardInterrupt()])
+def test_after_a_checkpoint_both_stay_and_the_message_says_so(error, tmp_path):
+    path = make(tmp_path / "a", "old", "model")
+    with pytest.raises(type(error).__bases__[0] if isinstance(error, UserError) else type(error)) as caught:
+        _train_into(path, error)
+    assert str(caught.value).endswith(
+        f"{path} is kept. Go on. The run that it replaces stays in {tmp_path / '.a.replaced'} until it is finished."
+    )
+    assert sorted(os.listdir(tmp_path)) == [".a.replaced", "a"]
+    # overwritten again: the unfinished one goes, the finished one stays
+    with pytest.raises(MemoryError):
+        _train_into(path, MemoryError(), "newer")
+    assert content(path) == {"run.json": "newer", "checkpoint": "newer"}
+    assert content(tmp_path / ".a.replaced") == {"run.json": "old", "model": "old"}
+    _train_into(path, None, "newest")
+    assert content(path)["model"] == "newest" and os.listdir(tmp_path) == ["a"]
+
+
+def _train_into(path, error, text="new"):
+    with files.growing_folder(path, GROWING, "Go on."):
+        with files.new_folder(path, GROWING, True) as folder:
+            (folder / "run.json").write_text(text)
+        (path / "checkpoint").write_text(text)
+        if error:
+            raise error
+        (path / "model").write_text(text)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_only_a_folder_of_the_same_kind_is_replaced(overwrite, tmp_path):
+    foreign, link, mine = tmp_path / "foreign", tmp_path / "link", make(tmp_path / "mine", "old")
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    link.symlink_to(mine)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for path in (foreign, link, tmp_path / "file", tmp_path / "dangling"):
+        refused = pytest.raises(UserError, match="is no run|is a symbolic link|exists")
+        with refused, files.new_folder(path, KIND, overwrite):
+            raise ValueError("nothing is written")
+    assert content(foreign) == {"notes.txt": "mine"} and content(mine) == {"run.json": "old"}
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "foreign", "link", "mine"]
+
+
+def test_a_foreign_folder_at_a_hidden_name_is_not_deleted(tmp_path):
+    path, hidden = make(tmp_path / "a", "old"), tmp_path / ".a.replaced"
+    hidden.mkdir()
+    (hidden / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"\.a\.replaced is in the way"), files.new_folder(path, KIND, True):
+        pass
+    assert content(hidden) == {"notes.txt": "mine"} and content(path) == {"run.json": "old"}
+
+
+def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    with files.new_folder(tmp_path / "a", KIND, True) as folder:
+        (folder / "run.json").write_text("new")
+    assert content(tmp_path / "a") == {"run.json": "new"}
+    with pytest.raises(ValueError, match="broken"), files.new_folder(tmp_path / "b" / "c", KIND):
+        raise ValueError("broken")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_temporary_files_of_dead_processes_are_removed_by_the_next_writer(tmp_path):
+    code = "with files.new_file(Path('a.csv')) as temporary:\n    temporary.write_text('x')\n    os._exit(1)"
+    kills.run(code, tmp_path)
+    (tmp_path / ".a.csv.copy.csv").write_text("mine")
+    assert len(os.listdir(tmp_path)) == 2
+    files.write_text(tmp_path / "a.csv", "new")
+    assert sorted(os.listdir(tmp_path)) == [".a.csv.copy.csv", "a.csv"]

@@ -1,0 +1,117 @@
+"""One process at a time writes a folder; the second is told who."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kills
+import pytest
+
+from emotion_tf import locks
+from emotion_tf.errors import UserError
+
+HOLD = "with locks.writer(Path('runs/a')):\n    print('locked', flush=True)\n    sys.stdin.read()"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of runs/a until its input is closed."""
+    code = f"{kills.HOOK}\nfrom pathlib import Path\nfrom emotion_tf import locks\n{HOLD}"
+    words = [sys.executable, "-c", code, "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        yield process
+        process.kill()
+
+
+def test_the_second_writer_is_told_who_holds_the_lock(holder, tmp_path):
+    told = pytest.raises(locks.Occupied, match=rf"runs/a is being written by process {holder.pid} on .* since 20")
+    with told, locks.writer(tmp_path / "runs" / "a"):
+        pass
+    with locks.writer(tmp_path / "runs" / "b"):
+        pass
+    holder.communicate()
+    assert not (tmp_path / "runs").exists()  # neither the lock nor the empty folder stays
+    with locks.writer(tmp_path / "runs" / "a"):
+        pass
+
+
+def test_a_dead_process_holds_no_lock(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    assert os.listdir(tmp_path / "runs") == [".a.lock"]
+    with locks.writer(tmp_path / "runs" / "a"):
+        assert os.listdir(tmp_path / "runs") == [".a.lock"]
+    assert not os.listdir(tmp_path / "runs")
+
+
+def test_a_process_enters_again_by_any_path(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    with locks.writer(tmp_path / "runs" / "a"), locks.writer(tmp_path / "link" / "a"):
+        pass
+    with pytest.raises(KeyboardInterrupt), locks.writer(tmp_path / "runs" / "a"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_child_process_does_not_keep_the_lock_of_its_parent(tmp_path):
+    code = """
+with locks.writer(Path("a")):
+    if not os.fork():
+        import time
+        os.mkdir("b")
+        time.sleep(60)
+    os._exit(0)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{kills.HOOK}\nfrom pathlib import Path\nfrom emotion_tf import locks\n{code}", "0"],
+        cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    try:
+        process.wait()
+        while not (tmp_path / "b").exists():
+            time.sleep(0.01)
+        with locks.writer(tmp_path / "a"):
+            pass
+    finally:
+        os.killpg(process.pid, 9)
+
+
+def test_many_processes_write_one_after_the_other(tmp_path):
+    """Each removes its lock file while others try: never two at once."""
+    code = """
+for _ in range(200):
+    try:
+        with locks.writer(Path("a")):
+            os.mkdir("inside")
+            os.rmdir("inside")
+    except locks.Occupied:
+        pass
+"""
+    script = f"{kills.HOOK}\nfrom pathlib import Path\nfrom emotion_tf import locks\n{code}"
+    processes = [subprocess.Popen([sys.executable, "-c", script, "0"], cwd=tmp_path) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_parent_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = pytest.raises(UserError, match=r"^Cannot write .*file/a: .*; free some space or choose another folder\.$")
+    with refused, locks.writer(tmp_path / "file" / "a"):
+        pass
+
+
+def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locks.writer(Path(tmp_path / "a")):
+        pass
+    assert "a cannot be locked (No locks available): do not write it twice at once.\n" in capsys.readouterr().err
