@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# OpenCV refuses larger pictures (`pictures.MAX_PIXELS`) before it allocates memory. cv2 reads the variable on import,
+# and Keras imports cv2.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64 * 1024 * 1024))
 
 if TYPE_CHECKING:
     from emotion_tf.serving.predict import Predictor

@@ -25,6 +25,7 @@ BASE = {
     "modalities",
     "streams",
     "locks",
+    "pictures",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
@@ -58,6 +59,7 @@ NO_TENSORFLOW = {
     "modalities",
     "streams",
     "locks",
+    "pictures",
     "faces",
     "evaluation",
 }

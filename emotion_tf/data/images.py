@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-
-# A header may declare billions of pixels; OpenCV then fails before it allocates. cv2 reads the variable on import.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64 * 1024 * 1024))
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
+from emotion_tf import pictures
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import encode_square
+from emotion_tf.pictures import JPEG_BEGINS, PNG_BEGINS
 
 MAX_PIXELS = 4 * 1024 * 1024
 """Largest image that the served model decodes; a face crop has a fiftieth of that."""
-JPEG_BEGINS, PNG_BEGINS = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Our own errors report unreadable images.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+MAX_BYTES = 256 * 1024 * 1024
+"""Largest image file that is read: what `pictures.MAX_PIXELS` take uncompressed."""
 
 
 def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
     """Reads an image file as the JPEG of a face crop, as `prepare` stores it and the served model takes it.
 
     Args:
-        path: an image in a format that OpenCV reads.
+        path: an image in one of the `pictures.FORMATS`.
         face_size: side of the crop in pixels.
         where: prefix of error messages (file and row).
 
@@ -75,6 +72,10 @@ def decode_photo(data: bytes) -> np.ndarray:
 
 def _read(path: Path, where: str) -> bytes:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{where}Cannot read the face picture {path}: It is no regular file. Expected a file.")
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{where}Cannot read the face picture {path}. Expected at most {MAX_BYTES >> 20} MB.")
         return path.read_bytes()
     except OSError as error:
         raise UserError(
@@ -84,22 +85,18 @@ def _read(path: Path, where: str) -> bytes:
 
 def _decode(data: bytes, name: str, where: str) -> np.ndarray:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        received = "an empty file" if not data else f"{len(data)} bytes that begin {data[:8]!r}"
+        return pictures.decode(data)
+    except ValueError as error:
         raise UserError(
-            f"{where}Cannot decode the {name}. Expected a picture such as JPEG or PNG of at most 64 megapixels. "
-            f"Received: {received}."
-        )
-    return pixels
+            f"{where}Cannot decode the {name}. Expected {pictures.FORMATS} of at most {pictures.MAX_PIXELS >> 20} "
+            f"megapixels. Received: {error}."
+        ) from None
 
 
 def _is_complete_jpeg(data: bytes) -> bool:
     # Without the end marker, OpenCV fills the missing part with grey, but TensorFlow fails.
     # OpenCV applies a rotation in the Exif data, TensorFlow does not.
-    return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9" and b"Exif" not in data[:64]
+    return data.startswith(JPEG_BEGINS) and data[-2:] == b"\xff\xd9" and b"Exif" not in data[:64]
 
 
 def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
@@ -114,7 +111,7 @@ def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
     """
     mask = tf.not_equal(face_jpeg, "")
     crops = tf.boolean_mask(face_jpeg, mask)
-    pixels = tf.map_fn(lambda jpeg: _decode_crop(jpeg, face_size), crops, fn_output_signature=_pixel_spec(face_size))
+    pixels = tf.map_fn(lambda jpeg: _decode_record(jpeg, face_size), crops, fn_output_signature=_pixel_spec(face_size))
     return {"faces": _scatter(pixels, mask, face_size), "face_mask": mask}
 
 
@@ -192,6 +189,12 @@ def _png_area(picture: tf.Tensor) -> tf.Tensor:
     powers = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
     # the specification limits each side to less than 2^31, so the product does not overflow
     return tf.reduce_prod(tf.reduce_sum(tf.reshape(tf.cast(sides, tf.int64), (2, 4)) * powers, axis=1) % (1 << 31))
+
+
+def _decode_record(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:
+    """`_decode_crop`; fails for a JPEG of more than `MAX_PIXELS` before memory is allocated."""
+    with tf.control_dependencies([tf.debugging.assert_less_equal(_jpeg_area(jpeg), tf.constant(MAX_PIXELS, tf.int64))]):
+        return _decode_crop(jpeg, face_size)
 
 
 def _decode_crop(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:

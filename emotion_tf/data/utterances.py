@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from emotion_tf import schema
+from emotion_tf import pictures, schema
 from emotion_tf.data import context
 from emotion_tf.data.dataset import Rows
 from emotion_tf.faces.active_speaker import MARGIN
@@ -68,5 +67,7 @@ def _properties(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sharpness(jpeg: bytes) -> float:
-    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    return np.nan if pixels is None else sharpness(pixels)
+    try:
+        return sharpness(pictures.decode(jpeg))
+    except ValueError:  # it was damaged after `prepare`
+        return np.nan

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.image as mpimg
 import matplotlib.pyplot as plt
 import numpy as np
 
-from emotion_tf import files
+from emotion_tf import files, pictures
 from emotion_tf.evaluation import pages
 
 MAX_CLIPS = 10
@@ -51,7 +50,8 @@ def write_sheet(path: Path, facts: dict[str, Any]) -> None:
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             if n < len(crops):
-                axes.imshow(mpimg.imread(io.BytesIO(crops[n]), format="jpg"))
+                with contextlib.suppress(ValueError):  # the place of a damaged crop stays empty
+                    axes.imshow(pictures.decode(crops[n])[..., ::-1])
         total = sum(split[label] for split in facts["splits"].values())
         row[0].set_ylabel(f"{label}\n{total}", rotation=0, ha="right", va="center")
     figure.suptitle(f"{facts['name']}: crops of each class, with its number of utterances", fontsize=10)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
+import hostile_pictures
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -160,4 +163,24 @@ def test_invalid_pictures(content, tmp_path):
 def test_no_file_and_a_folder(tmp_path):
     for path, reason in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(UserError, match=reason):
+            images.read_crop(path, SIZE)
+
+
+def test_the_graph_decodes_no_png_that_hides_its_size():
+    """libpng skips an unknown chunk before the header, in whose place a small size may stand."""
+    side = 2100
+    pictures = tf.constant([[hostile_pictures.hidden_png(side), hostile_pictures.complete_png(64)]])
+    assert images.decode_pictures(pictures, SIZE)["face_mask"].numpy().tolist() == [[False, True]]
+
+
+def test_a_record_with_a_large_jpeg_fails_before_it_is_decoded():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="9000000"):
+        images.decode_faces(tf.constant([[hostile_pictures.jpeg(3000)]]), SIZE)
+
+
+def test_a_device_is_not_read(tmp_path):
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        if not path.exists():
+            os.mkfifo(path)
+        with pytest.raises(UserError, match="no regular file"):
             images.read_crop(path, SIZE)
