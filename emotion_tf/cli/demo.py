@@ -35,7 +35,7 @@ def demo(
     Args:
         run: Folder of the run to select first; the page offers the others in the same folder. Default: the newest run.
         port: Port on 127.0.0.1. 0: any free port.
-        upload: Maximum size of an uploaded file in megabytes.
+        upload: Maximum size of an uploaded file in megabytes. All uploads together take at most ten times that.
         faces: How faces are found.
     """
     from emotion_tf.faces.detect import load_detector

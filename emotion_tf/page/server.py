@@ -1,4 +1,4 @@
-"""Serves the page on 127.0.0.1, with limits on requests and uploads."""
+"""Serves the page on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,86 +18,15 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
 from emotion_tf.interpret.batch import TEXT
 from emotion_tf.page.runs import Runs
+from emotion_tf.page.uploads import Uploads
 
 HOST = "127.0.0.1"
 MEGABYTE = 2**20
-MAX_FORM_BYTES = 2 * MEGABYTE
-"""Size of a request that uploads no file."""
 MAX_QUEUE = 64
+MAX_CONNECTIONS = 500
+"""Open connections, above which a request is refused; a process may often have 1,024 open files."""
 MAX_VISITORS = 100
 """Number of visitors whose last answers stay in memory."""
-UPLOAD_SECONDS = 600.0
-"""Age at which an upload is deleted."""
-SWEEP_SECONDS = 60.0
-"""Time between two searches for old uploads."""
-
-
-class BodyLimit:
-    """ASGI middleware that rejects a request with too large a body, before and while it is read.
-
-    Args:
-        app: the wrapped application.
-        upload: largest size of an uploaded file in bytes.
-    """
-
-    def __init__(self, app: Any, upload: int) -> None:
-        self._app, self._upload = app, upload
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handles one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limit = self._upload + MAX_FORM_BYTES if scope["path"].endswith("/upload") else MAX_FORM_BYTES
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > limit:
-            await _reject(send)
-            return
-        received = 0
-
-        async def count() -> Any:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            # a body without a length: to the application, the visitor has disconnected
-            return {"type": "http.disconnect"} if received > limit else message
-
-        await self._app(scope, count, send)
-
-
-async def _reject(send: Any) -> None:
-    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"The request is too large."})
-
-
-def sweep(folder: Path, age: float, keep: Collection[Path] = ()) -> None:
-    """Deletes the files below a folder that are older than `age` seconds, except those to keep.
-
-    Gradio deletes complete uploads; it does not know of those that were cancelled.
-    """
-    for inside, _, names in os.walk(folder):
-        for path in (Path(inside, name) for name in names):
-            with contextlib.suppress(OSError):  # Gradio may have deleted it
-                if path not in keep and time.time() - path.stat().st_ctime > age:
-                    path.unlink()
-
-
-@contextlib.contextmanager
-def _swept(folder: Path) -> Iterator[None]:
-    """Deletes old uploads while the block runs, but not the page's own files, which exist already."""
-    own, ended = {path for path in folder.rglob("*") if path.is_file()}, threading.Event()
-
-    def work() -> None:
-        while not ended.wait(SWEEP_SECONDS):
-            sweep(folder, UPLOAD_SECONDS, own)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class _NullStream(io.TextIOBase):
@@ -143,7 +70,7 @@ def open_page(
         UserError: the port is in use or forbidden, or the first run cannot be loaded.
     """
     port = _free_port(port)
-    own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-"))
+    own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-")).resolve()
     os.environ |= {"GRADIO_TEMP_DIR": str(own / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
     from emotion_tf.interpret.batch import Utterance
     from emotion_tf.page.answer import answer_utterance
@@ -159,7 +86,7 @@ def open_page(
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()
         page = build_page(Handlers(runs, finder, load), first, own / "examples")
-        with _served(page, port, upload, own / "uploads") as address:
+        with _served(page, port, Uploads(own / "uploads", upload)) as address:
             yield address
     finally:
         if finder is not None:
@@ -168,33 +95,42 @@ def open_page(
 
 
 @contextlib.contextmanager
-def _served(page: Any, port: int, upload: int, uploads: Path) -> Iterator[str]:
-    address = _launch(page, port, upload)
+def _served(page: Any, port: int, uploads: Uploads) -> Iterator[str]:
+    address = _launch(page, port, uploads)
     with _silent():
-        with _swept(uploads):
+        with uploads.swept():
             yield address
         page.close(verbose=False)
 
 
-def _launch(page: Any, port: int, upload: int) -> str:
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
+def _launch(page: Any, port: int, uploads: Uploads) -> str:
     from emotion_tf.page.theme import HEAD, STYLE, theme
 
-    # against DNS rebinding: another page in the browser must not reach this one under its own host name
-    middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
-        Middleware(BodyLimit, upload=upload),
-    ]
-    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=4)
+    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=4, api_open=False)
     _, address, _ = page.launch(
-        server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, max_file_size=upload,
-        state_session_capacity=MAX_VISITORS, footer_links=[], run_history=False, enable_monitoring=False,
-        ssr_mode=False, mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD,
-        app_kwargs={"middleware": middleware},
+        server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False,
+        max_file_size=uploads.largest, state_session_capacity=MAX_VISITORS, footer_links=[], run_history=False,
+        enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD,
+        app_kwargs={"lifespan": _gated(uploads)},
     )  # fmt: skip
+    page.server.config.limit_concurrency = MAX_CONNECTIONS
     return str(address)
+
+
+def _gated(uploads: Uploads) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """Returns a lifespan of the application that puts the gate before all middleware, Gradio's own included."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from emotion_tf.page.gate import Gate
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        # against DNS rebinding: another page in the browser must not reach this one under its own host name
+        hosts = [HOST, "localhost"]
+        app.middleware_stack = TrustedHostMiddleware(Gate(app.middleware_stack, uploads), allowed_hosts=hosts)
+        yield
+
+    return lifespan
 
 
 def _free_port(port: int) -> int:

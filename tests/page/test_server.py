@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import errno
 import io
+import json
 import logging
 import os
 import shutil
@@ -26,7 +27,7 @@ from gradio_client import Client, handle_file
 from helpers import ROOT
 
 from emotion_tf.errors import UserError
-from emotion_tf.page import server
+from emotion_tf.page import gate, server, uploads
 
 SECRET = "nobody may read this"
 ALWAYS = "none"
@@ -103,11 +104,10 @@ def test_a_path_in_place_of_an_upload_is_refused(process, folder):
             return web.get(f"/call/predict/{event.json()['event_id']}").text if event.status_code == 200 else event.text
 
     example = next(temporary.glob("emotion_tf-page-*/examples/face_0.png"))
-    paths = (folder / "both" / "secret.txt", "/etc/passwd", ROOT / "docs" / "demo_report.png", f"{example}/../../x")
-    for path in paths:
-        response = predict(path)
-        assert "error" in response and "Probabilities" not in response
-        assert SECRET not in response and "root:" not in response
+    absent = example.parent.parent / "uploads" / "absent" / "face.png"
+    secret = folder / "both" / "secret.txt"
+    for path in (secret, "/etc/passwd", ROOT / "docs" / "demo_report.png", example, f"{example}/../../x", absent):
+        assert predict(path) == json.dumps({"detail": gate.GONE}, separators=(",", ":"))
     with open(example, "rb") as file:
         (uploaded,) = httpx.post(f"{address}/gradio_api/upload", files={"files": file}).json()
     assert "Probabilities" in predict(uploaded)
@@ -200,38 +200,27 @@ def test_a_forbidden_port_is_another_error(monkeypatch):
         server._free_port(80)
 
 
-def test_old_uploads_are_deleted_and_the_pages_own_files_are_not(tmp_path):
-    for name in ("own/face.png", "broken-off", "of/nobody.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    left = lambda: {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
-    server.sweep(tmp_path, 600)
-    assert len(left()) == 3
-    server.sweep(tmp_path, -1, {tmp_path / "own" / "face.png"})
-    assert left() == {"own/face.png"}
-    server.sweep(tmp_path / "absent", -1)
-
-
 def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeypatch, caplog):
     import gradio as gr
 
     terminal = sys.stderr
-    uploads = tmp_path / "uploads"
-    uploads.mkdir()
-    (uploads / "example.png").write_bytes(b"x")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
-    monkeypatch.setattr(server, "SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(server, "UPLOAD_SECONDS", 0.5)
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "example.png").write_bytes(b"x")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    monkeypatch.setattr(uploads, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(uploads, "UPLOAD_SECONDS", 0.5)
     with gr.Blocks(analytics_enabled=False) as page:
         picture, text = gr.Image(type="filepath"), gr.Textbox()
         gr.Button().click(lambda path: 1 / 0, picture, text, api_name="fail")
     with (
-        server._served(page, server._free_port(0), 2**20, uploads) as address,
+        server._served(page, server._free_port(0), uploads.Uploads(folder, 2**20)) as address,
         httpx.Client(base_url=address, timeout=60) as web,
     ):
         assert sys.stderr is not terminal
         assert page.app.state_holder.capacity == server.MAX_VISITORS
-        for path in ("/etc/passwd", None):
+        (uploaded,) = web.post("gradio_api/upload", files={"files": b"x"}).json()
+        for path in (uploaded, None):
             data = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
             event = web.post("gradio_api/call/fail", json={"data": [data]}).json()["event_id"]
             assert "error" in web.get(f"gradio_api/call/fail/{event}").text
@@ -240,8 +229,8 @@ def test_a_request_that_fails_is_not_logged_and_leaves_nothing(tmp_path, monkeyp
             head += "content-type: multipart/form-data; boundary=x\r\n\r\n"
             part = '--x\r\ncontent-disposition: form-data; name="files"; filename="mine.png"\r\n\r\n'
             visitor.sendall(f"{head}{part}{'a' * 9999}".encode())
-            wait_for(lambda: len(list(uploads.glob("tmp*"))) == 1)
-        wait_for(lambda: [path.name for path in uploads.iterdir() if path.is_file()] == ["example.png"])
+            wait_for(lambda: len(list(folder.glob("tmp*"))) == 1)
+        wait_for(lambda: [path.name for path in folder.iterdir() if path.is_file()] == ["example.png"])
         assert caplog.text == ""
     assert sys.stderr is terminal
 
