@@ -62,13 +62,12 @@ class FaceFinder:
             UserError: the picture cannot be read.
         """
         try:
-            if is_crop:
-                return Candidates((FaceCrops(jpegs=(images.read_crop(path, size),), policy="crop"),))
-            pixels = images.read_pixels(path)
+            with self._lock:  # a large picture takes 200 MB, and a detector has state: the size of its picture
+                if is_crop:
+                    return Candidates((FaceCrops(jpegs=(images.read_crop(path, size),), policy="crop"),))
+                return find_in_photo(images.read_pixels(path), self._detect, size)
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from None
-        with self._lock:  # a detector has state: the size of its picture
-            return find_in_photo(pixels, self._detect, size)
 
     def find_in_clip(self, path: Path, size: int) -> Candidates:
         """Returns the faces in a clip, the active speaker first.
