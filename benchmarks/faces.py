@@ -23,6 +23,7 @@ from rich.table import Table
 from benchmarks import make_parser, run_benchmark
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces.containers import open_clip
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
@@ -65,7 +66,7 @@ def _seconds_of_loop(clips: list[Path], load: functools.partial) -> float:
     cv2.setNumThreads(1)
     detect, start = load(), time.monotonic()
     for path in clips:
-        capture, next_sample = cv2.VideoCapture(str(path)), 0.0
+        capture, next_sample = open_clip(path), 0.0
         while True:
             is_frame, frame = capture.read()
             if not is_frame:

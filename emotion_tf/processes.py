@@ -1,8 +1,10 @@
-"""Context with which pools start their processes."""
+"""Context with which pools start their processes, and a limit of their memory."""
 
 from __future__ import annotations
 
+import os
 from multiprocessing.context import SpawnContext
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +22,17 @@ class Spawn(SpawnContext):
         """Creates a lock and keeps a reference to it."""
         self.locks.append(super().RLock())
         return self.locks[-1]
+
+
+def limit_memory(more: int) -> None:
+    """Limits the data of this process to what it has now and `more` bytes. Has no effect outside Linux."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    except (ImportError, OSError):
+        return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + more
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -53,16 +53,19 @@ def draw_scene(faces: list[tuple[np.ndarray, tuple[int, int]]], colour=(60, 110,
     return picture
 
 
-HANG, CRASH = (255, 255, 0), (0, 255, 255)  # an image of one of these colours hangs or crashes the detector
+# an image of one of these colours hangs or crashes the detector, or makes it ask for much memory
+HANG, CRASH, HUNGRY = (255, 255, 0), (0, 255, 255), (0, 0, 255)
 
 
 def detect_or_fail(pixels: np.ndarray) -> list[Face]:
-    """`detect_faces`, which hangs or exits on an image of one colour."""
+    """`detect_faces`, which hangs, exits or asks for 3 GB on an image of one colour."""
     corner = pixels[:40, :40].reshape(-1, 3).mean(axis=0)
     if np.abs(corner - HANG).max() < 30:
         time.sleep(1000)
     if np.abs(corner - CRASH).max() < 30:
         os._exit(3)
+    if np.abs(corner - HUNGRY).max() < 30:
+        np.empty(3 * 1024**3, np.uint8)
     return detect_faces(pixels)
 
 
@@ -88,6 +91,6 @@ def write_speaker(path: Path, seed: int = 0, frames: int = 36) -> Path:
 
 
 def write_empty(path: Path, colour: tuple[int, int, int] = (60, 110, 60), frames: int = 24) -> Path:
-    """Writes a clip without a face, or of one plain colour if it is HANG or CRASH."""
-    still = np.full((240, 480, 3), colour, np.uint8) if colour in (HANG, CRASH) else draw_scene([], colour)
+    """Writes a clip without a face, or of one plain colour if it is HANG, CRASH or HUNGRY."""
+    still = np.full((240, 480, 3), colour, np.uint8) if colour in (HANG, CRASH, HUNGRY) else draw_scene([], colour)
     return write_clip(path, [still] * frames)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-# FFmpeg logs a line for each damaged frame; our own errors replace them. cv2 reads the variable on import.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
 
 from emotion_tf.errors import UserError
-
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+from emotion_tf.faces.containers import open_clip
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def read_segments(segments: Sequence[Segment], rate: float = 8.0, max_frames: in
 
 def frame_rate(path: Path) -> float:
     """Returns the frames per second that the clip's container declares."""
-    capture = _open(path)
+    capture = open_clip(path)
     try:
         return capture.get(cv2.CAP_PROP_FPS) or 25.0
     finally:
@@ -119,7 +114,7 @@ def read_frames(
         UserError: the file does not exist, is empty, or cannot be decoded by FFmpeg; or there is no frame from `start`
             to `end`.
     """
-    capture = _open(path)
+    capture = open_clip(path)
     try:
         length = min(end, _declared_length(capture)) - start
         step = max(1.0 / rate, length / max_frames if np.isfinite(length) else 0.0)
@@ -137,21 +132,6 @@ def read_frames(
             raise NoFrame(_no_frame(path, start, end))
     finally:
         capture.release()
-
-
-def _open(path: Path) -> cv2.VideoCapture:
-    if not path.is_file():
-        raise UserError(f"Cannot read the clip {path}: No such file. Expected a video.")
-    if not path.stat().st_size:
-        raise UserError(f"Cannot decode the clip {path}: the file is empty. Expected a video.")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        with path.open("rb") as file:
-            head = file.read(12)
-        raise UserError(
-            f"Cannot decode the clip {path}. Expected a video such as MP4. Received a file that begins with {head!r}."
-        )
-    return capture
 
 
 def _declared_length(capture: cv2.VideoCapture) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +19,10 @@ from emotion_tf.faces.candidates import Candidates, find_in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Segment
-from emotion_tf.processes import Spawn
+from emotion_tf.processes import Spawn, limit_memory
 
 AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
+MEMORY = 2 * 1024**3  # bytes for one clip: a stream may have larger frames than its container declares
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _start(load: Callable[[], Detector]) -> None:
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     cv2.setNumThreads(1)
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
     _detector = load()
+    limit_memory(MEMORY)
 
 
 def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
@@ -140,8 +140,8 @@ def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
         policy = "speaking"
     try:
         return crop_clip(clip.segments, _detector, replace(config, policy=policy), size, clip.boxes)
-    except UserError as error:
-        return FaceCrops(problem="cannot be decoded", detail=" ".join(str(error).split()))
+    except (UserError, MemoryError, cv2.error) as error:
+        return FaceCrops(problem="cannot be decoded", detail=_detail(error, clip.segments[0].path))
 
 
 def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
@@ -149,5 +149,13 @@ def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
         raise RuntimeError("_start has not run in this process")
     try:
         return find_in_clip(path, _detector, config, size)
-    except UserError as error:
-        return Candidates(problem="cannot be decoded", detail=" ".join(str(error).split()))
+    except (UserError, MemoryError, cv2.error) as error:
+        return Candidates(problem="cannot be decoded", detail=_detail(error, path))
+
+
+def _detail(error: Exception, path: Path) -> str:
+    if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+        raise error
+    if not isinstance(error, UserError):
+        error = UserError(f"Cannot decode the clip {path}: its frames take more than {MEMORY >> 30} GB of memory.")
+    return " ".join(str(error).split())

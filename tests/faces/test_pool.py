@@ -45,6 +45,14 @@ def test_a_clip_that_hangs_or_crashes_costs_itself_alone(clips):
     assert time.monotonic() - began < 60
 
 
+def test_a_clip_that_takes_too_much_memory_costs_itself_alone(clips, tmp_path):
+    hungry = synthetic_faces.write_empty(tmp_path / "hungry.mp4", synthetic_faces.HUNGRY)
+    several = [Clip((Segment(hungry),)), clips[5]]
+    first, second = crop_all(several, CONFIG, synthetic_faces.load_detector, 32, 1)
+    assert first.problem == "cannot be decoded" and "hungry.mp4: its frames take more than 2 GB" in first.detail
+    assert second.problem == "no face found"
+
+
 def test_one_process_and_two_give_the_same_in_the_order_of_the_clips(clips):
     good = [clips[0], FaceCrops(problem="no clip"), clips[6], clips[5], *[clips[0]] * 9, clips[6]]
     serial, parallel = (list(crop_all(iter(good), CONFIG, synthetic_faces.load_detector, 32, n)) for n in (1, 2))
