@@ -1,8 +1,11 @@
-"""Context with which pools start their processes, and a limit of their memory."""
+"""Context with which pools start their processes, the end of these processes, and a limit of their memory."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
@@ -36,3 +39,15 @@ def limit_memory(more: int) -> None:
     limit = pages * os.sysconf("SC_PAGE_SIZE") + more
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def end_with_parent() -> None:
+    """Makes this process of a pool end with its parent: after a kill it must not work beside the next command."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

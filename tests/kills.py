@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,3 +42,14 @@ def kill_at_each_step(code: str, folder: Path) -> Iterator[int]:
             assert done.returncode == 0, done.stderr
             return
         yield step
+
+
+@contextlib.contextmanager
+def lock_of_another_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Yields a process that holds the lock of a folder."""
+    code = f"{HOOK}\nfrom pathlib import Path\nfrom emotion_tf import locks\nwith locks.writer(Path({str(path)!r})):\n"
+    code += "    print('locked', flush=True)\n    sys.stdin.read()"
+    words = [sys.executable, "-c", code, "0"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"locked\n"
+        yield process

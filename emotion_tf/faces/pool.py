@@ -19,7 +19,7 @@ from emotion_tf.faces.candidates import Candidates, find_in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import Segment
-from emotion_tf.processes import Spawn, limit_memory
+from emotion_tf.processes import Spawn, end_with_parent, limit_memory
 
 AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
 MEMORY = 2 * 1024**3  # bytes for one clip: a stream may have larger frames than its container declares
@@ -126,6 +126,7 @@ def _start(load: Callable[[], Detector]) -> None:
     """Initialises a process of the pool."""
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    end_with_parent()
     cv2.setNumThreads(1)
     _detector = load()
     limit_memory(MEMORY)

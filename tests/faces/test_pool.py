@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import synthetic_faces
+from helpers import ROOT
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
@@ -81,3 +86,29 @@ def no_detector():
 def test_a_missing_detector_is_told_before_any_process_starts(clips):
     with pytest.raises(UserError, match="No face detector"):
         next(crop_all(clips, CONFIG, no_detector, 32, 2))
+
+
+def test_the_processes_end_with_a_killed_command(clips):
+    """Even in a clip that hangs, whose time limit nobody watches any more."""
+    code = (
+        "import synthetic_faces\n"
+        "from emotion_tf.config import CropConfig\n"
+        "from emotion_tf.faces.pool import *\n"
+        f"clip = Clip((Segment(Path({str(clips[1].segments[0].path)!r})),))\n"
+        "list(crop_all([clip], CropConfig(seconds=1000), synthetic_faces.load_detector, 32, 1))\n"
+    )
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}) as command:
+        while not (workers := _workers(command.pid)):
+            time.sleep(0.1)
+        time.sleep(2)  # until it is in the clip
+        command.kill()
+    end = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _workers(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
