@@ -102,6 +102,8 @@ def recover(path: Path, kind: Kind) -> None:
     """
     for leftover in ("unfinished", "deleted"):
         shutil.rmtree(_beside(path, leftover), ignore_errors=True)
+    if not result(_beside(path, "partial")).is_dir():  # it has become `path`
+        shutil.rmtree(_beside(path, "partial"), ignore_errors=True)
     old = replaced(path)
     if kind.matches(old) and not os.path.lexists(path):
         old.rename(path)
@@ -149,15 +151,15 @@ def new_folder(
 
 
 @contextlib.contextmanager
-def resumable_folder(path: Path, kind: Kind, purpose: str, overwrite: bool = False) -> Iterator[Path]:
-    """Like `new_folder`, for long tasks: after a kill or an interruption, the next call yields the unfinished folder.
+def resumable_folder(path: Path, kind: Kind, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a folder for the parts of a long task, whose subfolder `result` is renamed to `path` at the end.
 
-    The unfinished folder is `.NAME.partial` beside `path`. A `UserError` deletes it.
+    After a kill or an exception, the next call yields the folder again: `.NAME.partial` beside `path`. The caller
+    recognises the parts that it can use. It may delete the folder before it raises.
 
     Args:
         path: final name of the folder.
         kind: kind of the folder.
-        purpose: hash of everything that the result depends on; a folder with another purpose is deleted.
         overwrite: whether `path` may be replaced.
 
     Raises:
@@ -165,22 +167,17 @@ def resumable_folder(path: Path, kind: Kind, purpose: str, overwrite: bool = Fal
     """
     with locks.writer(path), _folder_errors(path):
         recover(path, kind)
-        if kind.matches(path):
-            (path / "purpose").unlink(missing_ok=True)
         _check_new(path, kind, overwrite)
         partial = _beside(path, "partial")
-        marker = partial / "purpose"
-        try:
-            if not marker.is_file() or marker.read_text(encoding="utf-8") != purpose:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                marker.write_text(purpose, encoding="utf-8")
-            yield partial
-            _rename(partial, path, kind)
-            (path / "purpose").unlink()
-        except (OSError, UserError):
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        result(partial).mkdir(parents=True, exist_ok=True)
+        yield partial
+        _rename(result(partial), path, kind)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def result(partial: Path) -> Path:
+    """Returns the part of a `resumable_folder` that becomes the finished folder."""
+    return partial / "result"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from emotion_tf.program import command
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of file systems without locks."""
 
+WAIT = 0.5
+"""Seconds between two attempts to take a lock."""
+
 _descriptors: dict[Path, int] = {}
 """Lock file -> descriptor of the locks that this process holds."""
 
@@ -38,7 +41,7 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
 
 
 @contextlib.contextmanager
-def writer(path: Path) -> Iterator[None]:
+def writer(path: Path, wait: bool = False) -> Iterator[None]:
     """Holds the lock of a folder for the block. A process that holds it already may enter again.
 
     The lock file is `.NAME.lock` beside the folder, so that the folder can be replaced meanwhile. The kernel drops the
@@ -47,9 +50,10 @@ def writer(path: Path) -> Iterator[None]:
 
     Args:
         path: the folder; may be missing.
+        wait: whether to wait until no other process holds the lock.
 
     Raises:
-        Occupied: another process holds the lock. The message says which.
+        Occupied: another process holds the lock, and `wait` is false. The message says which.
         UserError: the lock file cannot be created.
     """
     target = Path(os.path.realpath(path))
@@ -59,7 +63,7 @@ def writer(path: Path) -> Iterator[None]:
         return
     missing = [folder for folder in lock.parents if not folder.exists()]
     try:
-        _descriptors[lock] = _acquire(lock, path)
+        _descriptors[lock] = (_wait if wait else _acquire)(lock, path)
     except OSError as error:
         _remove_empty(missing)
         raise cannot_write(path, error) from None
@@ -70,6 +74,18 @@ def writer(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)  # before the lock is released: a later file of this name is another writer's
             os.close(descriptor)
             _remove_empty(missing)
+
+
+def _wait(lock: Path, path: Path) -> int:
+    has_printed = False
+    while True:
+        try:
+            return _acquire(lock, path)
+        except Occupied as error:
+            if not has_printed:
+                print(f"Waiting: {str(error).partition('. ')[0]}", flush=True)
+            has_printed = True
+            time.sleep(WAIT)
 
 
 def _acquire(lock: Path, path: Path) -> int:

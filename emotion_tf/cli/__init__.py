@@ -38,12 +38,8 @@ def main() -> int:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "Interrupted. `train --resume` continues a training and `tune --resume` a search; run `crossval` or "
-            "`prepare` again to continue them.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as interruption:
+        print(f"Interrupted. {interruption}".strip(), file=sys.stderr)  # says what is kept, and how to continue
         return 130
     return 0
 

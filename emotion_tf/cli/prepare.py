@@ -219,7 +219,7 @@ def prepare_demo(
     from emotion_tf.labels import MELD_EMOTIONS
 
     options = dataset.options(MELD_EMOTIONS)
-    with draw_demo(utterances, seed, dataset.face_size) as (rows, description):
+    with draw_demo(dataset.out, utterances, seed, dataset.face_size) as (rows, description):
         dataset.write(rows, options, demo=description)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from emotion_tf import files
 from emotion_tf.config import CropConfig
 from emotion_tf.data.manifest import Row
+from emotion_tf.data.partial import stamp
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.pool import Clip, crop_all
@@ -56,9 +57,8 @@ class ClipSource:
         model = files.sha256(self.model) if self.model else None
         return {"root": str(self.root), **dataclasses.asdict(self.config), "detector_model": model}
 
-    def cache_key(self) -> list[Any]:
-        """Returns everything that the crops depend on: the options, and each file's size and modification time."""
-        clips = [(key, clip) for key, clip in sorted(self.clips.items())]
-        paths = sorted({segment.path for _, clip in clips if isinstance(clip, Clip) for segment in clip.segments})
-        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
-        return [self.to_json(), [repr(pair) for pair in clips], stats]
+    def cache_key(self, row: Row) -> list[Any]:
+        """Returns what the crops of a row depend on besides the options: its clip, and the stamps of the files."""
+        clip = self.clips.get(row.key, NO_CLIP)
+        paths = sorted({segment.path for segment in clip.segments}) if isinstance(clip, Clip) else []
+        return [repr(clip), *map(stamp, paths)]

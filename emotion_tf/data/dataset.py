@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import schema
+from emotion_tf import files, schema
 from emotion_tf.data import verify
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 
 INFO = "dataset_info.json"
+KIND = files.Kind("data set", (INFO,))
 VOCABULARY = "vocab.txt"
 SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # `predict` must use those of `prepare`
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
@@ -136,6 +137,7 @@ class Dataset:
         Raises:
             UserError: there is no data set at `path`, the JSON is invalid, or the schema version differs.
         """
+        files.restore_missing(path, KIND)
         file = path / INFO
         try:
             values = json.loads(file.read_text(encoding="utf-8"))

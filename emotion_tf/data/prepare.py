@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emotion_tf import locks
 from emotion_tf.data import account, records
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.demo import write_demo
@@ -63,20 +65,43 @@ def learn_tokenizer(rows: Sequence[Row]) -> WordPieceTokenizer:
 
 
 @contextlib.contextmanager
-def draw_demo(utterances: int = 4000, seed: int = 0, face_size: int = 48) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+def draw_demo(
+    out: Path, utterances: int = 4000, seed: int = 0, face_size: int = 48
+) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """Yields the rows of the demo data set, whose pictures exist inside the block, and the generator's description.
 
+    The pictures are in the folder `.NAME.drawing` beside the data set, where the next call finds those of a killed one.
+
     Raises:
-        UserError: an argument is out of its range.
+        UserError: an argument is out of its range, another process writes the data set, or the disk is full.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        description = write_demo(Path(folder), utterances, seed, face_size)
-        yield read_manifest(Path(folder) / "manifest.csv", MELD_EMOTIONS), description
+    folder = out.with_name(f".{out.name}.drawing")
+    with locks.writer(out):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            description = _draw(folder, utterances, seed, face_size)
+            yield read_manifest(folder / "manifest.csv", MELD_EMOTIONS), description
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _draw(folder: Path, utterances: int, seed: int, face_size: int) -> dict[str, Any]:
+    try:
+        description = write_demo(folder, utterances, seed, face_size)
+        for picture in (folder / "faces").rglob("*.jpg"):
+            os.utime(picture, (0, 0))  # after an interruption, unfinished shards are recognised by these times
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror}. Nothing was written; free some space.") from None
+    return description
 
 
 def draw_missing_demo(data: Path) -> None:
     """Writes the demo data set if `data` is its folder and does not exist: the default of `train` and `tune`."""
-    if data == DEMO and not data.exists():
+    if data != DEMO or data.exists():
+        return
+    with locks.writer(DEMO, wait=True):
+        if data.exists():  # another process has drawn it meanwhile
+            return
         print(f"No data at {DEMO}: drawing the demo data set", flush=True)
-        with draw_demo(face_size=DEMO_OPTIONS.face_size) as (rows, description):
+        with draw_demo(DEMO, face_size=DEMO_OPTIONS.face_size) as (rows, description):
             write_dataset(rows, DEMO, DEMO_OPTIONS, learn_tokenizer(rows), demo=description)

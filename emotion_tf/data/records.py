@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ import tensorflow as tf
 from emotion_tf import files, schema
 from emotion_tf.data import account, images, manifest, tokenizer
 from emotion_tf.data.clip_source import ClipSource
-from emotion_tf.data.dataset import INFO, Dataset, Shard, Split, Tokenizer
+from emotion_tf.data.dataset import INFO, KIND, Dataset, Shard, Split, Tokenizer
+from emotion_tf.data.partial import PartialDataset, PlannedShard, stamp
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 
-KIND = files.Kind("data set", (INFO,))
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
+Key = tuple[str, str, str]
+Neighbours = tuple[list[manifest.Row], list[manifest.Row]]
+"""The past and the future utterances that are stored with an utterance."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +43,6 @@ class PrepareOptions:
     face_size: int
     context: int
     tokenizer: str
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A file to write. `NAME.json` holds its hash and face counts until the whole data set is written."""
-
-    split: str
-    name: str
-    rows: Sequence[manifest.Row]
-
-    def finished(self, folder: Path) -> dict[str, Any] | None:
-        """Returns the note of an interrupted run on the shard, if the shard is complete."""
-        note, path = folder / f"{self.name}.json", folder / self.name
-        if not note.is_file() or not path.is_file():
-            return None
-        values: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-        complete = values["records"] == len(self.rows) and files.sha256(path) == values["sha256"]
-        return values if complete else None
 
 
 def write_dataset(
@@ -92,7 +78,6 @@ def write_dataset(
     """
     if overwrite:
         files.check_replaceable(out, KIND)
-    plan = _plan(rows, rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD))
     dataset = Dataset(
         path=out,
         labels=options.labels,
@@ -105,51 +90,81 @@ def write_dataset(
         demo=demo or {},
         notes=notes,
     )
-    cache_key = _cache_key(dataset, rows, source, [len(shard.rows) for shard in plan])
-    with files.resumable_folder(out, KIND, cache_key, overwrite) as folder:
-        try:
-            tokenizer.write_vocabulary(folder / dataset.tokenizer.file, pieces.vocabulary)
-            shard_notes = _write_shards(folder, plan, rows, options, pieces, source, progress)
-        except tf.errors.OpError as error:
-            raise UserError(
-                f"Cannot write {out}: {error.message}. No files were left; free some space or choose another folder."
-            ) from None
+    neighbours = _neighbours(rows, options.context)
+    size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
+    plan = _plan(rows, size, lambda members: _key(dataset, members, neighbours, source))
+    with (
+        files.resumable_folder(out, KIND, overwrite) as folder,
+        _kept(partial := PartialDataset(folder, plan), out, source),
+    ):
+        _write_shards(partial, rows, options, pieces, neighbours, source, progress)
+        shard_notes = [partial.notes[shard.key] for shard in plan]
         dataset = replace(
             dataset,
             max_faces=max(1, *(count for note in shard_notes for count in note["faces"])),
             splits=_splits(plan, shard_notes, options.labels),
-            account=account.summarize(rows, [p for note in shard_notes for p in note["problems"]], source)
-            if source
-            else {},
+            account=_account(partial, rows, source) if source else {},
         )
-        (folder / INFO).write_text(json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for shard in plan:
-            (folder / f"{shard.name}.json").unlink()
+        data = partial.assemble()
+        tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
+        files.write_text(data / INFO, json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n")
     return dataset
 
 
-def _cache_key(dataset: Dataset, rows: Sequence[manifest.Row], source: ClipSource | None, plan: list[int]) -> str:
-    """Returns a digest of everything that the bytes of the data set depend on."""
-    pictures = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for row in rows for p in row.faces if p.exists()]
-    parts = [dataset.to_json(), [repr(row) for row in rows], pictures, source.cache_key() if source else None, plan]
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+@contextlib.contextmanager
+def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iterator[None]:
+    """Keeps the finished shards after an error, whose message says so. An invalid picture of a table keeps nothing."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise files.WriteError(
+            f"Cannot write {out}: {reason}; free some space or choose another folder. {partial.keep()}"
+        ) from None
+    except UserError as error:
+        if source is None and not isinstance(error, files.WriteError):
+            partial.remove()
+            raise
+        raise type(error)(f"{error} {partial.keep()}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(partial.keep()) from None
 
 
-def _plan(rows: Sequence[manifest.Row], size: int) -> list[_Shard]:
+def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: ClipSource) -> dict[str, Any]:
+    """Returns the account of the clips. Raises UserError if none can be decoded; nothing is kept then."""
+    try:
+        return account.summarize(rows, [p for s in partial.plan for p in partial.notes[s.key]["problems"]], source)
+    except UserError:
+        partial.remove()
+        raise
+
+
+def _plan(rows: Sequence[manifest.Row], size: int, key: Callable[[Sequence[manifest.Row]], str]) -> list[PlannedShard]:
     plan = []
     for split in manifest.SPLITS:
         members = [row for row in rows if row.split == split]
         count = -(-len(members) // size)
         for n in range(count):
-            name = f"{split}-{n:05d}-of-{count:05d}.tfrecord"
-            plan.append(_Shard(split, name, members[n * size : (n + 1) * size]))
+            of_shard = members[n * size : (n + 1) * size]
+            plan.append(PlannedShard(split, f"{split}-{n:05d}-of-{count:05d}.tfrecord", of_shard, key(of_shard)))
     return plan
 
 
-Neighbours = tuple[list[manifest.Row], list[manifest.Row]]
+def _key(
+    dataset: Dataset, rows: Sequence[manifest.Row], neighbours: Mapping[Key, Neighbours], source: ClipSource | None
+) -> str:
+    """Returns a hash of everything that the bytes of a shard depend on."""
+    about = replace(dataset, notes=()).to_json()
+    texts: dict[Key, tuple[str, str]] = {}
+    for row in rows:
+        past, future = neighbours[row.key]
+        texts |= {other.key: (other.speaker, other.utterance) for other in (*past, row, *future)}
+    values = [(row.key, row.label, row.weight, *map(stamp, row.faces)) for row in rows]
+    clips = [source.cache_key(row) for row in rows] if source else []
+    return hashlib.sha256(json.dumps([about, list(texts.items()), values, clips]).encode()).hexdigest()
 
 
-def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str, str], Neighbours]:
+def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[Key, Neighbours]:
     """Returns for each row the `size` rows with text before it and after it, in order of speaking."""
     neighbours = {}
     for dialogue in manifest.group_dialogues(rows).values():
@@ -161,7 +176,7 @@ def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[tuple[str, str,
     return neighbours
 
 
-def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Split]:
+def _splits(plan: Sequence[PlannedShard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Split]:
     splits = {}
     for split in dict.fromkeys(shard.split for shard in plan):
         pairs = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
@@ -172,65 +187,54 @@ def _splits(plan: Sequence[_Shard], notes: Sequence[dict[str, Any]], labels: Seq
             dialogues=len({row.dialogue_id for row in rows}),
             with_face=sum(count > 0 for _, note in pairs for count in note["faces"]),
             per_class={label: per_class[label] for label in labels},
-            shards=tuple(Shard(*(note[key] for key in ("file", "records", "bytes", "sha256"))) for _, note in pairs),
+            shards=tuple(Shard(s.name, len(s.rows), note["bytes"], note["sha256"]) for s, note in pairs),
         )
     return splits
 
 
 def _write_shards(
-    folder: Path,
-    plan: Sequence[_Shard],
+    partial: PartialDataset,
     rows: Sequence[manifest.Row],
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
+    neighbours: Mapping[Key, Neighbours],
     source: ClipSource | None,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
-) -> list[dict[str, Any]]:
-    """Writes the unfinished shards; returns the notes of all shards."""
-    notes = {shard.name: note for shard in plan if (note := shard.finished(folder))}
-    unfinished = [shard for shard in plan if shard.name not in notes]
+) -> None:
+    """Writes the shards that an interrupted call did not finish."""
+    unfinished = partial.open()
     pending = [row for shard in unfinished for row in shard.rows]
-    neighbours = _neighbours(rows, options.context)
     faces = source.crops(pending, options.face_size) if source else (_pictures(r, options.face_size) for r in pending)
     items = iter(progress(zip(pending, faces, strict=True), len(rows), len(rows) - len(pending)))
     try:
         for shard in unfinished:
             tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
-            notes[shard.name] = _write_shard(folder, shard, zip(tokens, items, strict=False), neighbours, source)
+            with partial.new_shard(shard) as (path, note):
+                note |= _write_shard(path, zip(tokens, items, strict=False), neighbours, source)
         next(items, None)  # finishes the progress bar and the processes
     finally:
         if source and hasattr(faces, "close"):
             faces.close()
-    return [notes[shard.name] for shard in plan]
 
 
 def _write_shard(
-    folder: Path,
-    shard: _Shard,
+    path: Path,
     items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
-    neighbours: dict[tuple[str, str, str], Neighbours],
+    neighbours: Mapping[Key, Neighbours],
     source: ClipSource | None,
 ) -> dict[str, Any]:
-    path = folder / shard.name
-    temporary = folder / f"{shard.name}.unfinished"
+    """Writes the records of a shard; returns the number of faces, and the problem, of each."""
     shard_faces: list[FaceCrops] = []
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
+    with tf.io.TFRecordWriter(str(path)) as writer:
         for row_tokens, (row, faces) in items:
             clip = source.segment_names(row) if source else []
             writer.write(schema.to_example(_record(row, row_tokens, neighbours[row.key], faces, clip)))
             shard_faces.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
         writer.flush()
-    temporary.rename(path)
-    note = {
-        "file": shard.name,
-        "records": len(shard_faces),
-        "bytes": path.stat().st_size,
-        "sha256": files.sha256(path),
+    return {
         "faces": [len(faces.jpegs) for faces in shard_faces],
         "problems": [[faces.problem, faces.detail] for faces in shard_faces],
     }
-    files.write_text(folder / f"{shard.name}.json", json.dumps(note))
-    return note
 
 
 def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:

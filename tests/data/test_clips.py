@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import synthetic_faces
@@ -133,8 +137,10 @@ def test_a_damaged_shard_and_shards_of_other_input_are_rewritten(folder, complet
     with pytest.raises(KeyboardInterrupt):
         prepare(folder, tmp_path / "out", monkeypatch, progress=stop)
     partial = tmp_path / ".out.partial"
-    damaged = partial / "train-00000-of-00003.tfrecord"
+    note = next(note for note in partial.glob("*.json") if len(json.loads(note.read_text())["faces"]) == 2)
+    damaged = note.with_suffix(".tfrecord")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
+    (partial / "foreign.tfrecord").write_text("x")
     finished_rows = []
 
     def record(items, total, done):
@@ -144,11 +150,55 @@ def test_a_damaged_shard_and_shards_of_other_input_are_rewritten(folder, complet
     prepare(folder, tmp_path / "out", monkeypatch, progress=record)
     assert finished_rows == [5]
     assert contents(tmp_path / "out") == contents(complete)
-    partial.mkdir()
-    (partial / "purpose").write_text("another")
-    (partial / "foreign.tfrecord").write_text("x")
-    prepare(folder, tmp_path / "again", monkeypatch)
-    assert contents(tmp_path / "again") == contents(complete)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def interrupt_at_the_end(items, total, done):
+    yield from items
+    raise KeyboardInterrupt
+
+
+def test_a_changed_row_repeats_only_its_shard(folder, tmp_path, monkeypatch):
+    """The rows after a removed one move into other shards; those before it stay."""
+    copy = tmp_path / "in"
+    shutil.copytree(folder, copy)
+    with pytest.raises(KeyboardInterrupt, match=r"7 of 7 utterances are kept in .*/\.out\.partial: the same command"):
+        prepare(copy, tmp_path / "out", monkeypatch, progress=interrupt_at_the_end)
+    lines = (copy / "table.csv").read_text().splitlines(keepends=True)
+    (copy / "table.csv").write_text("".join(lines[:6] + lines[7:]))  # without utterance 5, alone with its neighbour
+    counts = []
+
+    def count(items, total, done):
+        counts.append((total, done))
+        return items
+
+    changed = prepare(copy, tmp_path / "out", monkeypatch, progress=count)
+    assert counts == [(6, 3)]  # the second shard has utterance 5 as a neighbour
+    assert changed.splits["train"].records == 5 and os.listdir(tmp_path / "out") != []
+    assert contents(tmp_path / "out") == contents(prepare(copy, tmp_path / "again", monkeypatch).path)
+
+
+def test_a_full_disk_keeps_the_finished_clips(folder, complete, tmp_path, monkeypatch):
+    replace, written = Path.replace, []
+
+    def full(self, target):
+        if self.suffix == ".unfinished":
+            written.append(self)
+            if len(written) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(UserError) as caught:
+            prepare(folder, tmp_path / "out", monkeypatch)
+    partial = tmp_path / ".out.partial"
+    assert str(caught.value) == (
+        f"Cannot write {tmp_path / 'out'}: No space left on device; free some space or choose another folder. "
+        f"4 of 7 utterances are kept in {partial}: the same command continues after them."
+    )
+    prepare(folder, tmp_path / "out", monkeypatch)
+    assert contents(tmp_path / "out") == contents(complete) and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""The unfinished data set from which an interrupted `prepare` continues."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emotion_tf import files
+from emotion_tf.data.manifest import Row
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard to write: its rows, the name of its file, and a hash of everything that its bytes depend on."""
+
+    split: str
+    name: str
+    rows: Sequence[Row]
+    key: str
+
+
+class PartialDataset:
+    """The folder of `files.resumable_folder` for a data set.
+
+    It holds each finished shard as `KEY.tfrecord` with a note `KEY.json` (its hash and face counts), so that after a
+    change of the table only the shards with changed rows are written again. At the end, the shards move into the folder
+    that becomes the data set.
+
+    Args:
+        folder: the folder.
+        plan: all shards, in order.
+    """
+
+    def __init__(self, folder: Path, plan: Sequence[PlannedShard]) -> None:
+        self.folder, self.plan = folder, tuple(plan)
+        self.notes: dict[str, dict[str, Any]] = {}
+        self._paths: dict[str, Path] = {}
+
+    def open(self) -> list[PlannedShard]:
+        """Looks for the shards that an interrupted call finished, and returns the other ones."""
+        for shard in self.plan:
+            self._read(shard)
+        return [shard for shard in self.plan if shard.key not in self.notes]
+
+    def _read(self, shard: PlannedShard) -> None:
+        note = self.folder / f"{shard.key}.json"
+        if not note.is_file():
+            return
+        values = json.loads(note.read_text(encoding="utf-8"))
+        # a call that was killed at its end has moved some shards
+        for path in (self.folder / f"{shard.key}.tfrecord", files.result(self.folder) / shard.name):
+            if path.is_file() and files.sha256(path) == values["sha256"]:
+                self.notes[shard.key], self._paths[shard.key] = values, path
+                return
+
+    @contextlib.contextmanager
+    def new_shard(self, shard: PlannedShard) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yields the path of a shard to write, and its note to fill. Both are finished at the end of the block."""
+        path, temporary = self.folder / f"{shard.key}.tfrecord", self.folder / f"{shard.key}.unfinished"
+        note: dict[str, Any] = {}
+        yield temporary, note
+        note |= {"bytes": temporary.stat().st_size, "sha256": files.sha256(temporary)}
+        temporary.replace(path)
+        files.write_text(self.folder / f"{shard.key}.json", json.dumps(note))
+        self.notes[shard.key], self._paths[shard.key] = note, path
+
+    def assemble(self) -> Path:
+        """Moves the shards, which are all finished, into the folder of the data set, and returns that folder."""
+        data, names = files.result(self.folder), {shard.name for shard in self.plan}
+        for path in data.iterdir():
+            if path.name not in names:
+                path.unlink()
+        for shard in self.plan:
+            self._paths[shard.key].replace(data / shard.name)
+        return data
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        self.notes.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self) -> str:
+        """Returns what is kept, for an error message. Removes the folder if no shard is finished."""
+        count, total = (sum(len(s.rows) for s in shards) for shards in (self._finished(), self.plan))
+        if not count:
+            self.remove()
+            return "Nothing was written."
+        return f"{count} of {total} utterances are kept in {self.folder}: the same command continues after them."
+
+    def _finished(self) -> list[PlannedShard]:
+        return [shard for shard in self.plan if shard.key in self.notes]
+
+
+def stamp(path: Path) -> tuple[str, int, int]:
+    """Returns the path, size and modification time of a file; zeros if it does not exist."""
+    try:
+        about = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), about.st_size, about.st_mtime_ns

@@ -1,0 +1,57 @@
+"""A data set in parts: a kill at any step loses no finished shard, and the end leaves nothing but the data set."""
+
+from __future__ import annotations
+
+import os
+
+import kills
+
+from emotion_tf.data.partial import PartialDataset, PlannedShard
+
+SHARDS = "abc"
+PREPARE = f"""
+from emotion_tf.data.partial import PartialDataset, PlannedShard
+kind = files.Kind("data set", ("info",))
+plan = [PlannedShard("train", name + ".tfrecord", [None], "key" + name) for name in {SHARDS!r}]
+if not kind.matches(Path("x/data")):
+    with files.resumable_folder(Path("x/data"), kind) as folder:
+        partial = PartialDataset(folder, plan)
+        for shard in partial.open():
+            with partial.new_shard(shard) as (path, note), open("log", "a") as log:
+                path.write_text(shard.name)
+                log.write(shard.name[0])
+                note["faces"] = [1]
+        result = partial.assemble()
+        (result / "info").write_text("data")
+else:
+    with locks.writer(Path("x/data")):
+        files.recover(Path("x/data"), kind)
+"""
+
+
+def test_a_kill_at_any_step_repeats_no_finished_shard(tmp_path):
+    """Each process is killed one step later than the one before, and continues its work."""
+    notes = set()
+    for _ in kills.kill_at_each_step(PREPARE, tmp_path):
+        partial = tmp_path / "x" / ".data.partial"
+        if not (tmp_path / "x" / "data").exists():
+            assert notes <= {path.name for path in partial.glob("*.json")}
+            notes = {path.name for path in partial.glob("key?.json")}
+    data = tmp_path / "x" / "data"
+    assert {path.name: path.read_text() for path in data.iterdir()} == {
+        "info": "data", **{f"{name}.tfrecord": f"{name}.tfrecord" for name in SHARDS}
+    }  # fmt: skip
+    assert os.listdir(tmp_path / "x") == ["data"]
+    # a shard is written again only if it had no note yet
+    assert len((tmp_path / "log").read_text()) < 6 * len(SHARDS)
+
+
+def test_a_file_of_another_shard_is_not_taken(tmp_path):
+    shard = PlannedShard("train", "a.tfrecord", [], "key")
+    (tmp_path / "result").mkdir()
+    first = PartialDataset(tmp_path, [shard])
+    with first.new_shard(shard) as (path, _):
+        path.write_text("right")
+    first.assemble()
+    (tmp_path / "result" / "a.tfrecord").write_text("wrong")
+    assert PartialDataset(tmp_path, [shard]).open() == [shard]
