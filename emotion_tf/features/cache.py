@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import files, weights
+from emotion_tf import files, locks, weights
 from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
 from emotion_tf.data.dataset import Rows
@@ -62,9 +62,8 @@ class FeatureCache:
                 file = self._path(key, shards[path])
                 of_shard = _load(file, part.steps)
                 if of_shard is None:
-                    computed += 1
-                    of_shard = _compute(part, preprocess, path)
-                    _save(file, of_shard)
+                    of_shard, is_new = _compute_once(part, preprocess, path, file)
+                    computed += is_new
                 size += file.stat().st_size
                 for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
@@ -92,6 +91,17 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
             continue  # seed and counter of dropout in a TF-Hub module, not used while it is frozen
         digest.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())
     return digest.hexdigest()
+
+
+def _compute_once(part: FrozenPart, preprocess: Preprocessor, path: str, file: Path) -> tuple[dict[str, Column], bool]:
+    """Computes and stores the columns of a shard, unless another process does so; returns them, and whether it did."""
+    with locks.writer(file, wait=True):
+        of_shard = _load(file, part.steps)
+        if of_shard is not None:
+            return of_shard, False
+        of_shard = _compute(part, preprocess, path)
+        _save(file, of_shard)
+        return of_shard, True
 
 
 def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
@@ -135,9 +145,14 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
     arrays: dict[str, Any] = {}
     for name, column in columns.items():
         arrays |= {name: column} if isinstance(column, np.ndarray) else {name: column[0], f"{name}/steps": column[1]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.new_file(path) as temporary:
-        np.savez(temporary, **arrays)
+    try:
+        with files.new_file(path) as temporary:
+            np.savez(temporary, **arrays)
+    except files.WriteError as error:
+        raise files.WriteError(
+            f"{error} The features of other shards are kept. Or set EMOTION_TF_CACHE to another folder; "
+            "--train.no-cache-features stores none."
+        ) from None
 
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:

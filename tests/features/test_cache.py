@@ -1,13 +1,17 @@
 """Kept features: the same numbers as without, and never those of another weight, shard or option."""
 
 import dataclasses
+import errno
+from concurrent.futures import ThreadPoolExecutor, wait
 
+import kills
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import build_setup, train_run
 from small_records import with_other_hash
 
+from emotion_tf import files, locks
 from emotion_tf.features.boundary import frozen_parts
 from emotion_tf.features.cache import FeatureCache
 from emotion_tf.runs.run import Run
@@ -123,3 +127,33 @@ def test_a_damaged_or_missing_file_is_computed_again(text_config, tiny_bert, cac
     assert set(first.inputs(positions)) == features.columns == {"text_bert", "input_mask", "input_type_ids"}
     for name, values in first.inputs(positions).items():
         np.testing.assert_array_equal(again.inputs(positions)[name], values)
+
+
+def test_the_second_of_two_trainings_waits_for_the_features_of_the_first(text_config, tiny_bert, cache, monkeypatch):
+    """Another process holds the lock of the only file until its content is there."""
+    setup, lines = build_setup(text_config, tiny_bert), []
+    rows, of_shards = setup.data.dev, setup.data.shards(setup.data.dev)
+    feature_cache(setup).read(rows, of_shards)
+    (file,) = cache.rglob("*.npz")
+    aside = file.rename(file.with_suffix(".aside"))
+    monkeypatch.setattr(locks, "WAIT", 0.01)
+    with kills.lock_of_another_process(file) as holder, ThreadPoolExecutor() as pool:
+        second = pool.submit(feature_cache(setup, lines.append).read, rows, of_shards)
+        assert wait([second], 0.3).not_done
+        aside.rename(file)
+        holder.communicate()
+        assert second.result(30).count == len(list(rows.enumerate_records()))
+    assert len(lines) == 1 and "read from" in lines[0]
+    assert [path for path in cache.rglob("*") if path.is_file()] == [file]
+
+
+def test_a_full_disk_names_the_ways_out(text_config, tiny_bert, cache, monkeypatch):
+    setup = build_setup(text_config, tiny_bert)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(files.WriteError, match="Cannot write .*npz: No space left.*EMOTION_TF_CACHE.*no-cache-feat"):
+        feature_cache(setup).read(setup.data.dev, setup.data.shards(setup.data.dev))
+    assert not list(cache.rglob(".*"))
