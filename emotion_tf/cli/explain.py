@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from emotion_tf import files
+from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
 from emotion_tf.errors import UserError
@@ -61,34 +64,57 @@ def explain(
     for name, value in (("--k", k), ("--limit", limit)):
         if value < 0:
             raise UserError(f"Invalid `{name}`. Expected a number of at least 0. Received: {value}.")
-    folder = out or _next_folder(run / "explanations")
+    if out:
+        _check_new(out, overwrite)
+    scorer = Scorer(Run(run))
+    with _claim(out, run / "explanations") as folder:
+        _check_new(folder, overwrite)
+        facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
+        summary: Summary | None = None
+        if data is None:
+            explanations = _explain_utterance(scorer, utterance, label, layer)
+        else:
+            explanations, summary = _explain_data(scorer, data, split, k, limit, label, layer)
+            facts += [
+                ("Data", f"{split} of {data}"),
+                ("Utterances", f"{len(explanations)} explained; averages over {summary.count}"),
+            ]
+        with files.new_folder(folder, PAGE, overwrite) as temporary:
+            title = f"Explanations of {run.name}"
+            render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
+    print(f"Explanations: {folder / 'index.html'}")
+
+
+def _check_new(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists. Expected a new name; --overwrite replaces it.")
     files.check_replaceable(folder, PAGE)
-    scorer = Scorer(Run(run))
-    facts = [("Command", command()), ("Run", str(run)), ("Seed", _seed(scorer))]
-    summary: Summary | None = None
-    if data is None:
-        explanations = _explain_utterance(scorer, utterance, label, layer)
-    else:
-        explanations, summary = _explain_data(scorer, data, split, k, limit, label, layer)
-        facts += [
-            ("Data", f"{split} of {data}"),
-            ("Utterances", f"{len(explanations)} explained; averages over {summary.count}"),
-        ]
-    with files.new_folder(folder, PAGE, overwrite) as temporary:
-        title = f"Explanations of {run.name}"
-        render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
-    print(f"Explanations: {folder / 'index.html'}")
+
+
+@contextlib.contextmanager
+def _claim(out: Path | None, explanations: Path) -> Iterator[Path]:
+    """Locks and yields the folder to write: `out`, or the next number that no other process writes."""
+    with contextlib.ExitStack() as stack:
+        numbers = itertools.count(_last_number(explanations) + 1)
+        while True:
+            folder = out or explanations / str(next(numbers))
+            try:
+                stack.enter_context(locks.writer(folder))
+            except locks.Occupied:
+                if out:
+                    raise
+                continue
+            if out or not folder.exists():
+                break
+        yield folder
 
 
 def _seed(scorer: Scorer) -> str:
     return f"{scorer.run.config.train.seed} (training), 0 (shuffles)"
 
 
-def _next_folder(folder: Path) -> Path:
-    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    return folder / str(max(numbers, default=0) + 1)
+def _last_number(folder: Path) -> int:
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
 
 
 def _explain_utterance(

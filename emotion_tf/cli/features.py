@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emotion_tf import locks
 from emotion_tf.command_line import DatasetPath, Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
@@ -40,8 +41,9 @@ def features(
         raise UserError(f"Invalid `--out`. Expected a file name with the ending .npz. Received: {out}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
-    folder, dataset = Run(run), Dataset.open(data)
-    dataset.verify()
-    check_data(folder, dataset)
-    shape = write_features(folder, dataset, split, tower, layer, out)
+    with locks.writer(out):
+        folder, dataset = Run(run), Dataset.open(data)
+        dataset.verify()
+        check_data(folder, dataset)
+        shape = write_features(folder, dataset, split, tower, layer, out)
     print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")

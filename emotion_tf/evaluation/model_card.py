@@ -16,15 +16,16 @@ NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")
 
 
-def text(run: Path) -> str:
-    """Returns the card of a run or an ensemble, with its results if it was evaluated."""
+def text(run: Path, name: str = "") -> str:
+    """Returns the card of a run or an ensemble, with its results if it was evaluated; `name`: if not the folder's."""
+    name = name or run.name
     if (run / ENSEMBLE).is_file():
-        return _ensemble_card(run)
+        return _ensemble_card(run, name)
     about, config, metrics = (_read(run / name) for name in ("run.json", "config.json", "metrics.json"))
     towers = config.get("towers", [])
     return pages.render(
         "model_card.md",
-        name=run.name,
+        name=name,
         about=about,
         config=config,
         branches={tower: config[tower]["branches"] for tower in towers},
@@ -57,11 +58,11 @@ def _terms(name: str) -> str:
     return f"{row.source}; {row.licence}" if row else "licence of its publisher"
 
 
-def _ensemble_card(path: Path) -> str:
+def _ensemble_card(path: Path, name: str) -> str:
     about, metrics = _read(path / ENSEMBLE), _read(path / "metrics.json")
     return pages.render(
         "ensemble_card.md",
-        name=path.name,
+        name=name,
         about=about,
         method=METHODS[about["vote"]["method"]],
         splits=_splits(metrics),

@@ -158,4 +158,4 @@ def write_ensemble(
             run.table.to_csv(folder / f"predictions_{split}.csv", index=False)
             title = f"{out.name}: {split}, weighted F1 {run.metrics['weighted_f1']:.3f}"
             report.plot_confusion(folder / f"confusion_{split}.png", run.metrics["confusion"], members[0].labels, title)
-    model_card.write(out)
+        (folder / model_card.NAME).write_text(model_card.text(folder, out.name), encoding="utf-8")

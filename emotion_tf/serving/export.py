@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from emotion_tf import files
+from emotion_tf import files, locks
 from emotion_tf.data.images import MAX_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
@@ -44,17 +44,28 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
         raise UserError(f"Expected `--version` of at least 1 and `--keep` of at least 0. Received: {version}, {keep}.")
-    out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
-    if out.exists():
-        raise UserError(f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out.")
-    predictor = RunPredictor(run)
-    with files.new_folder(out, KIND, hint="leave --version out") as folder:
-        _write(predictor, folder)
-        verify(folder)
-    others = sorted(version for version in versions(serving) if str(version) != out.name)
-    for old in others[: max(0, len(others) + 1 - keep)] if keep else ():
-        shutil.rmtree(serving / str(old))
+    with locks.writer(serving):
+        _clear(serving)
+        out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
+        if out.exists():
+            raise UserError(
+                f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out."
+            )
+        predictor = RunPredictor(run)
+        with files.new_folder(out, KIND, hint="leave --version out") as folder:
+            _write(predictor, folder)
+            verify(folder)
+        others = sorted(version for version in versions(serving) if str(version) != out.name)
+        for old in others[: max(0, len(others) + 1 - keep)] if keep else ():
+            files.delete(serving / str(old))
     return out
+
+
+def _clear(serving: Path) -> None:
+    """Removes what killed exports have left, of any version; the caller holds the lock of `serving`."""
+    for suffix in ("lock", "unfinished", "deleted"):
+        for leftover in serving.glob(f".*.{suffix}"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _write(predictor: RunPredictor, folder: Path) -> None:
@@ -99,7 +110,7 @@ def _disk_errors(run: Run | Ensemble) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise UserError(
+        raise files.WriteError(
             f"Cannot write into {run.path / 'serving'}: {' '.join(str(error.message).split())[:200]}. Nothing was left "
             "behind; make room or choose another folder."
         ) from None
