@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from emotion_tf import config as configuration
-from emotion_tf import folders
+from emotion_tf import files, folders
 from emotion_tf.command_line import ConfigArguments, Flag, check_start, early_options, parse_configured
 from emotion_tf.config import file, rules
 from emotion_tf.errors import UserError
@@ -81,7 +81,8 @@ class TuneArguments(ConfigArguments):
     workers: int = 2
     """Number of processes that run trials in parallel. They share the processors."""
     resume: Flag = False
-    """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one."""
+    """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one.
+    The same command with --name continues it, too."""
 
     def __post_init__(self) -> None:
         """Raises UserError for options that exclude each other, and for too few workers."""
@@ -119,6 +120,7 @@ def _with_plan(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
 
 def read_plan(folder: Path) -> Plan:
     """Reads the plan of the search in a folder. Raises UserError if there is none."""
+    files.restore_missing(folder, plan.SEARCH)
     if not (folder / "search.json").is_file():
         raise UserError(f"No search at {folder}: there is no search.json. Start one with: {program()} tune")
     return file.read_json(Plan, folder / "search.json")
@@ -126,7 +128,7 @@ def read_plan(folder: Path) -> Plan:
 
 def newest_unfinished() -> Path:
     """Returns the folder of the search that was interrupted last. Raises UserError if there is none."""
-    searches = (path.parent for path in plan.RESULTS.glob("*/search.json"))
+    searches = (path.parent for path in plan.RESULTS.glob("[!.]*/search.json"))
     unfinished = [folder for folder in searches if not (folder / "summary.json").exists()]
     if not unfinished:
         raise UserError(f"Nothing to resume: {plan.RESULTS}/ has no interrupted search. Expected --name for another.")

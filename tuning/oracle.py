@@ -51,6 +51,7 @@ class ResumableOracle:
         """Sets the attributes that KerasTuner's constructors do not take."""
         self.file, self.plan = file, plan
         self.reports: dict[str, dict[str, Any]] = {}
+        self.retrained: dict[str, float] = {}
         self.last_heartbeat: dict[str, float] = {}
         self.last_contact: float | None = None
         self.is_exhausted = False
@@ -63,6 +64,7 @@ class ResumableOracle:
             **self.get_state(),  # type: ignore[attr-defined]
             "trials": [trial.get_state() for trial in self.trials.values()],  # type: ignore[attr-defined]
             "reports": self.reports,
+            "retrained": self.retrained,
         }
         try:
             files.write_text(self.file, json.dumps(state))
@@ -79,6 +81,7 @@ class ResumableOracle:
         state = json.loads(self.file.read_text(encoding="utf-8"))
         self.trials = {trial["trial_id"]: Trial.from_state(trial) for trial in state["trials"]}
         self.reports = {name: report for name, report in state["reports"].items() if not report["died"]}
+        self.retrained = state["retrained"]
         self.set_state(state)  # type: ignore[attr-defined]
         self.end_order = [name for name in state["end_order"] if name in self.reports]
         ended = set(self.end_order)

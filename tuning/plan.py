@@ -9,8 +9,10 @@ from pathlib import Path
 
 from emotion_tf.config import Config, file, rules
 from emotion_tf.errors import UserError
+from emotion_tf.files import Kind
 
 RESULTS = Path("tuning/results")
+SEARCH = Kind("search", ("search.json",), "summary.json", ("best.json",))
 ALGORITHMS = {
     "random": "independent draws (Bergstra and Bengio 2012)",
     "bayesian": "upper confidence bound of a Gaussian process (Snoek 2012)",
@@ -75,7 +77,7 @@ class Plan:
             if field.name not in MAY_CHANGE and ours != theirs:
                 raise UserError(
                     f"{where} is a search with another {_difference(ours, theirs, field.name)}. Expected the same "
-                    "options with --resume: leave out the others, choose another --name, or --overwrite it."
+                    "options to continue it: leave out the others, choose another --name, or --overwrite it."
                 )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_tf import folders
+from emotion_tf import files, folders
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
@@ -43,8 +44,10 @@ def tune(arguments: TuneArguments) -> None:
         check_unseen(plan.config, plan.data_sha256)
     folder = plans.RESULTS / (arguments.name or folders.free_name(plan.config, plans.RESULTS))
     searched, job = _searched(plan, dataset), _job(plan)
-    _create_folder(folder, plan, arguments)
-    _search(folder, plan, searched, job, arguments)
+    resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
+    with files.growing_folder(folder, plans.SEARCH, resume):
+        _create_folder(folder, plan, arguments)
+        _search(folder, plan, searched, job, arguments)
 
 
 def _open(path: Path) -> Dataset:
@@ -83,17 +86,15 @@ def _searched(plan: Plan, dataset: Dataset) -> list[space.Parameter]:
 
 
 def _create_folder(folder: Path, plan: Plan, arguments: TuneArguments) -> None:
-    """Creates the folder of a search, or checks that it has the search to resume."""
-    from emotion_tf import files
-
-    if folder.exists() and not (arguments.resume or arguments.overwrite):
-        raise UserError(f"{folder} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    if arguments.resume:
+    """Creates the folder of a search, unless it has a search to continue: a killed one, or the one of --resume."""
+    is_search = plans.SEARCH.matches(folder) and not arguments.overwrite
+    if arguments.resume or (is_search and not plans.SEARCH.is_finished(folder)):
         read_plan(folder).check_same(plan, folder)
-    elif folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / "search.json", plan.to_json())
+        files.write_text(folder / "search.json", plan.to_json())
+        return
+    hint = "--resume continues it, --overwrite replaces it, --name gives another"
+    with files.new_folder(folder, plans.SEARCH, arguments.overwrite, hint) as temporary:
+        (temporary / "search.json").write_text(plan.to_json(), encoding="utf-8")
 
 
 def _job(plan: Plan) -> Any:
@@ -136,7 +137,7 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
         plan.algorithm, lambda hp: space.draw(hp, searched, config), plan.trials, config.train.epochs,
         config.train.seed, state, plan.to_json(),
     )  # fmt: skip
-    if arguments.resume and state.exists():
+    if state.exists():
         oracle.reload()
     _check_unfinished(folder, oracle, plan)
     (folder / "summary.json").unlink(missing_ok=True)
@@ -162,7 +163,7 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
             tick({})
         if results.best_trial(oracle) is None:
             raise UserError(f"All {len(oracle.ended_trials)} trials broke: see {folder / 'trials.csv'}.")
-        retrained = _retrain_best(plan, searched, results.best_trial(oracle), folder, submit)
+        retrained = _retrain_best(plan, searched, oracle, folder, submit)
     shutil.rmtree(folder / "trials", ignore_errors=True)
     _write_results(folder, plan, searched, oracle, retrained)
 
@@ -175,19 +176,26 @@ def _check_unfinished(folder: Path, oracle: Any, plan: Plan) -> None:
         )
 
 
-def _retrain_best(plan: Plan, searched: list[space.Parameter], best: Any, folder: Path, submit: Any) -> dict[str, Any]:
+def _retrain_best(
+    plan: Plan, searched: list[space.Parameter], oracle: Any, folder: Path, submit: Any
+) -> dict[str, Any]:
     """Trains the best trial of Hyperband from scratch: its own score may be that of an unfinished training."""
+    from tuning import results
     from tuning.trial import Task
     from tuning.workers import outcome_of
 
+    best = results.best_trial(oracle)
     if plan.algorithm != "hyperband":
         return {}
-    print("Training the best trial again from scratch", flush=True)
-    config = space.draw(best.hyperparameters, searched, plan.config)
-    outcome = outcome_of(submit(Task(config, folder / "trials" / "again", plan.command)))
-    if outcome.error:
-        raise UserError(f"The best trial ({best.trial_id}) could not be trained again: {outcome.error}")
-    return {"trained_again": outcome.score}
+    if best.trial_id not in oracle.retrained:
+        print("Training the best trial again from scratch", flush=True)
+        config = space.draw(best.hyperparameters, searched, plan.config)
+        outcome = outcome_of(submit(Task(config, folder / "trials" / "again", plan.command)))
+        if outcome.error:
+            raise UserError(f"The best trial ({best.trial_id}) could not be trained again: {outcome.error}")
+        oracle.retrained[best.trial_id] = outcome.score
+        oracle.save()
+    return {"trained_again": oracle.retrained[best.trial_id]}
 
 
 def _write_results(

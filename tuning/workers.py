@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.errors import UserError
-from emotion_tf.processes import Spawn
+from emotion_tf.files import DISK
+from emotion_tf.locks import WriteError
+from emotion_tf.processes import Spawn, end_with_parent
 
 TRIALS_PER_PROCESS = 10
 
@@ -84,9 +83,19 @@ def worker_pool(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Fut
 
 
 def outcome_of(done: Future[Outcome]) -> Outcome:
-    """Returns the outcome of a finished task; an exception or the death of its process becomes the error."""
+    """Returns the outcome of a finished task; an exception or the death of its process becomes the error.
+
+    Raises:
+        WriteError: the disk is full or not writable, for which the trial is not to blame.
+    """
     try:
         return done.result()
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.errno in DISK:
+            raise WriteError(f"Cannot write {error.filename or 'the files of a trial'}: {error.strerror}.") from None
+        return Outcome(error=f"OSError: {' '.join(str(error).split())[:300]}")
     except ProcessExpired as death:
         return Outcome(error=f"the worker process ended with exit code {death.exitcode}", died=True)
     except UserError as error:
@@ -101,21 +110,13 @@ _job: Job | None = None
 def _start(job: bytes, log: Path) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     for descriptor in (1, 2):  # the output of trainings would disturb the display of the search
         os.dup2(file, descriptor)
     _job = pickle.loads(job)
     _job.start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process with its parent: after a kill it must not write beside a resumed search."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _run(task: Any) -> Outcome:

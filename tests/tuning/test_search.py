@@ -11,44 +11,9 @@ from fake_trials import Fake, LoudJob, score
 
 from emotion_tf.config import Config, read_config
 from emotion_tf.errors import UserError
-from tuning import arguments, distributed, oracle, plan, search, verb, workers
+from tuning import arguments, distributed, oracle, plan, search, workers
 from tuning.search import check_broken, lead, run_trials
 from tuning.trial import Task
-
-POOL = workers.worker_pool  # the tests put another in its place
-
-
-@pytest.fixture
-def tune(monkeypatch, succeed, dataset, tmp_path):
-    """`main.py tune` with fake trials in this process; its last argument is the fake."""
-    monkeypatch.setattr(plan, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(search, "TICK", 0.01)
-
-    def run(*words, job=Fake(), through=succeed, plots=False):
-        if not plots:  # they take longer than all else
-            monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
-        monkeypatch.setattr(verb, "_job", lambda plan: job)
-        pool = POOL if job.dies else lambda job, count, log: _inline(job)
-        monkeypatch.setattr("tuning.workers.worker_pool", pool)
-        return through("tune", "--data", dataset, "--towers", "text", "face", "--name", "x", *words)
-
-    return run
-
-
-class _inline:
-    def __init__(self, job):
-        self.job = job
-
-    def __enter__(self):
-        return self.job.submit
-
-    def __exit__(self, *_):
-        pass
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "results" / "x"
 
 
 def test_a_search_writes_trials_best_configuration_and_plots(tune, folder):
