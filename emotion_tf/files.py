@@ -119,10 +119,11 @@ def restore_missing(path: Path, kind: Kind) -> None:
 
 
 def delete(path: Path) -> None:
-    """Deletes a folder. A kill leaves it whole, or under a name that nobody reads."""
+    """Deletes a folder, if it exists. A kill leaves it whole, or under a name that nobody reads."""
     trash = _beside(path, "deleted")
     shutil.rmtree(trash, ignore_errors=True)
-    path.rename(trash)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
 
 
@@ -209,13 +210,13 @@ def growing_folder(path: Path, kind: Kind, resume: str) -> Iterator[None]:
 
 def _keep(path: Path, kind: Kind, resume: str) -> str:
     """Keeps the new folder if it can be continued, else the one that it replaces; returns sentences that say so."""
-    old, is_finished = replaced(path), kind.is_finished(path)
-    if kind.matches(old) and not is_finished and kind.matches(path) and not kind.has_progress(path):
+    old = replaced(path)
+    if kind.matches(old) and kind.matches(path) and not kind.is_finished(path) and not kind.has_progress(path):
         delete(path)
         recover(path, kind)
         return f"{path} is as it was before."
     recover(path, kind)
-    sentences = [f"{path} is kept. {resume}"] if resume and (is_finished or kind.has_progress(path)) else []
+    sentences = [f"{path} is kept. {resume}"] if resume and kind.matches(path) else []
     if kind.matches(old):
         sentences.append(f"The {kind.name} that it replaces stays in {old} until it is finished.")
     return " ".join(sentences)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from emotion_tf import files, locks
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.files import Kind
@@ -37,13 +42,26 @@ def check_name(name: str, folder: Path | None = None) -> None:
         )
 
 
+def subfolders_with(name: str, folder: Path) -> list[Path]:
+    """Returns the folders in `folder` that contain a file, without hidden ones, which are being replaced."""
+    return [path.parent for path in folder.glob(f"[!.]*/{name}")]
+
+
+def restore_replaced(folder: Path) -> None:
+    """Gives the runs, ensembles and cross-validations in a folder their names back that a kill left without a name."""
+    for old in folder.glob(".*.replaced"):
+        for kind in (RUN, ENSEMBLE_KIND, CROSS_VALIDATION):
+            files.restore_missing(old.with_name(old.name.removeprefix(".").removesuffix(".replaced")), kind)
+
+
 def newest_unfinished() -> Path:
     """Returns the run in saved_models/ that was interrupted last. Raises UserError if there is none."""
-    unfinished = (path for path in RUNS.glob("*/checkpoint") if not (path.parent / "model.keras").exists())
-    runs = sorted(unfinished, key=lambda path: path.stat().st_mtime)
+    restore_replaced(RUNS)
+    # a run has no report before it is evaluated
+    runs = [path for path in subfolders_with("run.json", RUNS) if not any(path.glob("report*.html"))]
     if not runs:
         raise UserError(f"Nothing to resume: {RUNS}/ has no interrupted run. Train one with: {program()} train")
-    return runs[-1].parent
+    return max(runs, key=lambda path: path.stat().st_mtime)
 
 
 def stem(config: Config) -> str:
@@ -51,7 +69,25 @@ def stem(config: Config) -> str:
     return "-".join((Path(config.data).name, *config.towers))
 
 
+@contextlib.contextmanager
+def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
+    """Yields a new folder in saved_models/ or `folder` and holds its lock, so that no other command takes its name."""
+    for path in _numbered(config, folder):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.writer(path))
+            except locks.Occupied:
+                continue
+            if not os.path.lexists(path) and not files.replaced(path).exists():
+                yield path
+                return
+
+
 def free_name(config: Config, folder: Path | None = None) -> str:
     """Returns `stem` with the next free number in saved_models/ or `folder`."""
-    names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in range(1, 100_000))
-    return next(name for name in names if not ((folder or RUNS) / name).exists())
+    return next(path.name for path in _numbered(config, folder) if not path.exists())
+
+
+def _numbered(config: Config, folder: Path | None) -> Iterator[Path]:
+    names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in itertools.count(1))
+    return ((folder or RUNS) / name for name in names)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DIED = 99
@@ -53,3 +56,48 @@ def lock_of_another_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"locked\n"
         yield process
+
+
+class Snapshots:
+    """Copies of a folder before each change of a file in it: what a kill at that moment would leave.
+
+    Args:
+        folder: the folder to watch in the block.
+        copies: folder of the copies, 0, 1, 2 ...
+    """
+
+    _active: Snapshots | None = None
+    _is_hooked = False
+
+    def __init__(self, folder: Path, copies: Path) -> None:
+        self.folder, self.copies, self.count = folder, copies, 0
+
+    def __enter__(self) -> Snapshots:
+        if not Snapshots._is_hooked:  # a hook stays to the end of the process
+            sys.addaudithook(_watch)
+            Snapshots._is_hooked = True
+        Snapshots._active = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        Snapshots._active = None
+
+    def take(self) -> None:
+        """Copies the folder."""
+        Snapshots._active = None
+        shutil.copytree(self.folder, self.copies / str(self.count), symlinks=True)
+        self.count += 1
+        Snapshots._active = self
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    active = Snapshots._active
+    if active is None or not active.folder.exists():
+        return
+    if event == "open":
+        is_change = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    else:
+        is_change = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+    # Python removes the files of trees by names relative to a descriptor
+    if is_change and (not os.path.isabs(str(arguments[0])) or str(arguments[0]).startswith(str(active.folder))):
+        active.take()

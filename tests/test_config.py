@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
+import kills
 import pytest
 
 from emotion_tf import config, folders
@@ -304,6 +306,7 @@ def interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RUNS", tmp_path)
     run = tmp_path / "halfway"
     (run / "checkpoint").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
     (run / "config.json").write_text(config.to_json(UNUSUAL), encoding="utf-8")
     return run
 
@@ -334,3 +337,14 @@ def test_free_name_skips_existing_runs(tmp_path, monkeypatch):
     assert folders.free_name(Config()) == "demo-text-face"
     (tmp_path / "demo-text-face").mkdir()
     assert folders.free_name(Config()) == "demo-text-face-2"
+
+
+def test_a_free_folder_is_nobody_elses(tmp_path):
+    (tmp_path / "demo-text-face").mkdir()
+    with folders.free_folder(Config(), tmp_path) as path, pytest.raises(KeyboardInterrupt):
+        assert path == tmp_path / "demo-text-face-2"
+        code = "from emotion_tf.config import Config\nfrom emotion_tf.folders import free_folder\n"
+        done = kills.run(f"{code}with free_folder(Config(), Path('.')) as path:\n    print(path)", tmp_path)
+        assert done.stdout == "demo-text-face-3\n", done.stderr
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["demo-text-face"]

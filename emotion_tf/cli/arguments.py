@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from emotion_tf import config as configuration
-from emotion_tf import folders
+from emotion_tf import files, folders
 from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_configured, starting_configuration
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
@@ -57,6 +57,7 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     if not early.resume:
         return parse_configured("train", args, TrainArguments(start))
     run = folders.RUNS / early.name if early.name else folders.newest_unfinished()
+    files.restore_missing(run, folders.RUN)
     start = configuration.read_config(run / "config.json")
     arguments = parse_configured("train", args, TrainArguments(start))
     if arguments.config != start or arguments.overwrite or arguments.seeds != 1 or early.preset or early.config:

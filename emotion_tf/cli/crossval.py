@@ -16,15 +16,24 @@ from emotion_tf.quiet import start_tensorflow
 
 def crossval(arguments: CrossvalArguments) -> None:
     """Cross-validates a configuration. After an interruption, the same command continues."""
-    config, data = arguments.config, Path(arguments.config.data)
+    config = arguments.config
     start_tensorflow(config.train.threads)
+    path = folders.RUNS / (arguments.name or f"{folders.stem(config)}-crossval")
+    resume = f"Continue with: {command().replace(' --overwrite', '')}"
+    with files.growing_folder(path, folders.CROSS_VALIDATION, resume):
+        _cross_validate(arguments, path)
+
+
+def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.models.pretrained import pretrained_files
     from emotion_tf.training import cross_validate
     from emotion_tf.training.initialize import check_unseen
 
-    path = folders.RUNS / (arguments.name or f"{folders.stem(config)}-crossval")
+    config, data = arguments.config, Path(arguments.config.data)
+    if arguments.overwrite:
+        files.check_replaceable(path, folders.CROSS_VALIDATION)
     dataset = Dataset.open(data)
     dataset.verify()
     check_unseen(config, dataset.spec.data_sha256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from emotion_tf import locks
 from emotion_tf.command_line import Flag, RunPath
 from emotion_tf.folders import other_results
 from emotion_tf.program import command
@@ -26,9 +27,11 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
     from emotion_tf.runs.run import Run
 
     folder = Run(run)
-    if report:
-        calibrate_if_missing(folder)
-    page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
+    folder.check_finished()
+    with locks.writer(run):
+        if report:
+            calibrate_if_missing(folder)
+        page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
     if page:
         print(f"Report: {page}")
 
@@ -51,10 +54,11 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256
     out = run.path if is_own_data else other_results(run.path, data)
     out.mkdir(parents=True, exist_ok=True)
-    results.write_metrics(out / "metrics.json", split, {**numbers, **context})
     results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, evaluation.probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
     results.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    # last: a run is evaluated on the splits that its metrics.json has
+    results.write_metrics(out / "metrics.json", split, {**numbers, **context})
     results.print_table(
         f"{run.path} on {split} of {data} (seed {context['seed']})",
         numbers,

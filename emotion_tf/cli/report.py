@@ -56,9 +56,9 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
-    path = report_path(out, split)
-    write_report(path, report)
     model_card.write(run.path)
+    path = report_path(out, split)
+    write_report(path, report)  # last: `train --resume` writes what is missing, and looks at this file
     return path
 
 

@@ -21,7 +21,8 @@ def runs() -> None:
 
 def print_runs(folder: Path) -> None:
     """Prints each run and ensemble with its state, data, towers and weighted F1 on dev and test."""
-    runs = sorted(path.parent for name in ("run.json", ENSEMBLE) for path in folder.glob(f"*/{name}"))
+    folders.restore_replaced(folder)
+    runs = sorted(run for name in ("run.json", ENSEMBLE) for run in folders.subfolders_with(name, folder))
     if not runs:
         print(f"No run in {folder}/. Train one with: {program()} train")
         return

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
 
 from emotion_tf import config as configuration
-from emotion_tf import folders
+from emotion_tf import files, folders
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.evaluate import evaluate_split
 from emotion_tf.cli.report import report_path
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
+from emotion_tf.folders import RUN
 from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
 
@@ -27,26 +29,33 @@ def train(arguments: TrainArguments) -> None:
     if arguments.seeds > 1:
         _train_seeds(arguments)
         return
-    run = folders.RUNS / (arguments.name or folders.free_name(config))
-    if arguments.resume and (run / "model.keras").exists():
-        raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
-    if run.exists() and not (arguments.resume or arguments.overwrite):
-        raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-    _train_one(config, run, arguments.overwrite)
+    name = arguments.name
+    with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
+        resume = f"Continue with: {program()} train --resume --name {run.name}"
+        with files.growing_folder(run, RUN, resume):
+            if arguments.resume and RUN.is_finished(run) and not _splits_to_evaluate(config, run):
+                raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
+            if run.exists() and not (arguments.resume or arguments.overwrite):
+                raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
+            _train_one(config, run, arguments.overwrite)
 
 
 def _train_one(config: Config, path: Path, overwrite: bool) -> None:
+    """Trains and evaluates a run, or does what is missing after an interruption."""
     from emotion_tf.data.dataset import Dataset
-    from emotion_tf.models.pretrained import pretrained_files
+    from emotion_tf.models.pretrained import PretrainedFiles, pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
     from emotion_tf.training.setup import TrainingData
 
+    if overwrite:
+        files.check_replaceable(path, RUN)
     dataset = Dataset.open(Path(config.data))
     dataset.verify()
-    data, files = TrainingData.of_splits(dataset), pretrained_files(config)
+    data, is_trained = TrainingData.of_splits(dataset), RUN.is_finished(path) and not overwrite
+    pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
     print(f"Run: {path}", flush=True)
-    loop.train(config, Run(path), data, files, command=command(), overwrite=overwrite, say=_say)
+    loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, say=_say)
     _evaluate(config, path)
 
 
@@ -58,18 +67,29 @@ def _evaluate(config: Config, path: Path) -> None:
     """Evaluates a trained run on dev and test, if the data set has them, and writes the report of the last one."""
     from emotion_tf.runs.run import Run
 
-    data, run = Path(config.data), Run(path)
-    splits = _splits(data)
-    for split in splits:
-        page = evaluate_split(run, data, split, command(), report=split == splits[-1])
+    data, run, last = Path(config.data), Run(path), _splits(config)[-1]
+    for split in _splits_to_evaluate(config, path):
+        evaluate_split(run, data, split, command(), report=split == last)
     print(f"Run: {path}")
-    print(f"Report: {page}")
+    print(f"Report: {report_path(path, last)}")
 
 
-def _splits(data: Path) -> list[str]:
+def _splits(config: Config) -> list[str]:
     from emotion_tf.data.dataset import Dataset
 
-    return [split for split in ("dev", "test") if split in Dataset.open(data).splits]
+    return [split for split in ("dev", "test") if split in Dataset.open(Path(config.data)).splits]
+
+
+def _splits_to_evaluate(config: Config, run: Path) -> list[str]:
+    """Returns the splits without metrics, and the last one if its report is missing; both are written last."""
+    with contextlib.suppress(OSError, ValueError):
+        evaluated = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        *others, last = _splits(config)
+        has_report = report_path(run, last).is_file()
+        return [split for split in others if split not in evaluated] + [last] * (
+            last not in evaluated or not has_report
+        )
+    return _splits(config)
 
 
 def _train_seeds(arguments: TrainArguments) -> None:
@@ -79,20 +99,18 @@ def _train_seeds(arguments: TrainArguments) -> None:
     from emotion_tf.evaluation.seeds import print_seeds
 
     config, name = arguments.config, arguments.name or folders.stem(arguments.config)
+    resume = f"Continue with: {command().replace(' --overwrite', '')}"
     paths = []
     for seed in range(config.train.seed, config.train.seed + arguments.seeds):
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         path = folders.RUNS / f"{name}-seed{seed}"
         paths.append(path)
-        continues = path.exists() and not arguments.overwrite
-        if continues:
-            _check_same(path, seeded)
-        if continues and (path / "model.keras").exists():
-            if not report_path(path, _splits(Path(config.data))[-1]).exists():  # interrupted during the evaluation
-                _evaluate(seeded, path)
-        else:
-            _train_one(seeded, path, overwrite=not (continues and (path / "checkpoint").is_dir()))
-            keras.backend.clear_session()
+        with files.growing_folder(path, RUN, resume):
+            if path.exists() and not arguments.overwrite:
+                _check_same(path, seeded)
+            if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
+                _train_one(seeded, path, arguments.overwrite)
+                keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)
 

@@ -15,11 +15,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
-from emotion_tf.folders import ENSEMBLE, other_results
+from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
 from emotion_tf.program import program
 
 KEYS = ("dialogue_id", "utterance_id", "emotion")
@@ -73,6 +74,8 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     Raises:
         UserError: the run does not exist, or was not evaluated on the split.
     """
+    for kind in (RUN, ENSEMBLE_KIND):
+        files.restore_missing(path, kind)
     if not path.is_dir():
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
     folder = path if data is None else other_results(path, data)

@@ -24,7 +24,7 @@ MOST_LOADED = 3
 
 def finished_runs(folder: Path) -> list[str]:
     """Returns the names of the trained runs and ensembles in a folder, the newest first."""
-    paths = [path for name in ("model.keras", ENSEMBLE) for path in folder.glob(f"*/{name}")]
+    paths = [path for name in ("model.keras", ENSEMBLE) for path in folder.glob(f"[!.]*/{name}")]
     return [path.parent.name for path in sorted(paths, key=lambda path: -path.stat().st_mtime)]
 
 

@@ -95,9 +95,14 @@ class Run:
             write_vocabulary(folder / "words.txt", words)
             (folder / "run.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
+    def delete_checkpoints(self) -> None:
+        """Deletes the checkpoints of a finished training, if there are any; a kill leaves all or none."""
+        files.delete(self.checkpoints)
+
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Contents of `run.json`. Raises UserError if there is no run."""
+        files.restore_missing(self.path, RUN)
         try:
             return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -148,11 +153,14 @@ class Run:
 
     def check_finished(self) -> None:
         """Raises UserError if there is no run, or its training has not finished."""
+        files.restore_missing(self.path, RUN)
         if not self.model_path.is_file():
             _ = self.metadata  # raises if the folder is no run
             fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
+            old = files.replaced(self.path)
+            kept = f" The run that it replaces is kept in {old}." if RUN.is_finished(old) else ""
             raise UserError(
-                f"{self.path}: The run has no model.keras: its training has not finished. To use it, {fix}."
+                f"{self.path}: The run has no model.keras: its training has not finished. To use it, {fix}.{kept}"
             )
 
     @cached_property

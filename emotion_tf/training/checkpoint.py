@@ -14,7 +14,7 @@ import numpy as np
 from emotion_tf import files
 from emotion_tf.errors import UserError
 
-LAST, BEST = "last.npz", "best.npz"
+LAST = "last.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Checkpoints:
     """The checkpoints of one training run.
 
     A phase that uses cached features of frozen networks changes only some variables. The others are saved once, when
-    the phase begins, in the file of its base; `last.npz` and `best.npz` then hold the changed variables and refer to
-    the base.
+    the phase begins, in the file of its base; `last.npz` and `best-EPOCH.npz` then hold the changed variables and refer
+    to the base.
 
     Args:
         folder: folder of the files.
@@ -94,6 +94,12 @@ class Checkpoints:
         arrays = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)} if optimizer else {}
         self._save(name, arrays, {**dataclasses.asdict(state), "base": base}, trained)
 
+    def delete_other_best(self, state: State) -> None:
+        """Deletes the checkpoints of best epochs except that of `state`."""
+        for path in self.folder.glob(best_name("*")):
+            if path.name != best_name(state.best_epoch):
+                path.unlink()
+
     def load(self, name: str) -> State:
         """Loads the variables of a checkpoint and of its base; returns the state."""
         about = self._read_about(name)
@@ -129,6 +135,11 @@ class Checkpoints:
                         f"{variable.name}). Train again with --overwrite."
                     )
                 variable.assign(value)
+
+
+def best_name(epoch: int | str) -> str:
+    """Returns the name of the checkpoint of a best epoch. It stays until `last.npz` knows a later one."""
+    return f"best-{epoch}.npz"
 
 
 def _base_name(first_epoch: int) -> str:

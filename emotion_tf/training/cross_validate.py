@@ -128,11 +128,9 @@ class CrossValidation:
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
         run = Run(self.path / fold.name)
         self.say(f"Run: {run.path}: {len(fold.train.positions or ())} utterances, {len(fold.positions)} held out")
-        if not run.model_path.exists():
-            data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
-            command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
-            overwrite = not run.checkpoints.is_dir()
-            train(config, run, data, self.pretrained, command=command, overwrite=overwrite, say=self.say)
+        data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
+        command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
+        train(config, run, data, self.pretrained, command=command, say=self.say)
         batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.locks import WriteError
 from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
 
 
 def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
     """Appends the row of epoch `numbers["epoch"]` (from 1); replaces rows of an interrupted attempt."""
-    history = pd.read_csv(run.history) if run.history.exists() else pd.DataFrame()
+    history = _read_history(run)
     history = history[history["epoch"] < numbers["epoch"]] if len(history) else history
     with files.new_file(run.history) as temporary:
         pd.concat([history, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
-    writer = tf.summary.create_file_writer(str(run.path / "logs"))
-    with writer.as_default(step=int(numbers["epoch"])):
-        for name, value in numbers.items():
-            tf.summary.scalar(name, value)
-    writer.close()
+    _write_scalars(run.path / "logs", int(numbers["epoch"]), numbers)
+
+
+def finished_state(run: Run) -> State:
+    """Returns the state of a finished training from its history."""
+    state = State()
+    for row in _read_history(run).itertuples():
+        state = state.after_epoch(row.dev_weighted_f1, row.seconds)
+    return state
+
+
+def _read_history(run: Run) -> pd.DataFrame:
+    if not run.history.exists():
+        return pd.DataFrame()
+    return pd.read_csv(run.history, float_precision="round_trip")  # to the last bit, since it is written again
+
+
+def _write_scalars(logs: Path, epoch: int, numbers: Mapping[str, float]) -> None:
+    """Writes the file of an epoch for TensorBoard; replaces files of an interrupted attempt."""
+    for file in logs.glob("*.epoch-*"):
+        if int(file.name.rpartition("-")[2]) >= epoch:
+            file.unlink()
+    try:
+        writer = tf.summary.create_file_writer(str(logs), filename_suffix=f".epoch-{epoch}")
+        with writer.as_default(step=epoch):
+            for name, value in numbers.items():
+                tf.summary.scalar(name, value)
+        writer.close()
+    except tf.errors.OpError as error:  # such as a full disk
+        raise WriteError(f"Cannot write {logs}: {str(error.message).splitlines()[0][:200]}. Free some space.") from None
 
 
 def epoch_line(numbers: Mapping[str, float], state: State, epochs: int) -> str:

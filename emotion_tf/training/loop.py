@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 
 import keras
 import numpy as np
 
-from emotion_tf import files
+from emotion_tf import files, locks
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.folders import RUN
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.runs.run import Run
 from emotion_tf.training.average import averaged
-from emotion_tf.training.checkpoint import BEST, LAST, Checkpoints, State
+from emotion_tf.training.checkpoint import LAST, Checkpoints, State, best_name
 from emotion_tf.training.evaluate import calibrate
-from emotion_tf.training.history import epoch_line, write_epoch
+from emotion_tf.training.history import epoch_line, finished_state, write_epoch
 from emotion_tf.training.outputs import collect_outputs
 from emotion_tf.training.phases import Stage, begin_phase, phases
 from emotion_tf.training.progress import EpochProgress
@@ -40,6 +40,8 @@ def train(
 ) -> State:
     """Trains a run. An unfinished run continues after its last finished epoch, with bit-identical results.
 
+    The lock of the run is held. A run that is replaced is deleted when `model.keras` is written.
+
     Args:
         config: the configuration.
         run: the run; its folder is created.
@@ -53,15 +55,42 @@ def train(
         say: receives lines of progress.
 
     Raises:
-        UserError: the data, the files or the options do not fit each other or the unfinished run, or the loss is not
-            finite.
+        UserError: the data, the files or the options do not fit each other or the unfinished run; the loss is not
+            finite; another process trains the run; the disk is full.
     """
-    resumes = run.checkpoints.is_dir() and not overwrite
-    if resumes and run.spec != data.spec:
+    with locks.writer(run.path):
+        files.recover(run.path, RUN)
+        if RUN.is_finished(run.path) and not overwrite:
+            _check_same_data(config, run, data)
+            run.delete_checkpoints()
+            return finished_state(run)
+        state = _train(config, run, data, pretrained, command, overwrite, until, save_model, say)
+        files.recover(run.path, RUN)
+    return state
+
+
+def _check_same_data(config: Config, run: Run, data: TrainingData) -> None:
+    if run.spec != data.spec:
         raise UserError(
             f"{run.path} was trained on other data than {config.data} holds now. Expected the same data set to resume. "
             "Train again with --overwrite."
         )
+
+
+def _train(
+    config: Config,
+    run: Run,
+    data: TrainingData,
+    pretrained: PretrainedFiles,
+    command: str,
+    overwrite: bool,
+    until: int,
+    save_model: bool,
+    say: Say,
+) -> State:
+    resumes = run.checkpoints.is_dir() and not overwrite
+    if resumes:
+        _check_same_data(config, run, data)
     has_checkpoint = resumes and (run.checkpoints / LAST).is_file()
     setup = build_setup(config, data, pretrained, say, run.word_dim if has_checkpoint else None)
     if not resumes:
@@ -85,7 +114,7 @@ def train(
     if state.epochs_since_best >= config.train.patience and state.epoch < config.train.epochs:
         say(f"Stopped early: {state.epochs_since_best} epochs without a better validation weighted F1")
     if save_model:
-        _save_best(setup, run, checkpoints)
+        _save_best(setup, run, checkpoints, state)
     return state
 
 
@@ -109,7 +138,7 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
         ended = time.monotonic()
         state = state.after_epoch(scores["dev_weighted_f1"], ended - began)
         if state.best_epoch == epoch:
-            checkpoints.save(BEST, state, trained=stage.trained, base=stage.base)
+            checkpoints.save(best_name(epoch), state, trained=stage.trained, base=stage.base)
     numbers = {
         "epoch": state.epoch,
         "loss": loss,
@@ -120,6 +149,7 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     }
     write_epoch(run, numbers)
     checkpoints.save(LAST, state, stage.optimizer, stage.trained, stage.base)
+    checkpoints.delete_other_best(state)
     stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
     return state
 
@@ -149,12 +179,12 @@ def _validate(stage: Stage) -> dict[str, float]:
     }
 
 
-def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints) -> None:
+def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints, state: State) -> None:
     """Loads the best epoch, calibrates on dev, writes `model.keras`, and removes the checkpoints."""
-    checkpoints.load(BEST)
+    checkpoints.load(best_name(state.best_epoch))
     for layer in setup.model.pretrained:
         layer.set_trainable(True)
     calibrate(run.path, setup.model, setup.preprocess, setup.data.dev)
     with files.new_file(run.model_path) as temporary:
         setup.model.save(temporary)
-    shutil.rmtree(run.checkpoints)
+    run.delete_checkpoints()

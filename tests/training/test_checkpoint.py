@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.errors import UserError
-from emotion_tf.training.checkpoint import BEST, LAST, Checkpoints, State
+from emotion_tf.training.checkpoint import LAST, Checkpoints, State, best_name
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_saved_variables_are_loaded(variables, tmp_path):
     state = State(epoch=3, best=0.5, best_epoch=1, seconds=2.5)
     assert not checkpoints.has(LAST)
     checkpoints.save(LAST, state, optimizer)
-    assert checkpoints.has(LAST) and not checkpoints.has(BEST)
+    assert checkpoints.has(LAST) and not checkpoints.has(best_name(1))
     before, moments = values(variables), values(optimizer.variables)
     change(variables)
     change(optimizer.variables)
@@ -61,11 +61,11 @@ def test_checkpoints_of_a_phase_hold_the_changed_variables(variables, tmp_path):
     assert values(variables) == [kernel, [7, 8], mean] != start
     # without a base all variables are in the file
     change(variables)
-    checkpoints.save(BEST, State(epoch=4))
+    checkpoints.save(best_name(4), State(epoch=4))
     (tmp_path / "base-2.npz").unlink()
     whole = values(variables)
     change(variables)
-    checkpoints.load(BEST)
+    checkpoints.load(best_name(4))
     assert values(variables) == whole
 
 
