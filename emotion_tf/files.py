@@ -108,7 +108,7 @@ def recover(path: Path, kind: Kind) -> None:
     if kind.matches(old) and not os.path.lexists(path):
         old.rename(path)
     elif kind.matches(old) and kind.is_finished(path):
-        delete(old)
+        delete(old, path)
 
 
 def restore_missing(path: Path, kind: Kind) -> None:
@@ -118,9 +118,14 @@ def restore_missing(path: Path, kind: Kind) -> None:
             recover(path, kind)
 
 
-def delete(path: Path) -> None:
-    """Deletes a folder, if it exists. A kill leaves it whole, or under a name that nobody reads."""
-    trash = _beside(path, "deleted")
+def delete(path: Path, owner: Path | None = None) -> None:
+    """Deletes a folder, if it exists. A kill leaves it whole, or under a name that nobody reads.
+
+    Args:
+        path: the folder.
+        owner: the folder whose next writer deletes what a kill has left. Default: `path`.
+    """
+    trash = _beside(owner or path, "deleted")
     shutil.rmtree(trash, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         path.rename(trash)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import kills
 import pytest
@@ -51,34 +52,32 @@ with files.growing_folder(path, kind, "Go on."):
 
 @pytest.mark.parametrize("code", [NEW, RESUMABLE])
 def test_a_kill_at_any_step_leaves_one_folder_whole(code, tmp_path):
-    steps = 0
-    for steps in kills.kill_at_each_step(code, tmp_path / "x" if steps else _old(tmp_path)):
-        path = tmp_path / "x" / "a"
+    path, steps = make(tmp_path / "x" / "a", "old"), 0
+    for steps in kills.kill_at_each_step(code, path.parent):
         files.restore_missing(path, KIND)
         assert content(path) in ({"run.json": "old"}, {"run.json": "new"})
+        assert kills.run(code, path.parent).returncode == 0
+        assert content(path) == {"run.json": "new"} and os.listdir(path.parent) == ["a"], steps
+        shutil.rmtree(path)
+        make(path, "old")
     assert steps > 8
-    assert content(tmp_path / "x" / "a") == {"run.json": "new"} and os.listdir(tmp_path / "x") == ["a"]
-
-
-def _old(tmp_path):
-    make(tmp_path / "x" / "a", "old")
-    return tmp_path / "x"
 
 
 def test_a_kill_at_any_step_of_a_long_task_leaves_one_folder_whole(tmp_path):
     """The old one is there until the new one has its result; the new one is continued."""
     path = make(tmp_path / "x" / "a", "old", "model")
     whole = {"run.json": "old", "model": "old"}
-    has_progress = False
+    states = set()
     for step in kills.kill_at_each_step(GROW, path.parent):
         files.restore_missing(path, GROWING)
-        old = files.replaced(path)
-        assert GROWING.is_finished(path) or content(old) == whole, step
-        assert not has_progress or GROWING.has_progress(path), step  # never lost again
-        has_progress = GROWING.has_progress(path)
-    assert has_progress
-    assert content(path) == {name: "new" for name in ("run.json", "checkpoint", "model")}
-    assert os.listdir(path.parent) == ["a"]
+        assert GROWING.is_finished(path) or content(files.replaced(path)) == whole, step
+        states.add((GROWING.has_progress(path), GROWING.is_finished(path)))
+        assert kills.run(GROW, path.parent).returncode == 0
+        assert content(path) == {name: "new" for name in ("run.json", "checkpoint", "model")}, step
+        assert os.listdir(path.parent) == ["a"], step
+        shutil.rmtree(path)
+        make(path, "old", "model")
+    assert states == {(False, True), (False, False), (True, False), (True, True)}
 
 
 @pytest.mark.parametrize("error", [UserError("Bad rate."), KeyboardInterrupt(), MemoryError()])
