@@ -14,6 +14,7 @@ from rich.table import Table
 from emotion_tf import config as configuration
 from emotion_tf import files
 from emotion_tf.config import Config
+from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.program import program
 from tuning.plan import Plan
 from tuning.space import Parameter, declare, draw, label, value_of
@@ -55,7 +56,7 @@ def _row(trial: Any, report: dict[str, Any], searched: Sequence[Parameter], base
 def write_trials(folder: Path, oracle: Any, searched: Sequence[Parameter], base: Config) -> None:
     """Writes trials.csv and best.json with the trials so far."""
     with files.new_file(folder / "trials.csv") as temporary:
-        trial_table(oracle, searched, base).to_csv(temporary, index=False)
+        to_csv(trial_table(oracle, searched, base), temporary)
     best = best_trial(oracle)
     if best is not None:
         config = draw(best.hyperparameters, searched, base)

@@ -19,6 +19,7 @@ from emotion_tf import files
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
+from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.significance import Difference, holm, intervals, mcnemar, paired_bootstrap
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
 from emotion_tf.program import program
@@ -82,7 +83,7 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     try:
         options = _options(path)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split]
-        table = pd.read_csv(folder / f"predictions_{split}.csv", dtype=str, keep_default_na=False)
+        table = read_csv(folder / f"predictions_{split}.csv")
         _ = table[[*KEYS, "predicted"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.compare import KEYS, RunResults, check_same_utterances, row_weights
+from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.report import with_predictions
 from emotion_tf.evaluation.votes import FittedVote, MemberPredictions
@@ -29,7 +30,7 @@ def read_out_of_fold(path: Path) -> pd.DataFrame:
             "the member was trained on. Expected out-of-fold predictions, as `crossval` writes them (oof.csv)."
         )
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_csv(path)
         _ = table[list(KEYS)]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.selective import with_abstentions
 
 
@@ -42,7 +43,8 @@ def write_predictions(
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
     with files.new_file(path) as temporary:
-        with_predictions(table, labels, probabilities, abstain_below).to_csv(temporary, index=False)
+        table = with_predictions(table, labels, probabilities, abstain_below)
+        to_csv(table, temporary)
 
 
 def with_predictions(

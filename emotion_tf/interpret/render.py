@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.interpret import pictures
 from emotion_tf.interpret.explanation import Curves, Explanation, WordAttributions
 from emotion_tf.interpret.summary import MIN_UTTERANCES, MeanFace, Summary
@@ -119,6 +120,6 @@ def _write_tables(folder: Path, summary: Summary) -> None:
         ("modalities", summary.modalities),
         ("importance", summary.importance),
     ):
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        to_csv(table, folder / f"{name}.csv", float_format="%.6g")
     for face in summary.faces:
         (folder / f"mean_face_{re.sub(r'[^a-zA-Z0-9]+', '_', face.label)}.png").write_bytes(mean_face(face))

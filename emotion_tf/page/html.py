@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.pages import image_uri
 from emotion_tf.faces.candidates import Candidates
 from emotion_tf.interpret.pictures import crop_png
@@ -60,7 +61,7 @@ def answers_html(answers: Sequence[Answer | str]) -> str:
         if isinstance(answer, str):
             rows.append((None, answer, []))
         else:
-            files = [(answer.table().to_csv(index=False).encode(), "csv"), (draw_answer(answer), "png")]
+            files = [(to_csv(answer.table()).encode(), "csv"), (draw_answer(answer), "png")]
             rows.append((answer, "", files))
     return ENVIRONMENT.get_template("answer.html").render(rows=rows)
 

@@ -15,6 +15,7 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import RunResults
+from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.votes import Vote
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND
 from emotion_tf.runs.run import Run
@@ -156,7 +157,7 @@ def write_ensemble(
         (folder / ENSEMBLE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         for split, run in results.items():
             report.write_metrics(folder / "metrics.json", split, {**run.metrics, **context})
-            run.table.to_csv(folder / f"predictions_{split}.csv", index=False)
+            to_csv(run.table, folder / f"predictions_{split}.csv")
             title = f"{out.name}: {split}, weighted F1 {run.metrics['weighted_f1']:.3f}"
             report.plot_confusion(folder / f"confusion_{split}.png", run.metrics["confusion"], members[0].labels, title)
         (folder / model_card.NAME).write_text(model_card.text(folder, out.name), encoding="utf-8")

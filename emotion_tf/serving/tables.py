@@ -9,6 +9,7 @@ import pandas as pd
 
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.serving.predict import Predictor
 
@@ -22,7 +23,7 @@ def read_table(path: Path) -> pd.DataFrame:
         UserError: the table is not readable, has neither column, or has no row.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = read_csv(path)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(
             f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both."

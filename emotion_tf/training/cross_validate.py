@@ -15,7 +15,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 
 from emotion_tf import config as configuration
 from emotion_tf import files
@@ -23,6 +22,7 @@ from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.models.pretrained import PretrainedFiles
@@ -119,7 +119,7 @@ class CrossValidation:
             file = self.path / fold.name / HELD_OUT
             if not file.exists():
                 self._train(fold, file)
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+            table = read_csv(file)
             yield fold, table[[f"p_{label}" for label in self.dataset.labels]].to_numpy(np.float64)
 
     def _train(self, fold: Fold, file: Path) -> None:
