@@ -72,7 +72,8 @@ def stem(config: Config) -> str:
 @contextlib.contextmanager
 def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
     """Yields a new folder in saved_models/ or `folder` and holds its lock, so that no other command takes its name."""
-    for path in _numbered(config, folder):
+    names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in itertools.count(1))
+    for path in ((folder or RUNS) / name for name in names):
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locks.writer(path))
@@ -81,13 +82,3 @@ def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
             if not os.path.lexists(path) and not files.replaced(path).exists():
                 yield path
                 return
-
-
-def free_name(config: Config, folder: Path | None = None) -> str:
-    """Returns `stem` with the next free number in saved_models/ or `folder`."""
-    return next(path.name for path in _numbered(config, folder) if not path.exists())
-
-
-def _numbered(config: Config, folder: Path | None) -> Iterator[Path]:
-    names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in itertools.count(1))
-    return ((folder or RUNS) / name for name in names)

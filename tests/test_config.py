@@ -332,11 +332,13 @@ def test_nothing_to_resume(tmp_path, monkeypatch):
     assert "nobody" in fault(arguments, "--resume", "--name", "nobody")
 
 
-def test_free_name_skips_existing_runs(tmp_path, monkeypatch):
+def test_a_free_folder_skips_existing_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RUNS", tmp_path)
-    assert folders.free_name(Config()) == "demo-text-face"
+    with folders.free_folder(Config()) as path:
+        assert path == tmp_path / "demo-text-face"
     (tmp_path / "demo-text-face").mkdir()
-    assert folders.free_name(Config()) == "demo-text-face-2"
+    with folders.free_folder(Config()) as path:
+        assert path == tmp_path / "demo-text-face-2"
 
 
 def test_a_free_folder_is_nobody_elses(tmp_path):

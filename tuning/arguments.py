@@ -128,8 +128,8 @@ def read_plan(folder: Path) -> Plan:
 
 def newest_unfinished() -> Path:
     """Returns the folder of the search that was interrupted last. Raises UserError if there is none."""
-    searches = (path.parent for path in plan.RESULTS.glob("[!.]*/search.json"))
-    unfinished = [folder for folder in searches if not (folder / "summary.json").exists()]
+    searches = folders.subfolders_with("search.json", plan.RESULTS)
+    unfinished = [folder for folder in searches if not plan.SEARCH.is_finished(folder)]
     if not unfinished:
         raise UserError(f"Nothing to resume: {plan.RESULTS}/ has no interrupted search. Expected --name for another.")
     return max(unfinished, key=lambda folder: (folder / "search.json").stat().st_mtime)

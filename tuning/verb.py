@@ -42,12 +42,13 @@ def tune(arguments: TuneArguments) -> None:
         from emotion_tf.training.initialize import check_unseen
 
         check_unseen(plan.config, plan.data_sha256)
-    folder = plans.RESULTS / (arguments.name or folders.free_name(plan.config, plans.RESULTS))
-    searched, job = _searched(plan, dataset), _job(plan)
-    resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
-    with files.growing_folder(folder, plans.SEARCH, resume):
-        _create_folder(folder, plan, arguments)
-        _search(folder, plan, searched, job, arguments)
+    searched, job, name = _searched(plan, dataset), _job(plan), arguments.name
+    new_folder = folders.free_folder(plan.config, plans.RESULTS)
+    with contextlib.nullcontext(plans.RESULTS / name) if name else new_folder as folder:
+        resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
+        with files.growing_folder(folder, plans.SEARCH, resume):
+            _create_folder(folder, plan, arguments)
+            _search(folder, plan, searched, job, arguments)
 
 
 def _open(path: Path) -> Dataset:

@@ -1,0 +1,81 @@
+"""A full disk in each verb: exit code 2, one line that names the file, nothing left; with room, the command completes.
+
+Files are limited to a few kilobytes (RLIMIT_FSIZE): larger writes fail, as on a full disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import shutil
+
+import pytest
+from small_tables import write_table
+
+from emotion_tf import folders
+from emotion_tf.data.manifest import COLUMNS
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def run(untrained_text, command):
+    """An untrained run in the folder of the runs."""
+    return shutil.copytree(untrained_text, folders.RUNS / "run")
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def check(words, size, result, fault, succeed, folder):
+    """Runs a command without room, then with room; `result` is what it writes."""
+    before = tree(folder)
+    with largest_file(size):
+        message = fault(*words)
+    assert message.startswith("Cannot write") and str(result) in message and "File too large" in message, message
+    assert tree(folder) == before
+    succeed(*words)
+    assert result.exists() and not [name for name in tree(folder) if "/." in f"/{name}"]
+
+
+@pytest.mark.parametrize("size", [2_000, 60_000])
+def test_prepare(size, manifest_path, tmp_path, fault, succeed):
+    words = ("prepare", "table", manifest_path, "--out", tmp_path / "data", "--tokenizer", "learned")
+    check(words, size, tmp_path / "data", fault, succeed, tmp_path)
+
+
+def test_prepare_demo(tmp_path, fault, succeed):
+    """The disk is full while the pictures are drawn."""
+    words = ("prepare", "demo", "--utterances", "200", "--out", tmp_path / "data")
+    before = tree(tmp_path)
+    with largest_file(600):
+        message = fault(*words)
+    assert "Cannot write" in message and "data" in message and "free some space" in message
+    assert tree(tmp_path) == before
+
+
+def test_features(run, dataset, tmp_path, fault, succeed):
+    words = ("features", run, dataset, "--out", tmp_path / "x.npz")
+    check(words, 2_000, tmp_path / "x.npz", fault, succeed, tmp_path)
+
+
+def test_predict_table(run, tmp_path, fault, succeed):
+    table = write_table(tmp_path / "table.csv", [{"utterance_id": str(i)} for i in range(60)], COLUMNS)
+    words = ("predict-table", run, table, "--out", tmp_path / "out.csv")
+    check(words, 2_000, tmp_path / "out.csv", fault, succeed, tmp_path)
+
+
+def test_explain(run, tmp_path, fault, succeed, monkeypatch):
+    """The page alone: the explanations take most of the time."""
+    monkeypatch.setattr("emotion_tf.cli.explain._explain_utterance", lambda *_: [])
+    words = ("explain", run, "--text", "I am so glad.", "--out", tmp_path / "page")
+    check(words, 2_000, tmp_path / "page", fault, succeed, tmp_path)
