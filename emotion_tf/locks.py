@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
+from emotion_tf.terminal import say
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of file systems without locks."""
@@ -83,7 +84,7 @@ def _wait(lock: Path, path: Path) -> int:
             return _acquire(lock, path)
         except Occupied as error:
             if not has_printed:
-                print(f"Waiting: {str(error).partition('. ')[0]}", flush=True)
+                say(f"Waiting: {str(error).partition('. ')[0]}", flush=True)
             has_printed = True
             time.sleep(WAIT)
 
@@ -117,7 +118,7 @@ def _lock(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        print(f"{path} cannot be locked ({error.strerror}): do not write it twice at once.", file=sys.stderr)
+        say(f"{path} cannot be locked ({error.strerror}): do not write it twice at once.", file=sys.stderr)
 
 
 def _is_at(descriptor: int, lock: Path) -> bool:

@@ -24,6 +24,8 @@ BASE = {
     "program",
     "modalities",
     "streams",
+    "terminal",
+    "consoles",
     "locks",
     "pictures",
 }
@@ -58,6 +60,8 @@ NO_TENSORFLOW = {
     "program",
     "modalities",
     "streams",
+    "terminal",
+    "consoles",
     "locks",
     "pictures",
     "faces",

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from emotion_tf.terminal import say
 from tuning.results import best_trial
 from tuning.space import Parameter
 
@@ -49,7 +50,7 @@ class SearchDisplay:
             self.live.update(self._table(ended, running), refresh=True)
         for trial in [] if self.live.is_started else ended[self.printed_trials :]:
             self.printed_trials += 1
-            print(self._line(trial, ended), flush=True)
+            say(self._line(trial, ended), flush=True)
         self.printed_trials = len(ended)
 
     def remaining_time(self, ended: Sequence[Any]) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from emotion_tf import config as configuration
 from emotion_tf import files
 from emotion_tf.config import Config
+from emotion_tf.consoles import table_console
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.program import program
+from emotion_tf.terminal import say
 from tuning.plan import Plan
 from tuning.space import Parameter, declare, draw, label, value_of
 
@@ -103,7 +104,7 @@ def print_summary(
     folder: Path, summary: dict[str, Any], oracle: Any, searched: Sequence[Parameter], base: Config
 ) -> None:
     """Prints the best trial beside the base configuration, whose score is known if it was a trial."""
-    console = Console(width=None if Console().is_terminal else 120)
+    console = table_console(120)
     best, floor = summary["best"], summary["majority_floor"]
     title = f"{folder}: {summary['trials']} trials, {summary['broken']} broken (seed {summary['seed']})"
     table = Table("", "best trial", "base configuration", title=title, title_justify="left")
@@ -121,9 +122,9 @@ def print_summary(
         if option in best["hyperparameters"]:
             table.add_row(option, _short(best["hyperparameters"][option]), _short(label(value_of(base, option))))
     console.print(table)
-    print("The score of the best trial is optimistic, since it selected the trial. Evaluate the configuration on test:")
-    print(f"  {program()} train --config {folder / 'best.json'}")
-    print(f"Results: {folder}")
+    say("The score of the best trial is optimistic, since it selected the trial. Evaluate the configuration on test:")
+    say(f"  {program()} train --config {folder / 'best.json'}")
+    say(f"Results: {folder}")
 
 
 def _short(value: Any) -> str:

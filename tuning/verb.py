@@ -17,6 +17,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
+from emotion_tf.terminal import say
 from tuning import plan as plans
 from tuning import space
 from tuning.arguments import DEFAULT_EPOCHS, TuneArguments, read_plan
@@ -142,11 +143,11 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
         oracle.reload()
     _check_unfinished(folder, oracle, plan)
     (folder / "summary.json").unlink(missing_ok=True)
-    print(f"Search: {folder}, {plan.trials} trials ({plan.algorithm}), {len(searched)} hyperparameters", flush=True)
+    say(f"Search: {folder}, {plan.trials} trials ({plan.algorithm}), {len(searched)} hyperparameters", flush=True)
     is_chief = arguments.tuner.role == "chief"
     if is_chief:
         join = f"{program()} tune --tuner.role worker --tuner.address {arguments.tuner.address}"
-        print(f"Workers on other machines can join: {join}")
+        say(f"Workers on other machines can join: {join}")
     trials_written = -1
 
     def tick(running: dict[str, Any]) -> None:
@@ -189,7 +190,7 @@ def _retrain_best(
     if plan.algorithm != "hyperband":
         return {}
     if best.trial_id not in oracle.retrained:
-        print("Training the best trial again from scratch", flush=True)
+        say("Training the best trial again from scratch", flush=True)
         config = space.draw(best.hyperparameters, searched, plan.config)
         outcome = outcome_of(submit(Task(config, folder / "trials" / "again", plan.command)))
         if outcome.error:
@@ -250,7 +251,7 @@ def _run_worker(arguments: TuneArguments) -> None:
             )
         searched, folder = _searched(plan, dataset), Path(temporary)
         names = [f"{worker_name()}-{i}" for i in range(arguments.workers)]
-        print(f"Working for {address} with {len(names)} processes", flush=True)
+        say(f"Working for {address} with {len(names)} processes", flush=True)
         with worker_pool(_job(plan), len(names), folder / "workers.log") as submit:
             run_trials(client, submit, _task_builder(plan, searched, folder), names, lambda running: None)
-    print(f"The search at {address} has no more trials")
+    say(f"The search at {address} has no more trials")

@@ -13,6 +13,7 @@ from emotion_tf import command_line
 from emotion_tf.cli.verbs import VERBS, Verb
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.program import program
+from emotion_tf.terminal import say
 
 HELP = ("-h", "--help", "help")
 
@@ -33,13 +34,13 @@ def main() -> int:
         if error.errno != errno.ENOSPC:
             raise
         _discard_output()
-        print(f"error: Cannot write: {error.strerror}. Free some space or write to another place.", file=sys.stderr)
+        say(f"error: Cannot write: {error.strerror}. Free some space or write to another place.", file=sys.stderr)
         return 2
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
-        print(f"Interrupted. {interruption}".strip(), file=sys.stderr)  # says what is kept, and how to continue
+        say(f"Interrupted. {interruption}".strip(), file=sys.stderr)  # says what is kept, and how to continue
         return 130
     return 0
 
@@ -51,13 +52,13 @@ def _discard_output() -> None:
 def dispatch(args: Sequence[str]) -> None:
     """Runs a verb with its arguments. Raises UserError for an unknown verb or option."""
     if not args or args[0] in HELP:
-        print(overview())
+        say(overview())
         return
     group = [verb for verb in VERBS if verb.name.startswith(f"{args[0]} ")]
     if not group:
         run(_find(args[0], {verb.name.split()[0]: verb for verb in VERBS}), args[1:])
     elif len(args) < 2 or args[1] in HELP:
-        print("\n".join([f"usage: {program()} {args[0]} ...", "", *map(_line, group)]))
+        say("\n".join([f"usage: {program()} {args[0]} ...", "", *map(_line, group)]))
     else:
         run(_find(args[1], {verb.name.split()[1]: verb for verb in group}), args[2:])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emotion_tf.command_line import DatasetPath
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 
 @needs_tensorflow
@@ -25,5 +26,5 @@ def audit(data: DatasetPath, root: Path | None = None) -> None:
     facts = gather_facts(dataset, root)
     audit_page.write_sheet(data / "audit.png", facts)
     audit_page.write_page(data / "audit.html", facts)
-    print(f"Page: {data / 'audit.html'}")
-    print(f"Contact sheet: {data / 'audit.png'}")
+    say(f"Page: {data / 'audit.html'}")
+    say(f"Contact sheet: {data / 'audit.png'}")

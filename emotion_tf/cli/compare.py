@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emotion_tf.command_line import RunPaths
 from emotion_tf.streams import reserve_stdout
+from emotion_tf.terminal import say
 
 
 def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: Path | None = None) -> None:
@@ -24,9 +25,9 @@ def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: 
     title = f"{len(results)} runs on {split}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     tables = comparison.tables(results, pairs)
     with reserve_stdout(out):
-        print(title)
+        say(title)
         comparison.print_tables(tables)
         if out is not None:
             provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
             comparison.write_page(out, [*tables, provenance], title)
-            print(f"Page: {out}")
+            say(f"Page: {out}")

@@ -12,6 +12,7 @@ from emotion_tf import files, folders
 from emotion_tf.cli.arguments import CrossvalArguments
 from emotion_tf.program import command
 from emotion_tf.quiet import start_tensorflow
+from emotion_tf.terminal import say
 
 
 def crossval(arguments: CrossvalArguments) -> None:
@@ -49,11 +50,11 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     _write(path, examples, probabilities, dataset.labels, {**metrics, "command": command(), "data": str(data)})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, metrics)
-    print(f"Out-of-fold predictions: {path / 'oof.csv'}")
+    say(f"Out-of-fold predictions: {path / 'oof.csv'}")
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    say(line, flush=True)
 
 
 def _write(

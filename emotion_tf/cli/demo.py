@@ -18,6 +18,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 PORT = 7860
 
@@ -67,13 +68,11 @@ def demo(
     except UserError as error:
         if "detector_model" in faces:
             raise
-        print(
-            f"Using MTCNN in place of YuNet to find faces, which is slower and gives slightly different crops: {error}"
-        )
+        say(f"Using MTCNN in place of YuNet to find faces, which is slower and gives slightly different crops: {error}")
         config, detector = dataclasses.replace(config, detector="mtcnn"), None
     load = functools.partial(load_detector, config.detector, detector)
     with open_page(runs, first, port, config, load, upload * MEGABYTE) as address:
-        print(f"Page: {address} (Ctrl-C ends it)", flush=True)
+        say(f"Page: {address} (Ctrl-C ends it)", flush=True)
         _wait()
 
 

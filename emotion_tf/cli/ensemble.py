@@ -12,6 +12,7 @@ from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def ensemble(
     dev = [read_run(path, "dev") for path in runs]
     tables = _out_of_fold(weights_from, len(runs)) or {run.name: run.table for run in dev}
     predictions = results.stack_predictions(tables, labels)
-    print(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(predictions.label):,} utterances", flush=True)
+    say(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(predictions.label):,} utterances", flush=True)
     fitted = fit_all(predictions)
     selected = method or best_method(fitted)
     _print_methods(fitted, predictions, [run.name for run in dev], selected, bool(method))
@@ -71,7 +72,7 @@ def ensemble(
     results_of_vote = {split: with_intervals(methods[selected]) for split, methods in voted.items()}
     folder.write_ensemble(out, members, fitted[selected].vote, results_of_vote, about, overwrite)
     _print_results(splits, voted, selected)
-    print(f"Ensemble: {out}")
+    say(f"Ensemble: {out}")
 
 
 def _where(weights_from: Sequence[Path]) -> str:
@@ -104,9 +105,7 @@ def _read_test(runs: Sequence[Path]) -> dict[str, list[RunResults]]:
 
     missing = [path for path in runs if not (path / "predictions_test.csv").is_file()]
     if missing:
-        print(
-            f"No results on test: {missing[0]} was not evaluated. Run: {program()} evaluate {missing[0]} --split test"
-        )
+        say(f"No results on test: {missing[0]} was not evaluated. Run: {program()} evaluate {missing[0]} --split test")
         return {}
     return {"test": [read_run(path, "test") for path in runs]}
 
@@ -120,10 +119,10 @@ def _print_methods(
     members = member_scores(predictions, names)
     title = "Methods in cross-validation by dialogue"
     print_tables([(title, METHOD_COLUMNS, method_rows(fitted, members, selected))])
-    print(f"* selected by {'--method' if by_user else 'the best weighted F1 in cross-validation'}")
+    say(f"* selected by {'--method' if by_user else 'the best weighted F1 in cross-validation'}")
     better = max(members, key=lambda name: members[name][0])
     if members[better][0] >= fitted[selected].weighted_f1:
-        print(f"{better} alone is as good: the vote gains nothing.")
+        say(f"{better} alone is as good: the vote gains nothing.")
 
 
 def _print_results(
@@ -133,7 +132,7 @@ def _print_results(
 
     split = "test" if "test" in splits else "dev"
     everyone = [*splits[split], *voted[split].values()]
-    print(f"On {split}, {len(everyone[0].table):,} utterances")
+    say(f"On {split}, {len(everyone[0].table):,} utterances")
     pairs = comparison.compare(everyone, voted[split][selected].name)
     runs_table, _, pairs_table = comparison.tables(everyone, pairs)
     comparison.print_tables([runs_table, pairs_table])

@@ -10,6 +10,7 @@ from emotion_tf.command_line import Flag, RunPath
 from emotion_tf.folders import other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 
 @needs_tensorflow
@@ -33,7 +34,7 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
             calibrate_if_missing(folder)
         page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
     if page:
-        print(f"Report: {page}")
+        say(f"Report: {page}")
 
 
 def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
@@ -65,5 +66,5 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
         dataset.best_accuracy(split),
     )
     if not is_own_data:
-        print(f"Results on another data set than that of the run: {out}")
+        say(f"Results on another data set than that of the run: {out}")
     return report_page.write(run, dataset, split, evaluation, command, out) if report else None

@@ -16,6 +16,7 @@ from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     from emotion_tf.interpret.batch import Scorer, Utterance
@@ -82,7 +83,7 @@ def explain(
         with files.new_folder(folder, PAGE, overwrite) as temporary:
             title = f"Explanations of {run.name}"
             render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
-    print(f"Explanations: {folder / 'index.html'}")
+    say(f"Explanations: {folder / 'index.html'}")
 
 
 def _check_new(folder: Path, overwrite: bool) -> None:
@@ -130,12 +131,12 @@ def _explain_utterance(
     crops = options.find_crops(scorer.run.spec)
     (explanation,) = explain_utterances(scorer, [Utterance(options.text, crops, options.context)], label, layer)
     words = sorted(explanation.words, key=lambda word: -word[1])[:5]
-    print(f"{explanation.labels[explanation.target]}: {explanation.probabilities[explanation.target]:.4f}")
+    say(f"{explanation.labels[explanation.target]}: {explanation.probabilities[explanation.target]:.4f}")
     if words:
-        print("words: " + ", ".join(f"{word} {value:+.2f}" for word, value in words))
+        say("words: " + ", ".join(f"{word} {value:+.2f}" for word, value in words))
     values = explanation.shapley_values
     if len(values) > 1:
-        print("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in values.items()))
+        say("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in values.items()))
     return [(explanation, "")]
 
 

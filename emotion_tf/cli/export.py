@@ -5,6 +5,7 @@ from __future__ import annotations
 from emotion_tf.command_line import Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 
 @needs_tensorflow
@@ -24,6 +25,6 @@ def export(run: RunPath, version: int | None = None, keep: int = 0, verify: Flag
     if verify:
         if version is not None or keep:
             raise UserError("--verify checks an existing export. Expected neither --version nor --keep with it.")
-        print(f"{run}: {verify_export(run)}")
+        say(f"{run}: {verify_export(run)}")
     else:
-        print(f"Exported: {export_run(open_run(run), version, keep)}")
+        say(f"Exported: {export_run(open_run(run), version, keep)}")

@@ -8,6 +8,7 @@ from emotion_tf import locks
 from emotion_tf.command_line import DatasetPath, Flag, RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 
 @needs_tensorflow
@@ -46,4 +47,4 @@ def features(
         dataset.verify()
         check_data(folder, dataset)
         shape = write_features(folder, dataset, split, tower, layer, out)
-    print(f"Features {' x '.join(map(str, shape))} of {split}: {out}")
+    say(f"Features {' x '.join(map(str, shape))} of {split}: {out}")

@@ -14,6 +14,7 @@ from emotion_tf.command_line import Flag
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
+from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     from emotion_tf.runs.facts import ModelFacts
@@ -117,7 +118,7 @@ def _crop_clip(clip: Path, config: CropConfig, model: Path | None, size: int) ->
     times = ", ".join(f"{time:.2f}" for time in crops.times)
     margin = f", margin {crops.margin:.2f} to the next of {crops.tracks}" if crops.tracks > 1 else ""
     selection = f"{crops.policy}, score {crops.score:.2f}{margin}; crops at {times} s"
-    print(f"face: {selection if crops.jpegs else crops.problem + ', the text alone'}")
+    say(f"face: {selection if crops.jpegs else crops.problem + ', the text alone'}")
     return list(crops.jpegs)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import docstring_parser
-from rich.console import Console
 from rich.table import Table
 
 from emotion_tf.command_line import Flag, negated
 from emotion_tf.config import CHOICES, Config, CropConfig
+from emotion_tf.consoles import table_console
 from emotion_tf.modalities import MODALITIES
+from emotion_tf.terminal import say
 
 TITLES = {
     "": "The run",
@@ -29,7 +30,7 @@ def options(markdown: Flag = False) -> None:
     Args:
         markdown: Print the page docs/options.md.
     """
-    print(as_markdown(), end="") if markdown else print_options()
+    say(as_markdown(), end="") if markdown else print_options()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _format(value: Any) -> str:
 
 def print_options() -> None:
     """Prints a table for each section: its options, and below each the names that it takes."""
-    console = Console(width=None if Console().is_terminal else 160)
+    console = table_console(160)
     for title, options in sections():
         table = Table("option", "default", "description", title=title, title_justify="left", expand=True)
         for option in options:

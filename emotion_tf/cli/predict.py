@@ -17,6 +17,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     from emotion_tf.serving.predict import Prediction
@@ -45,10 +46,10 @@ def predict(
     prediction = predictor.predict([utterance.text], [crops or None], [utterance.context])
     _check_read(predictor.source, prediction, {TEXT: bool(utterance.text), FACE: bool(crops)})
     if prediction.label_or_abstained(abstain_below) != prediction.label:
-        print(f"abstained: no class has a probability of {abstain_below:g}")
+        say(f"abstained: no class has a probability of {abstain_below:g}")
     pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
     for name, p in sorted(pairs, key=lambda pair: -pair[1]):
-        print(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
+        say(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
 
 
 @needs_tensorflow
@@ -74,9 +75,9 @@ def predict_table(
     with streams.reserve_stdout(out):
         predictor = open_predictor(run, serving)
         count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
-        print(f"{count} predictions: {out}")
+        say(f"{count} predictions: {out}")
         if unread:
-            print(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
+            say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
 
 
 @needs_tensorflow
@@ -123,8 +124,8 @@ def predict_film(
     )
     with files.new_folder(out, film.KIND, overwrite) as folder:
         prediction.write(folder, clip.name, abstain_below)
-    print(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
-    print(f"Timeline: {out / film.TIMELINE}")
+    say(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
+    say(f"Timeline: {out / film.TIMELINE}")
 
 
 def _check_read(where: str, prediction: Prediction, inputs: dict[str, bool]) -> None:
@@ -134,4 +135,4 @@ def _check_read(where: str, prediction: Prediction, inputs: dict[str, bool]) -> 
     if not any(read.values()):
         raise UserError(f"{where} reads no {unread}. Expected the other input as well, or another run.")
     if unread:
-        print(f"not read: {where} reads no {unread}")
+        say(f"not read: {where} reads no {unread}")

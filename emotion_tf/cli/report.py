@@ -9,6 +9,7 @@ import pandas as pd
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,8 +152,8 @@ def calibrate_if_missing(run: Run) -> None:
         if dataset.spec.data_sha256 != run.spec.data_sha256:
             raise UserError(f"{dataset.path} has changed since.")
     except UserError as error:
-        print(f"Not calibrated, because the dev split of the run cannot be read: {error}")
+        say(f"Not calibrated, because the dev split of the run cannot be read: {error}")
         return
     dataset.verify()
     calibrate(run.path, run.model, run.preprocessor(run.model), dataset.rows("dev"))
-    print(f"Calibrated on dev: {run.path / calibration.FILE}")
+    say(f"Calibrated on dev: {run.path / calibration.FILE}")

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from emotion_tf import folders
+from emotion_tf.consoles import table_console
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.program import program
+from emotion_tf.terminal import say
 
 
 def runs() -> None:
@@ -24,14 +25,14 @@ def print_runs(folder: Path) -> None:
     folders.restore_replaced(folder)
     runs = sorted(run for name in ("run.json", ENSEMBLE) for run in folders.subfolders_with(name, folder))
     if not runs:
-        print(f"No run in {folder}/. Train one with: {program()} train")
+        say(f"No run in {folder}/. Train one with: {program()} train")
         return
     table = Table("run", "state", "data", "towers", "branches", "seed", "dev weighted F1", "test weighted F1")
     for run in runs:
         metrics = _read(run / "metrics.json")
         about = _ensemble(run) if (run / ENSEMBLE).exists() else _run(run)
         table.add_row(run.name, *about, *(_score(metrics, split) for split in ("dev", "test")))
-    Console(width=None if Console().is_terminal else 160).print(table)
+    table_console(160).print(table)
 
 
 def _run(run: Path) -> list[str]:

@@ -8,6 +8,7 @@ from emotion_tf.command_line import RunPath
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
+from emotion_tf.terminal import say
 
 
 @needs_tensorflow
@@ -34,10 +35,8 @@ def serve(
     options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must end with this program
     with launch.run_server(options) as process:
-        print(
-            f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); Ctrl-C stops it"
-        )
-        print(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
+        say(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); Ctrl-C stops it")
+        say(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
         try:
             code = process.wait()
         except KeyboardInterrupt:

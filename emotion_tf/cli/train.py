@@ -17,6 +17,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.folders import RUN
 from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
+from emotion_tf.terminal import say
 
 
 def train(arguments: TrainArguments) -> None:
@@ -54,13 +55,13 @@ def _train_one(config: Config, path: Path, overwrite: bool) -> None:
     dataset.verify()
     data, is_trained = TrainingData.of_splits(dataset), RUN.is_finished(path) and not overwrite
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
-    print(f"Run: {path}", flush=True)
+    say(f"Run: {path}", flush=True)
     loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, say=_say)
     _evaluate(config, path)
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    say(line, flush=True)
 
 
 def _evaluate(config: Config, path: Path) -> None:
@@ -70,8 +71,8 @@ def _evaluate(config: Config, path: Path) -> None:
     data, run, last = Path(config.data), Run(path), _splits(config)[-1]
     for split in _splits_to_evaluate(config, path):
         evaluate_split(run, data, split, command(), report=split == last)
-    print(f"Run: {path}")
-    print(f"Report: {report_path(path, last)}")
+    say(f"Run: {path}")
+    say(f"Report: {report_path(path, last)}")
 
 
 def _splits(config: Config) -> list[str]:

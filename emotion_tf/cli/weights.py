@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
 
+from emotion_tf.consoles import table_console
 from emotion_tf.quiet import start_tensorflow
+from emotion_tf.terminal import say
 
 
 def weights_list() -> None:
     """List the pretrained networks that have a name."""
-    from rich.console import Console
     from rich.table import Table
 
     from emotion_tf import weights
@@ -22,7 +22,7 @@ def weights_list() -> None:
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    table_console(200).print(table)
 
 
 def fetch(name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]) -> None:
@@ -37,9 +37,9 @@ def fetch(name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]) -> No
     if name == "yunet":
         from emotion_tf.faces.detect import fetch_yunet
 
-        print(f"{name}: {fetch_yunet()}")
+        say(f"{name}: {fetch_yunet()}")
         return
     start_tensorflow()
     from emotion_tf.models.pretrained import fetch_network
 
-    print(f"{name}: {fetch_network(name)}")
+    say(f"{name}: {fetch_network(name)}")

@@ -19,6 +19,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.folders import DEMO
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.progress import track
+from emotion_tf.terminal import say
 
 DEMO_OPTIONS = records.PrepareOptions(MELD_EMOTIONS, face_size=48, context=8, tokenizer="learned")
 
@@ -38,19 +39,19 @@ def write_dataset(
 
     def progress(items: Any, total: int, done: int) -> Any:
         if done:
-            print(f"Continuing after {done} of {total} {unit}", flush=True)
+            say(f"Continuing after {done} of {total} {unit}", flush=True)
         return track(items, total, "faces" if source else "writing", unit, done)
 
     dataset = records.write_dataset(rows, out, options, tokenizer, overwrite, source, demo, notes, progress)
     for split, counts in dataset.splits.items():
         classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
-        print(
+        say(
             f"{split}: {counts.records} utterances in {counts.dialogues} dialogues, "
             f"{counts.with_face} with a face ({classes})"
         )
     for line in (*(account.format_lines(dataset.account) if source else ()), *dataset.notes):
-        print(line)
-    print(f"Data set: {out}")
+        say(line)
+    say(f"Data set: {out}")
 
 
 def learn_tokenizer(rows: Sequence[Row]) -> WordPieceTokenizer:
@@ -102,6 +103,6 @@ def draw_missing_demo(data: Path) -> None:
     with locks.writer(DEMO, wait=True):
         if data.exists():  # another process has drawn it meanwhile
             return
-        print(f"No data at {DEMO}: drawing the demo data set", flush=True)
+        say(f"No data at {DEMO}: drawing the demo data set", flush=True)
         with draw_demo(DEMO, face_size=DEMO_OPTIONS.face_size) as (rows, description):
             write_dataset(rows, DEMO, DEMO_OPTIONS, learn_tokenizer(rows), demo=description)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from emotion_tf import files
 from emotion_tf.config import Config
+from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.csv_tables import read_csv
@@ -277,7 +277,7 @@ def provenance_rows(runs: Sequence[RunResults]) -> list[list[str]]:
 
 def print_tables(tables: Sequence[TitledTable]) -> None:
     """Prints tables, as `tables` returns them."""
-    console = Console(width=None if Console().is_terminal else 180)
+    console = table_console(180)
     for title, columns, lines in tables:
         table = Table(*columns, title=title, title_justify="left")
         for line in lines:

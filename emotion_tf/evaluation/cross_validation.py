@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from emotion_tf.consoles import table_console
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.significance import intervals
 
@@ -73,4 +73,4 @@ def print_summary(title: str, numbers: dict[str, Any]) -> None:
     table.add_row("0", "95 %, by dialogue", "", *bounds, "")
     floor = numbers["pooled"][0]["majority_floor"]
     table.add_row(f"always {floor['label']}", "", "", f"{floor['weighted_f1']:.4f}", f"{floor['accuracy']:.4f}", "")
-    Console(width=None if Console().is_terminal else 140).print(table)
+    table_console(140).print(table)

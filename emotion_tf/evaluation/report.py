@@ -9,11 +9,12 @@ from typing import Any
 
 import matplotlib
 
+from emotion_tf.consoles import table_console
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from emotion_tf import files
@@ -98,6 +99,6 @@ def print_table(title: str, numbers: dict[str, Any], best_accuracy: dict[str, fl
     table = Table("class", "precision", "recall", "F1", "support")
     for label, row in numbers["per_class"].items():
         table.add_row(label, *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1")), f"{row['support']:.0f}")
-    console = Console(width=None if Console().is_terminal else 120)
+    console = table_console(120)
     console.print(head)
     console.print(table)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import t
+
+from emotion_tf.consoles import table_console
 
 METRICS = ("weighted_f1", "accuracy", "macro_f1")
 
@@ -35,7 +36,7 @@ def print_seeds(scores: Mapping[str, Mapping[str, Any]]) -> None:
     Args:
         scores: run -> split -> metrics, as `evaluate` writes them.
     """
-    console = Console(width=None if Console().is_terminal else 120)
+    console = table_console(120)
     splits = [split for split in ("dev", "test") if all(split in metrics for metrics in scores.values())]
     for split in splits:
         table = Table("run", *METRICS, title=f"{split}, {len(scores)} seeds", title_justify="left")
