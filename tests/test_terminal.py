@@ -70,7 +70,6 @@ def test_messages_are_printed_by_one_function():
     }
     assert callers == {
         "emotion_tf/command_line.py",
-        "emotion_tf/consoles.py",
         "emotion_tf/progress.py",
         "emotion_tf/quiet.py",
         "emotion_tf/terminal.py",
