@@ -58,7 +58,7 @@ def test_an_interrupted_cross_validation_resumes_with_identical_results(words, s
     with monkeypatch.context() as patch:
         patch.setattr(loop, "write_epoch", interrupted)
         code, printed = command(*words, "--name", "cut")
-    assert code == 130 and "`crossval`" in printed.err
+    assert code == 130 and "Continue with: python main.py crossval " in printed.err
     first = folders.RUNS / "cut" / "repeat0-fold0" / "held_out.csv"
     before = first.stat().st_mtime_ns
     succeed(*words, "--name", "cut")
