@@ -224,15 +224,20 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
         with _of_this_process, locks.writer(row.folder, wait=True):
             if find(name) is None:
                 _fetch(row, convert)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write weights {name!r} into the cache {cache_folder()}: {error}. "
-            "Make room, or set EMOTION_TF_CACHE to another folder."
-        ) from error
+    except (OSError, locks.WriteError) as error:
+        raise cannot_write(name, str(error)) from error
     cached = find(name)
     if cached is None:
         raise UserError(f"The converter of weights {name!r} left no {row.marker} in {row.folder}.")
     return cached
+
+
+def cannot_write(name: str, reason: str) -> UserError:
+    """Returns the error of a cache on a full or read-only disk."""
+    return UserError(
+        f"Cannot write weights {name!r} into the cache {cache_folder()}: {reason.rstrip('.')}. Make room, or set "
+        "EMOTION_TF_CACHE to another folder."
+    )
 
 
 def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:

@@ -275,6 +275,21 @@ def test_unwritable_cache(row, tmp_path, monkeypatch):
         weights.fetch("tiny", convert)
 
 
+def test_a_disk_that_becomes_full_while_tensorflow_converts(row, cache, monkeypatch):
+    import tensorflow as tf
+
+    from emotion_tf.models import pretrained
+
+    def fail(raw, out):
+        out.mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "variables.data; No space left on device")
+
+    monkeypatch.setitem(pretrained._CONVERTERS, "tiny", fail)
+    with pytest.raises(UserError, match=r"Cannot write weights 'tiny'.*No space left on device\. Make room, or set"):
+        pretrained.fetch_network("tiny")
+    assert list((cache / "weights").iterdir()) == []
+
+
 def test_unknown_name_has_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'minilm'"):
         weights.find("minilmm")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from emotion_tf import weights
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
@@ -33,7 +35,10 @@ def fetch_network(name: str) -> Path:
     """Returns the local file or folder of a network in `weights list`, which is downloaded if it is not cached."""
     if weights.find(name) is None:
         say(f"Fetching {name} ...", flush=True)
-    return weights.fetch(name, _CONVERTERS[name])
+    try:
+        return weights.fetch(name, _CONVERTERS[name])
+    except tf.errors.OpError as error:  # TensorFlow writes the SavedModel of an encoder
+        raise weights.cannot_write(name, " ".join(error.message.split())) from None
 
 
 def encoder_folder(handle: str) -> str:
