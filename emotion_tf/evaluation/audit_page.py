@@ -14,6 +14,7 @@ import numpy as np
 
 from emotion_tf import files, pictures
 from emotion_tf.evaluation import pages
+from emotion_tf.evaluation.pages import plain_text
 
 MAX_CLIPS = 10
 
@@ -53,8 +54,8 @@ def write_sheet(path: Path, facts: dict[str, Any]) -> None:
                 with contextlib.suppress(ValueError):  # the place of a damaged crop stays empty
                     axes.imshow(pictures.decode(crops[n])[..., ::-1])
         total = sum(split[label] for split in facts["splits"].values())
-        row[0].set_ylabel(f"{label}\n{total}", rotation=0, ha="right", va="center")
-    figure.suptitle(f"{facts['name']}: crops of each class, with its number of utterances", fontsize=10)
+        row[0].set_ylabel(f"{plain_text(label)}\n{total}", rotation=0, ha="right", va="center")
+    figure.suptitle(f"{plain_text(facts['name'])}: crops of each class, with its number of utterances", fontsize=10)
     with files.new_file(path) as temporary:
         figure.savefig(temporary, dpi=100)
     plt.close(figure)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from emotion_tf.evaluation.pages import figure_uri
+from emotion_tf.evaluation.pages import figure_uri, plain_text
 from emotion_tf.evaluation.reliability import Bin
 from emotion_tf.evaluation.selective import Curve
 
@@ -49,7 +49,7 @@ def precision_recall(label: np.ndarray, probabilities: np.ndarray, labels: Seque
             precision[points],
             where="post",
             color=plt.get_cmap("tab10")(i % 10),
-            label=f"{name} {area:.2f}",
+            label=f"{plain_text(name)} {area:.2f}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.03))
     figure.legend(title="average precision", ncol=4, **BELOW)

@@ -58,3 +58,8 @@ def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
     if bounds is None or bounds[0] is None or bounds[0] != bounds[0]:
         return ""
     return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
+
+
+def plain_text(text: str) -> str:
+    """Returns a text of a user for Matplotlib, which would read what stands between two dollar signs as a formula."""
+    return text.replace("$", r"\$")

@@ -20,6 +20,7 @@ from rich.table import Table
 from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import to_csv
+from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.evaluation.selective import with_abstentions
 
 
@@ -74,9 +75,10 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Seque
             fontsize=8,
             color="white" if shares[i, j] > 0.5 else "black",
         )
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    names = [plain_text(label) for label in labels]
+    axes.set_xticks(range(len(labels)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), names)
+    axes.set(xlabel="predicted", ylabel="true", title=plain_text(title))
     with files.new_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf import files
+from emotion_tf.evaluation.pages import plain_text
 
 
 def plot_timeline(
@@ -43,9 +44,12 @@ def plot_timeline(
         axes.bar(times[:, 0], 0.9, widths, lane - 0.45, align="edge", color=shades)
         is_predicted = (probabilities.argmax(axis=1) == lane) & (probabilities[:, lane] >= abstain_below)
         axes.plot(times[is_predicted].mean(axis=1), np.full(is_predicted.sum(), lane), ".", color="black", markersize=4)
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [plain_text(label) for label in labels])
     axes.set(
-        xlim=(0, times.max()), ylim=(len(labels) - 0.5, -0.5), xlabel="minutes" if minutes else "seconds", title=title
+        xlim=(0, times.max()),
+        ylim=(len(labels) - 0.5, -0.5),
+        xlabel="minutes" if minutes else "seconds",
+        title=plain_text(title),
     )
     axes.set_facecolor("0.97")
     with files.new_file(path) as temporary:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf.data import images
+from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.page.answer import Answer
 
 FOR, AGAINST, PLAIN = "#d64537", "#346ebf", "#7f8c99"
@@ -27,9 +28,8 @@ def draw_answer(answer: Answer) -> bytes:
     best = f"{answer.labels[answer.best]} {answer.probabilities[answer.best]:.1%}"
     text = answer.explanation.utterance.text if answer.explanation else ""
     title = f"{answer.run}: {best if answer.is_sure else f'not sure ({best})'}"
-    # a $ would begin a formula
-    subtitle = (text[:MAX_TITLE] + ("..." if len(text) > MAX_TITLE else "")).replace("$", r"\$")
-    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11)
+    subtitle = text[:MAX_TITLE] + ("..." if len(text) > MAX_TITLE else "")
+    figure.suptitle(plain_text(f"{title}\n{subtitle}" if subtitle else title), fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, format="png")
     return buffer.getvalue()
@@ -48,7 +48,7 @@ def _explanation_panels(answer: Answer) -> list[tuple[Any, bool]]:
 
 def _bars(axes: Any, names: list[str], values: np.ndarray, colours: list[str], title: str) -> None:
     axes.barh(range(len(names)), values, color=colours)
-    axes.set_yticks(range(len(names)), [name.replace("$", r"\$")[:24] for name in names])
+    axes.set_yticks(range(len(names)), [plain_text(name[:24]) for name in names])
     axes.invert_yaxis()
     axes.set_title(title, fontsize=10)
     axes.axvline(0, color="black", linewidth=0.6)

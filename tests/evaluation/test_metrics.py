@@ -10,8 +10,9 @@ import pytest
 from sklearn import metrics as reference
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation import report
+from emotion_tf.evaluation import charts, report
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
+from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.labels import MELD_EMOTIONS
 
 # correct predictions: 2 of 4 for a, 2 of 2 for b, 0 of 1 for c
@@ -124,3 +125,11 @@ def test_the_table_on_the_terminal(capsys):
     printed = capsys.readouterr().out
     for part in ("run on test", "0.5714", "always a", "best possible accuracy: both", "0.9750"):
         assert part in printed
+
+
+def test_texts_in_pictures_are_no_formulas(tmp_path):
+    """Matplotlib reads what stands between two dollar signs as a formula, and fails if it is none."""
+    labels, probabilities = ("$\\bad$", "b$"), np.array([[0.9, 0.1], [0.2, 0.8]])
+    report.plot_confusion(tmp_path / "c.png", [[1, 0], [0, 1]], labels, "$\\run$")
+    plot_timeline(tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, probabilities, "$\\film$", 0.0)
+    assert "image/svg" in charts.precision_recall(np.array([0, 1]), probabilities, labels)
