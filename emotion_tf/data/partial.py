@@ -63,9 +63,12 @@ class PartialDataset:
         """Yields the path of a shard to write, and its note to fill. Both are finished at the end of the block."""
         path, temporary = self.folder / f"{shard.key}.tfrecord", self.folder / f"{shard.key}.unfinished"
         note: dict[str, Any] = {}
-        yield temporary, note
-        note |= {"bytes": temporary.stat().st_size, "sha256": files.sha256(temporary)}
-        temporary.replace(path)
+        try:
+            yield temporary, note
+            note |= {"bytes": temporary.stat().st_size, "sha256": files.sha256(temporary)}
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # of an error: a full disk needs the room
         files.write_text(self.folder / f"{shard.key}.json", json.dumps(note))
         self.notes[shard.key], self._paths[shard.key] = note, path
 

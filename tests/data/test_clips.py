@@ -197,6 +197,7 @@ def test_a_full_disk_keeps_the_finished_clips(folder, complete, tmp_path, monkey
         f"Cannot write {tmp_path / 'out'}: No space left on device; free some space or choose another folder. "
         f"4 of 7 utterances are kept in {partial}: the same command continues after them."
     )
+    assert not list(partial.glob("*.unfinished"))
     prepare(folder, tmp_path / "out", monkeypatch)
     assert contents(tmp_path / "out") == contents(complete) and [p.name for p in tmp_path.iterdir()] == ["out"]
 
