@@ -24,6 +24,7 @@ from emotion_tf import folders
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
+from emotion_tf.trust import everything
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option without a value, such as `--overwrite`. Booleans of the configuration also have `--face.no-augment`."""
@@ -32,6 +33,26 @@ NO_PREFIX = tyro.conf.arg(name="")
 RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 RunPaths = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
 DatasetPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
+
+TRUST = "Run graphs that this program did not make here for you: of a run, an export or an encoder from elsewhere."
+
+
+def opens_models(verb: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a verb that opens runs or exports: adds the option --trust."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: Any, trust: bool = False, **options: Any) -> None:
+        with everything(trust):
+            verb(*args, **options)
+
+    signature = inspect.signature(verb)
+    option = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Flag)
+    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), option]
+    )
+    wrapped.__annotations__ = {**verb.__annotations__, "trust": Flag}
+    wrapped.__doc__ = f"{inspect.getdoc(verb)}\n    trust: {TRUST}"
+    return wrapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +70,7 @@ class ConfigArguments:
     """Replace the folder of that name."""
     smoke: Flag = False
     """Train for seconds only: one epoch of four small batches."""
+    trust: Annotated[Flag, tyro.conf.arg(help=TRUST)] = False
 
 
 Arguments = TypeVar("Arguments", bound=ConfigArguments)

@@ -5,8 +5,13 @@ import dataclasses
 import os
 import shutil
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share the folder
+    _configuration = tempfile.TemporaryDirectory(prefix="emotion_tf_tests_")
+    os.environ["EMOTION_TF_CONFIG"] = _configuration.name  # in place of the checksums of the user's own models
 
 import pytest
 

@@ -28,6 +28,7 @@ BASE = {
     "consoles",
     "locks",
     "pictures",
+    "trust",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
@@ -64,6 +65,7 @@ NO_TENSORFLOW = {
     "consoles",
     "locks",
     "pictures",
+    "trust",
     "faces",
     "evaluation",
 }

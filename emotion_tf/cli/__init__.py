@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emotion_tf import command_line
+from emotion_tf import command_line, trust
 from emotion_tf.cli.verbs import VERBS, Verb
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.program import program
@@ -67,7 +67,9 @@ def run(verb: Verb, args: Sequence[str]) -> None:
     """Parses the arguments of a verb and runs it."""
     function = load(verb.run)
     if verb.arguments:
-        function(load(verb.arguments)(args))
+        arguments = load(verb.arguments)(args)
+        with trust.everything(arguments.trust):
+            function(arguments)
     else:
         command_line.parse(function, args, f"{program()} {verb.name}")()
 

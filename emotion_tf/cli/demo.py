@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from emotion_tf import folders
 from emotion_tf.cli.inputs import CropOptions, ServerOptions
-from emotion_tf.command_line import NO_PREFIX
+from emotion_tf.command_line import NO_PREFIX, opens_models
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.program import program
@@ -23,6 +23,7 @@ from emotion_tf.terminal import say
 PORT = 7860
 
 
+@opens_models
 @needs_tensorflow
 def demo(
     serving: Annotated[ServerOptions, NO_PREFIX],

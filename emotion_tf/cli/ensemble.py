@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion_tf import files, folders
-from emotion_tf.command_line import Flag, RunPaths
+from emotion_tf.command_line import Flag, RunPaths, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emotion_tf.evaluation.votes import FittedVote, MemberPredictions
 
 
+@opens_models
 @needs_tensorflow
 def ensemble(
     runs: RunPaths,

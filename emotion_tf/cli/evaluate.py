@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf import locks
-from emotion_tf.command_line import Flag, RunPath
+from emotion_tf.command_line import Flag, RunPath, opens_models
 from emotion_tf.folders import other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
 
+@opens_models
 @needs_tensorflow
 def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report: Flag = False) -> None:
     """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.

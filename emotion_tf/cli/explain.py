@@ -12,7 +12,7 @@ import numpy as np
 
 from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
-from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
+from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
@@ -27,6 +27,7 @@ PAGE = files.Kind("page of explanations", ("index.html",))
 REPEATS = 5
 
 
+@opens_models
 @needs_tensorflow
 def explain(
     run: RunPath,

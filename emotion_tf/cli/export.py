@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from emotion_tf.command_line import Flag, RunPath
+from emotion_tf.command_line import Flag, RunPath, opens_models
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
 
+@opens_models
 @needs_tensorflow
 def export(run: RunPath, version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
     """Export a run or an ensemble as a SavedModel for TensorFlow Serving: RUN/serving/VERSION.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from emotion_tf import locks
-from emotion_tf.command_line import DatasetPath, Flag, RunPath
+from emotion_tf.command_line import DatasetPath, Flag, RunPath, opens_models
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
 
+@opens_models
 @needs_tensorflow
 def features(
     run: RunPath,

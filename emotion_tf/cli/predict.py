@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from emotion_tf import files, streams
 from emotion_tf.cli.inputs import CropOptions, ServerOptions, UtteranceOptions, open_predictor
 from emotion_tf.cli.prepare import count_processes
-from emotion_tf.command_line import NO_PREFIX, Flag, RunPath
+from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emotion_tf.serving.predict import Prediction
 
 
+@opens_models
 @needs_tensorflow
 def predict(
     run: RunPath,
@@ -52,6 +53,7 @@ def predict(
         say(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
 
 
+@opens_models
 @needs_tensorflow
 def predict_table(
     run: RunPath,
@@ -80,6 +82,7 @@ def predict_table(
             say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
 
 
+@opens_models
 @needs_tensorflow
 def predict_film(
     run: RunPath,

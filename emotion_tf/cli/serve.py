@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 
-from emotion_tf.command_line import RunPath
+from emotion_tf.command_line import RunPath, opens_models
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
 
+@opens_models
 @needs_tensorflow
 def serve(
     run: RunPath,

@@ -12,6 +12,7 @@ from keras import layers, ops
 from emotion_tf.config.face import BACKBONES, FaceConfig
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.models.hub_encoder import HubImage
+from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.parameter_groups import set_trainable
 from emotion_tf.models.pooling import AttentionWeights, WeightedSum
 
@@ -79,10 +80,12 @@ def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
 def load_network(path: str) -> keras.Model:
     """Loads a face network from a .keras file. Raises UserError if it fails, or the input size is not fixed."""
     try:
-        network = keras.saving.load_model(path, compile=False)
+        network = load_keras_file(path)
         if isinstance(network, keras.Sequential):  # which has no `input` before it is called
             network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
         shape = network.input_shape
+    except UserError as error:
+        raise UserError(f"Cannot load the face network. {error}") from None
     except Exception as error:
         # Keras raises many kinds of exception for a missing file, a damaged zip or an unknown layer
         raise UserError(

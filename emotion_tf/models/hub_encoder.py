@@ -7,15 +7,16 @@ treat them like those of any layer.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import keras
 import tensorflow as tf
 
+from emotion_tf import trust
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_handles import check_folder
 from emotion_tf.models.hub_interface import (
@@ -28,8 +29,8 @@ from emotion_tf.models.hub_interface import (
     trace_module,
 )
 from emotion_tf.models.hub_module import (
-    GRAPH_FILE,
     Holder,
+    graph_sha256,
     load_graph,
     module_variables,
     part_of,
@@ -37,6 +38,9 @@ from emotion_tf.models.hub_module import (
     trainable_ids,
     write_module_files,
 )
+
+_LOADED: WeakValueDictionary[str, Holder] = WeakValueDictionary()
+"""Modules that layers of this process hold, by the SHA-256 of their graphs: a clone of such a layer needs no file."""
 
 
 @keras.saving.register_keras_serializable(package="emotion_tf")
@@ -50,9 +54,10 @@ class HubEncoder(keras.layers.Layer):
     runs in inference mode (no dropout), like `hub.KerasLayer`. A variable that the module declares as not trainable
     never trains.
 
-    A `.keras` file contains the module's graph, assets and weights, so the handle need not exist any more. Loading
-    executes the graph: load only models you trust. Load with `compile=False`; the optimizer of a compiled file refers
-    to variables that the module replaces.
+    A `.keras` file contains the module's graph, assets and weights, so the handle need not exist any more, and is not
+    opened if it does: another person's file may name it. A graph runs only if `graph_safety` accepts it and this user
+    has saved it before, or trusts it (see `emotion_tf.trust`). Load with `compile=False`; the optimizer of a compiled
+    file refers to variables that the module replaces.
 
     Args:
         handle: a local SavedModel folder (see `resolve_encoder`).
@@ -92,7 +97,7 @@ class HubEncoder(keras.layers.Layer):
     def _open(self, handle: str) -> None:
         """Loads the module of `handle` and describes it for `get_config`."""
         self._files = read_module_files(check_folder(handle, handle))
-        holder = load_graph(self._files)
+        holder = load_graph(self._files, self.handle)
         interface = self._inspect(holder.module, handle)
         variables = module_variables(holder.module)
         trained = trainable_ids(holder.module, variables)
@@ -106,7 +111,7 @@ class HubEncoder(keras.layers.Layer):
         prefix = str(Path(handle, "variables", "variables"))
         tf.train.Checkpoint(root=holder.module).read(prefix).assert_existing_objects_matched()
         config: dict[str, Any] = {
-            "sha256": hashlib.sha256(self._files[GRAPH_FILE]).hexdigest(),
+            "sha256": graph_sha256(self._files),
             "interface": asdict(interface),
             "variables": [
                 {
@@ -124,14 +129,14 @@ class HubEncoder(keras.layers.Layer):
         self._adopt(holder, keep_values=False)
 
     def _prepare(self, module: dict[str, Any]) -> None:
-        """Creates the weights of a saved layer; loads the module if its folder is unchanged, else in `load_assets`."""
+        """Creates the weights of a saved or cloned layer; a clone shares the graph that this process has loaded."""
         self._module_config = module
         self._interface = self.INTERFACE(**{**module["interface"], "modes": tuple(module["interface"]["modes"])})
         self._create_weights()
-        graph = Path(self.handle, GRAPH_FILE)
-        if graph.is_file() and hashlib.sha256(graph.read_bytes()).hexdigest() == module["sha256"]:
-            self._files = read_module_files(self.handle)
-            self._adopt(load_graph(self._files), keep_values=True)
+        loaded = _LOADED.get(module["sha256"])
+        if loaded is not None:
+            self._files = dict(loaded.files)
+            self._adopt(load_graph(self._files, self.handle), keep_values=True)
 
     def _create_weights(self) -> None:
         self._adopted = [
@@ -152,11 +157,12 @@ class HubEncoder(keras.layers.Layer):
             weight._value = variable
         trace_module(holder.module, self._interface)
         self._holder = holder
+        _LOADED[self._module_config["sha256"]] = holder
 
     def _run(self, arguments: Any, training: bool | None) -> Any:
         if self._holder is None:
             raise ValueError(
-                f"Layer {self.name!r} has no module: {self.handle!r} is gone, and no .keras file was loaded."
+                f"Layer {self.name!r} has no module: no .keras file was loaded, and no layer of this process holds it."
             )
         modes = self._interface.modes
         training = bool(training) and self.trainable
@@ -222,14 +228,27 @@ class HubEncoder(keras.layers.Layer):
         }
 
     def save_assets(self, inner_path: str) -> None:
-        """Writes the module's graph and assets beside the weights, which Keras writes."""
+        """Writes the module's graph and assets beside the weights, which Keras writes. The graph is trusted then."""
         write_module_files(self._files, Path(inner_path))
+        trust.remember(graph_sha256(self._files), f"graph of the encoder {self.handle}")
 
     def load_assets(self, inner_path: str) -> None:
-        """Loads the module and copies the weights into it. Keras calls this after loading the weights."""
+        """Loads the module and copies the weights into it. Keras calls this after loading the weights.
+
+        Raises:
+            UserError: the graph is not the saved one, is not trusted, or `graph_safety` does not accept it.
+        """
+        files = read_module_files(inner_path)
+        digest = graph_sha256(files)
+        if digest != self._module_config["sha256"]:
+            raise UserError(
+                f"The graph of the encoder {self.handle!r} has changed since it was saved. Expected SHA-256 "
+                f"{self._module_config['sha256'][:12]}... Received: {digest[:12]}... Copy the model again."
+            )
+        trust.check(digest, "graph", f"encoder {self.handle!r}")
         if self._holder is None:
-            self._files = read_module_files(inner_path)
-            self._adopt(load_graph(self._files), keep_values=True)
+            self._files = files
+            self._adopt(load_graph(files, self.handle), keep_values=True)
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from emotion_tf import weights
 from emotion_tf.errors import UserError, nearest
-from emotion_tf.models.hub_module import GRAPH_FILE, load_graph, read_module_files
+from emotion_tf.models.graph_safety import GRAPH_FILE
+from emotion_tf.models.hub_module import load_graph, read_module_files
 from emotion_tf.program import program
 
 _REMOTE = ("http", "https", "gs")
@@ -99,7 +100,7 @@ def load_vocabulary(path: str) -> tuple[list[str], bool]:
     Raises:
         UserError: there is no SavedModel, or it has no vocabulary.
     """
-    module = load_graph(read_module_files(check_folder(path, path))).module
+    module = load_graph(read_module_files(check_folder(path, path)), path).module
     asset = getattr(module, "vocab_file", None)
     file_name = "vocab.txt" if asset is None else Path(asset.asset_path.numpy().decode()).name
     file = Path(path, "assets", file_name)

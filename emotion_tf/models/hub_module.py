@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -10,14 +11,15 @@ from typing import Any
 
 import tensorflow as tf
 
-GRAPH_FILE = "saved_model.pb"
+from emotion_tf.models.graph_loader import load_module
+from emotion_tf.models.graph_safety import GRAPH_FILE
 
 
 class Holder:
     """Hides the module from the object tracking of Keras and TensorFlow: only the layer saves its variables."""
 
-    def __init__(self, module: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
-        self.module, self.folder = module, folder
+    def __init__(self, module: Any, files: Mapping[str, bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+        self.module, self.files, self.folder = module, files, folder
 
 
 def read_module_files(folder: str) -> dict[str, bytes]:
@@ -35,12 +37,21 @@ def write_module_files(files: Mapping[str, bytes], folder: Path) -> None:
         target.write_bytes(content)
 
 
-def load_graph(files: Mapping[str, bytes]) -> Holder:
-    """Loads a module without the values of its variables, from a temporary folder that lives as long as the module."""
+def load_graph(files: Mapping[str, bytes], source: str) -> Holder:
+    """Loads a module without the values of its variables, from a temporary folder that lives as long as the module.
+
+    Args:
+        files: as `read_module_files` returns them.
+        source: where they come from, for error messages.
+    """
     folder = tempfile.TemporaryDirectory(prefix="emotion_tf_module_")
     write_module_files(files, Path(folder.name))
-    options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=True)
-    return Holder(tf.saved_model.load(folder.name, options=options), folder)
+    return Holder(load_module(folder.name, with_variables=False, source=source), files, folder)
+
+
+def graph_sha256(files: Mapping[str, bytes]) -> str:
+    """Returns the SHA-256 of a module's graph, in hexadecimal."""
+    return hashlib.sha256(files[GRAPH_FILE]).hexdigest()
 
 
 def module_variables(module: Any) -> dict[str, tf.Variable]:

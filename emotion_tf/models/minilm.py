@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from emotion_tf.errors import UserError
 from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
+from emotion_tf.models.graph_loader import load_module
 from emotion_tf.models.hub_interface import INPUT_NAMES
 
 _DENSE = {
@@ -106,7 +107,7 @@ def reference_similarity(path: Path, vocab_file: Path) -> np.ndarray:
     ids = tf.ragged.constant(rows, dtype=tf.int32).to_tensor()
     mask = tf.cast(ids > 0, tf.int32)
     inputs = dict(zip(INPUT_NAMES, (ids, mask, tf.zeros_like(ids)), strict=True))
-    sequence = tf.saved_model.load(str(path))(inputs, training=False)["sequence_output"]
+    sequence = load_module(path)(inputs, training=False)["sequence_output"]
     total = tf.reduce_sum(sequence * tf.cast(mask, tf.float32)[..., tf.newaxis], axis=1)
     unit = tf.linalg.l2_normalize(total, axis=-1)
     return tf.matmul(unit, unit, transpose_b=True).numpy()

@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 registers the text ops, which a server links in
 
-from emotion_tf import files
+from emotion_tf import files, trust
 from emotion_tf.errors import UserError
+from emotion_tf.models.graph_loader import load_session
+from emotion_tf.models.graph_safety import check_folder
 from emotion_tf.runs.facts import ModelFacts, read_exported
 
 CHECKSUMS = Path("assets.extra", "SHA256SUMS")
@@ -35,18 +37,28 @@ class Export:
 
     @classmethod
     def open(cls, path: Path) -> Export:
-        """Reads the facts and verifies the files. The graph is not loaded; see `load`.
+        """Reads the facts, verifies the files and judges the graph, which is not loaded.
 
         Raises:
-            UserError: there is no export at `path`, or its files have changed.
+            UserError: there is no export at `path`, its files have changed, or its graph may do harm.
         """
         export = cls(path, read_exported(path))
         check_files(path)
+        check_folder(path)
         return export
 
-    def load(self) -> SavedModel:
-        """Loads the graph. Raises UserError if a server could not load it."""
-        return SavedModel(self.path)
+    @property
+    def is_trusted(self) -> bool:
+        """Whether this user made the export or trusts it. Its list of checksums stands for all of its files."""
+        return trust.is_trusted(files.sha256(self.path / CHECKSUMS))
+
+    def check_trusted(self) -> None:
+        """Raises UserError unless `is_trusted`."""
+        trust.check(files.sha256(self.path / CHECKSUMS), "graph", self.path)
+
+    def remember(self) -> None:
+        """Trusts the export from now on: this user has made it."""
+        trust.remember(files.sha256(self.path / CHECKSUMS), f"export of {self.facts.name}")
 
 
 class SavedModel:
@@ -65,7 +77,7 @@ class SavedModel:
         with graph.as_default():
             self._session = tf.compat.v1.Session(graph=graph)
             try:
-                loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+                loaded = load_session(self._session, path)
             except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise UserError(f"A server could not load {path}: {reason}. Export the run again.") from None
@@ -78,6 +90,11 @@ class SavedModel:
         fetches = {name: tensor.name for name, tensor in definition.outputs.items()}
         return self._session.run(fetches, feeds)
 
+    @property
+    def weights_size(self) -> int:
+        """Bytes of the variables."""
+        return weights_size(self.path)
+
     def close(self) -> None:
         """Frees the memory of the model."""
         self._session.close()
@@ -86,6 +103,16 @@ class SavedModel:
 def versions(serving: Path) -> list[int]:
     """Returns the version numbers of a run's exports, unordered."""
     return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
+
+
+def weights_size(folder: Path) -> int:
+    """Returns the bytes of the variables that a SavedModel stores. Raises UserError if they cannot be read."""
+    try:
+        stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(f"Cannot read {folder / 'variables'}: {' '.join(str(error).split())[:200]}.") from None
+    shapes, types = stored.get_variable_to_shape_map(), stored.get_variable_to_dtype_map()
+    return sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
 
 
 def write_checksums(folder: Path) -> None:

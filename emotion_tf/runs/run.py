@@ -21,6 +21,7 @@ from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_v
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE, RUN
+from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
 from emotion_tf.schema import DataSpec
@@ -165,10 +166,16 @@ class Run:
 
     @cached_property
     def model(self) -> TwoTower:
-        """The trained model, for inference. Raises UserError if the training has not finished."""
+        """The trained model, for inference.
+
+        Raises:
+            UserError: the training has not finished, the file is damaged, or it may do harm (see `check_keras_file`).
+        """
         self.check_finished()
         try:
-            return keras.saving.load_model(self.model_path, compile=False)
+            return load_keras_file(self.model_path)
+        except UserError:
+            raise
         except Exception as error:
             # a damaged zip, HDF5 or JSON raises various exceptions in Keras
             raise UserError(

@@ -17,7 +17,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
-from emotion_tf.runs.export import versions, write_checksums
+from emotion_tf.runs.export import Export, versions, write_checksums
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import warmup
 from emotion_tf.serving.graph import MAX_TEXT_BYTES
@@ -102,6 +102,7 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     cards = [run.path, *(member.path for member in run.members)] if isinstance(run, Ensemble) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     write_checksums(folder)
+    Export(folder, predictor.facts).remember()
 
 
 @contextlib.contextmanager

@@ -78,14 +78,14 @@ def run_server(options: LaunchOptions) -> Iterator[subprocess.Popen[bytes]]:
     """Serves a run's newest export while the block runs. Yields the process when the server is ready.
 
     Raises:
-        UserError: the run has no export, its newest one is damaged, no server is installed, or it does not become
-            ready.
+        UserError: the run has no export; its newest one is damaged or not trusted; no server is installed; or it does
+            not become ready.
     """
     facts = read_facts(options.run)
     exported = versions(options.run / "serving")
     if not exported:
         raise UserError(f"{options.run} has no export. Make one first: {program()} export {options.run}")
-    Export.open(options.run / "serving" / str(max(exported)))
+    Export.open(options.run / "serving" / str(max(exported))).check_trusted()
     log = options.run / LOG
     command = server_command(options)
     try:

@@ -20,6 +20,7 @@ from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
 from emotion_tf.runs.facts import ModelFacts, facts_of, is_export
 from emotion_tf.runs.run import Run
+from emotion_tf.serving.confined import open_model
 from emotion_tf.serving.graph import ServingGraph
 
 BATCH = 64
@@ -166,7 +167,7 @@ class ExportPredictor(Predictor):
 
     def __init__(self, export: Export) -> None:
         self.facts, self.source = export.facts, str(export.path)
-        self._saved_model = export.load()
+        self._saved_model = open_model(export)
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         return self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))

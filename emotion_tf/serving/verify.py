@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
 from emotion_tf import schema
 from emotion_tf.errors import UserError
+from emotion_tf.models.graph_safety import GRAPH_FILE, SavedModelProto, nodes
 from emotion_tf.runs import facts
 from emotion_tf.runs.export import Export, SavedModel
 from emotion_tf.schema import Feature
 from emotion_tf.serving import warmup
+from emotion_tf.serving.confined import ConfinedModel, open_model
 
 OPS = Path(__file__).with_name("server_ops.txt")
 SIGNATURES = {
@@ -33,25 +33,27 @@ MAX_SIZE_RATIO = 1.05
 
 
 def verify(path: Path) -> str:
-    """Checks an export. Returns a summary of one line.
+    """Checks an export. Returns a summary of one line, which says what was checked.
 
     Raises:
-        UserError: a file differs from what was written; an op is not in `server_ops.txt`; a signature is missing or
-            differs; weights are stored twice; a server's loader cannot load it; its outputs for the warm-up requests
-            differ from the Keras model's.
+        UserError: a file differs from what was written; the graph has something that may do harm; an op is not in
+            `server_ops.txt`; a signature is missing or differs; weights are stored twice; a server's loader cannot load
+            it; its outputs for the warm-up requests differ from the Keras model's.
     """
     export = Export.open(path)
     ops = check_ops(path)
-    share = check_size(path)
-    saved = export.load()
+    model = open_model(export)
     try:
-        check_signatures(saved)
-        worst = check_outputs(saved)
+        share = check_size(path, model.weights_size)
+        check_signatures(model)
+        worst = check_outputs(model)
     finally:
-        saved.close()
+        model.close()
+    origin = "made or trusted by you" if export.is_trusted else "not made here by you: run in a process with limits"
     return (
-        f"{len(SIGNATURES)} signatures, {len(export.facts.labels)} labels, {ops} kinds of op, {share:.3f} of the size "
-        f"of its weights, answers within {worst:.1e} of Keras"
+        f"{len(SIGNATURES)} signatures, {len(export.facts.labels)} labels, {ops} kinds of op, none with files or "
+        f"connections, {share:.3f} of the size of its weights, answers within {worst:.1e} of those in its warm-up file "
+        f"(Keras' when it was exported); {origin}"
     )
 
 
@@ -64,33 +66,25 @@ def allowed_ops() -> frozenset[str]:
 
 def check_ops(path: Path) -> int:
     """Returns the number of kinds of op in an export. Raises UserError if a server lacks one of them."""
-    proto = SavedModelProto()
-    proto.ParseFromString((path / "saved_model.pb").read_bytes())
-    nodes: dict[str, str] = {}
-    for name, op in _nodes(proto):
-        nodes.setdefault(op, name)
-    unknown = sorted(set(nodes) - allowed_ops())
+    meta = SavedModelProto.FromString((path / GRAPH_FILE).read_bytes()).meta_graphs[0]
+    functions = {function.signature.name for function in meta.graph_def.library.function}
+    names = {node.op: node.name for _, node in nodes(meta) if node.op not in functions}
+    unknown = sorted(set(names) - allowed_ops())
     if unknown:
         raise UserError(
-            f"{path}: The graph has the op {unknown[0]} (node {nodes[unknown[0]]}), which TensorFlow Serving 2.18 does "
+            f"{path}: The graph has the op {unknown[0]} (node {names[unknown[0]]}), which TensorFlow Serving 2.18 does "
             f"not have, or not without Python. Expected only ops of {OPS.name}. Received: {', '.join(unknown)}."
         )
-    return len(nodes)
+    return len(names)
 
 
-def _nodes(proto: SavedModelProto) -> Iterator[tuple[str, str]]:
-    for graph in (meta.graph_def for meta in proto.meta_graphs):
-        functions = {function.signature.name for function in graph.library.function}
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        yield from ((node.name, node.op) for node in nodes if node.op not in functions)
+def check_size(path: Path, size: int) -> float:
+    """Returns the size of an export relative to its weights. Raises UserError if they are stored more than once.
 
-
-def check_size(path: Path) -> float:
-    """Returns the size of an export relative to its weights. Raises UserError if they are stored more than once."""
-    stored = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-    shapes = stored.get_variable_to_shape_map()
-    types = stored.get_variable_to_dtype_map()
-    size = sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
+    Args:
+        path: the export.
+        size: bytes of the variables in it.
+    """
     expected = json.loads((path / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
     if size > MAX_SIZE_RATIO * expected:
         raise UserError(
@@ -99,7 +93,7 @@ def check_size(path: Path) -> float:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / expected
 
 
-def check_signatures(saved: SavedModel) -> None:
+def check_signatures(saved: SavedModel | ConfinedModel) -> None:
     """Raises UserError if a signature, an input or an output is missing, or has another dtype or rank."""
     for name, (inputs, outputs) in SIGNATURES.items():
         if name not in saved.signatures:
@@ -130,7 +124,7 @@ def _listed(features: dict[str, tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({dtype}, rank {rank})" for name, (dtype, rank) in sorted(features.items())) or "none"
 
 
-def check_outputs(saved: SavedModel) -> float:
+def check_outputs(saved: SavedModel | ConfinedModel) -> float:
     """Returns the largest difference from the Keras model on the warm-up requests. Raises UserError above tolerance."""
     worst = 0.0
     for signature, inputs, expected in warmup.read_requests(saved.path / warmup.FILE):

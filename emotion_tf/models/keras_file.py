@@ -1,0 +1,147 @@
+"""Loads `.keras` files. The archive, the classes of its configuration and its graphs are judged before Keras reads it.
+
+Keras' safe mode refuses Lambda layers and pickles. It still imports what a configuration names in Keras, such as layers
+that read files or SavedModels; these are refused here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import keras
+
+from emotion_tf import trust
+from emotion_tf.errors import UserError
+from emotion_tf.models.graph_safety import GRAPH_FILE, check_graph
+
+_FILES = ("metadata.json", "config.json", "model.weights.h5")
+_MAX_JSON = 1 << 26
+_MAX_EXPANSION = 10
+"""Largest size of all members together, relative to the file. Keras does not compress."""
+_MODULES = {
+    "builtins",
+    "keras",
+    "keras.activations",
+    "keras.constraints",
+    "keras.initializers",
+    "keras.layers",
+    "keras.random",
+    "keras.regularizers",
+    "keras.src.models.functional",
+    "keras.src.models.sequential",
+}
+"""Modules whose classes and functions may occur, beside the operations of Keras and the registered ones of ours."""
+_OPERATIONS = "keras.src.ops."
+_REFUSED = {
+    "FlaxLayer",
+    "HashedCrossing",
+    "Hashing",
+    "IntegerLookup",
+    "JaxLayer",
+    "Lambda",
+    "StringLookup",
+    "TFSMLayer",
+    "TextVectorization",
+    "TorchModuleWrapper",
+}
+"""Layers that run code of the file, or read files that it names."""
+_VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
+
+
+def load_keras_file(path: Path | str) -> keras.Model:
+    """Loads a model for inference.
+
+    Raises:
+        UserError: see `check_keras_file`. Keras raises many kinds of exceptions for a damaged file.
+    """
+    check_keras_file(Path(path))
+    return keras.saving.load_model(path, compile=False)
+
+
+def check_keras_file(path: Path) -> None:
+    """Judges a `.keras` file without loading it.
+
+    Raises:
+        UserError: it is no `.keras` file; it has members that Keras does not write, or that expand enormously; its
+            configuration names a class that may run code or read files; it has a graph that `graph_safety` refuses, or
+            that this user has not saved and does not trust.
+    """
+    if not path.is_file() or path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UserError(f"Cannot load {path}: it is no .keras file. Copy it again, or train again.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
+            _check_config(path, json.loads(archive.read("config.json")))
+            for name in archive.namelist():
+                if PurePosixPath(name).name == GRAPH_FILE:
+                    content = archive.read(name)
+                    check_graph(content, path)
+                    trust.check(hashlib.sha256(content).hexdigest(), "encoder graph", path)
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, RecursionError, NotImplementedError) as error:
+        raise UserError(
+            f"Cannot load {path}: it is damaged ({' '.join(str(error).split())[:120]}). Copy it again, or train again."
+        ) from None
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    for member in members:
+        parts = PurePosixPath(member.filename).parts
+        is_asset = parts[:1] == ("assets",) and ".." not in parts and "\\" not in member.filename
+        is_link = stat.S_ISLNK(member.external_attr >> 16)
+        if is_link or names.count(member.filename) > 1 or not (is_asset or member.filename in _FILES):
+            raise UserError(
+                f"{path}: It contains {member.filename!r}. Expected {', '.join(_FILES)} and files in assets/, once "
+                "each. Do not use this file, or get it from its author again."
+            )
+    size, limit = sum(member.file_size for member in members), _MAX_EXPANSION * path.stat().st_size + _MAX_JSON
+    if size > limit or archive.getinfo("config.json").file_size > _MAX_JSON:
+        raise UserError(
+            f"{path}: Its contents are too large for the file. Expected at most {limit:,} bytes, and {_MAX_JSON:,} of "
+            f"config.json. Received: {size:,}. Do not use this file, or get it from its author again."
+        )
+
+
+def _check_config(path: Path, config: Any) -> None:
+    if isinstance(config, dict):
+        config = {**config, "compile_config": None}  # not read
+    for item in _objects(config):
+        name, module, registered = (item.get(key) for key in ("class_name", "module", "registered_name"))
+        if module is None and name in _VALUES:
+            continue
+        if not _is_allowed(name, module, registered, item.get("config")):
+            raise UserError(
+                f"{path}: Its configuration has {str(module)[:80]}.{str(name)[:80]}. Expected only layers of Keras "
+                "that neither run code of the file nor read other files, and layers of this program. Do not use this "
+                "file, or get it from its author again."
+            )
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Yields the dicts of a configuration that name a class or a function."""
+    rest = [config]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            if "class_name" in item or "registered_name" in item or "spec_name" in item:
+                yield item
+            rest.extend(item.values())
+        elif isinstance(item, list):
+            rest.extend(item)
+
+
+def _is_allowed(name: Any, module: Any, registered: Any, config: Any) -> bool:
+    if isinstance(registered, str) and registered.startswith("emotion_tf>"):
+        custom = keras.saving.get_registered_object(registered)
+        return custom is not None and custom.__module__.startswith("emotion_tf.")
+    function = config if name == "function" else name
+    if not (isinstance(module, str) and isinstance(function, str) and registered in (None, function, name)):
+        return False
+    return (module in _MODULES or module.startswith(_OPERATIONS)) and function not in _REFUSED

@@ -1,0 +1,203 @@
+"""An export that this user did not make, in a child process with limits.
+
+`graph_safety` accepts only harmless ops. Their kernels may still have errors in memory handling, and a loop need not
+end. So the session runs in a process that has an empty working directory, few environment variables, a limit of memory
+and a time for each answer; it writes no file, and after loading it opens no file and no connection. Requests and
+answers are protocol buffers: nothing that comes from the child is unpickled.
+
+Not confined: while the graph loads, the process may read the user's files. It is the user's process, without a
+namespace or a system call filter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+
+from emotion_tf.errors import UserError
+from emotion_tf.models.graph_safety import check_folder
+from emotion_tf.quiet import start_tensorflow
+from emotion_tf.runs.export import Export, SavedModel, weights_size
+
+START_SECONDS, ANSWER_SECONDS = 300.0, 120.0
+"""Time limits for loading, and for the answer to one batch."""
+MEMORY = 4 << 30
+"""Bytes that the process may allocate beside TensorFlow itself and the weights."""
+_MAX_ANSWER = 1 << 30
+_VARIABLES = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV"}
+_ERROR, _ANSWER = b"E", b"A"
+
+
+def open_model(export: Export) -> SavedModel | ConfinedModel:
+    """Loads an export: one that this user made or trusts in this process, another in a child process.
+
+    Raises:
+        UserError: it cannot be loaded, or this system cannot limit processes.
+    """
+    return SavedModel(export.path) if export.is_trusted else ConfinedModel(export.path)
+
+
+class ConfinedModel:
+    """The signatures of a SavedModel, run in a child process. Like `SavedModel`, and as thread-safe.
+
+    Raises:
+        UserError: the model cannot be loaded within the limits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        meta = check_folder(path)
+        self.signatures = {name: s for name, s in meta.signature_def.items() if not name.startswith("__")}
+        self._lock = threading.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="emotion_tf_confined_")
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(path.resolve())]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder.name,
+            env=_environment(),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self.close = weakref.finalize(self, _stop, self._process, self._connection, self._folder)
+        self.weights_size = int.from_bytes(self._receive(START_SECONDS)[:8], "big")
+        """Bytes of the variables."""
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature by name. Raises UserError if it fails or exceeds the limits."""
+        request = PredictRequest()
+        request.model_spec.signature_name = signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        with self._lock:
+            try:
+                self._connection.send_bytes(request.SerializeToString())
+            except OSError:
+                raise self._limit_error(ANSWER_SECONDS) from None
+            answer = self._receive(ANSWER_SECONDS)
+        try:
+            outputs = PredictResponse.FromString(answer).outputs
+            return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+        except (DecodeError, ValueError, TypeError):
+            raise UserError(f"{self.path}: {signature} gave no valid answer. Expected tensors.") from None
+
+    def _receive(self, seconds: float) -> bytes:
+        """Returns the next answer. The process is killed at the end of the time, which ends an answer that stalls."""
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            answer = self._connection.recv_bytes(_MAX_ANSWER)
+        except (EOFError, OSError):
+            raise self._limit_error(seconds) from None
+        finally:
+            timer.cancel()
+        if answer[:1] != _ANSWER:
+            raise UserError(f"{self.path}: {' '.join(answer[1:].decode(errors='replace').split())[:400]}")
+        return answer[1:]
+
+    def _limit_error(self, seconds: float) -> UserError:
+        return UserError(
+            f"{self.path}: The process of this export ended. It was not made here by you, so it may use {seconds:g} s, "
+            f"{MEMORY >> 30} GB of memory, and no files. If you trust its author, add --trust."
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Returns the child's environment: no secrets, no GPU."""
+    kept = {k: v for k, v in os.environ.items() if k in _VARIABLES or k.startswith(("TF_", "PYTHON", "OMP_"))}
+    here = str(Path(__file__).resolve().parents[2])  # a clone need not be installed
+    path = os.pathsep.join(filter(None, [here, kept.get("PYTHONPATH")]))
+    return {**kept, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def _stop(process: subprocess.Popen[bytes], connection: Connection, folder: tempfile.TemporaryDirectory[str]) -> None:
+    connection.close()
+    process.kill()
+    process.wait()
+    folder.cleanup()
+
+
+def _limit(weights: int) -> None:
+    """Limits this process: memory, no file that is written, no core dump."""
+    import resource
+
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    data = int(next(line.split()[1] for line in status if line.startswith("VmData"))) << 10
+    for kind, limit in (
+        (resource.RLIMIT_DATA, data + 3 * weights + MEMORY),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _limit_time() -> None:
+    """Limits the processor time of the next answer: a loop ends even if nobody is left who would stop it."""
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + ANSWER_SECONDS * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+
+
+def _open_no_more_files() -> None:
+    """From here on, no file and no connection can be opened: each needs a descriptor."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _serve(connection: Connection, path: Path) -> None:
+    """Loads the graph and answers requests until the other end closes the connection."""
+    try:
+        _limit_time()
+        size = weights_size(path)
+        _limit(size)
+        model = SavedModel(path)
+        _open_no_more_files()
+        connection.send_bytes(_ANSWER + size.to_bytes(8, "big"))
+    except (UserError, OSError, ImportError, StopIteration) as error:
+        connection.send_bytes(_ERROR + str(error).encode())
+        return
+    while True:
+        try:
+            request = PredictRequest.FromString(connection.recv_bytes())
+        except EOFError:
+            return
+        _limit_time()
+        connection.send_bytes(_answer(model, request))
+
+
+def _answer(model: SavedModel, request: PredictRequest) -> bytes:
+    signature = request.model_spec.signature_name
+    try:
+        outputs = model.run(signature, {name: tf.make_ndarray(value) for name, value in request.inputs.items()})
+    except tf.errors.OpError as error:
+        return _ERROR + f"{signature} fails: {error}".encode()
+    response = PredictResponse()
+    for name, value in outputs.items():
+        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return _ANSWER + response.SerializeToString()
+
+
+if __name__ == "__main__":
+    start_tensorflow()
+    _serve(Connection(int(sys.argv[1])), Path(sys.argv[2]))

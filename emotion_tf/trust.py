@@ -1,0 +1,81 @@
+"""Which graphs and exports this user made, by SHA-256: one file each in a folder of the user's configuration.
+
+A checksum that lies beside a file proves nothing: who changes the file also changes the checksum. These do not lie
+beside it. `train` and `export` write them; `--trust` accepts anything else for one command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from emotion_tf.errors import UserError
+
+VARIABLE = "EMOTION_TF_TRUST"
+"""Environment variable that `--trust` sets, which child processes inherit."""
+
+
+def folder() -> Path:
+    """Returns the folder of checksums: in `$EMOTION_TF_CONFIG`, `$XDG_CONFIG_HOME/emotion_tf`, `~/.config/emotion_tf`.
+
+    It is not in the cache, which people copy from machine to machine.
+    """
+    base = os.environ.get("EMOTION_TF_CONFIG")
+    if base:
+        return Path(base).expanduser() / "trusted"
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(config) if config else Path.home() / ".config") / "emotion_tf" / "trusted"
+
+
+def remember(sha256: str, origin: str) -> None:
+    """Stores the checksum of a graph or an export that this user has made; `origin` says where, for a reader.
+
+    A folder that cannot be written is no error: the graph then needs `--trust`, and the message says so.
+    """
+    path = _path(sha256)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(f"{origin}\n", encoding="utf-8", errors="backslashreplace")
+
+
+def is_trusted(sha256: str) -> bool:
+    """Returns whether this user has made what has this checksum, or trusts everything (see `everything`)."""
+    return trusts_everything() or _path(sha256).is_file()
+
+
+def trusts_everything() -> bool:
+    """Returns whether `--trust` was given."""
+    return os.environ.get(VARIABLE) == "1"
+
+
+@contextlib.contextmanager
+def everything(enabled: bool = True) -> Iterator[None]:
+    """Trusts every graph while the block runs, in this process and in those that it starts; `enabled`: whether to."""
+    before = os.environ.get(VARIABLE)
+    if enabled:
+        os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+
+def check(sha256: str, what: str, where: Path | str) -> None:
+    """Raises UserError unless `is_trusted`; `what` names the thing, such as "encoder graph"."""
+    if not is_trusted(sha256):
+        raise UserError(
+            f"{where}: Its {what} was not made here by you. Expected one that this program wrote for this user, since "
+            f"a graph is a program. Received: SHA-256 {sha256[:12]}... If you trust its author, add --trust."
+        )
+
+
+def _path(sha256: str) -> Path:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ValueError(f"Invalid SHA-256: {sha256!r}")
+    return folder() / sha256
