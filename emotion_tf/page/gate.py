@@ -11,7 +11,7 @@ from typing import Any
 import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from emotion_tf.page.uploads import UPLOAD_SECONDS, Uploads
 
@@ -70,7 +70,7 @@ class Gate:
             else:
                 await self._submit(scope, receive, send)
         except _Refusal as refusal:
-            await JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)(scope, receive, send)
+            await refusal.response(scope)(scope, receive, send)
 
     def _with_file(self, scope: Any) -> Any:
         """Returns the scope of a request for a file, which names it as it was judged."""
@@ -133,6 +133,12 @@ class Gate:
 
 class _Refusal(HTTPException):
     """The answer to a request that does not reach Gradio."""
+
+    def response(self, scope: Any) -> Response:
+        """Returns the answer in the form in which the page shows it."""
+        if scope["path"] == UPLOAD:
+            return PlainTextResponse(self.detail, self.status_code, self.headers)
+        return JSONResponse({"detail": self.detail}, self.status_code, self.headers)
 
 
 def _check_origin(scope: Any) -> None:

@@ -109,10 +109,11 @@ def test_no_field_of_any_endpoint_opens_a_file_that_is_no_upload(page, foreign, 
                 data[field] = FORMS[form](name)
                 return ask(page, route, request(data), name)
 
-            answers = {form: answer(absent, form) for form in FORMS}
-            for n, name in enumerate(names):
+            expected = answer(absent, "upload")
+            some = names if route.endswith("join") else names[fields % 5 :: 5]  # the gate is the same
+            for n, name in enumerate(some):
                 form = list(FORMS)[(n + fields) % len(FORMS)]
-                if answer(name, form) != answers[form]:
+                if answer(name, form) != expected:
                     different.append((route, field, name, form))
     assert different == [] and visits == [] and fields > 20
 
@@ -187,7 +188,7 @@ def test_every_route_refuses_another_page(page):
         path = re.sub(r"{[^}]*}", "x", route)
         asked = {"access-control-request-method": "POST", **header}
         answer = page.web.request(method, path, headers=asked, files={"files": b"x"} if method == "POST" else None)
-        assert answer.status_code == 403 and (method == "HEAD" or answer.json() == {"detail": gate.FOREIGN})
+        assert answer.status_code == 403 and (method == "HEAD" or gate.FOREIGN in answer.text)
         assert "access-control-allow-origin" not in answer.headers
     assert sorted(page.uploads.rglob("*")) == files
 
@@ -198,6 +199,10 @@ def test_the_page_itself_and_links_to_it_are_answered(page):
     assert page.web.get("", headers=link).status_code == 200
     assert page.web.post("gradio_api/upload", headers=link, files={"files": b"x"}).status_code == 403
     assert page.web.post("gradio_api/upload", headers=own, files={"files": b"x"}).status_code == 200
+    forwarded = {"host": "localhost:9000", "origin": "http://localhost:9000"}  # as by ssh -L 9000:localhost:7860
+    assert page.web.post("gradio_api/upload", headers=forwarded, files={"files": b"x"}).status_code == 200
+    forwarded["host"] = "elsewhere.example"
+    assert page.web.get("", headers=forwarded).status_code == 400
     upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
     upgrade |= {"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
     assert page.web.get("gradio_api/queue/data", headers=upgrade).status_code != 101

@@ -28,7 +28,7 @@ def reset_peak():
 
 
 class Visitor:
-    """A visitor of a page, with a session of its own."""
+    """A visitor of a page; threads may share it."""
 
     numbers = itertools.count()
 
@@ -76,12 +76,13 @@ def another_visitor(page):
 def test_picture_bombs_are_refused_while_others_are_answered(page):
     bombs = {**BOMBS, "complete": complete_png(20_000)}
     uploads = [page.upload(f"{n}.png", data) for n, data in enumerate(bombs.values())]
-    Visitor(page).predict("You did it!")
+    visitor = Visitor(page)
+    visitor.predict("You did it!")
     reset_peak()
     before = status("VmRSS")
     with another_visitor(page) as durations, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda upload: Visitor(page).find_faces(upload), uploads))
-        answers += pool.map(lambda upload: Visitor(page).find_faces(upload, is_crop=True), uploads)
+        answers = list(pool.map(visitor.find_faces, uploads))
+        answers += pool.map(lambda upload: visitor.find_faces(upload, is_crop=True), uploads)
     for answer, name in zip(answers, [*bombs, *bombs]):
         assert "Cannot decode the" in answer and "64 megapixels" in answer, name
     assert status("VmHWM") - before < 200
@@ -90,17 +91,18 @@ def test_picture_bombs_are_refused_while_others_are_answered(page):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux does")
 def test_the_largest_pictures_are_decoded_one_after_another(page):
-    uploads = [page.upload(f"{n}.png", complete_png(8000 + n)) for n in range(3)]
-    Visitor(page).find_faces(uploads[0])
+    uploads = [page.upload(f"{n}.png", complete_png(6000 + n)) for n in range(3)]
+    visitor = Visitor(page)
+    visitor.find_faces(uploads[0])
     peaks = []
     for visitors in (1, 3):
         reset_peak()
         before = status("VmRSS")
         with concurrent.futures.ThreadPoolExecutor(visitors) as pool:
-            answers = list(pool.map(lambda upload: Visitor(page).find_faces(upload), uploads[-visitors:]))
+            answers = list(pool.map(visitor.find_faces, uploads[-visitors:]))
         assert all("No face was found" in answer for answer in answers)
         peaks.append(status("VmHWM") - before)
-    assert peaks[1] < peaks[0] + 150, peaks
+    assert peaks[1] < 1.5 * peaks[0], peaks
 
 
 def test_others_are_answered_while_visitors_are_slow(page):

@@ -12,7 +12,7 @@ import time
 import httpx
 import pytest
 
-from emotion_tf.page import gate, uploads
+from emotion_tf.page import gate, server, uploads
 from emotion_tf.page.uploads import Uploads
 
 KILOBYTE = 2**10
@@ -114,15 +114,14 @@ def test_old_uploads_are_deleted_and_the_pages_own_files_are_not(tmp_path):
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path, monkeypatch):
     """A page without inputs whose largest upload is 100 kB: its address, and the folder of the uploads."""
     import gradio as gr
 
-    from emotion_tf.page import server
-
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 50)
     folder = tmp_path / "uploads"
     folder.mkdir()
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Textbox()
     with server._served(page, server._free_port(0), Uploads(folder, 100 * KILOBYTE)) as address:
@@ -148,7 +147,7 @@ def test_many_uploads_at_once_stay_below_the_quota(served):
     ended.set()
     watcher.join()
     refused = [answer for answer in answers if answer.status_code != 200]
-    assert len(refused) < 40 and {(a.status_code, a.json()["detail"]) for a in refused} <= {(503, gate.FULL)}
+    assert len(refused) < 40 and {(answer.status_code, answer.text) for answer in refused} <= {(503, gate.FULL)}
     assert 500 * KILOBYTE < largest[0] <= 1000 * KILOBYTE
 
 
@@ -160,7 +159,7 @@ def test_uploads_that_are_being_received_count_and_nothing_is_left_of_them(serve
             visitor.sendall(f"{HEAD}content-length: {99 * KILOBYTE}\r\n\r\n{PART}{'a' * 80 * KILOBYTE}".encode())
             wait_for(lambda n=n: len(list(folder.glob("tmp*"))) > n or size(folder) > 400 * KILOBYTE)
         answer = web.post("gradio_api/upload", files={"files": b"x" * 90 * KILOBYTE})
-        assert (answer.status_code, answer.json()) == (503, {"detail": gate.FULL})
+        assert (answer.status_code, answer.text) == (503, gate.FULL)
         assert web.get("config").status_code == 200  # others are answered
     wait_for(lambda: size(folder) == 0)
     with httpx.Client(base_url=address, timeout=60) as web:
@@ -196,3 +195,13 @@ def test_the_time_of_an_upload_is_limited(served, monkeypatch):
         with contextlib.suppress(OSError):
             answer = visitor.recv(4096)
     assert b" 408 " in answer or answer == b""
+
+
+def test_the_number_of_connections_is_limited(served):
+    address, _ = served
+    with contextlib.ExitStack() as stack, httpx.Client(base_url=address, timeout=20) as web:
+        for _ in range(server.MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(address).port)))
+        wait_for(lambda: web.get("config", headers={"connection": "close"}).status_code == 503)
+    with httpx.Client(base_url=address, timeout=20) as web:
+        wait_for(lambda: web.get("config", headers={"connection": "close"}).status_code == 200)
