@@ -67,7 +67,7 @@ class ConfigArguments:
     name: str | None = None
     """Name of the folder in saved_models/ (of a search: in tuning/results/). Default: data set and towers."""
     overwrite: Flag = False
-    """Replace the folder of that name."""
+    """Replace the folder of that name, when the new one is complete."""
     smoke: Flag = False
     """Train for seconds only: one epoch of four small batches."""
     trust: Annotated[Flag, tyro.conf.arg(help=TRUST)] = False

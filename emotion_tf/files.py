@@ -138,7 +138,7 @@ def new_folder(
 ) -> Iterator[Path]:
     """Yields a temporary folder that is renamed to `path` at the end of the block, and deleted after an exception.
 
-    The lock of `path` is held. A folder that is replaced is deleted after that, or by `growing_folder`.
+    The lock of `path` is held. What is replaced is deleted after that; of a kind with a `result`, when that exists.
 
     Raises:
         UserError: `path` exists and `overwrite` is false, or is of another kind; another process writes it; the disk is
@@ -151,6 +151,7 @@ def new_folder(
         temporary.mkdir()
         try:
             yield temporary
+            _check_new(path, kind, overwrite, hint)  # a program without our locks may have made it meanwhile
             _rename(temporary, path, kind)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -177,6 +178,7 @@ def resumable_folder(path: Path, kind: Kind, overwrite: bool = False) -> Iterato
         partial = _beside(path, "partial")
         result(partial).mkdir(parents=True, exist_ok=True)
         yield partial
+        _check_new(path, kind, overwrite)
         _rename(result(partial), path, kind)
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -239,7 +241,7 @@ def _check_new(path: Path, kind: Kind, overwrite: bool, hint: str = "--overwrite
 def _rename(folder: Path, path: Path, kind: Kind) -> None:
     """Renames a folder to `path`. What is there is set aside; it is deleted if the new folder is finished."""
     if kind.matches(path):
-        # an earlier folder that is still set aside is finished; the one at `path` is not
+        # the folder that is set aside stays until a later one is finished, which the one at `path` is not
         delete(path) if kind.matches(replaced(path)) else path.rename(replaced(path))
     try:
         folder.rename(path)  # an empty folder is replaced

@@ -135,6 +135,15 @@ def test_only_a_folder_of_the_same_kind_is_replaced(overwrite, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "foreign", "link", "mine"]
 
 
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
+    """A copy, say, which takes no lock."""
+    with pytest.raises(UserError, match="a exists"), files.new_folder(tmp_path / "a", KIND):
+        make(tmp_path / "a", "mine")
+    with pytest.raises(UserError, match="b exists"), files.resumable_folder(tmp_path / "b", KIND):
+        make(tmp_path / "b", "mine")
+    assert content(tmp_path / "a") == content(tmp_path / "b") == {"run.json": "mine"}
+
+
 def test_a_foreign_folder_at_a_hidden_name_is_not_deleted(tmp_path):
     path, hidden = make(tmp_path / "a", "old"), tmp_path / ".a.replaced"
     hidden.mkdir()

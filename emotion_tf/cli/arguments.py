@@ -17,7 +17,7 @@ class TrainArguments(ConfigArguments):
     """Train a run and evaluate it. Prints the results on dev and test and the run's folder."""
 
     resume: Flag = False
-    """Continue an interrupted run (--name, or the newest) from its last finished epoch."""
+    """Continue an interrupted run (--name, or the newest) from its last finished epoch, or evaluate it."""
     seeds: int = 1
     """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
     Prints mean and interval. Rerun to continue."""
