@@ -200,6 +200,20 @@ def test_a_cross_validation_goes_on_after_a_model_without_predictions(
     assert not [path for path in (runs / "cv").rglob(".*")]
 
 
+def test_an_evaluation_after_a_kill_leaves_nothing_behind(succeed, old, tmp_path):
+    with kills.Snapshots(old.parent, tmp_path / "kills") as snapshots:
+        succeed("evaluate", old)
+    names = sorted(os.listdir(old))
+    hidden = [runs for runs in snapshots.copies.iterdir() if any((runs / "x").glob(".*"))]
+    assert len(hidden) >= 3 and all((runs / ".x.lock").exists() for runs in hidden)
+    run = max(hidden, key=lambda runs: int(runs.name)) / "x"
+    assert "metrics.json" not in os.listdir(run)  # written last
+    succeed("evaluate", run)
+    assert sorted(os.listdir(run)) == names and os.listdir(run.parent) == ["x"]
+    results = [json.loads((path / "metrics.json").read_text())["test"] for path in (old, run)]
+    assert results[0]["per_class"] == results[1]["per_class"]
+
+
 @pytest.fixture
 def undisturbed(words, succeed, eager):
     """The results of a run that nothing interrupts, in a folder of its own."""
@@ -209,7 +223,7 @@ def undisturbed(words, succeed, eager):
     return results
 
 
-@pytest.mark.parametrize("stride", [45, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [45, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_kill_before_any_change_of_a_file_loses_nothing(
     stride, words, succeed, command, tmp_path, old, undisturbed, monkeypatch
 ):
