@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,16 @@ class PartialDataset:
     Args:
         folder: the folder.
         plan: all shards, in order.
+
+    Attributes:
+        notes: key -> note of each finished shard.
+        new_shards: the shards that this call has written.
     """
 
     def __init__(self, folder: Path, plan: Sequence[PlannedShard]) -> None:
         self.folder, self.plan = folder, tuple(plan)
         self.notes: dict[str, dict[str, Any]] = {}
+        self.new_shards: list[PlannedShard] = []
         self._paths: dict[str, Path] = {}
 
     def open(self) -> list[PlannedShard]:
@@ -71,6 +76,7 @@ class PartialDataset:
             temporary.unlink(missing_ok=True)  # of an error: a full disk needs the room
         files.write_text(self.folder / f"{shard.key}.json", json.dumps(note))
         self.notes[shard.key], self._paths[shard.key] = note, path
+        self.new_shards.append(shard)
 
     def assemble(self) -> Path:
         """Moves the shards, which are all finished, into the folder of the data set, and returns that folder."""
@@ -82,21 +88,23 @@ class PartialDataset:
             self._paths[shard.key].replace(data / shard.name)
         return data
 
-    def remove(self) -> None:
-        """Removes the folder."""
-        self.notes.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def discard(self, shards: Iterable[PlannedShard]) -> None:
+        """Deletes finished shards, and the folder if no other shard is finished."""
+        for shard in shards:
+            for suffix in ("json", "tfrecord"):
+                (self.folder / f"{shard.key}.{suffix}").unlink(missing_ok=True)
+        self.keep()
 
     def keep(self) -> str:
-        """Returns what is kept, for an error message. Removes the folder if no shard is finished."""
-        count, total = (sum(len(s.rows) for s in shards) for shards in (self._finished(), self.plan))
-        if not count:
-            self.remove()
-            return "Nothing was written."
-        return f"{count} of {total} utterances are kept in {self.folder}: the same command continues after them."
-
-    def _finished(self) -> list[PlannedShard]:
-        return [shard for shard in self.plan if shard.key in self.notes]
+        """Returns what is kept, for an error message. Deletes the folder if no shard is finished, of any call."""
+        finished = [shard for shard in self.plan if (self.folder / f"{shard.key}.json").is_file()]
+        count, total = (sum(len(shard.rows) for shard in shards) for shards in (finished, self.plan))
+        if count:
+            return f"{count} of {total} utterances are kept in {self.folder}: the same command continues after them."
+        if any(self.folder.glob("*.json")):
+            return f"The shards of an earlier call with other options or rows stay in {self.folder}."
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return "Nothing was written."
 
 
 def stamp(path: Path) -> tuple[str, int, int]:

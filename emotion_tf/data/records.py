@@ -113,7 +113,7 @@ def write_dataset(
 
 @contextlib.contextmanager
 def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iterator[None]:
-    """Keeps the finished shards after an error, whose message says so. An invalid picture of a table keeps nothing."""
+    """Keeps the finished shards after an error, whose message says so; after an invalid picture, only older ones."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -123,7 +123,7 @@ def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iter
         ) from None
     except UserError as error:
         if source is None and not isinstance(error, files.WriteError):
-            partial.remove()
+            partial.discard(partial.new_shards)
             raise
         raise type(error)(f"{error} {partial.keep()}") from None
     except KeyboardInterrupt:
@@ -131,11 +131,11 @@ def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iter
 
 
 def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: ClipSource) -> dict[str, Any]:
-    """Returns the account of the clips. Raises UserError if none can be decoded; nothing is kept then."""
+    """Returns the account of the clips. Raises UserError if none can be decoded; their shards are not kept."""
     try:
         return account.summarize(rows, [p for s in partial.plan for p in partial.notes[s.key]["problems"]], source)
     except UserError:
-        partial.remove()
+        partial.discard(partial.plan)
         raise
 
 

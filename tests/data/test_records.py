@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from small_records import NAMES, PIECES, contents, read, shards
 from small_tables import write_picture, write_table
 
-from emotion_tf import schema
+from emotion_tf import files, schema
 from emotion_tf.data import context, images, manifest, records
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer, read_vocabulary
@@ -221,9 +222,35 @@ def test_an_invalid_picture_in_the_last_row_leaves_no_files(before, small, tmp_p
     assert home.exists() == before
 
 
-def test_the_data_spec_has_hashes_of_the_content(dataset, small, tmp_path):
-    spec = Dataset.open(dataset).spec
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "Full"), UserError("bad.jpg is no picture.")])
+def test_an_error_before_the_first_shard_keeps_those_of_earlier_options(error, small, tmp_path, monkeypatch):
+    partial = tmp_path / ".out.partial"
+    (partial / "result").mkdir(parents=True)
+    for suffix in ("json", "tfrecord"):
+        (partial / f"other.{suffix}").write_text("{}")
+    monkeypatch.setattr(records, "_write_shard", Mock(side_effect=error))
+    with pytest.raises((KeyboardInterrupt, UserError)) as caught:
+        write(small, tmp_path / "out")
+    assert {"other.json", "other.tfrecord"} <= {path.name for path in partial.iterdir()}
+    assert "Nothing was written" not in str(caught.value)
+
+
+def test_an_interruption_while_the_finished_shards_are_read_keeps_them(small, tmp_path, monkeypatch):
+    write_shard, calls = records._write_shard, []
+
+    def interrupt_second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write_shard(*arguments)
+
+    monkeypatch.setattr(records, "ROWS_PER_SHARD", 2)
+    monkeypatch.setattr(records, "_write_shard", interrupt_second)
+    message = f"2 of 6 utterances are kept in {tmp_path / '.out.partial'}"
+    with pytest.raises(KeyboardInterrupt, match=message):
+        write(small, tmp_path / "out")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=message):
+        patch.setattr(files, "sha256", Mock(side_effect=KeyboardInterrupt))
+        write(small, tmp_path / "out")
     write(small, tmp_path / "out")
-    other = Dataset.open(tmp_path / "out").spec
-    assert spec.labels == MELD_EMOTIONS and spec.face_size == 32
-    assert spec.data_sha256 != other.data_sha256 and spec.tokenizer_sha256 != other.tokenizer_sha256
+    assert len(calls) == 5  # of 4 shards, the first was written once
