@@ -189,7 +189,7 @@ def result(partial: Path) -> Path:
 
 
 @contextlib.contextmanager
-def growing_folder(path: Path, kind: Kind, resume: str) -> Iterator[None]:
+def growing_folder(path: Path, kind: Kind, resume: str, overwrite: bool = False) -> Iterator[None]:
     """Holds the lock of a folder in which a long task writes one file after the other.
 
     A folder that `new_folder` replaces inside the block is kept as `.NAME.replaced` until the new one has its result.
@@ -199,34 +199,41 @@ def growing_folder(path: Path, kind: Kind, resume: str) -> Iterator[None]:
         path: the folder.
         kind: kind of the folder.
         resume: sentence that says how to continue, for the message after an interruption or on a full disk.
+        overwrite: whether the block replaces the folder rather than continues it.
     """
     with locks.writer(path):
         recover(path, kind)
+        before = _inode(path) if overwrite else None
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_keep(path, kind, resume)) from None
+            raise KeyboardInterrupt(_keep(path, kind, resume, before)) from None
         except UserError as error:
-            kept = _keep(path, kind, resume if isinstance(error, WriteError) else "")
+            kept = _keep(path, kind, resume if isinstance(error, WriteError) else "", before)
             raise UserError(f"{error} {kept}".rstrip()) from None
         except BaseException:
-            _keep(path, kind, "")
+            _keep(path, kind, "", before)
             raise
         recover(path, kind)
 
 
-def _keep(path: Path, kind: Kind, resume: str) -> str:
+def _keep(path: Path, kind: Kind, resume: str, before: int | None) -> str:
     """Keeps the new folder if it can be continued, else the one that it replaces; returns sentences that say so."""
     old = replaced(path)
-    if kind.matches(old) and kind.matches(path) and not kind.is_finished(path) and not kind.has_progress(path):
+    is_restored = kind.matches(old) and kind.matches(path) and not (kind.is_finished(path) or kind.has_progress(path))
+    if is_restored:
         delete(path)
-        recover(path, kind)
-        return f"{path} is as it was before."
     recover(path, kind)
+    if is_restored or (before and _inode(path) == before):
+        return f"{path} is as it was before."
     sentences = [f"{path} is kept. {resume}"] if resume and kind.matches(path) else []
     if kind.matches(old):
         sentences.append(f"The {kind.name} that it replaces stays in {old} until it is finished.")
     return " ".join(sentences)
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
 
 
 def _check_new(path: Path, kind: Kind, overwrite: bool, hint: str = "--overwrite replaces it") -> None:

@@ -47,7 +47,7 @@ def tune(arguments: TuneArguments) -> None:
     new_folder = folders.free_folder(plan.config, plans.RESULTS)
     with contextlib.nullcontext(plans.RESULTS / name) if name else new_folder as folder:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
-        with files.growing_folder(folder, plans.SEARCH, resume):
+        with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite):
             _create_folder(folder, plan, arguments)
             _search(folder, plan, searched, job, arguments)
 

@@ -21,7 +21,7 @@ def crossval(arguments: CrossvalArguments) -> None:
     start_tensorflow(config.train.threads)
     path = folders.RUNS / (arguments.name or f"{folders.stem(config)}-crossval")
     resume = f"Continue with: {command().replace(' --overwrite', '')}"
-    with files.growing_folder(path, folders.CROSS_VALIDATION, resume):
+    with files.growing_folder(path, folders.CROSS_VALIDATION, resume, arguments.overwrite):
         _cross_validate(arguments, path)
 
 

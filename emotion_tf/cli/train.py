@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 from emotion_tf import config as configuration
@@ -32,8 +33,8 @@ def train(arguments: TrainArguments) -> None:
         return
     name = arguments.name
     with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
-        resume = f"Continue with: {program()} train --resume --name {run.name}"
-        with files.growing_folder(run, RUN, resume):
+        resume = f"Continue with: {program()} train --resume --name {shlex.quote(run.name)}"
+        with files.growing_folder(run, RUN, resume, arguments.overwrite):
             if arguments.resume and RUN.is_finished(run) and not _splits_to_evaluate(config, run):
                 raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
             if run.exists() and not (arguments.resume or arguments.overwrite):
@@ -100,13 +101,12 @@ def _train_seeds(arguments: TrainArguments) -> None:
     from emotion_tf.evaluation.seeds import print_seeds
 
     config, name = arguments.config, arguments.name or folders.stem(arguments.config)
-    resume = f"Continue with: {command().replace(' --overwrite', '')}"
-    paths = []
-    for seed in range(config.train.seed, config.train.seed + arguments.seeds):
+    seeds = range(config.train.seed, config.train.seed + arguments.seeds)
+    paths = [folders.RUNS / f"{name}-seed{seed}" for seed in seeds]
+    for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-        path = folders.RUNS / f"{name}-seed{seed}"
-        paths.append(path)
-        with files.growing_folder(path, RUN, resume):
+        resume = _how_to_continue(paths[0], paths[number + 1 :], arguments.overwrite)
+        with files.growing_folder(path, RUN, resume, arguments.overwrite):
             if path.exists() and not arguments.overwrite:
                 _check_same(path, seeded)
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
@@ -114,6 +114,13 @@ def _train_seeds(arguments: TrainArguments) -> None:
                 keras.backend.clear_session()
     scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
     print_seeds(scores)
+
+
+def _how_to_continue(first: Path, later: list[Path], overwrite: bool) -> str:
+    """Returns the command that continues; with --overwrite, which starts again, while older runs are to be replaced."""
+    if overwrite and any(path.exists() for path in later):
+        return f"Start again from {first.name}, since later runs are still the old ones, with: {command()}"
+    return f"Continue with: {command().replace(' --overwrite', '')}"
 
 
 def _check_same(path: Path, config: Config) -> None:

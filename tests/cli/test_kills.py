@@ -98,8 +98,11 @@ def test_only_a_folder_of_its_own_is_overwritten(verb, words, fault, runs, untra
 
 
 @pytest.mark.parametrize("error", [UserError("The loss became nan."), KeyboardInterrupt(), MemoryError()])
-def test_a_first_epoch_that_fails_gives_the_old_run_back(error, words, command, old, monkeypatch, eager):
-    monkeypatch.setattr(loop, "_train_epoch", raises(error))
+@pytest.mark.parametrize("place", ["build_setup", "_train_epoch"])
+def test_a_run_that_fails_before_its_first_checkpoint_gives_the_old_one_back(
+    error, place, words, command, old, monkeypatch, eager
+):
+    monkeypatch.setattr(loop, place, raises(error))
     if isinstance(error, MemoryError):
         with pytest.raises(MemoryError):
             command(*words, "--overwrite")
@@ -108,6 +111,41 @@ def test_a_first_epoch_that_fails_gives_the_old_run_back(error, words, command, 
         assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
         assert output.err.splitlines()[-1].endswith("x is as it was before.")
     assert (old / "old.txt").exists() and RUN.is_finished(old) and os.listdir(old.parent) == ["x"]
+
+
+@pytest.mark.parametrize("error", [files.WriteError("Cannot write: disk full."), KeyboardInterrupt()])
+def test_an_unfinished_run_is_not_offered_in_place_of_the_new_one(error, words, command, old, monkeypatch):
+    """`--resume` would continue its configuration."""
+    (old / "model.keras").unlink()
+    (old / "checkpoint" / "last.npz").write_text("")
+    monkeypatch.setattr(loop, "build_setup", raises(error))
+    _, output = command(*words, "--overwrite")
+    assert output.err.splitlines()[-1].endswith("x is as it was before.") and "--resume" not in output.err
+
+
+def test_the_hint_quotes_the_name(words, command, runs, monkeypatch, eager):
+    monkeypatch.setattr(loop, "_train_epoch", raises(KeyboardInterrupt()))
+    _, output = command(*words[:-1], "my run")
+    assert output.err.endswith("my run is kept. Continue with: python main.py train --resume --name 'my run'\n")
+
+
+def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(words, command, runs, untrained, monkeypatch):
+    """Without --overwrite, the command would mix old and new runs."""
+    for seed in range(2):
+        shutil.copytree(untrained, runs / f"x-seed{seed}")
+
+    def interrupted(config, path, overwrite):
+        with files.new_folder(path, RUN, overwrite) as folder:
+            shutil.copytree(untrained, folder, dirs_exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_verb, "_train_one", interrupted)
+    _, output = command(*words, "--overwrite", "--seeds", 2)
+    assert "Start again from x-seed0, since later runs are still the old ones, with: python main.py " in output.err
+    assert "--overwrite" in output.err
+    shutil.rmtree(runs / "x-seed1")
+    _, output = command(*words, "--overwrite", "--seeds", 2)
+    assert "Continue with: python main.py " in output.err and "--overwrite" not in output.err
 
 
 def test_a_full_disk_after_an_epoch_keeps_both_runs(words, fault, succeed, old, untrained, monkeypatch, eager):
