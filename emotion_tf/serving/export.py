@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,9 +113,14 @@ def _disk_errors(run: Run | Ensemble) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise files.WriteError(
-            f"Cannot write into {run.path / 'serving'}: {' '.join(str(error.message).split())[:200]}. Nothing was left "
+            f"Cannot write into {run.path / 'serving'}: {_reason(error)}. Nothing was left "
             "behind; make room or choose another folder."
         ) from None
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """Returns TensorFlow's message in one line, without the name of the function, which means nothing to a user."""
+    return re.sub(r"\{\{.*?\}\}", "", " ".join(str(error.message).split())).strip(" .")[:200]
 
 
 def _weights(predictor: RunPredictor) -> list[tf.Variable]:
