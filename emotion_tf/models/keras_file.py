@@ -38,6 +38,8 @@ _MODULES = {
 }
 """Modules whose classes and functions may occur, beside the operations of Keras and the registered ones of ours."""
 _OPERATIONS = "keras.src.ops."
+_TOP = {"DTypePolicy", "Functional", "Model", "Sequential"}
+"""Names of the module `keras` itself."""
 _REFUSED = {
     "FlaxLayer",
     "HashedCrossing",
@@ -144,4 +146,6 @@ def _is_allowed(name: Any, module: Any, registered: Any, config: Any) -> bool:
     function = config if name == "function" else name
     if not (isinstance(module, str) and isinstance(function, str) and registered in (None, function, name)):
         return False
+    if module == "keras":
+        return function in _TOP
     return (module in _MODULES or module.startswith(_OPERATIONS)) and function not in _REFUSED

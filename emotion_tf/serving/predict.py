@@ -170,7 +170,15 @@ class ExportPredictor(Predictor):
         self._saved_model = open_model(export)
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        return self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
+        try:
+            outputs = self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
+            shapes = {name: outputs[name].shape for name in ("probabilities", *(f"{m}_present" for m in MODALITIES))}
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{self.source}: serve_full fails: {' '.join(str(error).split())[:200]}.") from None
+        rows = len(utterances)
+        if shapes != {name: (rows, len(self.labels)) if name == "probabilities" else (rows,) for name in shapes}:
+            raise UserError(f"{self.source}: serve_full gives other shapes than its model.json states: {shapes}.")
+        return outputs
 
 
 def open_predictor(path: Path) -> Predictor:

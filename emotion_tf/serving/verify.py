@@ -85,7 +85,11 @@ def check_size(path: Path, size: int) -> float:
         path: the export.
         size: bytes of the variables in it.
     """
-    expected = json.loads((path / facts.FILE).read_text(encoding="utf-8"))["weights_bytes"]
+    expected = json.loads((path / facts.FILE).read_text(encoding="utf-8")).get("weights_bytes")
+    if not isinstance(expected, int) or expected < 1:
+        raise UserError(
+            f"{path / facts.FILE}: Invalid weights_bytes. Expected a number of bytes. Received: {expected!r}."
+        )
     if size > MAX_SIZE_RATIO * expected:
         raise UserError(
             f"{path}: The weights are stored more than once. Expected about {expected:,} bytes. Received: {size:,}."
@@ -130,8 +134,11 @@ def check_outputs(saved: SavedModel | ConfinedModel) -> float:
     for signature, inputs, expected in warmup.read_requests(saved.path / warmup.FILE):
         try:
             outputs = saved.run(signature, inputs)
-        except tf.errors.OpError as error:
-            raise UserError(f"{saved.path}: {signature} fails: {' '.join(str(error).split())[:300]}.") from None
+        except (tf.errors.OpError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{saved.path}: {signature!r} fails: {' '.join(str(error).split())[:300]}.") from None
+        shapes = {name: value.shape for name, value in outputs.items()}
+        if shapes != {name: value.shape for name, value in expected.items()}:
+            raise UserError(f"{saved.path}: A warm-up request has other answers than {signature} gives: {shapes}.")
         for name, value in expected.items():
             if value.dtype.kind != "f":
                 difference = 0.0 if np.array_equal(outputs[name], value) else np.inf

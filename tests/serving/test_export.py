@@ -183,6 +183,20 @@ def test_the_command_line_verifies_and_predicts(exported, predictor, succeed, fa
     assert "--verify checks an existing export" in fault("export", exported, "--verify", "--keep", "2")
 
 
+def test_an_export_of_somebody_else_runs_in_a_process_with_limits(exported, served, rows, tmp_path, monkeypatch):
+    from emotion_tf.serving.confined import ConfinedModel
+
+    assert "made or trusted by you" in verify.verify(exported)
+    monkeypatch.setenv("EMOTION_TF_CONFIG", str(tmp_path))  # of another user
+    other = ExportPredictor(Export.open(exported))
+    assert isinstance(other._saved_model, ConfinedModel)
+    texts, faces = rows
+    probabilities = served.predict(texts, faces).probabilities
+    np.testing.assert_allclose(other.predict(texts, faces).probabilities, probabilities, atol=1e-6)
+    monkeypatch.setattr(verify, "open_model", lambda export: other._saved_model)
+    assert "not made here by you: run in a process with limits" in verify.verify(exported)
+
+
 def test_an_export_whose_file_was_changed_by_one_byte(copy, fault):
     for name in ("variables/variables.data-00000-of-00001", "saved_model.pb", "assets/labels.txt"):
         data = bytearray((copy / name).read_bytes())
