@@ -37,6 +37,8 @@ START_SECONDS, ANSWER_SECONDS = 300.0, 120.0
 """Time limits for loading, and for the answer to one batch."""
 MEMORY = 4 << 30
 """Bytes that the process may allocate beside TensorFlow itself and the weights."""
+DESCRIPTORS = 16
+"""Number of files that the process may open at once after loading."""
 _MAX_ANSWER = 1 << 30
 _VARIABLES = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV"}
 _ERROR, _ANSWER = b"E", b"A"
@@ -116,7 +118,7 @@ class ConfinedModel:
     def _limit_error(self, seconds: float) -> UserError:
         return UserError(
             f"{self.path}: The process of this export ended. It was not made here by you, so it may use {seconds:g} s, "
-            f"{MEMORY >> 30} GB of memory, and no files. If you trust its author, add --trust."
+            f"{MEMORY >> 30} GB of memory, and write no files. If you trust its author, add --trust."
         )
 
 
@@ -158,11 +160,15 @@ def _limit_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def _open_no_more_files() -> None:
-    """From here on, no file and no connection can be opened: each needs a descriptor."""
+def _limit_descriptors() -> None:
+    """Allows few more open files and connections.
+
+    None would be better, but each new thread of TensorFlow seeds its random numbers from a device file.
+    """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    limit = max(map(int, os.listdir("/proc/self/fd"))) + 1 + DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def _serve(connection: Connection, path: Path) -> None:
@@ -172,7 +178,7 @@ def _serve(connection: Connection, path: Path) -> None:
         size = weights_size(path)
         _limit(size)
         model = SavedModel(path)
-        _open_no_more_files()
+        _limit_descriptors()
         connection.send_bytes(_ANSWER + size.to_bytes(8, "big"))
     except (UserError, OSError, ImportError, StopIteration) as error:
         connection.send_bytes(_ERROR + str(error).encode())
