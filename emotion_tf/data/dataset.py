@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import files, schema
-from emotion_tf.data import verify
+from emotion_tf.data import tokenizer, verify
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 
@@ -172,8 +172,23 @@ class Dataset:
         }
 
     def verify(self) -> None:
-        """Compares every shard with `dataset_info.json`. Raises UserError as `verify_shards` does."""
+        """Compares the vocabulary and every shard with `dataset_info.json`.
+
+        Raises:
+            UserError: as `read_vocabulary` and `verify_shards` do.
+        """
+        self.read_vocabulary()
         verify.verify_shards(self.path, self.splits)
+
+    def read_vocabulary(self) -> list[str]:
+        """Reads the word pieces. Raises UserError if they are not those of `dataset_info.json`."""
+        path = self.path / self.tokenizer.file
+        if not path.is_file():  # a pipe would block
+            raise UserError(f"{path}: The vocabulary is missing. Expected a text file. {verify.REPAIR}")
+        pieces = tokenizer.read_vocabulary(path)
+        if tokenizer.hash_vocabulary(pieces, self.tokenizer.lower_case) != self.tokenizer.sha256:
+            raise UserError(f"{path}: The vocabulary is not the one of {INFO} (sha256 differs). {verify.REPAIR}")
+        return pieces
 
     def rows(self, *splits: str) -> Rows:
         """Returns all utterances of one or several splits. Raises UserError if a split does not exist."""
@@ -189,11 +204,6 @@ class Dataset:
     def hashes(self) -> dict[str, str]:
         """Path of every shard, as in `Rows.paths` -> SHA-256."""
         return {str(self.path / shard.file): shard.sha256 for split in self.splits.values() for shard in split.shards}
-
-    @property
-    def vocabulary(self) -> Path:
-        """Path of the tokenizer's vocabulary."""
-        return self.path / self.tokenizer.file
 
     @cached_property
     def spec(self) -> schema.DataSpec:
@@ -216,14 +226,18 @@ class Dataset:
 
 
 def _from_json(path: Path, values: dict[str, Any]) -> Dataset:
-    """Inverts `Dataset.to_json`. Raises KeyError, TypeError or AttributeError for other values."""
+    """Inverts `Dataset.to_json`. Raises ValueError, KeyError, TypeError or AttributeError for other values."""
     splits = {
         name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in values["splits"].items()
     }
+    pieces = Tokenizer(**values["tokenizer"])
+    for file in (pieces.file, *(shard.file for split in splits.values() for shard in split.shards)):
+        if Path(file).name != file or file in ("", ".."):
+            raise ValueError(f"expected the name of a file in this folder, received {file!r}")
     names = {field.name for field in dataclasses.fields(Dataset)} & set(values)
     return Dataset(
         path=path,
         **{name: values[name] for name in names}
-        | {"labels": tuple(values["labels"]), "tokenizer": Tokenizer(**values["tokenizer"]), "splits": splits},
+        | {"labels": tuple(values["labels"]), "tokenizer": pieces, "splits": splits},
     )

@@ -66,7 +66,7 @@ class WordPieceTokenizer(tf.Module):
     @property
     def sha256(self) -> str:
         """Hash of the vocabulary and `lower_case`."""
-        return hashlib.sha256("\n".join([str(self.lower_case), *self.vocabulary]).encode()).hexdigest()
+        return hash_vocabulary(self.vocabulary, self.lower_case)
 
 
 def pack_tokens(
@@ -177,6 +177,11 @@ def read_vocabulary(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the vocabulary {path}: {error}. Expected UTF-8, one token a line.") from None
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def hash_vocabulary(tokens: Sequence[str], lower_case: bool) -> str:
+    """Returns the SHA-256 of word pieces and of whether case and accents are removed, in hexadecimal."""
+    return hashlib.sha256("\n".join([str(lower_case), *tokens]).encode()).hexdigest()
 
 
 def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from emotion_tf.data import context, pipeline
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary
+from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.modalities import TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
@@ -167,7 +167,7 @@ def build_setup(
     vectors = _read_vectors(config, words, texts, say) if resumed_width is None else None
     width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
     counts = np.bincount([row["label"] for row in rows], minlength=len(spec.labels))
-    pieces = read_vocabulary(data.dataset.vocabulary)
+    pieces = data.dataset.read_vocabulary()
 
     keras.utils.set_random_seed(train.seed)
     if train.deterministic:

@@ -10,6 +10,16 @@ from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.errors import UserError
 
+OTHER_FOLDERS = ("/etc/passwd", "../vocab.txt", "a/vocab.txt", "..", ".", "", 3)
+
+
+def with_file(values, part, name):
+    """Returns a `dataset_info.json` that names another file as its vocabulary or shard."""
+    if part == "tokenizer":
+        return {**values, part: {**values[part], "file": name}}
+    dev = values["splits"]["dev"]
+    return {**values, "splits": {"dev": {**dev, "shards": [{**dev["shards"][0], "file": name}]}}}
+
 
 def test_opening_an_invalid_data_set(dataset, tmp_path):
     with pytest.raises(UserError, match="prepare table"):
@@ -23,6 +33,7 @@ def test_opening_an_invalid_data_set(dataset, tmp_path):
         json.dumps({**valid, "splits": []}),
         json.dumps({**valid, "splits": {"train": {}}}),
         json.dumps({**valid, "splits": {"train": {"records": 1, "shards": [shard]}}}),
+        *(json.dumps(with_file(valid, part, name)) for part in ("tokenizer", "shard") for name in OTHER_FOLDERS),
     ]  # fmt: skip
     for text in invalid:
         path.write_text(text)

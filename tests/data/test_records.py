@@ -12,7 +12,7 @@ from small_tables import write_picture, write_table
 from emotion_tf import files, schema
 from emotion_tf.data import context, images, manifest, records
 from emotion_tf.data.dataset import INFO, Dataset
-from emotion_tf.data.tokenizer import WordPieceTokenizer, read_vocabulary
+from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 
@@ -148,7 +148,7 @@ def test_the_demo_data_set_has_the_rows_of_its_manifest(dataset, manifest_path):
         }
         assert counts.dialogues == len({row.dialogue_id for row in expected})
         assert counts.with_face == sum(bool(row.faces) for row in expected)
-    assert len(read_vocabulary(facts.vocabulary)) > 100
+    assert len(facts.read_vocabulary()) > 100
 
 
 def test_the_bytes_are_deterministic(small, tmp_path):

@@ -83,7 +83,7 @@ def test_pack_tokens_truncates_before_sep(max_tokens, pieces_left):
 def test_raw_text_gives_the_recorded_tokens(dataset):
     """Training reads the tokens from records; `predict` and exports compute them from the text."""
     opened = Dataset.open(dataset)
-    pieces = WordPieceTokenizer(read_vocabulary(opened.vocabulary), opened.tokenizer.lower_case)
+    pieces = WordPieceTokenizer(opened.read_vocabulary(), opened.tokenizer.lower_case)
     assert pieces.sha256 == opened.tokenizer.sha256
     preprocess = Preprocessor(TEXT_NAMES, 32, TextConfig(max_tokens=12), pieces)
     paths = opened.rows("test")

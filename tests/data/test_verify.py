@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_an_unknown_shard(name, copied):
     dataset, path = copied
     shutil.copy(path, dataset.path / name)
     assert "Unknown shard" in fault(dataset, dataset.path / name)
+
+
+@pytest.mark.parametrize("kind", ["another file", "link", "pipe", "folder", "none"])
+def test_another_vocabulary_is_not_read(kind, copied, tmp_path):
+    """A link may lead to a private file, which `train` would copy into the run. A pipe would block."""
+    dataset, _ = copied
+    path, secret = dataset.path / "vocab.txt", tmp_path / "secret"
+    secret.write_text("".join(f"{token}\n" for token in ("[CLS]", "[SEP]", "[UNK]", "secret")))
+    path.unlink()
+    make = {
+        "another file": lambda: shutil.copy(secret, path),
+        "link": lambda: path.symlink_to(secret),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "none": lambda: None,
+    }
+    make[kind]()
+    assert ("sha256 differs" if kind in ("another file", "link") else "missing") in fault(dataset, path)
 
 
 def test_two_shards_swapped(copied):
