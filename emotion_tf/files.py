@@ -5,7 +5,7 @@ Beside a folder NAME there may be hidden folders. They stay after a kill; the ne
 - `.NAME.unfinished` becomes NAME when it is complete; it is deleted after an error.
 - `.NAME.partial` is the same for a long task, and is continued by the next call.
 - `.NAME.replaced` is the folder that NAME replaces. It gets its name back if NAME is missing.
-- `.NAME.deleted` is being deleted.
+- `.NAME.deleted` contains what is being deleted.
 """
 
 from __future__ import annotations
@@ -100,8 +100,7 @@ def recover(path: Path, kind: Kind) -> None:
 
     The replaced folder gets its name back if `path` is missing, and is deleted if `path` is finished.
     """
-    for leftover in ("unfinished", "deleted"):
-        shutil.rmtree(_beside(path, leftover), ignore_errors=True)
+    delete(_beside(path, "unfinished"), path)
     if not result(_beside(path, "partial")).is_dir():  # it has become `path`
         shutil.rmtree(_beside(path, "partial"), ignore_errors=True)
     old = replaced(path)
@@ -121,14 +120,17 @@ def restore_missing(path: Path, kind: Kind) -> None:
 def delete(path: Path, owner: Path | None = None) -> None:
     """Deletes a folder, if it exists. A kill leaves it whole, or under a name that nobody reads.
 
+    What cannot be deleted, such as a file on NFS that a process has open, stays under that name.
+
     Args:
         path: the folder.
         owner: the folder whose next writer deletes what a kill has left. Default: `path`.
     """
     trash = _beside(owner or path, "deleted")
-    shutil.rmtree(trash, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(trash)
+    with contextlib.suppress(OSError):
+        if path.exists():
+            trash.mkdir(exist_ok=True)
+            path.rename(tempfile.mkdtemp(dir=trash))
     shutil.rmtree(trash, ignore_errors=True)
 
 
@@ -297,10 +299,11 @@ def _temporary(path: Path) -> Path:
     """Returns the name of a temporary file beside `path`; deletes those of dead processes."""
     host = socket.gethostname()
     pattern = re.compile(re.escape(f".{path.name}.{host}.") + r"(\d+)" + re.escape(path.suffix))
-    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
-        match = pattern.fullmatch(name)
-        if match and not _is_alive(int(match[1])):
-            path.with_name(name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # of another user, for example
+        for name in os.listdir(path.parent):
+            match = pattern.fullmatch(name)
+            if match and not _is_alive(int(match[1])):
+                path.with_name(name).unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{host}.{os.getpid()}{path.suffix}")
 
 

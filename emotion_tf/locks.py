@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,16 @@ from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.terminal import say
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""Errors of file systems without locks."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+"""Errors of file systems without locks; EBADF: NFS locks only files that are open for writing."""
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 WAIT = 0.5
 """Seconds between two attempts to take a lock."""
+
+ATTEMPTS = 1000
+"""Attempts to create a lock file while other processes remove it or its folder."""
 
 _descriptors: dict[Path, int] = {}
 """Lock file -> descriptor of the locks that this process holds."""
@@ -47,7 +51,8 @@ def writer(path: Path, wait: bool = False) -> Iterator[None]:
 
     The lock file is `.NAME.lock` beside the folder, so that the folder can be replaced meanwhile. The kernel drops the
     lock of a process that dies; the file stays until the next writer ends. Missing parents of the folder are created,
-    and removed if they stay empty. A file system without locks gets a warning on standard error.
+    and removed if they stay empty. If no file can be written beside the folder, the folder itself is locked. On a file
+    system without locks, the lock file alone is the lock, and stays after a kill until the user removes it.
 
     Args:
         path: the folder; may be missing.
@@ -62,17 +67,19 @@ def writer(path: Path, wait: bool = False) -> Iterator[None]:
     if lock in _descriptors:
         yield
         return
-    missing = [folder for folder in lock.parents if not folder.exists()]
+    missing: list[Path] = []
     try:
+        missing += [folder for folder in lock.parents if not folder.exists()]
         _descriptors[lock] = (_wait if wait else _acquire)(lock, path)
     except OSError as error:
         _remove_empty(missing)
-        raise cannot_write(path, error) from None
+        raise cannot_write(lock if os.path.isfile(lock) else path, error) from None
     try:
         yield
     finally:
         if descriptor := _descriptors.pop(lock, None):  # None in a forked process
-            lock.unlink(missing_ok=True)  # before the lock is released: a later file of this name is another writer's
+            with contextlib.suppress(OSError):  # of another user, for example
+                lock.unlink()  # before the lock is released: a later file of this name is another writer's
             os.close(descriptor)
             _remove_empty(missing)
 
@@ -92,14 +99,10 @@ def _wait(lock: Path, path: Path) -> int:
 def _acquire(lock: Path, path: Path) -> int:
     """Returns the descriptor of the locked file. Raises Occupied or OSError."""
     while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        place, descriptor, is_new = _open(lock)
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # another process has removed the empty parent
-            continue
-        try:
-            _lock(descriptor, path)
-            if _is_at(descriptor, lock):
+            _lock(descriptor, is_new, path, place)
+            if _is_at(descriptor, place):
                 _sign(descriptor)
                 return descriptor
         except BaseException:
@@ -108,22 +111,50 @@ def _acquire(lock: Path, path: Path) -> int:
         os.close(descriptor)  # the file of a writer that has just ended
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _open(lock: Path) -> tuple[Path, int, bool]:
+    """Opens the lock file, or the folder itself; returns its path, its descriptor, and whether the file is new."""
+    folder = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
+    for attempt in range(ATTEMPTS):
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            return lock, os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), True
+        except FileNotFoundError:  # another process has removed the empty parent
+            if attempt == ATTEMPTS - 1:
+                raise
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                return lock, _open_existing(lock), False
+        except OSError as error:
+            if error.errno not in READ_ONLY or not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise
+            return folder, os.open(folder, os.O_RDONLY), False
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(lock))
+
+
+def _open_existing(lock: Path) -> int:
+    try:
+        return os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+    except PermissionError:  # of another user
+        return os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+
+
+def _lock(descriptor: int, is_new: bool, path: Path, place: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Occupied(
-            f"{path} is being written by {_holder(descriptor)}. Wait until it ends, or choose another name."
-        ) from None
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if not isinstance(error, BlockingIOError) and error.errno not in NO_LOCKS:
             raise
-        say(f"{path} cannot be locked ({error.strerror}): do not write it twice at once.", file=sys.stderr)
+        holder = _holder(descriptor)
+        if error.errno in NO_LOCKS:
+            if is_new or place.is_dir():
+                return
+            holder += f" (this file system has no locks: if it was killed, remove {place})"
+        raise Occupied(f"{path} is being written by {holder}. Wait until it ends, or choose another name.") from None
 
 
-def _is_at(descriptor: int, lock: Path) -> bool:
+def _is_at(descriptor: int, place: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(lock))
+        return os.path.samestat(os.fstat(descriptor), os.stat(place))
     except FileNotFoundError:
         return False
 
@@ -138,7 +169,9 @@ def _sign(descriptor: int) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    line = os.pread(descriptor, 400, 0).decode(errors="replace").split("\n")[0]
+    line = ""
+    with contextlib.suppress(IsADirectoryError):
+        line = os.pread(descriptor, 400, 0).decode(errors="replace").split("\n")[0]
     return "".join(character for character in line if character.isprintable()) or "another process"
 
 

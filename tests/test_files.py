@@ -119,6 +119,21 @@ def _train_into(path, error, text="new"):
         (path / "model").write_text(text)
 
 
+def test_what_cannot_be_deleted_does_not_matter(tmp_path, monkeypatch):
+    """A file that a process has open, on NFS, or that belongs to another user."""
+    path = make(tmp_path / "a", "old", "model")
+    make(tmp_path / ".a.unfinished", "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        for text in ("new", "newer", "newest"):
+            _train_into(path, None, text)
+            assert content(path)["model"] == text
+            files.delete(path / "logs")
+    assert sorted(os.listdir(tmp_path)) == [".a.deleted", "a"]
+    _train_into(path, None)
+    assert os.listdir(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_only_a_folder_of_the_same_kind_is_replaced(overwrite, tmp_path):
     foreign, link, mine = tmp_path / "foreign", tmp_path / "link", make(tmp_path / "mine", "old")
@@ -170,3 +185,13 @@ def test_temporary_files_of_dead_processes_are_removed_by_the_next_writer(tmp_pa
     assert len(os.listdir(tmp_path)) == 2
     files.write_text(tmp_path / "a.csv", "new")
     assert sorted(os.listdir(tmp_path)) == [".a.csv.copy.csv", "a.csv"]
+
+
+def test_temporary_files_of_others_do_not_matter(tmp_path, monkeypatch):
+    def listdir(path):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", listdir)
+        files.write_text(tmp_path / "a.csv", "new")
+    assert os.listdir(tmp_path) == ["a.csv"]

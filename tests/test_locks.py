@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -107,11 +108,66 @@ def test_a_parent_that_cannot_be_written_is_one_line(tmp_path):
         pass
 
 
-def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_takes_no_file_is_one_line():
+    """Creating a file in /proc fails as if the folder were missing."""
+    with pytest.raises(UserError, match="Cannot write /proc/x: No such file"), locks.writer(Path("/proc/x")):
+        pass
+
+
+def test_without_locks_of_the_file_system_the_file_is_the_lock(tmp_path, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with locks.writer(Path(tmp_path / "a")):
+    with locks.writer(tmp_path / "a"), locks.writer(tmp_path / "a"):
+        (tmp_path / ".b.lock").write_bytes((tmp_path / ".a.lock").read_bytes())  # as of another process
+    message = f"b is being written by process {os.getpid()} on .* if it was killed, remove {tmp_path}/.b.lock"
+    with pytest.raises(locks.Occupied, match=message), locks.writer(tmp_path / "b"):
         pass
-    assert "a cannot be locked (No locks available): do not write it twice at once.\n" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == [".b.lock"]
+
+
+ANOTHER_USER = "if os.getuid() == 0:\n    os.setuid(65534)\n"
+LOCK_TWICE = """
+with locks.writer(Path("run")), locks.writer(Path("run")):
+    if not os.fork():
+        try:
+            with locks.writer(Path("run")):
+                os._exit(1)
+        except locks.Occupied as error:
+            print(error, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.fixture
+def shared():
+    """A folder that other users can read, with a folder `run` that they can write."""
+    with tempfile.TemporaryDirectory() as path:
+        (Path(path) / "run").mkdir()
+        (Path(path) / "run").chmod(0o777)
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+def test_a_stale_lock_of_another_user_does_not_matter(shared):
+    (shared / ".run.lock").write_text("process 1 on a since 2026")
+    (shared / ".run.lock").chmod(0o444)
+    shared.chmod(0o1777)  # as /tmp: only the owner removes a file
+    done = kills.run(ANOTHER_USER + LOCK_TWICE, shared)
+    assert done.stdout.startswith("run is being written by process 1 on a"), done.stderr
+
+
+def test_a_folder_whose_parent_cannot_be_written_is_locked_itself(shared):
+    shared.chmod(0o555)
+    done = kills.run(ANOTHER_USER + LOCK_TWICE, shared)
+    assert done.stdout.startswith("run is being written by another process"), done.stderr
+    done = kills.run(f"{ANOTHER_USER}with locks.writer(Path('new')):\n    pass", shared)
+    assert "Cannot write new: Permission denied" in done.stderr
+
+
+def test_a_lock_file_that_cannot_be_opened_is_named(shared):
+    (shared / ".run.lock").touch(0o000)
+    done = kills.run(ANOTHER_USER + LOCK_TWICE, shared)
+    assert "/.run.lock: Permission denied" in done.stderr
