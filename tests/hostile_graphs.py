@@ -163,6 +163,26 @@ def saved_when_it_is_restored(meta, canary):
     node(nodes, "SaveV2", "file_prefix", "file_prefix", "file_prefix", "file_prefix")
 
 
+def swapped_for_the_saver(meta, canary):
+    """TensorFlow's optimizer calls another function with the same `api_implements`, here the saver's."""
+    for function, device in zip(meta.graph_def.library.function[:2], (b"CPU", b"GPU"), strict=True):
+        function.attr["api_implements"].s, function.attr["api_preferred_device"].s = b"x", device
+
+
+def swapped_by_a_call(meta, canary):
+    called = next(n for n in meta.graph_def.node if "f" in n.attr).attr["f"].func
+    called.attr["forward_function_name"].s = b"x"
+
+
+def attribute_of_an_argument(meta, canary):
+    meta.graph_def.library.function[0].arg_attr[0].attr["_composite_device"].s = b"CPU:0"
+
+
+def saved_by_a_gradient(meta, canary):
+    names = next(f.signature.name for f in meta.graph_def.library.function if "traced_save" in f.signature.name)
+    meta.graph_def.library.registered_gradients.add(gradient_func=names, registered_op_type="CustomGradient-1")
+
+
 def handle_of_another_object(meta, canary):
     value = node(body(meta), "Const", dtype=tf.resource.as_datatype_enum).attr["value"].tensor
     value.dtype = tf.resource.as_datatype_enum
@@ -245,7 +265,8 @@ GRAPHS = [
     *(function_of_a_branch, function_named_as_an_op, initialiser, initialiser_of_a_collection, dataset_from_graph),
     *(compiled_module, python_function, library_of_a_person, asset_outside, saved_by_a_request),
     *(saved_by_the_initialiser, saved_by_a_function, saved_outside_of_the_saver, restored_from_elsewhere),
-    saved_when_it_is_restored,
+    *(saved_when_it_is_restored, swapped_for_the_saver, swapped_by_a_call, attribute_of_an_argument),
+    saved_by_a_gradient,
     *(handle_of_another_object, container, placeholder_attribute, device_of_another_machine, optimizer_of_a_call),
     *(class_of_an_object, tag),
 ]

@@ -37,6 +37,14 @@ _REGISTERED_CLASSES = {"", "tf.StaticHashTable", "tf.TrackableConstant"}
 _RESOURCES = {tf.resource.as_datatype_enum, tf.variant.as_datatype_enum}
 _DEVICE = re.compile(r"(/job:localhost|/replica:0|/task:0)*(/device:(CPU|GPU):(\d+|\*))?", re.IGNORECASE)
 _NAMES = ("container", "shared_name", "debug_name")
+FUNCTION_ATTRIBUTES = frozenset(
+    {"_construction_context", "_input_shapes", "_tf_data_function", "backward_function_name", "forward_function_name"}
+)
+"""Attributes of functions. By `api_implements`, TensorFlow's optimizer would call another function than the graph."""
+ARGUMENT_ATTRIBUTES = frozenset(
+    {"_class", "_has_manual_control_dependencies", "_output_shapes", "_user_specified_name"}
+)
+_SWAPS = re.compile(r"api_.*|(forward|backward)_function_name")
 _S3 = b"^s3://.*"  # the pattern with which TensorFlow's own saver recognises the names of remote files
 
 
@@ -91,12 +99,14 @@ def check_graph(content: bytes, source: Path | str) -> MetaGraphDef:
 
     Raises:
         UserError: it is no SavedModel with one meta graph; or it has an op outside of `graph_ops.txt`, an attribute
-            that names a file, an address, a device of another machine or another graph, a save or restore op outside
-            of the saver, or an asset outside of its folder.
+            that names a file, an address, a device of another machine or another graph, or that swaps functions, a
+            save or restore op outside of the saver, or an asset outside of its folder.
     """
     try:
         meta = _parse(content)
         functions = _function_names(meta)
+        for function in meta.graph_def.library.function:
+            _check_function(function)
         for owner, node in nodes(meta):
             _check_node(owner, node, functions)
         _check_saver(meta, functions)
@@ -151,10 +161,28 @@ def _function_names(meta: MetaGraphDef) -> frozenset[str]:
     for name, count in names.items():
         if count > 1 or name in allowed_ops() or hasattr(tf.raw_ops, name):
             raise _Refusal(f"the function {name!r} has the name of an op or of another function")
-    for gradient in library.gradient:
-        if not {gradient.function_name, gradient.gradient_func} <= names.keys():
-            raise _Refusal(f"it declares a gradient of {gradient.function_name!r}, which is no function of the graph")
+    for name in _gradients(library):
+        if name not in names:
+            raise _Refusal(f"it declares a gradient with {name!r}, which is no function of the graph")
     return frozenset(names)
+
+
+def _gradients(library: Any) -> Iterator[str]:
+    """Yields the functions that have gradients or are gradients."""
+    for gradient in library.gradient:
+        yield from (gradient.function_name, gradient.gradient_func)
+    yield from (gradient.gradient_func for gradient in library.registered_gradients)
+
+
+def _check_function(function: Any) -> None:
+    """Checks the attributes of a function and of its arguments."""
+    attributes = [(FUNCTION_ATTRIBUTES, function.attr)]
+    attributes += [(ARGUMENT_ATTRIBUTES, argument.attr) for argument in function.arg_attr.values()]
+    for allowed, values in attributes:
+        for name, value in values.items():
+            is_plain = value.WhichOneof("value") in ("s", "b", "list", None) and not value.list.func
+            if name not in allowed or not is_plain:
+                raise _Refusal(f"function {function.signature.name!r} has the attribute {name!r}")
 
 
 def _check_node(owner: str, node: Any, functions: frozenset[str]) -> None:
@@ -169,6 +197,8 @@ def _check_node(owner: str, node: Any, functions: frozenset[str]) -> None:
 
 
 def _check_attribute(where: str, name: str, value: Any, functions: frozenset[str]) -> None:
+    if _SWAPS.fullmatch(name):
+        raise _Refusal(f"{where} may replace a function by another")
     kind = value.WhichOneof("value")
     if kind in ("type", "shape", "i", "b", "f", None):
         return
@@ -273,8 +303,7 @@ def _references(meta: MetaGraphDef, functions: frozenset[str]) -> Iterator[str]:
             yield node.op
         for value in node.attr.values():
             yield from _functions_of(value)
-    for gradient in meta.graph_def.library.gradient:
-        yield from (gradient.function_name, gradient.gradient_func)
+    yield from _gradients(meta.graph_def.library)
     objects = meta.object_graph_def
     yield from objects.concrete_functions
     for item in objects.nodes:
