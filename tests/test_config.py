@@ -341,6 +341,16 @@ def test_a_free_folder_skips_existing_runs(tmp_path, monkeypatch):
         assert path == tmp_path / "demo-text-face-2"
 
 
+def test_a_search_for_a_free_folder_locks_no_other(tmp_path, monkeypatch):
+    """A command that writes an existing run at that moment would be refused."""
+    writer, paths = folders.locks.writer, []
+    monkeypatch.setattr(folders.locks, "writer", lambda path: (paths.append(path.name), writer(path))[1])
+    (tmp_path / "demo-text-face").mkdir()
+    (tmp_path / ".demo-text-face-2.replaced").mkdir()
+    with folders.free_folder(Config(), tmp_path):
+        assert paths == ["demo-text-face-3"]
+
+
 def test_a_free_folder_is_nobody_elses(tmp_path):
     (tmp_path / "demo-text-face").mkdir()
     with folders.free_folder(Config(), tmp_path) as path, pytest.raises(KeyboardInterrupt):

@@ -95,13 +95,19 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
 
 def _compute_once(part: FrozenPart, preprocess: Preprocessor, path: str, file: Path) -> tuple[dict[str, Column], bool]:
     """Computes and stores the columns of a shard, unless another process does so; returns them, and whether it did."""
-    with locks.writer(file, wait=True):
-        of_shard = _load(file, part.steps)
-        if of_shard is not None:
-            return of_shard, False
-        of_shard = _compute(part, preprocess, path)
-        _save(file, of_shard)
-        return of_shard, True
+    try:
+        with locks.writer(file, wait=True):
+            of_shard = _load(file, part.steps)
+            if of_shard is not None:
+                return of_shard, False
+            of_shard = _compute(part, preprocess, path)
+            _save(file, of_shard)
+            return of_shard, True
+    except files.WriteError as error:
+        raise files.WriteError(
+            f"{error} The features of other shards are kept. Or set EMOTION_TF_CACHE to another folder; "
+            "--train.no-cache-features stores none."
+        ) from None
 
 
 def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
@@ -145,14 +151,8 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
     arrays: dict[str, Any] = {}
     for name, column in columns.items():
         arrays |= {name: column} if isinstance(column, np.ndarray) else {name: column[0], f"{name}/steps": column[1]}
-    try:
-        with files.new_file(path) as temporary:
-            np.savez(temporary, **arrays)
-    except files.WriteError as error:
-        raise files.WriteError(
-            f"{error} The features of other shards are kept. Or set EMOTION_TF_CACHE to another folder; "
-            "--train.no-cache-features stores none."
-        ) from None
+    with files.new_file(path) as temporary:
+        np.savez(temporary, **arrays)
 
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:

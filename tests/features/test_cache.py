@@ -157,3 +157,11 @@ def test_a_full_disk_names_the_ways_out(text_config, tiny_bert, cache, monkeypat
     with pytest.raises(files.WriteError, match="Cannot write .*npz: No space left.*EMOTION_TF_CACHE.*no-cache-feat"):
         feature_cache(setup).read(setup.data.dev, setup.data.shards(setup.data.dev))
     assert not list(cache.rglob(".*"))
+
+
+def test_a_cache_that_cannot_be_written_names_the_ways_out(text_config, tiny_bert, tmp_path, monkeypatch):
+    setup = build_setup(text_config, tiny_bert)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "file"))
+    with pytest.raises(files.WriteError, match="Cannot write .*npz: Not a dir.*EMOTION_TF_CACHE.*no-cache-features"):
+        feature_cache(setup).read(setup.data.dev, setup.data.shards(setup.data.dev))
