@@ -63,6 +63,41 @@ def test_prepare_demo(tmp_path, fault, succeed):
     assert tree(tmp_path) == before
 
 
+SMALL = ("--towers", "text", "--text.branches", "cnn", "--text.word-dim", 4, "--text.cnn-filters", 3)
+SMALL += ("--train.steps-per-epoch", 1, "--train.batch-size", 16, "--train.epochs", 1, "--name", "x")
+
+
+@pytest.mark.parametrize(
+    ("verb", "size", "name", "hint"),
+    [
+        ("train", 3_000, "checkpoint/", "train --resume --name x"),
+        ("train", 70_000, "x/model.keras", "train --resume --name x"),
+        ("crossval", 70_000, "x/repeat0-fold0/model.keras", "crossval --data "),
+    ],
+)
+def test_a_training_goes_on(verb, size, name, hint, dataset, fault, command, succeed, monkeypatch, eager):
+    """The page without explanations, which take most of the time."""
+    monkeypatch.setattr("emotion_tf.cli.report._explanations", lambda *_: {})
+    words = (verb, "--data", dataset, *SMALL, *(("--folds", 2) if verb == "crossval" else ()))
+    with largest_file(size):
+        message = fault(*words)
+    run = folders.RUNS / "x"
+    assert message.startswith(f"Cannot write {run.parent}/") and name in message and "File too large" in message
+    assert f"{run} is kept. Continue with: python main.py {hint}" in message
+    printed = succeed(*(words if verb == "crossval" else ("train", "--resume")))
+    assert ("Resumed after epoch 1" in printed) == (name[-1] != "/")
+    assert folders.RUN.is_finished(run) or folders.CROSS_VALIDATION.is_finished(run)
+    assert not [name for name in tree(run.parent) if "/." in f"/{name}"]
+
+
+def test_export(run, fault):
+    before = tree(run)
+    with largest_file(60_000):
+        message = fault("export", run)
+    assert message.startswith(f"Cannot write into {run / 'serving'}: ") and "File too large" in message
+    assert tree(run) == before
+
+
 def test_features(run, dataset, tmp_path, fault, succeed):
     words = ("features", run, dataset, "--out", tmp_path / "x.npz")
     check(words, 2_000, tmp_path / "x.npz", fault, succeed, tmp_path)
