@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
 from helpers import ROOT
+from hostile_graphs import Module
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from untrusted_inputs import TEXTS, requests
 
@@ -52,14 +54,18 @@ def program(tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_export(untrained, tmp_path):
-    """A run with a placeholder for an export, whose checksums hold."""
-    from emotion_tf.runs.export import write_checksums
+    """A run with a small graph in place of an export, which the user trusts."""
+    from emotion_tf.runs.export import Export, write_checksums
     from emotion_tf.runs.facts import write_exported
 
     run = shutil.copytree(untrained, tmp_path / "run")
-    (run / "serving" / "3" / "assets.extra").mkdir(parents=True)
-    write_exported(run / "serving" / "3", read_facts(run))
-    write_checksums(run / "serving" / "3")
+    folder = run / "serving" / "3"
+    module = Module()
+    tf.saved_model.save(module, str(folder), signatures={"serve_full": module.serve})
+    (folder / "assets.extra").mkdir()
+    write_exported(folder, read_facts(run))
+    write_checksums(folder)
+    Export.open(folder).remember()
     return run
 
 
