@@ -86,3 +86,23 @@ def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
 
 def _is_free(path: Path) -> bool:
     return not os.path.lexists(path) and not files.replaced(path).exists()
+
+
+def check_entries(folder: Path, source: Path | str) -> None:
+    """Checks the folder of a graph before anything in it is read; `source` says where it comes from.
+
+    Raises:
+        UserError: a link leaves the folder, or an entry is a pipe or a device, on which a reader may wait for ever.
+    """
+    root = os.path.realpath(folder)  # unlike `Path.resolve`, without an error for a link to itself
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            problem = "a link out of the folder"
+        elif not (path.is_file() or path.is_dir()):
+            problem = "no file and no folder"
+        else:
+            continue
+        raise UserError(
+            f"{source}: The graph was not opened: {str(path.relative_to(folder))[:200]!r} is {problem}. Expected only "
+            "files and folders inside of it. Do not use this folder, or get it from its author again."
+        )

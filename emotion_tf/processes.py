@@ -27,18 +27,19 @@ class Spawn(SpawnContext):
         return self.locks[-1]
 
 
-def limit_memory(more: int) -> None:
-    """Limits the data of this process to what it has now and `more` bytes. Has no effect outside Linux."""
+def limit_memory(more: int) -> bool:
+    """Limits the data of this process to what it has now and `more` bytes. Returns whether it could: Linux only."""
     try:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
     except (ImportError, OSError):
-        return
+        return False
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = pages * os.sysconf("SC_PAGE_SIZE") + more
     if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    return True
 
 
 def end_with_parent() -> None:

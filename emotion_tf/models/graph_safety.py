@@ -24,6 +24,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
 from emotion_tf.errors import UserError
+from emotion_tf.folders import check_entries
 
 GRAPH_FILE = "saved_model.pb"
 OPS = Path(__file__).with_name("graph_ops.txt")
@@ -69,13 +70,8 @@ def check_folder(folder: Path, source: Path | str = "") -> MetaGraphDef:
     Raises:
         UserError: see `check_graph`; or a file of the folder, or an asset, lies outside of it.
     """
+    check_entries(folder, source or folder)
     try:
-        root = folder.resolve(strict=True)
-        for path in folder.rglob("*"):
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise _Refusal(f"{str(path.relative_to(folder))!r} is a link out of the folder")
-            if not (path.is_file() or path.is_dir()):
-                raise _Refusal(f"{str(path.relative_to(folder))!r} is no file and no folder")
         others = sorted(path.name for path in folder.glob("saved_model.*") if path.name != GRAPH_FILE)
         if others:
             raise _Refusal(f"there is a second graph, {others[0]!r}, beside {GRAPH_FILE}")

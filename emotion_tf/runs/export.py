@@ -5,7 +5,9 @@ The checksums have the format of `sha256sum -c`, so that an export can be verifi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,13 @@ class SavedModel:
         self.signatures = {name: s for name, s in loaded.signature_def.items() if not name.startswith("__")}
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Returns the outputs of a signature by name. Raises tf.errors.OpError for incompatible inputs."""
-        definition = self.signatures[signature]
+        """Returns the outputs of a signature by name.
+
+        Raises:
+            UserError: there is no such signature or input.
+            tf.errors.OpError: the inputs are incompatible.
+        """
+        definition = find_signature(self, signature, inputs)
         feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
         fetches = {name: tensor.name for name, tensor in definition.outputs.items()}
         return self._session.run(fetches, feeds)
@@ -100,9 +107,42 @@ class SavedModel:
         self._session.close()
 
 
+def find_signature(model: Any, name: str, inputs: Iterable[str]) -> Any:
+    """Returns a signature of a SavedModel. Raises UserError if it, or one of its inputs, does not exist.
+
+    Args:
+        model: has `path` and `signatures`.
+        name: name of the signature.
+        inputs: names of inputs that it must have.
+    """
+    if name not in model.signatures:
+        raise UserError(f"{model.path}: No signature {name[:80]!r}. Export the run again.")
+    unknown = sorted(set(inputs) - set(model.signatures[name].inputs))
+    if unknown:
+        raise UserError(f"{model.path}: The signature {name[:80]!r} has no input {unknown[0][:80]!r}.")
+    return model.signatures[name]
+
+
 def versions(serving: Path) -> list[int]:
-    """Returns the version numbers of a run's exports, unordered."""
-    return [int(path.name) for path in serving.glob("*") if path.name.isdigit()]
+    """Returns the version numbers of a run's exports, unordered.
+
+    Raises:
+        UserError: a visible entry is no version number. TensorFlow Serving reads names leniently, such as "01" or "9 ",
+            so it would load another version than the one that was judged.
+    """
+    names = [path.name for path in serving.glob("*") if not path.name.startswith(".")]
+    for name in sorted(names):
+        if not is_version(name):
+            raise UserError(
+                f"{serving}: {name!r} is no version number. Expected only folders of exports, such as 1 or 23. Move it "
+                "elsewhere."
+            )
+    return [int(name) for name in names]
+
+
+def is_version(name: str) -> bool:
+    """Returns whether the name of a folder is a version number that every reader takes for the same number."""
+    return bool(re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII))
 
 
 def weights_size(folder: Path) -> int:
@@ -112,7 +152,7 @@ def weights_size(folder: Path) -> int:
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"Cannot read {folder / 'variables'}: {' '.join(str(error).split())[:200]}.") from None
     shapes, types = stored.get_variable_to_shape_map(), stored.get_variable_to_dtype_map()
-    return sum(int(np.prod(shape)) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
+    return sum(math.prod(shape) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
 
 
 def write_checksums(folder: Path) -> None:

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from emotion_tf.errors import UserError
+from emotion_tf.folders import check_entries
 from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
+_VALID = {
+    "name": (str, 1, 1000),
+    "labels": (list, 1, 10_000),
+    "face_size": (int, 1, 1024),
+    "max_faces": (int, 1, 10_000),
+    "context": (int, 0, 10_000),
+    "crops": (dict, 0, 1000),
+}
+"""Type of each fact, and the limits of its value or length: clients allocate what the facts of an export say."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,19 @@ def read_facts(path: Path) -> ModelFacts:
 
 
 def read_exported(export: Path) -> ModelFacts:
-    """Reads the facts of an export. Raises UserError if there is no export."""
+    """Reads the facts of an export. Raises UserError if there is no export, or it has entries that are no files."""
+    check_entries(export, export)
     try:
         values = json.loads((export / FILE).read_text(encoding="utf-8"))
+        for name, (kind, least, most) in _VALID.items():
+            size = values[name] if kind is int else len(values[name])
+            if type(values[name]) is not kind or not least <= size <= most:
+                raise ValueError(f"invalid {name}")
+        if not all(isinstance(label, str) for label in values["labels"]):
+            raise ValueError("invalid labels")
         fields = {row.name: values[row.name] for row in dataclasses.fields(ModelFacts)}
-        return ModelFacts(**fields | {"labels": tuple(values["labels"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return ModelFacts(**fields | {"labels": tuple(values["labels"]), "speaker": bool(values["speaker"])})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that "
             "`export` made, as saved_models/RUN/serving/1."

@@ -11,6 +11,7 @@ namespace or a system call filter.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -30,8 +31,9 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from emotion_tf.errors import UserError
 from emotion_tf.models.graph_safety import check_folder
+from emotion_tf.processes import limit_memory
 from emotion_tf.quiet import start_tensorflow
-from emotion_tf.runs.export import Export, SavedModel, weights_size
+from emotion_tf.runs.export import Export, SavedModel, find_signature, weights_size
 
 START_SECONDS, ANSWER_SECONDS = 300.0, 120.0
 """Time limits for loading, and for the answer to one batch."""
@@ -40,7 +42,13 @@ MEMORY = 4 << 30
 DESCRIPTORS = 16
 """Number of files that the process may open at once after loading."""
 _MAX_ANSWER = 1 << 30
-_VARIABLES = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV"}
+_VARIABLES = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", "OMP_NUM_THREADS"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONHASHSEED", "PYTHONUTF8"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+}
+"""Environment variables of the child, by name: secrets may have any prefix, as Terraform's `TF_VAR_...`."""
 _ERROR, _ANSWER = b"E", b"A"
 
 
@@ -85,6 +93,7 @@ class ConfinedModel:
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature by name. Raises UserError if it fails or exceeds the limits."""
+        find_signature(self, signature, inputs)
         request = PredictRequest()
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
@@ -97,7 +106,7 @@ class ConfinedModel:
             answer = self._receive(ANSWER_SECONDS)
         try:
             outputs = PredictResponse.FromString(answer).outputs
-            return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+            return {name: read_tensor(value) for name, value in outputs.items()}
         except (DecodeError, ValueError, TypeError):
             raise UserError(f"{self.path}: {signature} gave no valid answer. Expected tensors.") from None
 
@@ -122,9 +131,21 @@ class ConfinedModel:
         )
 
 
+def read_tensor(proto: Any) -> np.ndarray:
+    """Returns the array in a TensorProto of `tf.make_tensor_proto`. Raises ValueError or TypeError if it is invalid.
+
+    The message may claim a large shape and give one value for all elements. Such a tensor is refused: its array would
+    take far more memory than the message.
+    """
+    shape = [dimension.size for dimension in proto.tensor_shape.dim]
+    if min(shape, default=0) < 0 or math.prod(shape) > proto.ByteSize():
+        raise ValueError(f"a tensor of the shape {shape} in {proto.ByteSize()} bytes")
+    return tf.make_ndarray(proto)
+
+
 def _environment() -> dict[str, str]:
     """Returns the child's environment: no secrets, no GPU."""
-    kept = {k: v for k, v in os.environ.items() if k in _VARIABLES or k.startswith(("TF_", "PYTHON", "OMP_"))}
+    kept = {name: value for name, value in os.environ.items() if name in _VARIABLES}
     here = str(Path(__file__).resolve().parents[2])  # a clone need not be installed
     path = os.pathsep.join(filter(None, [here, kept.get("PYTHONPATH")]))
     return {**kept, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
@@ -137,18 +158,24 @@ def _stop(process: subprocess.Popen[bytes], connection: Connection, folder: temp
     folder.cleanup()
 
 
-def _limit(weights: int) -> None:
-    """Limits this process: memory, no file that is written, no core dump."""
+def _limit(path: Path) -> None:
+    """Limits this process: memory, no file that is written, no core dump.
+
+    The files of the weights count, not their shapes: an index of a few bytes may claim any shape.
+
+    Raises:
+        UserError: this system cannot limit the memory of a process.
+    """
+    weights = sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))
+    if not limit_memory(3 * weights + MEMORY):
+        raise UserError(
+            "This system cannot limit the memory of a process. Expected Linux with /proc, since the export was not "
+            "made here by you. If you trust its author, add --trust."
+        )
     import resource
 
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    data = int(next(line.split()[1] for line in status if line.startswith("VmData"))) << 10
-    for kind, limit in (
-        (resource.RLIMIT_DATA, data + 3 * weights + MEMORY),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (limit, limit))
+    for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(kind, (0, 0))
 
 
 def _limit_time() -> None:
@@ -174,13 +201,13 @@ def _limit_descriptors() -> None:
 def _serve(connection: Connection, path: Path) -> None:
     """Loads the graph and answers requests until the other end closes the connection."""
     try:
+        _limit(path)
         _limit_time()
-        size = weights_size(path)
-        _limit(size)
+        size = min(weights_size(path), 2**64 - 1)
         model = SavedModel(path)
         _limit_descriptors()
         connection.send_bytes(_ANSWER + size.to_bytes(8, "big"))
-    except (UserError, OSError, ImportError, StopIteration) as error:
+    except (UserError, OSError) as error:
         connection.send_bytes(_ERROR + str(error).encode())
         return
     while True:
@@ -194,13 +221,13 @@ def _serve(connection: Connection, path: Path) -> None:
 
 def _answer(model: SavedModel, request: PredictRequest) -> bytes:
     signature = request.model_spec.signature_name
+    response = PredictResponse()
     try:
         outputs = model.run(signature, {name: tf.make_ndarray(value) for name, value in request.inputs.items()})
-    except tf.errors.OpError as error:
+        for name, value in outputs.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    except (UserError, tf.errors.OpError, KeyError, ValueError, TypeError) as error:
         return _ERROR + f"{signature} fails: {error}".encode()
-    response = PredictResponse()
-    for name, value in outputs.items():
-        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
     return _ANSWER + response.SerializeToString()
 
 

@@ -18,7 +18,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
-from emotion_tf.runs.export import Export, versions, write_checksums
+from emotion_tf.runs.export import Export, is_version, versions, write_checksums
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import warmup
 from emotion_tf.serving.graph import MAX_TEXT_BYTES
@@ -48,6 +48,8 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     with locks.writer(serving):
         _clear(serving)
         out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
+        if not is_version(out.name):
+            raise UserError(f"Invalid version. Expected a number of at most 18 digits. Received: {out.name}.")
         if out.exists():
             raise UserError(
                 f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out."

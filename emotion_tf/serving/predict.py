@@ -172,12 +172,14 @@ class ExportPredictor(Predictor):
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         try:
             outputs = self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
-            shapes = {name: outputs[name].shape for name in ("probabilities", *(f"{m}_present" for m in MODALITIES))}
+            names = ("probabilities", *(f"{modality}_present" for modality in MODALITIES))
+            kinds = {name: (outputs[name].shape, outputs[name].dtype) for name in names}
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{self.source}: serve_full fails: {' '.join(str(error).split())[:200]}.") from None
         rows = len(utterances)
-        if shapes != {name: (rows, len(self.labels)) if name == "probabilities" else (rows,) for name in shapes}:
-            raise UserError(f"{self.source}: serve_full gives other shapes than its model.json states: {shapes}.")
+        expected = dict.fromkeys(names, ((rows,), np.dtype(bool)))
+        if kinds != expected | {"probabilities": ((rows, len(self.labels)), np.dtype(np.float32))}:
+            raise UserError(f"{self.source}: serve_full gives other outputs than its model.json states: {kinds}.")
         return outputs
 
 

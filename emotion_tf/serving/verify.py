@@ -136,9 +136,11 @@ def check_outputs(saved: SavedModel | ConfinedModel) -> float:
             outputs = saved.run(signature, inputs)
         except (tf.errors.OpError, KeyError, ValueError, TypeError) as error:
             raise UserError(f"{saved.path}: {signature!r} fails: {' '.join(str(error).split())[:300]}.") from None
-        shapes = {name: value.shape for name, value in outputs.items()}
-        if shapes != {name: value.shape for name, value in expected.items()}:
-            raise UserError(f"{saved.path}: A warm-up request has other answers than {signature} gives: {shapes}.")
+        kinds = {name: (value.shape, value.dtype) for name, value in outputs.items()}
+        if kinds != {name: (value.shape, value.dtype) for name, value in expected.items()}:
+            raise UserError(
+                f"{saved.path}: A warm-up request has other answers than {signature} gives: {str(kinds)[:300]}."
+            )
         for name, value in expected.items():
             if value.dtype.kind != "f":
                 difference = 0.0 if np.array_equal(outputs[name], value) else np.inf

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from emotion_tf.data import images
+from emotion_tf.data.verify import CRC, HEADER
 from emotion_tf.errors import UserError
+from emotion_tf.serving.confined import read_tensor
 from emotion_tf.serving.graph import FULL, ServingGraph
 from emotion_tf.serving.predict import Arrays, byte_strings, full_inputs
 
@@ -24,6 +27,8 @@ FILE = Path("assets.extra", "tf_serving_warmup_requests")
 TEXTS = ("Yes, no!", "", "I did not expect that, and I am glad that you came all this way to tell me.", "Well?")
 LINES = ("Ada: You did it!", "Ben: Did I?")
 BATCHES = (1, 4)
+MAX_BYTES = 1 << 28
+"""Largest file."""
 
 
 def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
@@ -85,18 +90,33 @@ def fill_request(request: PredictRequest, name: str, signature: str, inputs: Map
 
 
 def read_requests(path: Path) -> list[tuple[str, Arrays, Arrays]]:
-    """Returns signature, inputs and outputs of each request. Raises UserError if there is none."""
+    """Returns signature, inputs and outputs of each request. Raises UserError if there is none, or one is invalid."""
     try:
-        logs = [PredictionLog.FromString(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
-    except (tf.errors.OpError, ValueError) as error:
+        logs = [PredictionLog.FromString(record).predict_log for record in _records(path)]
+        requests = [
+            (
+                log.request.model_spec.signature_name,
+                {key: read_tensor(value) for key, value in log.request.inputs.items()},
+                {key: read_tensor(value) for key, value in log.response.outputs.items()},
+            )
+            for log in logs
+        ]
+    except (OSError, DecodeError, ValueError, TypeError) as error:
         raise UserError(f"Cannot read the warm-up requests {path}: {str(error)[:200]}. Export the run again.") from None
-    if not logs:
+    if not requests:
         raise UserError(f"{path}: No warm-up requests. Expected those that `export` writes. Export the run again.")
-    return [
-        (
-            log.predict_log.request.model_spec.signature_name,
-            {key: tf.make_ndarray(value) for key, value in log.predict_log.request.inputs.items()},
-            {key: tf.make_ndarray(value) for key, value in log.predict_log.response.outputs.items()},
-        )
-        for log in logs
-    ]
+    return requests
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """Yields the records of a TFRecord file. TensorFlow's own reader crashes on a length that is too large."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    content, start = path.read_bytes(), 0
+    while start < len(content):
+        length = HEADER.unpack_from(content, start)[0] if len(content) - start >= HEADER.size else len(content)
+        end = start + HEADER.size + length
+        if end + CRC.size > len(content):
+            raise ValueError(f"it is cut, or no TFRecord file, at byte {start}")
+        yield content[start + HEADER.size : end]
+        start = end + CRC.size
