@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emotion_tf import files, locks
@@ -47,10 +47,10 @@ def subfolders_with(name: str, folder: Path) -> list[Path]:
     return [path.parent for path in folder.glob(f"[!.]*/{name}")]
 
 
-def restore_replaced(folder: Path) -> None:
-    """Gives the runs, ensembles and cross-validations in a folder their names back that a kill left without a name."""
+def restore_replaced(folder: Path, kinds: Sequence[Kind] = (RUN, ENSEMBLE_KIND, CROSS_VALIDATION)) -> None:
+    """Gives the folders of some kinds in a folder their names back that a kill left without a name."""
     for old in folder.glob(".*.replaced"):
-        for kind in (RUN, ENSEMBLE_KIND, CROSS_VALIDATION):
+        for kind in kinds:
             files.restore_missing(old.with_name(old.name.removeprefix(".").removesuffix(".replaced")), kind)
 
 

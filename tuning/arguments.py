@@ -82,7 +82,7 @@ class TuneArguments(ConfigArguments):
     """Number of processes that run trials in parallel. They share the processors."""
     resume: Flag = False
     """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one.
-    The same command with --name continues it, too."""
+    The same command continues it, too."""
 
     def __post_init__(self) -> None:
         """Raises UserError for options that exclude each other, and for too few workers."""
@@ -128,8 +128,15 @@ def read_plan(folder: Path) -> Plan:
 
 def newest_unfinished() -> Path:
     """Returns the folder of the search that was interrupted last. Raises UserError if there is none."""
+    searches = unfinished_searches()
+    if not searches:
+        raise UserError(f"Nothing to resume: {plan.RESULTS}/ has no interrupted search. Expected --name for another.")
+    return searches[0]
+
+
+def unfinished_searches() -> list[Path]:
+    """Returns the folders of interrupted searches, newest first."""
+    folders.restore_replaced(plan.RESULTS, [plan.SEARCH])
     searches = folders.subfolders_with("search.json", plan.RESULTS)
     unfinished = [folder for folder in searches if not plan.SEARCH.is_finished(folder)]
-    if not unfinished:
-        raise UserError(f"Nothing to resume: {plan.RESULTS}/ has no interrupted search. Expected --name for another.")
-    return max(unfinished, key=lambda folder: (folder / "search.json").stat().st_mtime)
+    return sorted(unfinished, key=lambda folder: (folder / "search.json").stat().st_mtime, reverse=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_tf import files, folders
+from emotion_tf import files, folders, locks
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
@@ -20,7 +21,7 @@ from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
 from tuning import plan as plans
 from tuning import space
-from tuning.arguments import DEFAULT_EPOCHS, TuneArguments, read_plan
+from tuning.arguments import DEFAULT_EPOCHS, TuneArguments, read_plan, unfinished_searches
 from tuning.plan import Plan
 from tuning.selection import select
 
@@ -43,13 +44,37 @@ def tune(arguments: TuneArguments) -> None:
         from emotion_tf.training.initialize import check_unseen
 
         check_unseen(plan.config, plan.data_sha256)
-    searched, job, name = _searched(plan, dataset), _job(plan), arguments.name
-    new_folder = folders.free_folder(plan.config, plans.RESULTS)
-    with contextlib.nullcontext(plans.RESULTS / name) if name else new_folder as folder:
+    searched, job = _searched(plan, dataset), _job(plan)
+    with _folder(plan, arguments) as folder:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
+        if arguments.tuner.role == "chief":
+            resume += f" --workers {arguments.workers} --tuner.role chief --tuner.address {arguments.tuner.address}"
         with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite):
             _create_folder(folder, plan, arguments)
             _search(folder, plan, searched, job, arguments)
+
+
+@contextlib.contextmanager
+def _folder(plan: Plan, arguments: TuneArguments) -> Iterator[Path]:
+    """Yields the folder of --name; without a name that of an interrupted search of the same plan, or a new one."""
+    if arguments.name:
+        yield plans.RESULTS / arguments.name
+        return
+    stem = re.escape(folders.stem(plan.config))
+    for folder in () if arguments.overwrite else unfinished_searches():
+        if not re.fullmatch(rf"{stem}(-\d+)?", folder.name):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.writer(folder))
+                read_plan(folder).check_same(plan, folder)
+            except UserError:  # another process runs it, or it is another search
+                continue
+            if not plans.SEARCH.is_finished(folder):
+                yield folder
+                return
+    with folders.free_folder(plan.config, plans.RESULTS) as folder:
+        yield folder
 
 
 def _open(path: Path) -> Dataset:
@@ -164,7 +189,8 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
             lead(oracle, submit, task, names, tick)
             tick({})
         if results.best_trial(oracle) is None:
-            raise UserError(f"All {len(oracle.ended_trials)} trials broke: see {folder / 'trials.csv'}.")
+            error = oracle.reports[oracle.ended_trials[-1].trial_id]["error"]
+            raise UserError(f"All {len(oracle.ended_trials)} trials broke. The last: {error}")
         retrained = _retrain_best(plan, searched, oracle, folder, submit)
     shutil.rmtree(folder / "trials", ignore_errors=True)
     _write_results(folder, plan, searched, oracle, retrained)

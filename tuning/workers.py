@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -70,7 +71,7 @@ def worker_pool(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Fut
         try:
             return pool.schedule(_run, (task,))
         except RuntimeError:  # of a pool whose processes failed before any task
-            raise UserError(f"The worker processes cannot start. Their messages are at the end of {log}.") from None
+            raise UserError(f"The worker processes cannot start. {_last_line(log)}".rstrip()) from None
 
     try:
         yield submit
@@ -80,6 +81,14 @@ def worker_pool(job: Job, count: int, log: Path) -> Iterator[Callable[[Any], Fut
         raise
     finally:
         pool.join()
+
+
+def _last_line(log: Path) -> str:
+    """Returns the last message of the processes: an error may delete the log with the folder of the search."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        return "".join(character for character in lines[-1][:300] if character.isprintable()) if lines else ""
+    return ""
 
 
 def outcome_of(done: Future[Outcome]) -> Outcome:

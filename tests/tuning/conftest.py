@@ -14,13 +14,15 @@ def tune(monkeypatch, succeed, dataset, tmp_path):
     monkeypatch.setattr(plan, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(search, "TICK", 0.01)
 
-    def run(*words, job=Fake(), through=succeed, plots=False):
+    def run(*words, job=Fake(), through=succeed, plots=False, name="x"):
         if not plots:  # they take longer than all else
             monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
         monkeypatch.setattr(verb, "_job", lambda plan: job)
         pool = POOL if job.dies else lambda job, count, log: _inline(job)
         monkeypatch.setattr("tuning.workers.worker_pool", pool)
-        return through("tune", "--data", dataset, "--towers", "text", "face", "--name", "x", *words)
+        return through(
+            "tune", "--data", dataset, "--towers", "text", "face", *(("--name", name) if name else ()), *words
+        )
 
     return run
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fake_trials import Fake
 
+from emotion_tf import files
 from emotion_tf.files import WriteError
 
 WORDS = ("--trials", "6", "--workers", "1", "--search", "learning_rate")
@@ -63,6 +64,43 @@ def test_the_same_command_continues_a_killed_search(tune, folder, tmp_path, comm
     undisturbed = table(folder).sort_values("trial", ignore_index=True)
     pd.testing.assert_frame_equal(after.sort_values("trial", ignore_index=True)[undisturbed.columns], undisturbed)
     assert os.listdir(tmp_path / "results") == ["x"]
+
+
+def test_the_same_command_without_a_name_continues_a_killed_search(tune, folder, tmp_path, command):
+    for seed in ("0", "1"):  # the second, with other options, is not continued
+        with pytest.raises(Killed):
+            tune(*WORDS, "--train.seed", seed, job=Counting(Killed()), through=command, name="")
+    last = Counting()
+    tune(*WORDS, job=last, name="")
+    first, second = sorted((tmp_path / "results").iterdir())
+    assert len(last.ran) == 3 and (len(table(first)), len(table(second))) == (6, 3)
+    with kills.lock_of_another_process(second):
+        tune(*WORDS, "--train.seed", "1", name="")
+    assert len(os.listdir(tmp_path / "results")) == 3
+
+
+def test_resume_finds_a_search_whose_replacement_was_killed(tune, folder, command):
+    with pytest.raises(Killed):
+        tune(*WORDS, job=Counting(Killed()), through=command)
+    folder.rename(files.replaced(folder))
+    tune("--resume", name="")
+    assert len(table(folder)) == 6 and os.listdir(folder.parent) == ["x"]
+
+
+def test_the_error_of_a_new_search_does_not_name_files_of_the_old_one(tune, folder, fault):
+    tune(*WORDS)
+    words = ("--trials", "2", "--workers", "1", "--search", "learning_rate", "--overwrite")
+    message = tune(*words, job=Fake(breaks="The loss is no number"), through=fault)
+    assert "All 2 trials broke. The last: The loss is no number with" in message and "trials.csv" not in message
+    assert f"{folder} is as it was before" in message and len(table(folder)) == 6
+
+
+def test_a_chief_is_continued_as_a_chief(tune, folder, command):
+    address = "127.0.0.1:39181"
+    words = ("--trials", "6", "--workers", "1", "--search", "learning_rate")
+    chief = ("--tuner.role", "chief", "--tuner.address", address)
+    code, output = tune(*words, *chief, job=Counting(KeyboardInterrupt()), through=command)
+    assert code == 130 and f"--name x --workers 1 --tuner.role chief --tuner.address {address}" in output.err
 
 
 def test_a_killed_search_with_other_options_is_not_continued(tune, folder, command, fault):

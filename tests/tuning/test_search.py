@@ -135,7 +135,7 @@ def test_equal_errors_of_all_trials_end_the_search(tune, folder, fault):
 def test_worker_processes_that_cannot_start_end_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "TICK", 0.05)
     log = tmp_path / "workers.log"
-    cannot = pytest.raises(UserError, match="The worker processes cannot start")
+    cannot = pytest.raises(UserError, match="The worker processes cannot start. ImportError: no such module")
     with cannot, workers.worker_pool(Fake(starts=False), 1, log) as submit:
         lead(build(tmp_path), submit, lambda trial: trial.trial_id, ["near"], lambda running: None)
     assert "ImportError: no such module" in log.read_text()
