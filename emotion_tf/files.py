@@ -42,16 +42,28 @@ class Kind:
         markers: files that every folder of the kind contains.
         result: file that only a finished folder contains; empty: the folder gets its name when it is finished.
         progress: glob patterns; an unfinished folder with such a file can be continued.
+        signature: text in the first megabyte of the first marker, for a marker that other programs write, too.
     """
 
     name: str
     markers: tuple[str, ...]
     result: str = ""
     progress: tuple[str, ...] = ()
+    signature: str = ""
 
     def matches(self, path: Path) -> bool:
         """Whether a path is a folder of this kind."""
-        return path.is_dir() and all((path / marker).is_file() for marker in self.markers)
+        return path.is_dir() and not self.mismatch(path)
+
+    def mismatch(self, path: Path) -> str:
+        """Returns what a folder lacks to be of this kind; empty: nothing."""
+        for marker in self.markers:
+            if not (path / marker).is_file():
+                return f"it has no {marker}"
+        is_ours = not self.signature
+        with contextlib.suppress(OSError), open(path / self.markers[0], "rb") as file:
+            is_ours = self.signature.encode() in file.read(1 << 20)
+        return "" if is_ours else f"another program wrote its {self.markers[0]}"
 
     def is_finished(self, path: Path) -> bool:
         """Whether a path is a finished folder of this kind."""
@@ -83,9 +95,8 @@ def check_replaceable(path: Path, kind: Kind) -> None:
     if path.resolve() in (here, *here.parents):
         raise UserError(f"{path} is the working directory, or a folder above it. Expected another name.")
     if not kind.matches(path) and (not path.is_dir() or any(path.iterdir())):
-        missing = next((marker for marker in kind.markers if not (path / marker).is_file()), kind.markers[0])
         raise UserError(
-            f"{path} is no {kind.name}: it has no {missing}. --overwrite replaces only a {kind.name}. Choose another "
+            f"{path} is no {kind.name}: {kind.mismatch(path)}. --overwrite replaces only a {kind.name}. Choose another "
             "name."
         )
 
@@ -95,19 +106,24 @@ def replaced(path: Path) -> Path:
     return _beside(path, "replaced")
 
 
+def partial(path: Path) -> Path:
+    """Returns the folder that `resumable_folder` yields for `path`."""
+    return _beside(path, "partial")
+
+
 def recover(path: Path, kind: Kind) -> None:
     """Clears up after a dead process; the caller holds the lock of `path`.
 
     The replaced folder gets its name back if `path` is missing, and is deleted if `path` is finished.
     """
     delete(_beside(path, "unfinished"), path)
-    if not result(_beside(path, "partial")).is_dir():  # it has become `path`
-        shutil.rmtree(_beside(path, "partial"), ignore_errors=True)
     old = replaced(path)
     if kind.matches(old) and not os.path.lexists(path):
         old.rename(path)
     elif kind.matches(old) and kind.is_finished(path):
         delete(old, path)
+    if not result(partial(path)).is_dir():  # it has become `path`; last, since it tells the next call so
+        shutil.rmtree(partial(path), ignore_errors=True)
 
 
 def restore_missing(path: Path, kind: Kind) -> None:
@@ -177,17 +193,17 @@ def resumable_folder(path: Path, kind: Kind, overwrite: bool = False) -> Iterato
     with locks.writer(path), _folder_errors(path):
         recover(path, kind)
         _check_new(path, kind, overwrite)
-        partial = _beside(path, "partial")
-        result(partial).mkdir(parents=True, exist_ok=True)
-        yield partial
+        folder = partial(path)
+        result(folder).mkdir(parents=True, exist_ok=True)
+        yield folder
         _check_new(path, kind, overwrite)
-        _rename(result(partial), path, kind)
-        shutil.rmtree(partial, ignore_errors=True)
+        _rename(result(folder), path, kind)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def result(partial: Path) -> Path:
+def result(folder: Path) -> Path:
     """Returns the part of a `resumable_folder` that becomes the finished folder."""
-    return partial / "result"
+    return folder / "result"
 
 
 @contextlib.contextmanager

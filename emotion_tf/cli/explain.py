@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from emotion_tf.interpret.explanation import Explanation
     from emotion_tf.interpret.summary import Summary
 
-PAGE = files.Kind("page of explanations", ("index.html",))
+PAGE = files.Kind("page of explanations", ("index.html",), signature='content="emotion_tf explain"')
 REPEATS = 5
 
 
@@ -96,19 +97,22 @@ def _check_new(folder: Path, overwrite: bool) -> None:
 @contextlib.contextmanager
 def _claim(out: Path | None, explanations: Path) -> Iterator[Path]:
     """Locks and yields the folder to write: `out`, or the next number that no other process writes."""
-    with contextlib.ExitStack() as stack:
-        numbers = itertools.count(_last_number(explanations) + 1)
-        while True:
-            folder = out or explanations / str(next(numbers))
+    if out:
+        with locks.writer(out):
+            yield out
+        return
+    for number in itertools.count(_last_number(explanations) + 1):
+        folder = explanations / str(number)
+        if os.path.lexists(folder):
+            continue
+        with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locks.writer(folder))
             except locks.Occupied:
-                if out:
-                    raise
                 continue
-            if out or not folder.exists():
-                break
-        yield folder
+            if not os.path.lexists(folder):
+                yield folder
+                return
 
 
 def _seed(scorer: Scorer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
+from emotion_tf import files, locks
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import CropConfig, rules
 from emotion_tf.errors import UserError
@@ -54,11 +56,14 @@ class FaceDatasetArguments:
 
     def options(self, labels: Sequence[str]) -> PrepareOptions:
         """Returns the checked options. Raises UserError before anything is read."""
+        from emotion_tf.data.dataset import KIND
         from emotion_tf.data.records import PrepareOptions
 
         rules.between("--face-size", self.face_size, 8, 1024)
         rules.between("--context", self.context, 0, 1000)
         if self.out.exists() and not self.overwrite:
+            with contextlib.suppress(UserError, OSError), locks.writer(self.out):
+                files.recover(self.out, KIND)  # of a killed call
             raise UserError(f"{self.out} exists. Expected a new name; --overwrite replaces it.")
         return PrepareOptions(tuple(labels), self.face_size, self.context, self.tokenizer)
 

@@ -63,6 +63,18 @@ class PartialDataset:
                 self.notes[shard.key], self._paths[shard.key] = values, path
                 return
 
+    def has_become(self, data: Path) -> bool:
+        """Whether `data` has all shards: a call was killed between the renaming of `result` and its end."""
+        if files.result(self.folder).exists():
+            return False
+        for shard in self.plan:
+            note, path = self.folder / f"{shard.key}.json", data / shard.name
+            if not note.is_file() or not path.is_file():
+                return False
+            if files.sha256(path) != json.loads(note.read_text(encoding="utf-8"))["sha256"]:
+                return False
+        return bool(self.plan)
+
     @contextlib.contextmanager
     def new_shard(self, shard: PlannedShard) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yields the path of a shard to write, and its note to fill. Both are finished at the end of the block."""

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emotion_tf import locks
+from emotion_tf import files, locks
 from emotion_tf.data import account, records
 from emotion_tf.data.clip_source import ClipSource
+from emotion_tf.data.dataset import KIND
 from emotion_tf.data.demo import write_demo
 from emotion_tf.data.manifest import Row, read_manifest
 from emotion_tf.data.tokenizer import WordPieceTokenizer, learn_vocabulary
@@ -101,7 +102,8 @@ def draw_missing_demo(data: Path) -> None:
     if data != DEMO or data.exists():
         return
     with locks.writer(DEMO, wait=True):
-        if data.exists():  # another process has drawn it meanwhile
+        files.restore_missing(DEMO, KIND)
+        if data.exists():  # another process has drawn it meanwhile, or was killed while it replaced it
             return
         say(f"No data at {DEMO}: drawing the demo data set", flush=True)
         with draw_demo(DEMO, face_size=DEMO_OPTIONS.face_size) as (rows, description):

@@ -13,13 +13,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from emotion_tf import files, schema
+from emotion_tf import files, locks, schema
 from emotion_tf.data import account, images, manifest, tokenizer
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Dataset, Shard, Split, Tokenizer
 from emotion_tf.data.partial import PartialDataset, PlannedShard, stamp
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.terminal import say
 
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
@@ -93,10 +94,13 @@ def write_dataset(
     neighbours = _neighbours(rows, options.context)
     size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
     plan = _plan(rows, size, lambda members: _key(dataset, members, neighbours, source))
-    with (
-        files.resumable_folder(out, KIND, overwrite) as folder,
-        _kept(partial := PartialDataset(folder, plan), out, source),
-    ):
+    partial = PartialDataset(files.partial(out), plan)
+    with locks.writer(out):
+        if partial.has_become(out):
+            files.recover(out, KIND)
+            say(f"{out} is finished: the call that wrote it was killed while it cleared up.")
+            return Dataset.open(out)
+    with files.resumable_folder(out, KIND, overwrite), _kept(partial, out, source):
         _write_shards(partial, rows, options, pieces, neighbours, source, progress)
         shard_notes = [partial.notes[shard.key] for shard in plan]
         dataset = replace(

@@ -24,7 +24,7 @@ from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.serving.predict import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
-KIND = files.Kind("folder of film predictions", (TABLE, TIMELINE))
+KIND = files.Kind("folder of film predictions", (TABLE, TIMELINE), signature="face_problem")
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 

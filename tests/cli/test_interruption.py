@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import kills
 import pytest
 
@@ -53,10 +55,53 @@ def test_pictures_of_a_killed_demo_are_removed(tmp_path, succeed):
 
 
 def test_a_data_set_whose_replacement_was_killed_is_found(dataset, tmp_path):
-    import shutil
-
     from emotion_tf.data.dataset import Dataset
 
     shutil.copytree(dataset, files.replaced(tmp_path / "data"))
     assert Dataset.open(tmp_path / "data").splits
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_demo_whose_replacement_was_killed_is_not_drawn_again(dataset, tmp_path, monkeypatch):
+    from emotion_tf.data import prepare
+
+    monkeypatch.setattr(prepare, "DEMO", tmp_path / "demo")
+    monkeypatch.setattr(prepare, "draw_demo", lambda *_, **__: pytest.fail("drawn again"))
+    shutil.copytree(dataset, files.replaced(tmp_path / "demo"))
+    prepare.draw_missing_demo(tmp_path / "demo")
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_refused_data_set_is_cleared_up(dataset, tmp_path, fault):
+    """`prepare --overwrite` was killed after the new data set got its name."""
+    for name in ("data", ".data.replaced", ".data.deleted", ".data.partial"):
+        shutil.copytree(dataset, tmp_path / name)
+    assert "data exists" in fault("prepare", "demo", "--utterances", "200", "--out", tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "marker"),
+    [
+        (("explain", "run", "--text", "a"), "index.html"),
+        (("prepare", "demo", "--utterances", "200"), "dataset_info.json"),
+    ],
+)
+def test_overwrite_keeps_a_folder_of_another_program(words, marker, tmp_path, fault):
+    foreign = {marker: '{"version": "1.0.0"}', "vocab.txt": "mine"}
+    (tmp_path / "site").mkdir()
+    for name, text in foreign.items():
+        (tmp_path / "site" / name).write_text(text)
+    message = fault(*words, "--out", tmp_path / "site", "--overwrite")
+    assert f"another program wrote its {marker}" in message
+    assert {path.name: path.read_text() for path in (tmp_path / "site").iterdir()} == foreign
+
+
+def test_an_explanation_that_exists_is_not_locked(tmp_path, monkeypatch):
+    """Another command of its folder would be told that it is being written."""
+    path = tmp_path / "1"
+    writer, locked = locks.writer, []
+    monkeypatch.setattr(locks, "writer", lambda path: (locked.append(path.name), writer(path))[1])
+    monkeypatch.setattr("emotion_tf.cli.explain._last_number", lambda _: path.mkdir() or 0)  # another made it meanwhile
+    with _claim(None, tmp_path):
+        assert locked == ["2"]

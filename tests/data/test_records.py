@@ -254,3 +254,31 @@ def test_an_interruption_while_the_finished_shards_are_read_keeps_them(small, tm
         write(small, tmp_path / "out")
     write(small, tmp_path / "out")
     assert len(calls) == 5  # of 4 shards, the first was written once
+
+
+def test_a_kill_while_the_old_data_set_is_deleted_repeats_nothing(small, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(path, owner=None):
+        if path == files.replaced(out):
+            raise Killed
+
+    out = tmp_path / "home" / "out"
+    write(write_table(tmp_path / "lone.csv", [{"utterance": "Bye."}]), out)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(files, "delete", die)
+        write(small, out, overwrite=True)
+    written = contents(out)
+    monkeypatch.setattr(records, "_write_shards", Mock(side_effect=AssertionError("repeated")))
+    dataset = write(small, out, overwrite=True)
+    assert dataset.splits["train"].records == 5 and contents(out) == written
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_the_data_spec_has_hashes_of_the_content(dataset, small, tmp_path):
+    spec = Dataset.open(dataset).spec
+    write(small, tmp_path / "out")
+    other = Dataset.open(tmp_path / "out").spec
+    assert spec.labels == MELD_EMOTIONS and spec.face_size == 32
+    assert spec.data_sha256 != other.data_sha256 and spec.tokenizer_sha256 != other.tokenizer_sha256
