@@ -218,6 +218,16 @@ class HubEncoder(keras.layers.Layer):
             weight.assign(seed)
         return bool(seeds)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HubEncoder:
+        """Creates a saved or cloned layer. Raises UserError if the config would make it open its handle."""
+        if not isinstance(config.get("module"), dict):
+            raise UserError(
+                f"Encoder {str(config.get('handle'))[:80]!r}: Its configuration has no description of the module. Do "
+                "not use this model, or get it from its author again."
+            )
+        return super().from_config(config)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

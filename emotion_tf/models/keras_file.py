@@ -53,6 +53,7 @@ _REFUSED = {
     "TorchModuleWrapper",
 }
 """Layers that run code of the file, or read files that it names."""
+_ENCODERS = {"HubEncoder", "HubImage"}
 _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
 
 
@@ -118,7 +119,8 @@ def _check_config(path: Path, config: Any) -> None:
         name, module, registered = (item.get(key) for key in ("class_name", "module", "registered_name"))
         if module is None and name in _VALUES:
             continue
-        if not _is_allowed(name, module, registered, item.get("config")):
+        is_complete = {"class_name", "module", "registered_name"} <= item.keys()  # else Keras reads an older format
+        if not is_complete or not _is_allowed(name, module, registered, item.get("config")):
             raise UserError(
                 f"{path}: Its configuration has {str(module)[:80]}.{str(name)[:80]}. Expected only layers of Keras "
                 "that neither run code of the file nor read other files, and layers of this program. Do not use this "
@@ -140,11 +142,15 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_allowed(name: Any, module: Any, registered: Any, config: Any) -> bool:
-    if isinstance(registered, str) and registered.startswith("emotion_tf>"):
-        custom = keras.saving.get_registered_object(registered)
-        return custom is not None and custom.__module__.startswith("emotion_tf.")
+    """Returns whether an object may occur. Keras imports some by `class_name` and others by `registered_name`."""
     function = config if name == "function" else name
-    if not (isinstance(module, str) and isinstance(function, str) and registered in (None, function, name)):
+    if not (isinstance(module, str) and isinstance(function, str)) or function.startswith("_"):
+        return False
+    custom = keras.saving.get_registered_object(f"emotion_tf>{function}") if registered else None
+    if custom is not None and registered == f"emotion_tf>{function}":
+        has_module = isinstance(config, dict) and isinstance(config.get("module"), dict)
+        return custom.__module__ == module and (name not in _ENCODERS or has_module)
+    if registered not in (None, function, name) or not function.isidentifier():
         return False
     if module == "keras":
         return function in _TOP

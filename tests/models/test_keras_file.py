@@ -52,6 +52,17 @@ CONFIGS = {
         "config": [],
     },
     "another module": layer("load_data", "keras.datasets.mnist"),
+    "our name of another class": {**layer("Hashing", num_bins=2), "registered_name": "emotion_tf>MaskedMean"},
+    "our class of another module": {**layer("MaskedMean"), "registered_name": "emotion_tf>MaskedMean"},
+    "our name as a class": layer("emotion_tf>MaskedMean"),
+    "function of our name": {**layer("function", "os"), "config": "x", "registered_name": "emotion_tf>MaskedMean"},
+    "older format": {key: value for key, value in layer("Dense", units=2).items() if key != "module"},
+    "older format of our name": {"class_name": "Hashing", "registered_name": "emotion_tf>MaskedMean", "config": {}},
+    "no registered name": {"class_name": "Dense", "module": "keras.layers", "config": {"units": 2}},
+    "encoder without its module": {
+        **layer("HubEncoder", "emotion_tf.models.hub_encoder", handle="/tmp/evil"),
+        "registered_name": "emotion_tf>HubEncoder",
+    },
 }
 
 
@@ -221,6 +232,11 @@ def test_a_folder_that_a_configuration_names_is_not_opened(bert, tiny_bert, monk
     layer = next(item for item in _encoders(bert) if Path(item["config"]["handle"]).is_dir())
     clone = keras.saving.deserialize_keras_object(layer)
     assert opened == [] and clone._holder is None
+    for module in ({}, {"module": None}):
+        config = {key: value for key, value in layer["config"].items() if key != "module"} | module
+        with pytest.raises(UserError, match="no description of the module"):
+            keras.saving.deserialize_keras_object(layer | {"config": config})
+    assert opened == []
 
 
 def _encoders(run):
