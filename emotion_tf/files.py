@@ -24,7 +24,7 @@ from pathlib import Path
 
 from emotion_tf import locks
 from emotion_tf.errors import UserError
-from emotion_tf.locks import WriteError, cannot_write
+from emotion_tf.locks import WriteError, write_error
 from emotion_tf.streams import copy_to_stream, is_stream
 
 DISK = (
@@ -101,7 +101,7 @@ def check_replaceable(path: Path, kind: Kind) -> None:
         )
 
 
-def replaced(path: Path) -> Path:
+def replaced_folder(path: Path) -> Path:
     """Returns the name under which the folder is kept that `path` replaces."""
     return _beside(path, "replaced")
 
@@ -117,7 +117,7 @@ def recover(path: Path, kind: Kind) -> None:
     The replaced folder gets its name back if `path` is missing, and is deleted if `path` is finished.
     """
     delete(_beside(path, "unfinished"), path)
-    old = replaced(path)
+    old = replaced_folder(path)
     if kind.matches(old) and not os.path.lexists(path):
         old.rename(path)
     elif kind.matches(old) and kind.is_finished(path):
@@ -128,7 +128,7 @@ def recover(path: Path, kind: Kind) -> None:
 
 def restore_missing(path: Path, kind: Kind) -> None:
     """Gives a replaced folder its name back if the process that replaced it has died. For commands that read `path`."""
-    if not os.path.lexists(path) and kind.matches(replaced(path)):
+    if not os.path.lexists(path) and kind.matches(replaced_folder(path)):
         with contextlib.suppress(UserError, OSError), locks.writer(path):
             recover(path, kind)
 
@@ -237,7 +237,7 @@ def growing_folder(path: Path, kind: Kind, resume: str, overwrite: bool = False)
 
 def _keep(path: Path, kind: Kind, resume: str, before: int | None) -> str:
     """Keeps the new folder if it can be continued, else the one that it replaces; returns sentences that say so."""
-    old = replaced(path)
+    old = replaced_folder(path)
     is_restored = kind.matches(old) and kind.matches(path) and not (kind.is_finished(path) or kind.has_progress(path))
     if is_restored:
         delete(path)
@@ -258,7 +258,7 @@ def _check_new(path: Path, kind: Kind, overwrite: bool, hint: str = "--overwrite
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists. Expected a new name; {hint}.")
     check_replaceable(path, kind)
-    old = replaced(path)
+    old = replaced_folder(path)
     if old.exists() and not kind.matches(old):
         raise UserError(f"{old} is in the way. Expected no such file or folder. Move it, or choose another name.")
 
@@ -267,7 +267,7 @@ def _rename(folder: Path, path: Path, kind: Kind) -> None:
     """Renames a folder to `path`. What is there is set aside; it is deleted if the new folder is finished."""
     if kind.matches(path):
         # the folder that is set aside stays until a later one is finished, which the one at `path` is not
-        delete(path) if kind.matches(replaced(path)) else path.rename(replaced(path))
+        delete(path) if kind.matches(replaced_folder(path)) else path.rename(replaced_folder(path))
     try:
         folder.rename(path)  # an empty folder is replaced
     finally:
@@ -285,7 +285,7 @@ def _folder_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK:
             raise
-        raise cannot_write(path, error) from None
+        raise write_error(path, error) from None
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def free_folder(config: Config, folder: Path | None = None) -> Iterator[Path]:
 
 
 def _is_free(path: Path) -> bool:
-    return not os.path.lexists(path) and not files.replaced(path).exists()
+    return not os.path.lexists(path) and not files.replaced_folder(path).exists()
 
 
 def check_entries(folder: Path, source: Path | str) -> None:

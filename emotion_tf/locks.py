@@ -38,11 +38,9 @@ class WriteError(UserError):
     """A file or a folder cannot be written, for example on a full disk."""
 
 
-def cannot_write(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
     """Returns the error of a folder that cannot be written."""
-    return WriteError(
-        f"Cannot write {path}: {error.strerror}. Nothing was written; free some space or choose another folder."
-    )
+    return WriteError(f"Cannot write {path}: {error.strerror}; free some space or choose another folder.")
 
 
 @contextlib.contextmanager
@@ -73,7 +71,7 @@ def writer(path: Path, wait: bool = False) -> Iterator[None]:
         _descriptors[lock] = (_wait if wait else _acquire)(lock, path)
     except OSError as error:
         _remove_empty(missing)
-        raise cannot_write(lock if os.path.isfile(lock) else path, error) from None
+        raise write_error(lock if os.path.isfile(lock) else path, error) from None
     try:
         yield
     finally:

@@ -225,14 +225,14 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
             if find(name) is None:
                 _fetch(row, convert)
     except (OSError, locks.WriteError) as error:
-        raise cannot_write(name, str(error)) from error
+        raise cache_error(name, str(error)) from error
     cached = find(name)
     if cached is None:
         raise UserError(f"The converter of weights {name!r} left no {row.marker} in {row.folder}.")
     return cached
 
 
-def cannot_write(name: str, reason: str) -> UserError:
+def cache_error(name: str, reason: str) -> UserError:
     """Returns the error of a cache on a full or read-only disk."""
     return UserError(
         f"Cannot write weights {name!r} into the cache {cache_folder()}: {reason.rstrip('.')}. Make room, or set "

@@ -70,7 +70,7 @@ def test_a_kill_at_any_step_of_a_long_task_leaves_one_folder_whole(tmp_path):
     states = set()
     for step in kills.kill_at_each_step(GROW, path.parent):
         files.restore_missing(path, GROWING)
-        assert GROWING.is_finished(path) or content(files.replaced(path)) == whole, step
+        assert GROWING.is_finished(path) or content(files.replaced_folder(path)) == whole, step
         states.add((GROWING.has_progress(path), GROWING.is_finished(path)))
         assert kills.run(GROW, path.parent).returncode == 0
         assert content(path) == {name: "new" for name in ("run.json", "checkpoint", "model")}, step

@@ -1,4 +1,4 @@
-"""One process at a time writes a folder; the second is told who."""
+"""One process at a time writes a folder; the message for a second one says who."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def holder(tmp_path):
         process.kill()
 
 
-def test_the_second_writer_is_told_who_holds_the_lock(holder, tmp_path):
-    told = pytest.raises(locks.Occupied, match=rf"runs/a is being written by process {holder.pid} on .* since 20")
-    with told, locks.writer(tmp_path / "runs" / "a"):
+def test_the_message_for_a_second_writer_says_who_holds_the_lock(holder, tmp_path):
+    refused = pytest.raises(locks.Occupied, match=rf"runs/a is being written by process {holder.pid} on .* since 20")
+    with refused, locks.writer(tmp_path / "runs" / "a"):
         pass
     with locks.writer(tmp_path / "runs" / "b"):
         pass

@@ -38,7 +38,7 @@ def fetch_network(name: str) -> Path:
     try:
         return weights.fetch(name, _CONVERTERS[name])
     except tf.errors.OpError as error:  # TensorFlow writes the SavedModel of an encoder
-        raise weights.cannot_write(name, " ".join(error.message.split())) from None
+        raise weights.cache_error(name, " ".join(error.message.split())) from None
 
 
 def encoder_folder(handle: str) -> str:

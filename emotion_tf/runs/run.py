@@ -158,7 +158,7 @@ class Run:
         if not self.model_path.is_file():
             _ = self.metadata  # raises if the folder is no run
             fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
-            old = files.replaced(self.path)
+            old = files.replaced_folder(self.path)
             kept = f" The run that it replaces is kept in {old}." if RUN.is_finished(old) else ""
             raise UserError(
                 f"{self.path}: The run has no model.keras: its training has not finished. To use it, {fix}.{kept}"

@@ -16,8 +16,8 @@ def test_two_explanations_at_once_have_different_numbers(tmp_path):
     with kills.lock_of_another_process(tmp_path / "2") as holder:
         with _claim(None, tmp_path) as folder:
             assert folder == tmp_path / "3"
-        told = pytest.raises(locks.Occupied, match=f"2 is being written by process {holder.pid}")
-        with told, _claim(tmp_path / "2", tmp_path):
+        refused = pytest.raises(locks.Occupied, match=f"2 is being written by process {holder.pid}")
+        with refused, _claim(tmp_path / "2", tmp_path):
             pass
     with _claim(None, tmp_path) as folder:
         assert folder == tmp_path / "2"
@@ -57,7 +57,7 @@ def test_pictures_of_a_killed_demo_are_removed(tmp_path, succeed):
 def test_a_data_set_whose_replacement_was_killed_is_found(dataset, tmp_path):
     from emotion_tf.data.dataset import Dataset
 
-    shutil.copytree(dataset, files.replaced(tmp_path / "data"))
+    shutil.copytree(dataset, files.replaced_folder(tmp_path / "data"))
     assert Dataset.open(tmp_path / "data").splits
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
@@ -67,7 +67,7 @@ def test_a_demo_whose_replacement_was_killed_is_not_drawn_again(dataset, tmp_pat
 
     monkeypatch.setattr(prepare, "DEMO", tmp_path / "demo")
     monkeypatch.setattr(prepare, "draw_demo", lambda *_, **__: pytest.fail("drawn again"))
-    shutil.copytree(dataset, files.replaced(tmp_path / "demo"))
+    shutil.copytree(dataset, files.replaced_folder(tmp_path / "demo"))
     prepare.draw_missing_demo(tmp_path / "demo")
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 

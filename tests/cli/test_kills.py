@@ -178,7 +178,7 @@ def test_a_full_disk_after_an_epoch_keeps_both_runs(words, fault, succeed, old, 
 def test_a_missing_run_is_the_replaced_one(words, succeed, old):
     """Killed between two renamings."""
     for verb in ("runs", "evaluate"):
-        old.rename(files.replaced(old))
+        old.rename(files.replaced_folder(old))
         assert "x" in succeed(*(("runs",) if verb == "runs" else ("evaluate", old)))
         assert (old / "old.txt").exists() and os.listdir(old.parent) == ["x"]
 

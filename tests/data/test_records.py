@@ -261,7 +261,7 @@ def test_a_kill_while_the_old_data_set_is_deleted_repeats_nothing(small, tmp_pat
         pass
 
     def die(path, owner=None):
-        if path == files.replaced(out):
+        if path == files.replaced_folder(out):
             raise Killed
 
     out = tmp_path / "home" / "out"

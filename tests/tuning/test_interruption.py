@@ -82,7 +82,7 @@ def test_the_same_command_without_a_name_continues_a_killed_search(tune, folder,
 def test_resume_finds_a_search_whose_replacement_was_killed(tune, folder, command):
     with pytest.raises(Killed):
         tune(*WORDS, job=Counting(Killed()), through=command)
-    folder.rename(files.replaced(folder))
+    folder.rename(files.replaced_folder(folder))
     tune("--resume", name="")
     assert len(table(folder)) == 6 and os.listdir(folder.parent) == ["x"]
 
