@@ -289,20 +289,23 @@ def _folder_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, follow: bool = False) -> Iterator[Path]:
     """Yields the name of a temporary file that replaces `path` at the end of the block.
 
-    A symbolic link is kept, and its target is replaced. If `path` is a stream (`streams.is_stream`), such as a pipe, a
-    device or `-`, the content is written to it instead.
+    Args:
+        path: the file. What is there is replaced, even a symbolic link, which may come with somebody else's folder.
+        follow: for a path that the user typed. The target of a symbolic link is replaced. A stream
+            (`streams.is_stream`), such as a pipe, a device or `-`, receives the content.
     """
-    if is_stream(path):
+    if follow and is_stream(path):
         with tempfile.TemporaryDirectory() as folder, _write_errors(path, ""):
             temporary = Path(folder) / f"output{path.suffix}"
             yield temporary
             copy_to_stream(temporary, path)
         return
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if follow else path
     temporary = _temporary(target)
+    temporary.unlink(missing_ok=True)  # of an earlier process with this number, or a link
     try:
         with _write_errors(path, " The file is unchanged; free some space or choose another folder."):
             yield temporary
@@ -343,9 +346,9 @@ def _write_errors(path: Path, consequence: str) -> Iterator[None]:
         raise WriteError(f"Cannot write {path}: {error.strerror or error}.{consequence}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    with new_file(path) as temporary:
+def write_text(path: Path, text: str, follow: bool = False) -> None:
+    """Writes a text file atomically, as `new_file` does."""
+    with new_file(path, follow) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -286,5 +286,5 @@ def print_tables(tables: Sequence[TitledTable]) -> None:
 
 
 def write_page(path: Path, tables: Sequence[TitledTable], title: str) -> None:
-    """Writes tables as one self-contained HTML page."""
-    pages.write(path, "compare.html", title=title, tables=tables)
+    """Writes tables as one self-contained HTML page, to a path that the user typed."""
+    files.write_text(path, pages.render("compare.html", title=title, tables=tables), follow=True)

@@ -39,12 +39,16 @@ def write_predictions(
     labels: Sequence[str],
     probabilities: np.ndarray,
     abstain_below: float = 0.0,
+    follow: bool = False,
 ) -> None:
-    """Writes ids, text, true label if known, prediction (or "abstained") and a column `p_LABEL` for each class."""
+    """Writes ids, text, true label if known, prediction (or "abstained") and a column `p_LABEL` for each class.
+
+    `follow` is that of `files.new_file`.
+    """
     table = pd.DataFrame(list(rows))
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
-    with files.new_file(path) as temporary:
+    with files.new_file(path, follow) as temporary:
         table = with_predictions(table, labels, probabilities, abstain_below)
         to_csv(table, temporary)
 

@@ -39,12 +39,17 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
         keep: number of versions to keep, this one and the newest others; 0: all.
 
     Raises:
-        UserError: the run has no model; a member of the ensemble is missing or has changed; the version exists; the
-            disk is full; the export breaks the contract.
+        UserError: the run has no model; its folder `serving` is a link; a member of the ensemble is missing or has
+            changed; the version exists; the disk is full; the export breaks the contract.
     """
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
         raise UserError(f"Expected `--version` of at least 1 and `--keep` of at least 0. Received: {version}, {keep}.")
+    if serving.is_symlink():
+        raise UserError(
+            f"{serving} is a symbolic link to {serving.readlink()}. Expected a folder: `export` writes and deletes in "
+            "it. Remove the link."
+        )
     with locks.writer(serving):
         _clear(serving)
         out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)
@@ -68,7 +73,7 @@ def _clear(serving: Path) -> None:
     """Removes what killed exports have left, of any version; the caller holds the lock of `serving`."""
     for suffix in ("lock", "unfinished", "deleted"):
         for leftover in serving.glob(f".*.{suffix}"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
 
 
 def _write(predictor: RunPredictor, folder: Path) -> None:

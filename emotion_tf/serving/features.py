@@ -45,7 +45,7 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
     columns = {name: np.array([row[name] for row in rows])[indices] for name in IDS}
     if by_crop:
         columns["frame"] = np.concatenate([frame for _, _, frame in parts])
-    with files.new_file(out) as temporary, open(temporary, "wb") as file:
+    with files.new_file(out, follow=True) as temporary, open(temporary, "wb") as file:
         np.savez(file, features=features, labels=np.array(run.labels), **columns)
     return features.shape
 

@@ -89,7 +89,8 @@ def run_server(options: LaunchOptions) -> Iterator[subprocess.Popen[bytes]]:
     log = options.run / LOG
     command = server_command(options)
     try:
-        with open(log, "wb") as output:
+        log.unlink(missing_ok=True)  # it may be a link or a pipe in somebody else's folder
+        with open(log, "xb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     except OSError as error:
         raise UserError(

@@ -62,10 +62,11 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
     ]
     contexts = None
     if "dialogue_id" in table and predictor.reads_context:
-        rows = zip(table["dialogue_id"], speakers, texts, strict=True)
-        contexts = context.previous_lines(list(rows), predictor.context)
+        lines = zip(table["dialogue_id"], speakers, texts, strict=True)
+        contexts = context.previous_lines(list(lines), predictor.context)
     if predictor.speaker:
         texts = [context.format_line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
-    write_predictions(path, table.to_dict("records"), predictor.labels, prediction.probabilities, abstain_below)
+    rows = table.to_dict("records")
+    write_predictions(path, rows, predictor.labels, prediction.probabilities, abstain_below, follow=True)
     return len(table), int((~prediction.has_input).sum())

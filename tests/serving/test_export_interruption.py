@@ -28,6 +28,17 @@ def test_the_next_export_removes_what_killed_ones_left(run, succeed):
     assert names(run) == ["1"] and not list(run.glob(".*"))
 
 
+def test_links_of_somebody_else_are_not_followed(run, tmp_path, fault, succeed):
+    (tmp_path / "mine" / ".a.deleted").mkdir(parents=True)
+    (run / "serving").symlink_to(tmp_path / "mine")
+    assert "is a symbolic link to" in fault("export", run)
+    (run / "serving").unlink()
+    (run / "serving").mkdir()
+    (run / "serving" / ".b.deleted").symlink_to(tmp_path / "mine")
+    succeed("export", run)
+    assert names(run) == ["1"] and [path.name for path in (tmp_path / "mine").iterdir()] == [".a.deleted"]
+
+
 def test_a_failed_export_leaves_no_folder(run, fault, monkeypatch):
     before = sorted(path.name for path in run.iterdir())
 

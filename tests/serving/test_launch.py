@@ -105,6 +105,17 @@ def test_a_server_that_ends_or_never_becomes_ready(with_export, program):
             pass
 
 
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to, lambda log, target: os.mkfifo(log)])
+def test_the_log_replaces_a_link_or_a_pipe(make, with_export, program, tmp_path):
+    (tmp_path / "target").write_text("private")
+    make(with_export / launch.LOG, tmp_path / "target")
+    program("echo no room; exit 3")
+    options = launch.LaunchOptions(with_export, *free_ports(), "mine", "", 1.0)
+    with pytest.raises(UserError, match="ended with code 3.*no room"), launch.run_server(options):
+        pass
+    assert (tmp_path / "target").read_text() == "private"
+
+
 def test_the_configuration_is_read_by_the_genuine_proto():
     config = text_format.Parse((ROOT / "deploy" / "models.config").read_text(), ModelServerConfig())
     (model,) = config.model_config_list.config
