@@ -1,4 +1,4 @@
-"""Warm-up files of a stranger: each is refused in one line, before it takes memory."""
+"""Warm-up files and answers of a stranger: each is refused in one line, before it takes memory."""
 
 import struct
 
@@ -8,7 +8,9 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from emotion_tf.errors import UserError
+from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
+from emotion_tf.serving.predict import ExportPredictor
 from emotion_tf.serving.verify import check_outputs
 
 ONE = {"probabilities": np.ones((1, 2), np.float32)}
@@ -71,3 +73,27 @@ def test_other_outputs_than_the_stored_ones(outputs, tmp_path):
     stored = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}
     with pytest.raises(UserError, match="other answers"):
         check_outputs(Answers(tmp_path, {**stored, "more": ONE["probabilities"]} if "more" in outputs else stored))
+
+
+PREDICTION = {**ONE, "text_present": np.ones(1, bool), "face_present": np.zeros(1, bool)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probabilities": np.array([[b"a", b"b"]], object)},
+        {"probabilities": np.ones((1, 3), np.float32)},
+        {"face_present": np.zeros(1, np.float32)},
+        {"face_present": None},
+    ],
+    ids=["texts", "another number of labels", "another dtype", "missing"],
+)
+def test_predictions_of_another_kind_than_the_facts_state(changes, tmp_path):
+    predictor = ExportPredictor.__new__(ExportPredictor)
+    predictor.facts, predictor.source = ModelFacts("x", ("a", "b"), 32, 1, 0, False), "x"
+    predictor._saved_model = Answers(tmp_path, PREDICTION)
+    assert predictor.predict(["Hi"]).label == ["a"]
+    outputs = {name: value for name, value in (PREDICTION | changes).items() if value is not None}
+    predictor._saved_model = Answers(tmp_path, outputs)
+    with pytest.raises(UserError, match="serve_full"):
+        predictor.predict(["Hi"])
