@@ -19,11 +19,11 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_tf import locks
 from emotion_tf.errors import UserError
+from emotion_tf.kinds import Kind
 from emotion_tf.locks import WriteError, write_error
 from emotion_tf.streams import copy_to_stream, is_stream
 
@@ -31,47 +31,6 @@ DISK = (
     errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
     errno.ENOTEMPTY, errno.EBUSY, errno.EXDEV, errno.ENAMETOOLONG,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of folder that a command writes.
-
-    Attributes:
-        name: name of the kind, such as "data set".
-        markers: files that every folder of the kind contains.
-        result: file that only a finished folder contains; empty: the folder gets its name when it is finished.
-        progress: glob patterns; an unfinished folder with such a file can be continued.
-        signature: text in the first megabyte of the first marker, for a marker that other programs write, too.
-    """
-
-    name: str
-    markers: tuple[str, ...]
-    result: str = ""
-    progress: tuple[str, ...] = ()
-    signature: str = ""
-
-    def matches(self, path: Path) -> bool:
-        """Whether a path is a folder of this kind."""
-        return path.is_dir() and not self.mismatch(path)
-
-    def mismatch(self, path: Path) -> str:
-        """Returns what a folder lacks to be of this kind; empty: nothing."""
-        for marker in self.markers:
-            if not (path / marker).is_file():
-                return f"it has no {marker}"
-        is_ours = not self.signature
-        with contextlib.suppress(OSError), open(path / self.markers[0], "rb") as file:
-            is_ours = self.signature.encode() in file.read(1 << 20)
-        return "" if is_ours else f"another program wrote its {self.markers[0]}"
-
-    def is_finished(self, path: Path) -> bool:
-        """Whether a path is a finished folder of this kind."""
-        return self.matches(path) and (not self.result or (path / self.result).is_file())
-
-    def has_progress(self, path: Path) -> bool:
-        """Whether an unfinished folder can be continued."""
-        return any(file.is_file() for pattern in self.progress for file in path.glob(pattern))
 
 
 def check_replaceable(path: Path, kind: Kind) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from emotion_tf import files, locks
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
-from emotion_tf.files import Kind
+from emotion_tf.kinds import Kind
 from emotion_tf.program import program
 
 DEMO = Path(Config.data)

@@ -31,7 +31,7 @@ def hook(event, arguments):
 
 def run(code: str, folder: Path, step: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs code in a folder. It dies before its change number `step`, from 1; 0: it does not."""
-    script = f"{HOOK}\nfrom pathlib import Path\nfrom emotion_tf import files, locks\n"
+    script = f"{HOOK}\nfrom pathlib import Path\nfrom emotion_tf import files, kinds, locks\n"
     script += f"sys.addaudithook(hook)\n{code}"
     command = [sys.executable, "-c", script, str(step)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ import pytest
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
-from emotion_tf.files import Kind
+from emotion_tf.kinds import Kind
 
 KIND = Kind("run", ("run.json",))
 GROWING = Kind("run", ("run.json",), "model", ("checkpoint",))
@@ -28,18 +28,18 @@ def content(path):
 
 
 NEW = """
-kind = files.Kind("run", ("run.json",))
+kind = kinds.Kind("run", ("run.json",))
 with files.new_folder(Path("a"), kind, True) as folder:
     (folder / "run.json").write_text("new")
 """
 RESUMABLE = """
-kind = files.Kind("run", ("run.json",))
+kind = kinds.Kind("run", ("run.json",))
 with files.resumable_folder(Path("a"), kind, True) as folder:
     (folder / "part").write_text("new")
     (files.result(folder) / "run.json").write_text("new")
 """
 GROW = """
-kind = files.Kind("run", ("run.json",), "model", ("checkpoint",))
+kind = kinds.Kind("run", ("run.json",), "model", ("checkpoint",))
 path = Path("a")
 with files.growing_folder(path, kind, "Go on."):
     if not kind.has_progress(path):

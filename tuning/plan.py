@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emotion_tf.config import Config, file, rules
 from emotion_tf.errors import UserError
-from emotion_tf.files import Kind
+from emotion_tf.kinds import Kind
 
 RESULTS = Path("tuning/results")
 SEARCH = Kind("search", ("search.json",), "summary.json", ("best.json",))

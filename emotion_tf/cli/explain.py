@@ -15,6 +15,7 @@ from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
 from emotion_tf.errors import UserError
+from emotion_tf.kinds import Kind
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from emotion_tf.interpret.explanation import Explanation
     from emotion_tf.interpret.summary import Summary
 
-PAGE = files.Kind("page of explanations", ("index.html",), signature='content="emotion_tf explain"')
+PAGE = Kind("page of explanations", ("index.html",), signature='content="emotion_tf explain"')
 REPEATS = 5
 
 

@@ -17,13 +17,12 @@ import tensorflow as tf
 from emotion_tf import files, schema
 from emotion_tf.data import tokenizer, verify
 from emotion_tf.errors import UserError
+from emotion_tf.kinds import Kind
 from emotion_tf.program import program
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
-KIND = files.Kind(
-    "data set", (INFO, VOCABULARY), signature='"schema_version"'
-)  # other libraries have such an INFO, too
+KIND = Kind("data set", (INFO, VOCABULARY), signature='"schema_version"')  # other libraries have such an INFO, too
 SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # `predict` must use those of `prepare`
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
 as_graph = tf.autograph.experimental.do_not_convert

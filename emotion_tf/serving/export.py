@@ -16,6 +16,7 @@ from emotion_tf.data.images import MAX_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
+from emotion_tf.kinds import Kind
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
 from emotion_tf.runs.export import Export, is_version, versions, write_checksums
@@ -25,7 +26,7 @@ from emotion_tf.serving.graph import MAX_TEXT_BYTES
 from emotion_tf.serving.predict import RunPredictor
 from emotion_tf.serving.verify import verify
 
-KIND = files.Kind("export", ("saved_model.pb",))
+KIND = Kind("export", ("saved_model.pb",))
 
 
 def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Path:

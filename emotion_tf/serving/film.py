@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pysubs2
 
-from emotion_tf import files
 from emotion_tf.config import CropConfig
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
@@ -21,10 +20,11 @@ from emotion_tf.faces.crops import FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
+from emotion_tf.kinds import Kind
 from emotion_tf.serving.predict import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
-KIND = files.Kind("folder of film predictions", (TABLE, TIMELINE), signature="face_problem")
+KIND = Kind("folder of film predictions", (TABLE, TIMELINE), signature="face_problem")
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 

@@ -11,7 +11,7 @@ from emotion_tf.data.partial import PartialDataset, PlannedShard
 SHARDS = "abc"
 PREPARE = f"""
 from emotion_tf.data.partial import PartialDataset, PlannedShard
-kind = files.Kind("data set", ("info",))
+kind = kinds.Kind("data set", ("info",))
 plan = [PlannedShard("train", name + ".tfrecord", [None], "key" + name) for name in {SHARDS!r}]
 if not kind.matches(Path("x/data")):
     with files.resumable_folder(Path("x/data"), kind) as folder:
