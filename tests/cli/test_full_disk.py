@@ -114,3 +114,4 @@ def test_explain(run, tmp_path, fault, succeed, monkeypatch):
     monkeypatch.setattr("emotion_tf.cli.explain._explain_utterance", lambda *_: [])
     words = ("explain", run, "--text", "I am so glad.", "--out", tmp_path / "page")
     check(words, 2_000, tmp_path / "page", fault, succeed, tmp_path)
+    succeed(*words, "--overwrite")

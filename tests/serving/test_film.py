@@ -99,7 +99,7 @@ def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, su
     printed = succeed(*words, "--abstain-below", "1")
     assert f"3 utterances, 2 with a face: {out / 'predictions.csv'}" in printed
     table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
-    assert table["utterance"].tolist() == ["You did it!", "- No. - Yes.", "After the end."]
+    assert table["utterance"].tolist() == ["You did it!", "'- No. - Yes.", "After the end."]  # no formula
     assert table["start"].tolist() == [0.0, 1.5, 50.0] and table["faces"].tolist() == [4, 4, 0]
     assert table["predicted"].tolist() == ["abstained"] * 3
     assert table["face_problem"].tolist() == ["", "", "cannot be decoded"]
