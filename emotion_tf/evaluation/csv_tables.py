@@ -1,7 +1,9 @@
 """CSV tables with text of users, which a spreadsheet must not take for formulas.
 
 Text that a spreadsheet may evaluate gets an apostrophe in front (OWASP, "CSV Injection"), which spreadsheets take for
-the mark of a text. `read_csv` removes it: what `to_csv` has written is read as it was.
+the mark of a text. A formula sign after a semicolon, a tab or a line break inside a text gets one, too: a spreadsheet
+that separates cells by semicolons begins a cell there, even if the text is quoted. `read_csv` removes the apostrophes:
+what `to_csv` has written is read as it was.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+FORMULA = re.compile(rf"'*[{SIGNS}\t\r\n]")
+AFTER_SEPARATOR = rf"(?=['\"]*[{SIGNS}])"
+INNER_FORMULA = re.compile(rf"([;\t\r\n]){AFTER_SEPARATOR}")
+ESCAPED_INNER_FORMULA = re.compile(rf"([;\t\r\n])'{AFTER_SEPARATOR}")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -41,10 +47,16 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def escape(cell: Any) -> Any:
-    """Puts an apostrophe before text that begins like a formula, with or without apostrophes, and is no number."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
+    """Puts an apostrophe before text that begins like a formula and is no number, and before formulas inside a text."""
+    if not isinstance(cell, str):
+        return cell
+    cell = INNER_FORMULA.sub(r"\1'", cell)
+    return f"'{cell}" if FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
 def unescape(cell: Any) -> Any:
-    """Removes the apostrophe that `escape` has added."""
-    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and FORMULA.match(cell) else cell
+    """Removes the apostrophes that `escape` has added."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    return ESCAPED_INNER_FORMULA.sub(r"\1", cell)

@@ -16,7 +16,17 @@ from emotion_tf.evaluation.csv_tables import escape, read_csv, to_csv, unescape
 from emotion_tf.evaluation.report import write_predictions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "''=1", "＝1+1", "-", "- Yes.", "-2-3")
+FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t1", "\r1", "\n1", "'=1", "''=1", "＝1+1", "-", "- Yes.", "-2-3")
+INNER_FORMULAS = {
+    'Ja;=HYPERLINK("http://x")': 'Ja;\'=HYPERLINK("http://x")',
+    ";'=1": ";''=1",
+    'a;"=1"': 'a;\'"=1"',
+    "a\t+1": "a\t'+1",
+    "a\n@SUM(A1);-1": "a\n'@SUM(A1);'-1",
+    "\t=1": "'\t'=1",
+    "\r=1": "'\r'=1",
+    "\n＝1": "'\n'＝1",
+}
 PLAIN = (
     "Hello",
     "",
@@ -32,6 +42,9 @@ PLAIN = (
     "it's",
     "a,b",
     '"',
+    "a; b",
+    "a;'b",
+    "a,=1",
 )
 
 
@@ -40,18 +53,32 @@ def test_a_formula_is_escaped(text):
     assert escape(text) == f"'{text}" and unescape(escape(text)) == text
 
 
+@pytest.mark.parametrize("text", INNER_FORMULAS)
+def test_a_formula_after_a_separator_is_escaped(text):
+    assert escape(text) == INNER_FORMULAS[text] and unescape(escape(text)) == text
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_no_cell_of_another_separator_is_a_formula(separator, tmp_path):
+    """A spreadsheet may split a table at semicolons, and then no quotes protect the texts."""
+    to_csv(pd.DataFrame({"id": 1, "text": list(INNER_FORMULAS), "more": 2}), tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
+        cells = [cell for line in file for cell in next(csv.reader([line], delimiter=separator), [])]
+    assert len(cells) > len(INNER_FORMULAS) and not [cell for cell in cells if re.match(r"[\"\s]*[=+\-@＝]", cell)]
+
+
 @pytest.mark.parametrize("text", PLAIN)
 def test_other_text_and_numbers_are_unchanged(text):
     assert escape(text) == text == unescape(text)
 
 
-@given(st.text(st.sampled_from("'=+-@\t\r\n5.e a,\"＝"), max_size=6) | st.text(max_size=6))
+@given(st.text(st.sampled_from("'=+-@;\t\r\n5.e a,\"＝"), max_size=6) | st.text(max_size=6))
 def test_escape_is_inverted(text):
     assert unescape(escape(text)) == text
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
-    texts = [*FORMULAS, *PLAIN]
+    texts = [*FORMULAS, *INNER_FORMULAS, *PLAIN]
     table = pd.DataFrame(
         {"=text": texts, "number": np.linspace(-1, 1, len(texts)), "mixed": ([-1, None] * len(texts))[: len(texts)]}
     )
