@@ -6,10 +6,13 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import inspect
 import io
 import itertools
+import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -20,11 +23,11 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from emotion_tf import config as configuration
-from emotion_tf import folders
+from emotion_tf import folders, weights
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
-from emotion_tf.trust import everything
+from emotion_tf.trust import everything, is_trusted, remember
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option without a value, such as `--overwrite`. Booleans of the configuration also have `--face.no-augment`."""
@@ -217,6 +220,30 @@ def parse_configured(verb: str, args: Sequence[str], start: Arguments) -> Argume
         start: defaults, with the configuration that the options change.
     """
     arguments: Arguments = parse(type(start), args, f"{program()} {verb}", default=start)
+    if not arguments.trust:
+        _check_encoders(arguments.config, args)
     if not arguments.smoke:
         return arguments
     return dataclasses.replace(arguments, config=configuration.smoke(arguments.config))
+
+
+def _check_encoders(config: Config, args: Sequence[str]) -> None:
+    """Checks that the user has typed the encoders, in this command or an earlier one: a configuration may be foreign.
+
+    Raises:
+        UserError: a configuration alone names an encoder that this program does not know.
+    """
+    known = {"", *weights.encoders(), *(preset.text.encoder for preset in configuration.PRESETS.values())}
+    typed = {word.partition("=")[0] for word in args}
+    for option, handle in (("--text.encoder", config.text.encoder), ("--face.encoder", config.face.encoder)):
+        name = handle if "://" in handle else os.path.abspath(handle)
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        if handle in known or is_trusted(digest):
+            continue
+        if option not in typed:
+            raise UserError(
+                f"The configuration names the encoder {handle!r}, which no command of yours has named. Expected one of "
+                "`weights list`, or one that you type, since its graph is a program. If you trust its author, add "
+                f"{option} {shlex.quote(handle)}, or --trust for this command alone."
+            )
+        remember(digest, f"{option} {handle}")

@@ -1,18 +1,21 @@
 """Which graphs and exports this user made, by SHA-256: one file each in a folder of the user's configuration.
 
 A checksum that lies beside a file proves nothing: who changes the file also changes the checksum. These do not lie
-beside it. `train` and `export` write them; `--trust` accepts anything else for one command.
+beside it. `train` and `export` write them; `--trust` accepts anything else for one command, which records nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from emotion_tf.errors import UserError
+from emotion_tf.terminal import say
 
 VARIABLE = "EMOTION_TF_TRUST"
 """Environment variable that `--trust` sets, which child processes inherit."""
@@ -33,12 +36,26 @@ def folder() -> Path:
 def remember(sha256: str, origin: str) -> None:
     """Stores the checksum of a graph or an export that this user has made; `origin` says where, for a reader.
 
-    A folder that cannot be written is no error: the graph then needs `--trust`, and the message says so.
+    With `--trust` nothing is stored: what was made may contain a graph of somebody else. A folder that cannot be
+    written is no error: a warning says once that the graph then needs `--trust`.
     """
-    with contextlib.suppress(OSError, RuntimeError):
+    if trusts_everything():
+        return
+    try:
         path = _path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_text(f"{origin}\n", encoding="utf-8", errors="backslashreplace")
+    except (OSError, RuntimeError) as error:
+        _warn(" ".join(str(error).split()))
+
+
+@functools.cache
+def _warn(error: str) -> None:
+    say(
+        f"warning: Cannot record what you make ({error}): opening it will need --trust. EMOTION_TF_CONFIG sets another "
+        "folder.",
+        file=sys.stderr,
+    )
 
 
 def is_trusted(sha256: str) -> bool:
@@ -73,9 +90,13 @@ def everything(enabled: bool = True) -> Iterator[None]:
 def check(sha256: str, what: str, where: Path | str) -> None:
     """Raises UserError unless `is_trusted`; `what` names the thing, such as "encoder graph"."""
     if not is_trusted(sha256):
+        place: Path | str = "the home folder, which is unknown"
+        with contextlib.suppress(RuntimeError):
+            place = folder()
         raise UserError(
-            f"{where}: Its {what} was not made here by you. Expected one that this program wrote for this user, since "
-            f"a graph is a program. Received: SHA-256 {sha256[:12]}... If you trust its author, add --trust."
+            f"{where}: Its {what} was not made here by you, or its record is lost. Expected one that this program has "
+            f"recorded in {place} (EMOTION_TF_CONFIG sets another folder), since a graph is a program. Received: "
+            f"SHA-256 {sha256[:12]}... If you trust its author, add --trust, or trust=True in Python."
         )
 
 

@@ -25,6 +25,12 @@ UNUSUAL = Config(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def earlier_command():
+    """The user has named the unusual encoder before."""
+    train_arguments(["--preset", "minilm", "--text.encoder", UNUSUAL.text.encoder])
+
+
 def fault(call, *arguments) -> str:
     with pytest.raises(UserError) as caught:
         call(*arguments)
