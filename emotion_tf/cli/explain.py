@@ -121,7 +121,7 @@ def _seed(scorer: Scorer) -> str:
 
 
 def _last_number(folder: Path) -> int:
-    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
 
 
 def _explain_utterance(

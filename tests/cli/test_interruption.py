@@ -105,3 +105,11 @@ def test_an_explanation_that_exists_is_not_locked(tmp_path, monkeypatch):
     monkeypatch.setattr("emotion_tf.cli.explain._last_number", lambda _: path.mkdir() or 0)  # another made it meanwhile
     with _claim(None, tmp_path):
         assert locked == ["2"]
+
+
+def test_a_superscript_is_no_number_of_an_explanation(tmp_path):
+    from emotion_tf.cli.explain import _last_number
+
+    for name in ("3", "\u00b2", "new"):
+        (tmp_path / name).mkdir()
+    assert _last_number(tmp_path) == 3
