@@ -1,4 +1,4 @@
-"""Which graphs and exports this user made, by SHA-256: one file each in a folder of the user's configuration.
+"""Which graphs, exports and data sets this user made, by SHA-256: one file each in the user's configuration.
 
 A checksum that lies beside a file proves nothing: who changes the file also changes the checksum. These do not lie
 beside it. `train` and `export` write them; `--trust` accepts anything else for one command, which records nothing.

@@ -15,7 +15,7 @@ def audit(data: DatasetPath, root: Path | None = None) -> None:
 
     Args:
         data: Folder of a data set in tfrecords/.
-        root: Folder of the clips, if they were moved since the data set was prepared.
+        root: Folder of the clips, if they were moved, or if somebody else prepared the data set.
     """
     from emotion_tf.data.audit import gather_facts
     from emotion_tf.data.dataset import Dataset

@@ -16,7 +16,8 @@ import tensorflow as tf
 from emotion_tf import schema
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.faces.active_speaker import MARGIN
-from emotion_tf.faces.frames import frame_at, parse_segment
+from emotion_tf.faces.frames import Segment, parse_segment
+from emotion_tf.faces.pool import frames_at
 
 CROPS_PER_LABEL = 12
 MAX_DOUBTFUL = 50
@@ -25,6 +26,8 @@ NAMES = (
     "face_score", "face_margin", "face_tracks", "face_height", "face_rivals", "face_rivals_time", "clip_seconds",
 )  # fmt: skip
 FRAME_WIDTH = 480
+FRAME_SECONDS = 20.0
+"""Time limit for the frame of a clip."""
 
 
 def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
@@ -32,7 +35,8 @@ def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
 
     Args:
         dataset: the data set.
-        root: folder of the clips, if they were moved.
+        root: folder of the clips, if they were moved. Somebody else's data set needs it: frames of its clips are shown
+            only from there.
 
     Returns:
         splits (counts by class), causes {split: {cause or "with a face": n}}, policies {policy: n}, scores
@@ -75,9 +79,25 @@ def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
                 if len(doubtful) > MAX_DOUBTFUL:
                     heapq.heappop(doubtful)
     facts["lengths"].sort()
-    root = root or Path(dataset.faces.get("root", "."))
-    facts["doubtful"] = [_describe(row, root) for _, _, row in sorted(doubtful, reverse=True)]
+    rows = [row for _, _, row in sorted(doubtful, reverse=True)]
+    places = [(_segments(row["clip"], dataset, root), row["face_rivals_time"]) for row in rows]
+    frames = frames_at(places, FRAME_SECONDS)
+    facts["doubtful"] = [_describe(row, frame) for row, frame in zip(rows, frames, strict=True)]
     return facts
+
+
+def _segments(names: list[str], dataset: Dataset, root: Path | None) -> list[Segment]:
+    """Returns the segments of a clip; none if somebody else's data set names files outside of the folder `root`."""
+    is_own = dataset.is_own
+    folder = Path(dataset.faces.get("root", ".")) if root is None and is_own else root
+    if folder is None:
+        return []
+    try:
+        segments = [parse_segment(name, folder) for name in names]
+        is_inside = all(segment.path.resolve().is_relative_to(folder.resolve()) for segment in segments)
+    except (ValueError, OSError, RuntimeError):  # no numbers, no name of a file, a loop of links
+        return []
+    return segments if is_own or is_inside else []
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
@@ -121,9 +141,8 @@ def _sample(reservoir: list[bytes], jpeg: bytes, count: int, rng: random.Random)
         reservoir[i] = jpeg
 
 
-def _describe(row: dict[str, Any], root: Path) -> dict[str, Any]:
+def _describe(row: dict[str, Any], pixels: np.ndarray | None) -> dict[str, Any]:
     """Returns a doubtful selection and its frame, with a box around each face."""
-    pixels = frame_at([parse_segment(name, root) for name in row["clip"]], row["face_rivals_time"])
     return {
         "name": _name(row),
         **{k: row[k] for k in ("speaker", "utterance", "label", "clip", "face_policy", "face_score", "face_margin")},

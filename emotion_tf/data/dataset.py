@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import files, schema
+from emotion_tf import files, schema, trust
 from emotion_tf.data import tokenizer, verify
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
@@ -205,6 +205,15 @@ class Dataset:
     def hashes(self) -> dict[str, str]:
         """Path of every shard, as in `Rows.paths` -> SHA-256."""
         return {str(self.path / shard.file): shard.sha256 for split in self.splits.values() for shard in split.shards}
+
+    def remember(self) -> None:
+        """Notes that this user has made the data set."""
+        trust.remember(files.sha256(self.path / INFO), f"data set {self.path.name}")
+
+    @cached_property
+    def is_own(self) -> bool:
+        """Whether this user has made the data set."""
+        return trust.is_trusted(files.sha256(self.path / INFO))
 
     @cached_property
     def spec(self) -> schema.DataSpec:

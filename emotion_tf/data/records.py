@@ -112,6 +112,7 @@ def write_dataset(
         data = partial.assemble()
         tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
         files.write_text(data / INFO, json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n")
+    dataset.remember()
     return dataset
 
 

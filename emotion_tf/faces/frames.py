@@ -45,7 +45,7 @@ def parse_segment(name: str, root: Path) -> Segment:
 
 def frame_at(segments: Sequence[Segment], time: float) -> np.ndarray | None:
     """Returns the image uint8 (H, W, 3) BGR at a `Frame.time` of `read_segments`, or None if it cannot be read."""
-    elapsed = segments[0].start
+    elapsed = segments[0].start if segments else 0.0
     for segment in segments:
         clip_time = segment.start + time - elapsed
         if clip_time < segment.end:

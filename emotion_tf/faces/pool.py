@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.config import CropConfig
@@ -18,7 +19,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.candidates import Candidates, find_in_clip
 from emotion_tf.faces.crops import FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.frames import Segment
+from emotion_tf.faces.frames import Segment, frame_at
 from emotion_tf.processes import Spawn, end_with_parent, limit_memory
 
 AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
@@ -103,6 +104,21 @@ class CandidatesProcess:
         self._pool.join()
 
 
+def frames_at(places: Iterable[tuple[Sequence[Segment], float]], seconds: float) -> Iterator[np.ndarray | None]:
+    """Yields the `frame_at` of each (segments, time) from another process; None also after `seconds` or a crash."""
+    pool = ProcessPool(1, initializer=_start, initargs=(None,), context=Spawn())
+    try:
+        for place in places:
+            try:
+                pixels = pool.schedule(_frame_at, place, timeout=seconds).result()
+            except (TimeoutError, ProcessExpired):
+                pixels = None
+            yield pixels
+    finally:
+        pool.stop()
+        pool.join()
+
+
 def _failure(failure: TimeoutError | ProcessExpired | BrokenProcessPool, config: CropConfig) -> tuple[str, str]:
     if isinstance(failure, TimeoutError):
         return "time limit", f"given up after {config.seconds:g} s"
@@ -122,13 +138,13 @@ def _result(task: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrop
 _detector: Detector | None = None
 
 
-def _start(load: Callable[[], Detector]) -> None:
-    """Initialises a process of the pool."""
+def _start(load: Callable[[], Detector] | None) -> None:
+    """Initialises a process of the pool, with a detector if it needs one."""
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     end_with_parent()
     cv2.setNumThreads(1)
-    _detector = load()
+    _detector = load() if load else None
     limit_memory(MEMORY)
 
 
@@ -152,6 +168,13 @@ def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
         return find_in_clip(path, _detector, config, size)
     except (UserError, MemoryError, cv2.error) as error:
         return Candidates(problem="cannot be decoded", detail=_detail(error, path))
+
+
+def _frame_at(segments: Sequence[Segment], time: float) -> np.ndarray | None:
+    try:
+        return frame_at(segments, time)
+    except (UserError, MemoryError, cv2.error):
+        return None
 
 
 def _detail(error: Exception, path: Path) -> str:

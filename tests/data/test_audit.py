@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 
 import cv2
@@ -17,7 +18,7 @@ from small_tables import write_table
 from emotion_tf.config import CropConfig
 from emotion_tf.data import audit, clip_source, records
 from emotion_tf.data.clips import COLUMNS, read_clips
-from emotion_tf.data.dataset import Dataset
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.faces.frames import Segment, frame_at, parse_segment
 from emotion_tf.labels import MELD_EMOTIONS
@@ -119,6 +120,22 @@ def test_clips_that_moved_are_read_from_root(data, tmp_path):
     moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
     assert audit.gather_facts(moved)["doubtful"][0]["frame"] is None
     assert audit.gather_facts(moved, data.parent)["doubtful"][0]["frame"]
+
+
+def test_somebody_elses_data_set_shows_no_other_clips(data, tmp_path):
+    """Their records could name a private video, which would appear on the page."""
+    foreign = shutil.copytree(data, tmp_path / "data")
+    info = (foreign / INFO).read_text(encoding="utf-8")
+    (foreign / INFO).write_text(f"{info}\n", encoding="utf-8")  # nobody has made this file here
+    opened = Dataset.open(foreign)
+    rows = audit.gather_facts(opened)["doubtful"]
+    assert rows[0]["frame"] is None and not opened.is_own and Dataset.open(data).is_own
+    (tmp_path / "private.mp4").write_text("")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link.mp4").symlink_to(tmp_path / "private.mp4")
+    for name in (str(tmp_path / "private.mp4"), "../private.mp4", "link.mp4", "a.mp4#t=x", "\0"):
+        assert audit._segments([name], opened, tmp_path / "root") == []
+    assert audit._segments(["a/b.mp4#t=1"], opened, tmp_path / "root") == [Segment(tmp_path / "root/a/b.mp4", 1.0)]
 
 
 def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):

@@ -16,7 +16,7 @@ from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.frames import Segment
-from emotion_tf.faces.pool import Clip, crop_all
+from emotion_tf.faces.pool import Clip, crop_all, frames_at
 
 CONFIG = CropConfig(crops=2, seconds=4)
 
@@ -56,6 +56,19 @@ def test_a_clip_that_takes_too_much_memory_costs_itself_alone(clips, tmp_path):
     first, second = crop_all(several, CONFIG, synthetic_faces.load_detector, 32, 1)
     assert first.problem == "cannot be decoded" and "hungry.mp4: its frames take more than 2 GB" in first.detail
     assert second.problem == "no face found"
+
+
+class Segments(tuple):
+    """Segments whose clip hangs or crashes the decoder."""
+
+    def __bool__(self):
+        time.sleep(600) if self[0] == "hang" else os._exit(3)
+
+
+def test_a_frame_of_a_clip_that_hangs_or_crashes_is_left_out(clips):
+    places = [(segments, 0.5) for segments in (Segments(["hang"]), Segments(["crash"]), (), clips[3].segments)]
+    frames = list(frames_at([*places, (clips[0].segments, 0.5)], 4.0))
+    assert frames[:4] == [None] * 4 and frames[4].ndim == 3
 
 
 def test_one_process_and_two_give_the_same_in_the_order_of_the_clips(clips):
