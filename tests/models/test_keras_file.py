@@ -13,6 +13,7 @@ import pytest
 from hostile_graphs import node, text
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
+import emotion_tf
 from emotion_tf import trust
 from emotion_tf.errors import UserError
 from emotion_tf.models import hub_encoder
@@ -212,6 +213,9 @@ def test_an_encoder_of_somebody_else_needs_trust(bert, fault, succeed, tmp_path)
     assert "Its encoder graph was not made here by you" in message and "add --trust" in message
     assert "neutral" in succeed("predict", bert.path, "--text", "Hi", "--trust")
     assert "add --trust" in fault("predict", bert.path, "--text", "Hi")  # trusted once, not for ever
+    assert emotion_tf.load(bert.path, trust=True).predict(["Hi"]).label
+    with pytest.raises(UserError, match="trust=True in Python"):
+        emotion_tf.load(bert.path)
 
 
 def test_a_graph_whose_checksum_the_configuration_does_not_have(bert, tmp_path):
