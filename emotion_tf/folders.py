@@ -88,6 +88,15 @@ def _is_free(path: Path) -> bool:
     return not os.path.lexists(path) and not files.replaced_folder(path).exists()
 
 
+def check_no_link(folder: Path) -> None:
+    """Raises UserError if a folder inside of a run is a symbolic link, which may lead to the user's other files."""
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a symbolic link to {folder.readlink()}. Expected a folder, since files in it are written and "
+            "deleted. Remove the link."
+        )
+
+
 def check_entries(folder: Path, source: Path | str) -> None:
     """Checks the folder of a graph before anything in it is read; `source` says where it comes from.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from emotion_tf import locks
 from emotion_tf.command_line import Flag, RunPath, opens_models
-from emotion_tf.folders import other_results
+from emotion_tf.folders import check_no_link, other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
@@ -55,6 +55,8 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
     is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256
     out = run.path if is_own_data else other_results(run.path, data)
+    for folder in () if is_own_data else (out.parent, out):
+        check_no_link(folder)
     out.mkdir(parents=True, exist_ok=True)
     results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, evaluation.probabilities)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"

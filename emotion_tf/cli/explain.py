@@ -15,6 +15,7 @@ from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
 from emotion_tf.errors import UserError
+from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
@@ -102,6 +103,7 @@ def _claim(out: Path | None, explanations: Path) -> Iterator[Path]:
         with locks.writer(out):
             yield out
         return
+    check_no_link(explanations)
     for number in itertools.count(_last_number(explanations) + 1):
         folder = explanations / str(number)
         if os.path.lexists(folder):

@@ -16,6 +16,7 @@ from emotion_tf.data.images import MAX_PIXELS
 from emotion_tf.data.tokenizer import write_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
+from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
@@ -46,11 +47,7 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
     serving = run.path / "serving"
     if (version is not None and version < 1) or keep < 0:
         raise UserError(f"Expected `--version` of at least 1 and `--keep` of at least 0. Received: {version}, {keep}.")
-    if serving.is_symlink():
-        raise UserError(
-            f"{serving} is a symbolic link to {serving.readlink()}. Expected a folder: `export` writes and deletes in "
-            "it. Remove the link."
-        )
+    check_no_link(serving)
     with locks.writer(serving):
         _clear(serving)
         out = serving / str(max(versions(serving), default=0) + 1 if version is None else version)

@@ -13,6 +13,7 @@ import numpy as np
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.folders import check_no_link
 
 LAST = "last.npz"
 
@@ -63,6 +64,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, variables: Sequence[Any]) -> None:
         self.folder, self.variables = folder, tuple(variables)
+        check_no_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.folders import check_no_link
 from emotion_tf.locks import WriteError
 from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
@@ -39,6 +40,7 @@ def _read_history(run: Run) -> pd.DataFrame:
 
 def _write_scalars(logs: Path, epoch: int, numbers: Mapping[str, float]) -> None:
     """Writes the file of an epoch for TensorBoard; replaces files of an interrupted attempt."""
+    check_no_link(logs)
     for file in logs.glob("*.epoch-*"):
         if int(file.name.rpartition("-")[2]) >= epoch:
             file.unlink()

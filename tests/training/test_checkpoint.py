@@ -69,6 +69,14 @@ def test_checkpoints_of_a_phase_hold_the_changed_variables(variables, tmp_path):
     assert values(variables) == whole
 
 
+def test_a_linked_folder_is_not_written(variables, tmp_path):
+    """A run of somebody else could link the checkpoints of another run, which would be replaced and deleted."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "checkpoint").symlink_to("mine")
+    with pytest.raises(UserError, match="checkpoint is a symbolic link to mine"):
+        Checkpoints(tmp_path / "checkpoint", variables)
+
+
 def test_a_checkpoint_of_another_model_is_refused(variables, tmp_path):
     checkpoints = Checkpoints(tmp_path, variables)
     checkpoints.save(LAST, State())
