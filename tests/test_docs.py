@@ -26,7 +26,8 @@ from emotion_tf.config import Config, to_json
 from emotion_tf.errors import UserError
 
 README_LINES = 150
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "saved_models/README.md", "tfrecords/README.md")]
+NAMES = ("README", "CONTRIBUTING", "SECURITY", "saved_models/README", "tfrecords/README")
+PAGES = [ROOT / f"{name}.md" for name in NAMES]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 PROGRAM = ("python main.py", "emotion-tf")
 OPTION = re.compile(r"--[a-z][a-z\d_.-]*")
