@@ -169,10 +169,16 @@ def whole(bert_config, initialised, tiny_bert):
 
 
 def vote_ops(vote):
+    from emotion_tf.evaluation.votes import FLOOR
     from emotion_tf.serving.graph import combine
 
-    probabilities = tf.TensorSpec((2, None, 7), tf.float32)
-    return traced_ops(lambda p: tf.math.log(tf.maximum(combine(vote, p), 1e-9)), probabilities)
+    def explained(probabilities):
+        with tf.GradientTape() as tape:
+            tape.watch(probabilities)
+            logits = tf.math.log(tf.maximum(combine(vote, probabilities), FLOOR))
+        return logits, tape.gradient(logits, probabilities)
+
+    return traced_ops(explained, tf.TensorSpec((2, None, 7), tf.float32))
 
 
 def export_ops(run, tmp_path):
