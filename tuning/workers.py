@@ -101,12 +101,12 @@ def outcome_of(done: Future[Outcome]) -> Outcome:
         return done.result()
     except WriteError:
         raise
+    except ProcessExpired as death:  # an OSError
+        return Outcome(error=f"the worker process ended with exit code {death.exitcode}", died=True)
     except OSError as error:
         if error.errno in DISK:
             raise WriteError(f"Cannot write {error.filename or 'the files of a trial'}: {error.strerror}.") from None
         return Outcome(error=f"OSError: {' '.join(str(error).split())[:300]}")
-    except ProcessExpired as death:
-        return Outcome(error=f"the worker process ended with exit code {death.exitcode}", died=True)
     except UserError as error:
         return Outcome(error=" ".join(str(error).split()))
     except Exception as error:  # any exception of TensorFlow for a model that cannot be trained
