@@ -348,4 +348,4 @@ def test_a_disk_that_becomes_full(untrained, tmp_path):
     assert len(lines) == 3, done.stderr[-2000:]
     for line in lines:
         assert "Cannot write" in line and "Nothing was left behind" in line
-    assert list((run / "serving").iterdir()) == []
+    assert not (run / "serving").exists()
