@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from emotion_tf.terminal import say
+from emotion_tf.terminal import printable, say
 from tuning.results import best_trial
 from tuning.space import Parameter
 
@@ -88,12 +88,12 @@ class SearchDisplay:
             score = (
                 Text("broken", "red") if report["error"] else Text(f"{report['score']:.4f}", "bold" * (trial is best))
             )
-            details = Text(report["error"] or self._values(trial), overflow="ellipsis", no_wrap=True)
+            details = Text(printable(report["error"] or self._values(trial)), overflow="ellipsis", no_wrap=True)
             table.add_row(trial.trial_id, score, str(report["epochs"]), f"{report['seconds']:.0f}", details)
         now = time.monotonic()
         for trial in running.values():
             start = self.start_of.setdefault(trial.trial_id, now)
-            details = Text(self._values(trial), "dim", overflow="ellipsis", no_wrap=True)
+            details = Text(printable(self._values(trial)), "dim", overflow="ellipsis", no_wrap=True)
             table.add_row(trial.trial_id, Text("running", "dim"), "", f"{now - start:.0f}", details)
         broken = sum(1 for report in self.oracle.reports.values() if report["error"])
         head = f"{len(ended)} of {self.trials} trials, {broken} broken  {self.remaining_time(ended)}"
