@@ -262,7 +262,7 @@ def undisturbed(words, succeed, eager):
     return results
 
 
-@pytest.mark.parametrize("stride", [45, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [45, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_kill_before_any_change_of_a_file_loses_nothing(
     stride, words, succeed, command, tmp_path, old, undisturbed, monkeypatch
 ):
