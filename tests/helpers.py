@@ -1,5 +1,6 @@
 """Trainings and set-ups that several test files use."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,3 +29,13 @@ def build_setup(config, encoder=None, say=lambda line: None, face_files=None):
     from emotion_tf.training import setup
 
     return setup.build_setup(config, training_data(config), setup.PretrainedFiles(encoder, face_files or {}), say)
+
+
+def modules_with(pattern):
+    """Returns the paths of the modules whose source matches a regular expression, relative to the project."""
+    return [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("emotion_tf", "tuning", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(pattern, path.read_text(encoding="utf-8"))
+    ]

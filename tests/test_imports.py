@@ -49,28 +49,7 @@ MAY_IMPORT = {
 }
 OURS = ("emotion_tf.", "tuning.")
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}
-NO_TENSORFLOW = {
-    "errors",
-    "labels",
-    "config",
-    "files",
-    "weights",
-    "command_line",
-    "progress",
-    "processes",
-    "folders",
-    "program",
-    "modalities",
-    "streams",
-    "terminal",
-    "consoles",
-    "kinds",
-    "locks",
-    "pictures",
-    "trust",
-    "faces",
-    "evaluation",
-}
+NO_TENSORFLOW = BASE - {"quiet"} | {"faces", "evaluation"}
 
 
 def imports(source: str) -> list[tuple[str, int]]:

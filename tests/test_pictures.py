@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,11 @@ import cv2
 import hostile_pictures
 import numpy as np
 import pytest
+from helpers import ROOT, modules_with
 from hostile_pictures import BOMBS, SMALL
 
 from emotion_tf import pictures
 
-ROOT = Path(__file__).resolve().parent.parent
 PIXELS = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 
 
@@ -121,10 +120,4 @@ def test_other_formats_reach_no_decoder(kind, monkeypatch):
 
 
 def test_one_module_decodes_pictures():
-    callers = [
-        path.relative_to(ROOT).as_posix()
-        for folder in ("emotion_tf", "tuning", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
-        if re.search(r"\bim(decode|read)\w*\(|\bImage\.open\(", path.read_text(encoding="utf-8"))
-    ]
-    assert callers == ["emotion_tf/pictures.py"]
+    assert modules_with(r"\bim(decode|read)\w*\(|\bImage\.open\(") == ["emotion_tf/pictures.py"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import struct
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import modules_with
 
 from emotion_tf.errors import UserError
 from emotion_tf.faces import containers
 from emotion_tf.faces.containers import open_clip
 from emotion_tf.faces.frames import read_frames
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 FRAMES = 10
 CODECS = {
     "mp4": "mp4v", "mov": "mp4v", "m4v": "mp4v", "3gp": "mp4v", "mkv": "mp4v", "webm": "VP80", "avi": "MJPG",
@@ -145,10 +144,4 @@ def test_a_large_frame_is_not_decoded(tmp_path, monkeypatch):
 
 
 def test_one_module_opens_videos():
-    callers = [
-        path.relative_to(ROOT).as_posix()
-        for folder in ("emotion_tf", "tuning", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
-        if re.search(r"\bVideoCapture\(", path.read_text(encoding="utf-8"))
-    ]
-    assert callers == ["emotion_tf/faces/containers.py"]
+    assert modules_with(r"\bVideoCapture\(") == ["emotion_tf/faces/containers.py"]
