@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emotion_tf.command_line import DatasetPath
+from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
@@ -21,6 +22,8 @@ def audit(data: DatasetPath, root: Path | None = None) -> None:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation import audit_page
 
+    if root is not None and not root.is_dir():
+        raise UserError(f"No such folder: --root {root}. Expected the folder of the clips.")
     dataset = Dataset.open(data)
     dataset.verify()
     facts = gather_facts(dataset, root)

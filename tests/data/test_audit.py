@@ -115,6 +115,11 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
     assert sheet.shape[0] > 500 and sheet.std() > 20
 
 
+def test_a_root_that_is_no_folder_is_named(dataset, fault, tmp_path):
+    for root in (tmp_path / "missing", dataset / "vocab.txt"):
+        assert f"No such folder: --root {root}" in fault("audit", dataset, "--root", root)
+
+
 def test_clips_that_moved_are_read_from_root(data, tmp_path):
     opened = Dataset.open(data)
     moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
