@@ -1,4 +1,4 @@
-"""Judges the graph of a SavedModel before TensorFlow reads it.
+"""Checks the graph of a SavedModel before TensorFlow reads it.
 
 A graph is a program: ops read and write files, open connections, run Python. This module parses `saved_model.pb` and
 accepts only what our exports and encoders consist of: the ops of `graph_ops.txt`, in the graph and in every function
@@ -61,7 +61,7 @@ def allowed_ops() -> frozenset[str]:
 
 
 def check_folder(folder: Path, source: Path | str = "") -> MetaGraphDef:
-    """Judges the SavedModel in a folder and returns its only meta graph.
+    """Checks the SavedModel in a folder and returns its only meta graph.
 
     Args:
         folder: the SavedModel.
@@ -87,7 +87,7 @@ def check_folder(folder: Path, source: Path | str = "") -> MetaGraphDef:
 
 
 def check_graph(content: bytes, source: Path | str) -> MetaGraphDef:
-    """Judges the content of a `saved_model.pb` and returns its only meta graph.
+    """Checks the content of a `saved_model.pb` and returns its only meta graph.
 
     Args:
         content: bytes of the file.
@@ -115,8 +115,8 @@ def check_graph(content: bytes, source: Path | str) -> MetaGraphDef:
 
 def _error(source: Path | str, refusal: _Refusal) -> UserError:
     return UserError(
-        f"{source}: The graph was not opened: {str(refusal)[:300]}. Expected only what graphs of ours consist of "
-        f"({OPS.name}). Do not use this file, or get it from its author again."
+        f"{source}: The graph was not opened: {str(refusal)[:300]}. Expected only ops and attributes of "
+        f"this program's own exports and encoders ({OPS.name}). Do not use this file, or get it from its author again."
     )
 
 
