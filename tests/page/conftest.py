@@ -3,32 +3,16 @@
 import dataclasses
 import tempfile
 import threading
-import types
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 import synthetic_faces
+from stub_predictor import Certain
 
 from emotion_tf.config import CropConfig
-from emotion_tf.serving.predict import Predictor
 
 LARGEST = 2 * 2**20
-
-
-class Certain(Predictor):
-    """A model that is certain of everything."""
-
-    facts = types.SimpleNamespace(labels=("joy", "fear"), face_size=32, context=0, crops={})
-    source = "certain"
-
-    def _predict_batch(self, utterances, contexts, crops):
-        n = len(utterances)
-        present = np.ones(n, bool)
-        return {
-            "probabilities": np.tile(np.float32([1, 0]), (n, 1)), "text_present": present, "face_present": present,
-        }  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -6,10 +6,10 @@ import contextlib
 import io
 import types
 
-import numpy as np
 import pandas as pd
 import pytest
 import synthetic_faces
+from stub_predictor import Certain
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
@@ -17,23 +17,8 @@ from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.page import film
 from emotion_tf.page.html import _clock, film_html
-from emotion_tf.serving.predict import Predictor
 
 SRT = "1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:00:01,400\nNo.\n"
-
-
-class Certain(Predictor):
-    """A model that is certain of everything."""
-
-    facts = types.SimpleNamespace(labels=("joy", "fear"), face_size=32, context=0)
-    source = "certain"
-
-    def _predict_batch(self, utterances, contexts, crops):
-        n = len(utterances)
-        present = np.ones(n, bool)
-        return {
-            "probabilities": np.tile(np.float32([1, 0]), (n, 1)), "text_present": present, "face_present": present,
-        }  # fmt: skip
 
 
 def answer(tmp_path, precision=0.9):
