@@ -75,13 +75,11 @@ class ConfinedModel:
         self._lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="emotion_tf_confined_")
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(path.resolve())]
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", __name__, str(path.resolve())],
             cwd=self._folder.name,
             env=_environment(),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
+            stdin=theirs.fileno(),  # 0 in the child: another number would be as high as this process has files open
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -233,4 +231,4 @@ def _answer(model: SavedModel, request: PredictRequest) -> bytes:
 
 if __name__ == "__main__":
     start_tensorflow()
-    _serve(Connection(int(sys.argv[1])), Path(sys.argv[2]))
+    _serve(Connection(sys.stdin.fileno()), Path(sys.argv[1]))
