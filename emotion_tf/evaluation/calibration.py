@@ -130,7 +130,8 @@ def fit_calibration(dev: Outputs) -> Calibration:
     """Fits temperatures and thresholds on the validation split."""
     temperatures = fit_temperatures(dev)
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
-    return Calibration(temperatures, tuple(fit_thresholds(dev.label, probabilities)), len(dev.label))
+    correct, confidence = probabilities.argmax(axis=1) == dev.label, probabilities.max(axis=1)
+    return Calibration(temperatures, tuple(fit_thresholds(correct, confidence)), len(dev.label))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

@@ -59,7 +59,8 @@ def with_predictions(
     """Adds the prediction (or "abstained") and a column `p_LABEL` for each class, from probabilities (N, C)."""
     # six significant digits, not decimals: `ensemble` takes logarithms
     columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
-    return table.assign(predicted=with_abstentions(labels, probabilities, abstain_below), **columns)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0)
+    return table.assign(predicted=with_abstentions(labels, predicted, confidence, abstain_below), **columns)
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:

@@ -135,9 +135,10 @@ def write_report(path: Path, report: ReportData) -> None:
     """Writes the report."""
     outputs, probabilities = report.outputs, report.probabilities
     predicted = probabilities.argmax(axis=1)
+    correct, confidence = predicted == outputs.label, probabilities.max(axis=1)
     raw = softmax(outputs.logits, axis=1)
     bins = [reliability(outputs.label, p, outputs.weight) for p in (raw, probabilities)]
-    curve = risk_coverage(outputs.label, probabilities)
+    curve = risk_coverage(correct, confidence)
     pages.write(
         path,
         "report.html",
@@ -150,13 +151,13 @@ def write_report(path: Path, report: ReportData) -> None:
         charts={
             "precision_recall": charts.precision_recall(outputs.label, probabilities, report.labels),
             "reliability": charts.reliability_diagram(*bins),
-            "risk": charts.risk_coverage_curve(curve, float(np.mean(predicted != outputs.label))),
+            "risk": charts.risk_coverage_curve(curve, float(np.mean(~correct))),
         },
         learning=_learning(report.history),
         patterns=_patterns(report, raw),
         slices=_slices(report, predicted),
         curve=curve,
-        thresholds=_thresholds(report),
+        thresholds=_thresholds(report, correct, confidence),
         mistakes=[_mistake(report, row) for row in worst_mistakes(outputs.label, probabilities)],
     )
 
@@ -222,14 +223,12 @@ def _slices(report: ReportData, predicted: np.ndarray) -> list[tuple[str, list[S
     return [(kind, list(group)) for kind, group in itertools.groupby(rows, key=lambda row: row.kind)]
 
 
-def _thresholds(report: ReportData) -> list[ThresholdRow]:
-    label, probabilities = report.outputs.label, report.probabilities
-    correct = probabilities.argmax(axis=1) == label
+def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray) -> list[ThresholdRow]:
     rows = []
     for threshold in report.calibration.thresholds:
-        answered = probabilities.max(axis=1) >= threshold.threshold
+        answered = confidence >= threshold.threshold
         sums = np.stack([correct & answered, answered], axis=1).astype(float)
-        scores = score_threshold(label, probabilities, threshold.threshold)
+        scores = score_threshold(correct, confidence, threshold.threshold)
         rows.append(ThresholdRow(threshold, scores, interval(sums, report.group, _ratio)))
     return rows
 

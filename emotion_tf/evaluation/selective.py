@@ -52,51 +52,48 @@ class SelectiveScores(NamedTuple):
     precision: float
 
 
-def risk_coverage(label: np.ndarray, probabilities: np.ndarray) -> Curve:
+def risk_coverage(correct: np.ndarray, confidence: np.ndarray) -> Curve:
     """Returns the curve of El-Yaniv and Wiener 2010 with its area (Geifman 2019, "Bias-Reduced Uncertainty Estimation",
     section 2).
 
     Utterances of equal confidence have no order among each other: the area uses the mean risk over all their orders.
 
     Args:
-        label: int (N,), true classes.
-        probabilities: float (N, C).
+        correct: bool (N,), whether the prediction is correct.
+        confidence: float (N,), calibrated probability of the predicted class.
     """
-    confidence = probabilities.max(axis=1)
-    wrong = (probabilities.argmax(axis=1) != label).astype(float)
     levels, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    ordered = np.repeat(np.bincount(level, wrong) / counts, counts)
-    risk = np.cumsum(ordered) / np.arange(1, len(label) + 1)
+    ordered = np.repeat(np.bincount(level, ~correct) / counts, counts)
+    risk = np.cumsum(ordered) / np.arange(1, len(correct) + 1)
     ends = np.cumsum(counts) - 1
-    return Curve(-levels, (ends + 1) / len(label), risk[ends], float(risk.mean()))
+    return Curve(-levels, (ends + 1) / len(correct), risk[ends], float(risk.mean()))
 
 
-def score_threshold(label: np.ndarray, probabilities: np.ndarray, threshold: float) -> SelectiveScores:
+def score_threshold(correct: np.ndarray, confidence: np.ndarray, threshold: float) -> SelectiveScores:
     """Returns the results above a threshold; without any answer the precision is nan."""
-    answered = probabilities.max(axis=1) >= threshold
-    correct = probabilities.argmax(axis=1)[answered] == label[answered]
-    precision = float(correct.mean()) if answered.any() else float("nan")
+    answered = confidence >= threshold
+    precision = float(correct[answered].mean()) if answered.any() else float("nan")
     return SelectiveScores(int(answered.sum()), float(answered.mean()), precision)
 
 
 def fit_thresholds(
-    label: np.ndarray, probabilities: np.ndarray, targets: Sequence[float] = PRECISIONS
+    correct: np.ndarray, confidence: np.ndarray, targets: Sequence[float] = PRECISIONS
 ) -> list[Threshold]:
     """Fits, on the validation split, the threshold of each target precision that answers most utterances.
 
     Args:
-        label: int (N,), true classes.
-        probabilities: float (N, C).
+        correct: bool (N,), whether the prediction is correct.
+        confidence: float (N,), calibrated probability of the predicted class.
         targets: precisions.
 
     Returns:
         The thresholds of the targets that at least 20 answers reach. A target that all utterances together reach
         needs no threshold and is left out.
     """
-    curve = risk_coverage(label, probabilities)
+    curve = risk_coverage(correct, confidence)
     thresholds = []
     for target in targets:
-        reached = (1 - curve.risk >= target) & (curve.coverage * len(label) >= MIN_ANSWERED - 1e-9)
+        reached = (1 - curve.risk >= target) & (curve.coverage * len(correct) >= MIN_ANSWERED - 1e-9)
         if reached.any() and not reached[-1]:
             last = int(np.flatnonzero(reached)[-1])
             precision = float(1 - curve.risk[last])
@@ -104,8 +101,15 @@ def fit_thresholds(
     return thresholds
 
 
-def with_abstentions(labels: Sequence[str], probabilities: np.ndarray, threshold: float) -> list[str]:
-    """Returns the most probable label of each utterance, or "abstained" below the threshold: (N, C) -> N labels."""
-    predicted = [labels[i] for i in probabilities.argmax(axis=1)]
-    answered = probabilities.max(axis=1) >= threshold if len(probabilities) else []
-    return [label if is_answered else ABSTAINED for label, is_answered in zip(predicted, answered, strict=True)]
+def with_abstentions(
+    labels: Sequence[str], predicted: np.ndarray, confidence: np.ndarray, threshold: float
+) -> list[str]:
+    """Returns the predicted label of each utterance, or "abstained" where the confidence is below the threshold.
+
+    Args:
+        labels: C class names.
+        predicted: int (N,), predicted classes.
+        confidence: float (N,), calibrated probability of the predicted class.
+        threshold: least confidence of an answer.
+    """
+    return [labels[i] if p >= threshold else ABSTAINED for i, p in zip(predicted, confidence, strict=True)]

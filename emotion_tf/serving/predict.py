@@ -53,7 +53,8 @@ class Prediction:
 
     def label_or_abstained(self, below: float) -> list[str]:
         """The same, with "abstained" where no class has a probability of at least `below`."""
-        return with_abstentions(self.labels, self.probabilities, below)
+        predicted, confidence = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1, initial=0)
+        return with_abstentions(self.labels, predicted, confidence, below)
 
 
 class Predictor(ABC):
