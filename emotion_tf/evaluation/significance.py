@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
+from scipy.stats import norm, t
 
 from emotion_tf.evaluation.metrics import weighted_f1
 
@@ -45,8 +45,9 @@ def paired_bootstrap(
     """Runs a paired bootstrap of weighted F1(first) - weighted F1(second) that resamples dialogues.
 
     Utterances of one dialogue are not independent, so dialogues are drawn (cluster bootstrap; Efron, Tibshirani 1993,
-    chapter 8). The p-value is the share of resamples in which `first` is not better, as in Koehn 2004 (section 3),
-    with one added to both counts.
+    chapter 8). The p-value is the inversion of the interval: the two-sided one is below 0.05 exactly if the interval
+    excludes 0. With few dialogues it cannot be small: with 10,000 resamples at least 0.0064 for 10 dialogues, 0.0010
+    for 30.
 
     Args:
         label: int (N,), true classes.
@@ -68,15 +69,10 @@ def paired_bootstrap(
     ]
     differences = resampled[0] - resampled[1]
     scores = [float(np.mean([weighted_f1(label, predicted, weight) for predicted in side])) for side in sides]
-    low, high = _bounds(differences, members.max() + 1)
-    no_better, no_worse = ((np.sum(d <= 0) + 1) / (len(draws) + 1) for d in (differences, -differences))
-    return Difference(
-        scores[0] - scores[1],
-        low,
-        high,
-        float(no_better),
-        float(min(1.0, 2 * min(no_better, no_worse))),
-    )
+    groups = int(members.max()) + 1
+    low, high = _bounds(differences, groups)
+    no_better, no_worse = (_p_value(d, groups) for d in (differences, -differences))
+    return Difference(scores[0] - scores[1], low, high, no_better, min(1.0, 2 * min(no_better, no_worse)))
 
 
 def intervals(
@@ -167,34 +163,27 @@ def _exact(correct: np.ndarray, groups: int) -> tuple[float, float] | None:
 
 
 def _bounds(values: np.ndarray, groups: int) -> tuple[float, float]:
-    """Returns the expanded percentile interval of resampled values.
+    """Returns the expanded percentile interval of resampled values; (nan, nan) if there are too few groups or values.
 
     The percentiles lie a little outside 2.5 and 97.5, because a small sample varies less than its population
-    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap").
+    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). They are order statistics, the outer ones of two
+    neighbours, so that `_p_value` inverts the interval exactly.
     """
-    finite = values[np.isfinite(values)]
-    if not len(finite) or groups < 2:
+    finite = np.sort(values[np.isfinite(values)])
+    if groups < 2:
         return np.nan, np.nan
     tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1))
-    low, high = np.quantile(finite, [tail, 1 - tail])
-    return float(low), float(high)
+    rank = int(tail * (len(finite) + 1))
+    return (float(finite[rank - 1]), float(finite[-rank])) if rank else (np.nan, np.nan)
 
 
-def mcnemar(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """Runs McNemar's exact test of two accuracies (McNemar 1947; binomial form, Dietterich 1998, section 3.1).
-
-    The test counts utterances; it ignores their weights.
-
-    Returns:
-        Number of utterances that only the first predicts correctly, number of those that only the second does, and the
-        two-sided p-value.
-    """
-    first_correct, second_correct = first == label, second == label
-    only_first = int(np.sum(first_correct & ~second_correct))
-    only_second = int(np.sum(second_correct & ~first_correct))
-    if only_first + only_second == 0:
-        return 0, 0, 1.0
-    return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
+def _p_value(differences: np.ndarray, groups: int) -> float:
+    """Returns the one-sided p-value of "not above 0": the level at which the bound of `_bounds` is 0."""
+    if groups < 2:
+        return 1.0
+    differences = differences[np.isfinite(differences)]
+    share = (np.sum(differences <= 0) + 1) / (len(differences) + 1)
+    return float(t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -88,7 +88,7 @@ def change(path, **values):
 def test_members_and_methods_are_compared(members, predicted, tmp_path, succeed):
     out = tmp_path / "saved_models" / "voted"
     printed = succeed("ensemble", *members, "--name", "voted")
-    for part in ("run0", "run1", "voted: soft", "voted: weighted", "voted: stacking", "McNemar p", "always", str(out)):
+    for part in ("run0", "run1", "voted: soft", "voted: weighted", "voted: stacking", "p (Holm)", "always", str(out)):
         assert part in printed
     about_ensemble = about(out)
     scores = {name: one["weighted_f1"] for name, one in about_ensemble["cross_validated"].items()}

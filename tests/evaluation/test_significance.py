@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.significance import class_intervals, interval, intervals, paired_bootstrap
@@ -47,12 +48,32 @@ def test_identical_predictions_do_not_differ():
 def test_a_planted_difference_is_significant_and_its_reverse_is_not():
     label, first, second, group = sample(1)
     result = paired_bootstrap(label, first, second, group, 2000)
-    assert result.p_value == pytest.approx(1 / 2001) and 0 < result.low < result.difference < result.high
+    assert result.p_value < 0.002 and 0 < result.low < result.difference < result.high
     reverse = paired_bootstrap(label, second, first, group, 2000)
     assert reverse.p_value == 1
     assert (reverse.difference, reverse.low, reverse.high) == pytest.approx(
         (-result.difference, -result.high, -result.low)
     )
+
+
+def test_a_p_value_is_below_the_level_exactly_if_the_interval_excludes_zero():
+    """On 100 random data sets, many of them with few dialogues and near the level."""
+    excluded = 0
+    for seed in range(100):
+        dialogues = int(np.random.default_rng(seed).integers(2, 40))
+        result = paired_bootstrap(*sample(seed, 4 * dialogues, dialogues, (0.75, 0.58)), 999, seed)
+        excludes_zero = bool(result.low > 0 or result.high < 0)
+        assert (result.two_sided < 0.05) == excludes_zero
+        assert result.two_sided == min(1.0, 2 * result.p_value) or result.difference <= 0
+        excluded += excludes_zero
+    assert 20 < excluded < 80
+
+
+@pytest.mark.parametrize(("dialogues", "least"), [(3, 0.0935), (10, 0.0064), (30, 0.0010)])
+def test_few_dialogues_allow_no_small_p_value(dialogues, least):
+    """The first is right everywhere, the second nowhere, which is 2^-9 by the sign test of ten dialogues."""
+    label, group = np.tile([0, 1], 2 * dialogues), np.repeat(np.arange(dialogues), 4)
+    assert paired_bootstrap(label, label, 1 - label, group).two_sided == pytest.approx(least, abs=5e-5)
 
 
 def test_the_bootstrap_equals_a_naive_loop():
@@ -63,7 +84,8 @@ def test_the_bootstrap_equals_a_naive_loop():
     spread = slow.std()
     assert result.low == pytest.approx(np.quantile(slow, 0.025), abs=0.35 * spread)
     assert result.high == pytest.approx(np.quantile(slow, 0.975), abs=0.35 * spread)
-    assert result.p_value == pytest.approx((slow <= 0).mean(), abs=0.08)
+    share = norm.ppf((slow <= 0).mean()) * np.sqrt(24 / 25)  # 25 dialogues
+    assert result.p_value == pytest.approx(t.cdf(share, 24), abs=0.08)
 
 
 def test_each_resample_has_the_f1_of_scikit_learn():
@@ -209,4 +231,5 @@ def test_very_many_dialogues_take_no_more_memory(monkeypatch):
     predicted = np.where(np.arange(2000) % 4, label, 1 - label)
     low, high = intervals(label, predicted, np.arange(2000), seed=5)["accuracy"]
     assert low < 0.75 < high and high - low == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 2000) ** 0.5, rel=0.15)
-    assert paired_bootstrap(label, label, predicted, np.arange(2000), seed=6).p_value == pytest.approx(1 / 1501)
+    p_value = paired_bootstrap(label, label, predicted, np.arange(2000), seed=6).p_value
+    assert p_value == pytest.approx(t.cdf(norm.ppf(1 / 1501) * np.sqrt(1999 / 2000), 1999))
