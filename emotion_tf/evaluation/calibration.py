@@ -119,19 +119,27 @@ class Calibration:
         temperatures: divisors of the logits.
         thresholds: thresholds of the calibrated confidence, for several target precisions.
         utterances: number of utterances in the validation split.
+        dialogues: number of their dialogues.
     """
 
     temperatures: Temperatures = NONE
     thresholds: tuple[Threshold, ...] = ()
     utterances: int = 0
+    dialogues: int = 0
 
 
-def fit_calibration(dev: Outputs) -> Calibration:
-    """Fits temperatures and thresholds on the validation split."""
+def fit_calibration(dev: Outputs, dialogue: np.ndarray) -> Calibration:
+    """Fits temperatures and thresholds on the validation split.
+
+    Args:
+        dev: outputs on the validation split.
+        dialogue: (N,), dialogue of each utterance.
+    """
     temperatures = fit_temperatures(dev)
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
     correct, confidence = probabilities.argmax(axis=1) == dev.label, probabilities.max(axis=1)
-    return Calibration(temperatures, tuple(fit_thresholds(correct, confidence)), len(dev.label))
+    thresholds = tuple(fit_thresholds(correct, confidence))
+    return Calibration(temperatures, thresholds, len(dev.label), len(np.unique(dialogue)))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -139,6 +147,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     values = {
         "fitted_on": "dev",
         "utterances": calibration.utterances,
+        "dialogues": calibration.dialogues,
         "temperatures": _temperatures_to_json(calibration.temperatures),
         "thresholds": [threshold._asdict() for threshold in calibration.thresholds],
     }
@@ -157,7 +166,8 @@ def read_calibration(folder: Path) -> Calibration:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         thresholds = tuple(Threshold(**{k: float(v) for k, v in row.items()}) for row in values["thresholds"])
-        return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, int(values["utterances"]))
+        utterances, dialogues = int(values["utterances"]), int(values["dialogues"])
+        return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, utterances, dialogues)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(
             f"Cannot read {path}: {error} Expected the file that `train` writes. Remove it and run `evaluate --report` "

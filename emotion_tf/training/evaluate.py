@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,10 +99,15 @@ def calibrate(
         dev: validation utterances.
         infer: `inference(model)`, if it was traced before.
     """
-    batches = pipeline.eval_batches(dev, preprocess, BATCH)
-    calibration = fit_calibration(collect_outputs(infer or inference(model), batches))
+    outputs = collect_outputs(infer or inference(model), pipeline.eval_batches(dev, preprocess, BATCH))
+    calibration = fit_calibration(outputs, dialogues(pipeline.read_rows(dev)))
     write_calibration(folder, calibration)
     return calibration
+
+
+def dialogues(rows: Iterable[dict[str, Any]]) -> np.ndarray:
+    """Returns the dialogue of each utterance, (N,)."""
+    return np.array([row["dialogue_id"] for row in rows])
 
 
 def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
@@ -113,8 +119,7 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     rows = list(pipeline.read_rows(split_rows))
     results = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
-    group = np.array([row["dialogue_id"] for row in rows])
-    bounds = intervals(outputs.label, probabilities.argmax(axis=1), group, weight=outputs.weight)
+    bounds = intervals(outputs.label, probabilities.argmax(axis=1), dialogues(rows), weight=outputs.weight)
     results["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
     results["calibration"] = _calibration(run.calibration.temperatures, outputs, probabilities)
     return Evaluation(probabilities, rows, results, outputs)

@@ -33,7 +33,7 @@ def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, 
     monkeypatch.setattr(ablation, "EXCHANGES", 2)
     monkeypatch.setattr(slices, "MIN_DIALOGUES", 3)  # of which the tiny data set has few
     monkeypatch.setattr(Dataset, "rows", lambda self, split: happened.append(split) or real_rows(self, split))
-    monkeypatch.setattr(evaluate, "fit_calibration", lambda dev: happened.append("calibration") or real_fit(dev))
+    monkeypatch.setattr(evaluate, "fit_calibration", lambda *dev: happened.append("calibration") or real_fit(*dev))
     printed = succeed("evaluate", run, "--report")
     assert happened[:2] == ["dev", "calibration"] and set(happened[2:]) == {"test"}
     assert printed.splitlines()[-1] == f"Report: {run / 'report.html'}"

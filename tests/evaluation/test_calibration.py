@@ -77,11 +77,13 @@ def test_no_temperature_is_fitted_with_too_few_errors():
 
 def test_fitting_takes_one_split():
     """No function that fits has a parameter for a second split."""
-    assert list(inspect.signature(calibration.fit_calibration).parameters) == ["dev"]
+    assert list(inspect.signature(calibration.fit_calibration).parameters) == ["dev", "dialogue"]
     assert list(inspect.signature(fit_temperatures).parameters) == ["dev"]
     dev = outputs([(3, *planted(2000, 2.0))])
-    fitted = calibration.fit_calibration(dev)
-    assert fitted.utterances == 2000 and fitted.temperatures.pooled == pytest.approx(2.0, rel=0.1)
+    fitted = calibration.fit_calibration(dev, np.arange(2000) // 8)
+    assert (fitted.utterances, fitted.dialogues) == (2000, 250) and fitted.temperatures.pooled == pytest.approx(
+        2.0, rel=0.1
+    )
     calibrated = fitted.temperatures.probabilities(dev.logits, dev.pattern)
     for threshold in fitted.thresholds:
         answered = calibrated.max(axis=1) >= threshold.threshold
@@ -91,7 +93,8 @@ def test_fitting_takes_one_split():
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path):
     assert calibration.read_calibration(tmp_path) == Calibration()
-    fitted = calibration.fit_calibration(outputs([(3, *planted(400, 2.0)), (1, *planted(30, 2.0))]))
+    dev = outputs([(3, *planted(400, 2.0)), (1, *planted(30, 2.0))])
+    fitted = calibration.fit_calibration(dev, np.arange(430) // 5)
     calibration.write_calibration(tmp_path, fitted)
     assert calibration.read_calibration(tmp_path) == fitted and fitted.thresholds
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]

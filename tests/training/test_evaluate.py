@@ -54,8 +54,10 @@ def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eag
     preprocess = bert_run.preprocessor(model)
     calibration = calibrate(tmp_path, model, preprocess, dev)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
-    expected = fit_calibration(outputs)
+    dialogue = np.array([row["dialogue_id"] for row in pipeline.read_rows(dev)])
+    expected = fit_calibration(outputs, dialogue)
     assert read_calibration(tmp_path).utterances == calibration.utterances == len(outputs.label)
+    assert calibration.dialogues == expected.dialogues == len(set(dialogue))
     np.testing.assert_allclose(calibration.temperatures.values, expected.temperatures.values, rtol=1e-3)
 
 
