@@ -35,8 +35,8 @@ def ensemble(
     Args:
         runs: Two or more folders in saved_models/, evaluated on dev of the same data set.
         name: Name of the ensemble, a folder in saved_models/.
-        method: Method: soft (mean of probabilities), weighted (convex weights) or stacking (logistic regression on
-            log-probabilities); by default, the best weighted F1 in cross-validation.
+        method: Method: soft (mean of probabilities), weighted (convex weights), both with a temperature, or stacking
+            (logistic regression on log-probabilities); by default, the best weighted F1 in cross-validation.
         weights_from: Out-of-fold predictions to fit on instead of dev: the oof.csv of each run, in the same order.
         overwrite: Replace an ensemble of the same name.
     """
@@ -68,7 +68,10 @@ def ensemble(
         "command": command(),
         "fitted_on": {"predictions": _where(weights_from), "utterances": len(predictions.label)},
         "selected_by": "--method" if method else "weighted F1 in cross-validation",
-        "cross_validated": {m: {"weighted_f1": f.weighted_f1, "log_loss": f.log_loss} for m, f in fitted.items()},
+        "cross_validated": {
+            m: {"weighted_f1": f.weighted_f1, "log_loss": f.log_loss, "expected_calibration_error": f.calibration_error}
+            for m, f in fitted.items()
+        },
     }
     results_of_vote = {split: with_intervals(methods[selected]) for split, methods in voted.items()}
     folder.write_ensemble(out, members, fitted[selected].vote, results_of_vote, about, overwrite)

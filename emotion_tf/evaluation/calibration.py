@@ -16,6 +16,7 @@ from scipy.special import log_softmax, softmax
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import Threshold, fit_thresholds
 from emotion_tf.modalities import presence_patterns
 
@@ -42,6 +43,23 @@ class Outputs(NamedTuple):
     label: np.ndarray
     weight: np.ndarray
     pattern: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predicted classes, those with the highest logit, int (N,)."""
+        return self.logits.argmax(axis=1)
+
+
+def is_sufficient(wrong: np.ndarray) -> bool:
+    """Returns whether a temperature can be fitted on utterances: there are 100, of which 5 are predicted wrongly.
+
+    The relative standard error of a temperature is about 1 / sqrt(N). Without any error the likelihood is highest at
+    temperature 0.
+
+    Args:
+        wrong: bool (N,), whether the prediction is wrong.
+    """
+    return len(wrong) >= MIN_UTTERANCES and int(wrong.sum()) >= MIN_ERRORS
 
 
 def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -96,17 +114,16 @@ NONE = Temperatures(1.0, {}, {})
 def fit_temperatures(dev: Outputs) -> Temperatures:
     """Fits a temperature for each pattern on the validation split.
 
-    A pattern gets its own temperature if it has at least 100 utterances, 5 of them predicted wrongly. Otherwise it
-    uses the pooled temperature, which is 1 if all utterances together are too few. (The relative standard error of a
-    temperature is about 1 / sqrt(N). Without any error the likelihood is highest at temperature 0.)
+    A pattern gets its own temperature if its utterances suffice. Otherwise it uses the pooled temperature, which is 1
+    if all utterances together are too few.
     """
-    wrong = dev.logits.argmax(axis=1) != dev.label
+    wrong = dev.predicted != dev.label
     own, counts = {}, {}
     for name, rows in [("all", np.full(len(wrong), True)), *((p, dev.pattern == i) for i, p in enumerate(PATTERNS))]:
         if not rows.any():
             continue
         counts[name] = int(rows.sum()), int(wrong[rows].sum())
-        if counts[name][0] >= MIN_UTTERANCES and counts[name][1] >= MIN_ERRORS:
+        if is_sufficient(wrong[rows]):
             own[name] = fit_temperature(dev.label[rows], dev.logits[rows], dev.weight[rows])
     return Temperatures(own.pop("all", 1.0), own, counts)
 
@@ -137,7 +154,7 @@ def fit_calibration(dev: Outputs, dialogue: np.ndarray) -> Calibration:
     """
     temperatures = fit_temperatures(dev)
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
-    correct, confidence = probabilities.argmax(axis=1) == dev.label, probabilities.max(axis=1)
+    correct, confidence = dev.predicted == dev.label, confidence_of(probabilities, dev.predicted)
     thresholds = tuple(fit_thresholds(correct, confidence))
     return Calibration(temperatures, thresholds, len(dev.label), len(np.unique(dialogue)))
 

@@ -11,7 +11,7 @@ import pandas as pd
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.compare import KEYS, RunResults, check_same_utterances, row_weights
 from emotion_tf.evaluation.csv_tables import read_csv
-from emotion_tf.evaluation.metrics import metrics, weighted_f1
+from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.report import with_predictions
 from emotion_tf.evaluation.votes import FittedVote, MemberPredictions
 
@@ -129,27 +129,32 @@ def _as_run(
     )
 
 
-def member_scores(predictions: MemberPredictions, names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Returns weighted F1 and log loss of each member."""
-    scores = [
-        (weighted_f1(predictions.label, p.argmax(axis=1), predictions.weight), predictions.log_loss(p))
-        for p in predictions.probabilities
-    ]
-    return dict(zip(names, scores, strict=True))
+def member_scores(predictions: MemberPredictions, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Returns weighted F1, log loss and calibration error of each member."""
+    return dict(zip(names, map(predictions.scores, predictions.probabilities), strict=True))
 
 
-METHOD_COLUMNS = ("member or method", "weighted F1", "log loss", "weights of the members, or strength (C)")
+METHOD_COLUMNS = (
+    "member or method",
+    "weighted F1",
+    "log loss",
+    "calibration error",
+    "weights of the members and temperature (T), or strength (C)",
+)
 
 
 def method_rows(
-    fitted: Mapping[str, FittedVote], members: Mapping[str, tuple[float, float]], chosen: str
+    fitted: Mapping[str, FittedVote], members: Mapping[str, tuple[float, float, float]], chosen: str
 ) -> list[list[str]]:
-    """Returns a row for each member (name -> weighted F1 and log loss) and each method; * marks the selected one."""
-    rows = [[name, f"{f1:.4f}", f"{loss:.4f}", ""] for name, (f1, loss) in members.items()]
+    """Returns a row for each member (name -> scores) and each method; * marks the selected one."""
+    rows = [[name, *(f"{score:.4f}" for score in scores), ""] for name, scores in members.items()]
     for method, of_method in fitted.items():
-        weights = () if of_method.vote.weights is None else of_method.vote.weights
-        detail = ", ".join(f"{name} {w:.3f}" for name, w in zip(members, weights, strict=False))
+        vote = of_method.vote
+        detail = f"C = {vote.strength:g}" if vote.weights is None else f"T = {vote.temperature:.3f}"
+        weights = [
+            f"{name} {w:.3f}" for name, w in zip(members, () if vote.weights is None else vote.weights, strict=False)
+        ]
+        scores = of_method.weighted_f1, of_method.log_loss, of_method.calibration_error
         mark = " *" if method == chosen else ""
-        scores = f"{of_method.weighted_f1:.4f}", f"{of_method.log_loss:.4f}"
-        rows.append([method + mark, *scores, detail or f"C = {of_method.vote.strength:g}"])
+        rows.append([method + mark, *(f"{score:.4f}" for score in scores), ", ".join([*weights, detail])])
     return rows

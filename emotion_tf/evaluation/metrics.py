@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
+from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, confidence_of
+
 
 def weighted_f1(label: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Returns the headline metric: F1 of each class, averaged with the share of its true labels as weight.
@@ -38,7 +40,8 @@ def metrics(
 
     Returns:
         A dict of numbers: accuracy, weighted_f1, macro_f1 (over classes that occur or are predicted), log_loss,
-        utterances, majority_floor, per_class and the confusion matrix (true classes in rows).
+        expected_calibration_error, classwise_calibration_error (mean over classes), utterances, majority_floor,
+        per_class and the confusion matrix (true classes in rows).
     """
     predicted = probabilities.argmax(axis=1)
     classes = np.arange(len(labels))
@@ -49,23 +52,35 @@ def metrics(
         "weighted_f1": weighted_f1(label, predicted, weight),
         "macro_f1": float(f1_score(label, predicted, average="macro", sample_weight=weight, zero_division=0)),
         "log_loss": float(log_loss(label, _normalised(probabilities), labels=classes, sample_weight=weight)),
+        "expected_calibration_error": calibration_error(
+            predicted == label, confidence_of(probabilities, predicted), weight
+        ),
+        "classwise_calibration_error": float(class_calibration_errors(label, probabilities, weight).mean()),
         "majority_floor": {
             "label": labels[majority],
             "accuracy": float(accuracy_score(label, floor, sample_weight=weight)),
             "weighted_f1": weighted_f1(label, floor, weight),
         },
-        "per_class": _per_class(label, predicted, labels, weight),
+        "per_class": _per_class(label, predicted, probabilities, labels, weight),
         "confusion": confusion_matrix(label, predicted, labels=classes).tolist(),
     }
 
 
 def _per_class(
-    label: np.ndarray, predicted: np.ndarray, labels: Sequence[str], weight: np.ndarray | None
+    label: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    weight: np.ndarray | None,
 ) -> dict[str, dict[str, float]]:
-    columns = precision_recall_fscore_support(
-        label, predicted, labels=np.arange(len(labels)), sample_weight=weight, zero_division=0
+    columns = (
+        *precision_recall_fscore_support(
+            label, predicted, labels=np.arange(len(labels)), sample_weight=weight, zero_division=0
+        ),
+        np.average(probabilities, axis=0, weights=weight),
+        class_calibration_errors(label, probabilities, weight),
     )
-    names = ("precision", "recall", "f1", "support")
+    names = ("precision", "recall", "f1", "support", "mean_probability", "calibration_error")
     return {
         name: {column: float(values[i]) for column, values in zip(names, columns, strict=True)}
         for i, name in enumerate(labels)

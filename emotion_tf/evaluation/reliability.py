@@ -1,4 +1,4 @@
-"""Reliability diagrams and the expected calibration error."""
+"""Reliability diagrams, the expected calibration error, and that of each class."""
 
 from __future__ import annotations
 
@@ -19,34 +19,54 @@ class Bin(NamedTuple):
     accuracy: float
 
 
+def confidence_of(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of the predicted classes: (N, C) and int (N,) -> (N,)."""
+    return probabilities[np.arange(len(predicted)), predicted]
+
+
 def reliability(
-    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+    correct: np.ndarray, confidence: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
 ) -> list[Bin]:
-    """Bins predictions by confidence, the probability of the predicted class (Guo 2017, equation 2).
+    """Bins predictions by confidence (Guo 2017, equation 2).
 
     Args:
-        label: int (N,), true classes.
-        probabilities: float (N, C).
+        correct: bool (N,), whether the prediction is correct.
+        confidence: float (N,), probability of the predicted class.
         weight: float (N,), or None for equal weights.
         bins: number of bins of equal width.
 
     Returns:
         The bins that are not empty.
     """
-    weight = np.ones(len(label)) if weight is None else weight
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == label
+    weight = np.ones(len(correct)) if weight is None else weight
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    sums = np.stack([np.bincount(index, weight * x, bins) for x in (np.ones(len(label)), confidence, correct)])
+    sums = np.stack([np.bincount(index, weight * x, bins) for x in (np.ones(len(correct)), confidence, correct)])
     return [
         Bin(i / bins, (i + 1) / bins, float(n), float(c / n), float(a / n)) for i, (n, c, a) in enumerate(sums.T) if n
     ]
 
 
 def calibration_error(
-    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+    correct: np.ndarray, confidence: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
 ) -> float:
     """Returns the expected calibration error: mean |accuracy - confidence| over the bins (Guo 2017, equation 3)."""
-    filled = reliability(label, probabilities, weight, bins)
+    filled = reliability(correct, confidence, weight, bins)
     total = sum(row.weight for row in filled)
     return sum(row.weight * abs(row.accuracy - row.confidence) for row in filled) / total
+
+
+def class_calibration_errors(
+    label: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+) -> np.ndarray:
+    """Returns the calibration error of the probability of each class, float (C,); their mean is the classwise error.
+
+    Kull 2019, "Beyond temperature scaling", equation 3; Nixon 2019, "Measuring Calibration in Deep Learning", section
+    4.2.
+
+    Args:
+        label: int (N,), true classes.
+        probabilities: float (N, C).
+        weight: float (N,), or None for equal weights.
+        bins: number of bins of equal width.
+    """
+    return np.array([calibration_error(label == c, p, weight, bins) for c, p in enumerate(probabilities.T)])

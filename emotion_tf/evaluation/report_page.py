@@ -17,7 +17,7 @@ from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
 from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
-from emotion_tf.evaluation.reliability import calibration_error, reliability
+from emotion_tf.evaluation.reliability import calibration_error, confidence_of, reliability
 from emotion_tf.evaluation.selective import SelectiveScores, Threshold, risk_coverage, score_threshold
 from emotion_tf.evaluation.significance import class_intervals, interval
 from emotion_tf.evaluation.slices import Slice, slices
@@ -87,6 +87,9 @@ class ClassRow(NamedTuple):
     f1: float
     f1_interval: tuple[float, float]
     support: float
+    share: float
+    mean_probability: float
+    calibration_error: float
 
 
 class Cell(NamedTuple):
@@ -134,10 +137,10 @@ class Mistake(NamedTuple):
 def write_report(path: Path, report: ReportData) -> None:
     """Writes the report."""
     outputs, probabilities = report.outputs, report.probabilities
-    predicted = probabilities.argmax(axis=1)
-    correct, confidence = predicted == outputs.label, probabilities.max(axis=1)
-    raw = softmax(outputs.logits, axis=1)
-    bins = [reliability(outputs.label, p, outputs.weight) for p in (raw, probabilities)]
+    predicted = outputs.predicted
+    correct, confidence = predicted == outputs.label, confidence_of(probabilities, predicted)
+    before = confidence_of(softmax(outputs.logits, axis=1), predicted)
+    bins = [reliability(correct, p, outputs.weight) for p in (before, confidence)]
     curve = risk_coverage(correct, confidence)
     pages.write(
         path,
@@ -154,7 +157,7 @@ def write_report(path: Path, report: ReportData) -> None:
             "risk": charts.risk_coverage_curve(curve, float(np.mean(~correct))),
         },
         learning=_learning(report.history),
-        patterns=_patterns(report, raw),
+        patterns=_patterns(report, correct, before, confidence),
         slices=_slices(report, predicted),
         curve=curve,
         thresholds=_thresholds(report, correct, confidence),
@@ -163,10 +166,20 @@ def write_report(path: Path, report: ReportData) -> None:
 
 
 def _classes(report: ReportData, predicted: np.ndarray) -> list[ClassRow]:
-    outputs, count = report.outputs, len(report.labels)
+    outputs, count, total = report.outputs, len(report.labels), float(report.outputs.weight.sum())
     bounds = class_intervals(outputs.label, predicted, report.group, count, weight=outputs.weight)
     return [
-        ClassRow(name, row["precision"], row["recall"], row["f1"], f1_interval, row["support"])
+        ClassRow(
+            name,
+            row["precision"],
+            row["recall"],
+            row["f1"],
+            f1_interval,
+            row["support"],
+            row["support"] / total,
+            row["mean_probability"],
+            row["calibration_error"],
+        )
         for (name, row), f1_interval in zip(report.numbers["per_class"].items(), bounds, strict=True)
     ]
 
@@ -191,14 +204,15 @@ def _learning(history: pd.DataFrame | None) -> dict[str, Any] | None:
     return {"chart": chart, "epoch": int(best["epoch"]), "epochs": len(history), "f1": float(best["dev_weighted_f1"])}
 
 
-def _patterns(report: ReportData, raw: np.ndarray) -> list[PatternRow]:
+def _patterns(report: ReportData, correct: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[PatternRow]:
+    """Returns a row for each pattern; `before` and `after` are the confidences (N,) without and with temperatures."""
     outputs, temperatures, rows = report.outputs, report.calibration.temperatures, []
     for i, name in enumerate(PATTERNS):
         selected = outputs.pattern == i
         if selected.any():
             errors = [
-                calibration_error(outputs.label[selected], p[selected], outputs.weight[selected])
-                for p in (raw, report.probabilities)
+                calibration_error(correct[selected], confidence[selected], outputs.weight[selected])
+                for confidence in (before, after)
             ]
             temperature = float(temperatures.values[i])
             rows.append(PatternRow(name, int(selected.sum()), temperature, _fitted_on(temperatures, name), *errors))

@@ -1,10 +1,14 @@
-"""Votes of several models: combination of their probabilities, fitting, and selection of the method."""
+"""Votes of several models: combination of their probabilities, fitting, and selection of the method.
+
+A mean of calibrated probabilities is under-confident (Ranjan and Gneiting 2010, "Combining probability forecasts",
+theorem 1), the more the less its members depend on each other. So a convex combination has a temperature. Stacking has
+none: the regression sets the scale of its logits."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +20,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import fit_temperature, is_sufficient
 from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.evaluation.reliability import calibration_error
 
 METHODS = {
-    "soft": "mean of the members' probabilities; nothing is fitted",
-    "weighted": "convex combination that minimises the log loss (linear opinion pool: Genest and Zidek 1986)",
+    "soft": "mean of the members' probabilities, with a temperature",
+    "weighted": "convex combination that minimises the log loss (linear opinion pool: Genest and Zidek 1986), with a "
+    "temperature",
     "stacking": "multinomial logistic regression on log-probabilities (Wolpert 1992; Ting and Witten 1999)",
 }
 """In order of complexity."""
@@ -52,6 +59,15 @@ class MemberPredictions:
         """Returns the predictions of some utterances."""
         return MemberPredictions(self.probabilities[:, rows], self.label[rows], self.group[rows], self.weight[rows])
 
+    def scores(self, probabilities: np.ndarray) -> tuple[float, float, float]:
+        """Returns weighted F1, log loss and calibration error of probabilities (N, C)."""
+        predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        return (
+            weighted_f1(self.label, predicted, self.weight),
+            self.log_loss(probabilities),
+            calibration_error(predicted == self.label, confidence, self.weight),
+        )
+
     def log_loss(self, probabilities: np.ndarray) -> float:
         """Returns the log loss of probabilities (N, C), which are at least `FLOOR`."""
         clipped = np.maximum(probabilities, FLOOR)
@@ -66,6 +82,7 @@ class Vote:
     Attributes:
         method: one of `METHODS`.
         weights: float (M,), weights of a convex combination; None for stacking.
+        temperature: of a convex combination: the divisor of its logarithm.
         coefficients: float (M, C, C), of stacking: maps each member's log-probabilities to logits.
         bias: float (C,), of stacking.
         strength: of stacking: the selected value of `STRENGTHS`.
@@ -73,16 +90,29 @@ class Vote:
 
     method: str
     weights: np.ndarray | None = None
+    temperature: float = 1.0
     coefficients: np.ndarray | None = None
     bias: np.ndarray | None = None
     strength: float | None = None
 
+    def logits(self, probabilities: Any, ops: Any = np) -> Any:
+        """Combines the probabilities (M, N, C) of the members into logits (N, C).
+
+        Takes tensors with `ops=keras.ops`, so that the served graph and the evaluation share one rule.
+        """
+
+        def array(values: Any) -> Any:
+            return ops.array(values, dtype=probabilities.dtype.name)
+
+        if self.weights is not None:
+            pool = ops.einsum("m,mnc->nc", array(self.weights), probabilities)
+            return ops.log(ops.maximum(pool, FLOOR)) / self.temperature
+        logs = ops.log(ops.maximum(probabilities, FLOOR))
+        return ops.einsum("mnc,mck->nk", logs, array(self.coefficients)) + array(self.bias)
+
     def combine(self, probabilities: np.ndarray) -> np.ndarray:
         """Combines the probabilities (M, N, C) of the members into (N, C)."""
-        if self.weights is not None:
-            return np.einsum("m,mnc->nc", self.weights, probabilities)
-        logs = np.log(np.maximum(probabilities, FLOOR))
-        return softmax(np.einsum("mnc,mck->nk", logs, np.asarray(self.coefficients)) + self.bias, axis=1)
+        return softmax(self.logits(probabilities), axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the attributes as JSON values, without those that are None."""
@@ -93,7 +123,7 @@ class Vote:
     def from_json(cls, values: Mapping[str, Any]) -> Vote:
         """Creates a vote from the result of `to_json`."""
         arrays = {name: np.array(values[name]) for name in ("weights", "coefficients", "bias") if name in values}
-        return cls(values["method"], **arrays, strength=values.get("strength"))
+        return cls(values["method"], **arrays, temperature=values["temperature"], strength=values.get("strength"))
 
 
 @dataclass(frozen=True)
@@ -103,13 +133,14 @@ class FittedVote:
     Attributes:
         vote: the vote, fitted on all utterances.
         probabilities: float (N, C), out-of-fold probabilities: each by a vote that was fitted without its dialogue.
-        weighted_f1, log_loss: metrics of these probabilities.
+        weighted_f1, log_loss, calibration_error: metrics of these probabilities.
     """
 
     vote: Vote
     probabilities: np.ndarray
     weighted_f1: float
     log_loss: float
+    calibration_error: float
 
 
 def fit_all(predictions: MemberPredictions) -> dict[str, FittedVote]:
@@ -132,8 +163,7 @@ def _fit_and_score(method: str, predictions: MemberPredictions) -> FittedVote:
     probabilities = np.empty(predictions.probabilities.shape[1:])
     for train, held_out in _folds(predictions):
         probabilities[held_out] = fit(method, predictions.subset(train)).combine(predictions.probabilities[:, held_out])
-    score = weighted_f1(predictions.label, probabilities.argmax(axis=1), predictions.weight)
-    return FittedVote(fit(method, predictions), probabilities, score, predictions.log_loss(probabilities))
+    return FittedVote(fit(method, predictions), probabilities, *predictions.scores(probabilities))
 
 
 def fit(method: str, predictions: MemberPredictions) -> Vote:
@@ -142,13 +172,17 @@ def fit(method: str, predictions: MemberPredictions) -> Vote:
     The weighted vote minimises the log loss, which is convex in the weights. Weighted F1 is not, and on a thousand
     utterances its maximum depends on single utterances.
     """
+    if method == "stacking":
+        return _fit_stacking(predictions)
     members = len(predictions.probabilities)
-    if method == "soft":
-        return Vote(method, weights=np.full(members, 1 / members))
-    return _fit_weights(predictions) if method == "weighted" else _fit_stacking(predictions)
+    pool = Vote(method, np.full(members, 1 / members) if method == "soft" else _fit_weights(predictions))
+    logits = pool.logits(predictions.probabilities)
+    if not is_sufficient(logits.argmax(axis=1) != predictions.label):
+        return pool
+    return replace(pool, temperature=fit_temperature(predictions.label, logits, predictions.weight))
 
 
-def _fit_weights(predictions: MemberPredictions) -> Vote:
+def _fit_weights(predictions: MemberPredictions) -> np.ndarray:
     of_label = np.maximum(predictions.probabilities[:, np.arange(len(predictions.label)), predictions.label], FLOOR)
     share = predictions.weight / predictions.weight.sum()
     members = len(of_label)
@@ -167,7 +201,7 @@ def _fit_weights(predictions: MemberPredictions) -> Vote:
         options={"ftol": 1e-10},
     )
     weights = np.clip(result.x, 0, 1)
-    return Vote("weighted", weights=weights / weights.sum())
+    return weights / weights.sum()
 
 
 def _fit_stacking(predictions: MemberPredictions) -> Vote:

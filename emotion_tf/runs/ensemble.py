@@ -36,7 +36,7 @@ class Ensemble:
         """Contents of `ensemble.json`. Raises UserError if it cannot be read."""
         try:
             values = json.loads((self.path / ENSEMBLE).read_text(encoding="utf-8"))
-            _ = [values["vote"]["method"], *((member["path"], member["sha256"]) for member in values["members"])]
+            _ = [Vote.from_json(values["vote"]), *((row["path"], row["sha256"]) for row in values["members"])]
             return values
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.images import decode_pictures
-from emotion_tf.evaluation.votes import FLOOR, Vote
+from emotion_tf.evaluation.votes import Vote
 from emotion_tf.interpret.signature import RecordedModel, attributions
 from emotion_tf.modalities import MODALITIES
 from emotion_tf.models.two_tower import presence_pattern
@@ -107,8 +108,8 @@ class ServingGraph:
         outputs = [member(own) for member, own in zip(self.members, inputs, strict=True)]
         logits, probabilities, _ = outputs[0]
         if self.vote is not None:
-            probabilities = combine(self.vote, tf.stack([p for _, p, _ in outputs]))
-            logits = tf.math.log(tf.maximum(probabilities, FLOOR))
+            logits = self.vote.logits(tf.stack([p for _, p, _ in outputs]), keras.ops)
+            probabilities = tf.nn.softmax(logits)
         return {
             "probabilities": probabilities,
             "logits": logits,
@@ -165,14 +166,6 @@ class ServingGraph:
             for member, keys in zip(self.members, self.tensor_names, strict=True)
             for name, key in keys.items()
         }
-
-
-def combine(vote: Vote, probabilities: tf.Tensor) -> tf.Tensor:
-    """Computes `Vote.combine` in the graph: float32 (M, B, C) to (B, C)."""
-    if vote.weights is not None:
-        return tf.tensordot(tf.constant(vote.weights, tf.float32), probabilities, 1)
-    coefficients, bias = tf.constant(vote.coefficients, tf.float32), tf.constant(vote.bias, tf.float32)
-    return tf.nn.softmax(tf.einsum("mbc,mck->bk", tf.math.log(tf.maximum(probabilities, FLOOR)), coefficients) + bias)
 
 
 def truncate(text: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,7 @@ from emotion_tf.evaluation.calibration import (
     write_calibration,
 )
 from emotion_tf.evaluation.metrics import metrics
-from emotion_tf.evaluation.reliability import calibration_error
+from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, confidence_of
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
@@ -121,19 +121,20 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     results = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
     bounds = intervals(outputs.label, probabilities.argmax(axis=1), dialogues(rows), weight=outputs.weight)
     results["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
-    results["calibration"] = _calibration(run.calibration.temperatures, outputs, probabilities)
+    results["calibration"] = _calibration(run.calibration.temperatures, outputs)
     return Evaluation(probabilities, rows, results, outputs)
 
 
-def _calibration(temperatures: Temperatures, outputs: Outputs, probabilities: np.ndarray) -> dict[str, Any]:
-    """Returns the calibration error with and without the temperatures, and the cross-entropy without them."""
+def _calibration(temperatures: Temperatures, outputs: Outputs) -> dict[str, Any]:
+    """Returns the temperatures, and the calibration errors and the cross-entropy without them."""
     raw = softmax(outputs.logits, axis=1)
-    of_label = np.log(np.maximum(raw[np.arange(len(raw)), outputs.label], np.finfo(np.float32).tiny))
+    of_label = np.log(np.maximum(confidence_of(raw, outputs.label), np.finfo(np.float32).tiny))
+    correct, confidence = outputs.predicted == outputs.label, confidence_of(raw, outputs.predicted)
     return {
         "temperatures": dict(zip(PATTERNS, temperatures.values.tolist(), strict=True)),
-        "expected_calibration_error": calibration_error(outputs.label, probabilities, outputs.weight),
         "uncalibrated": {
-            "expected_calibration_error": calibration_error(outputs.label, raw, outputs.weight),
+            "expected_calibration_error": calibration_error(correct, confidence, outputs.weight),
+            "classwise_calibration_error": float(class_calibration_errors(outputs.label, raw, outputs.weight).mean()),
             "log_loss": -float(np.average(of_label, weights=outputs.weight)),
         },
     }

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import calibration
 from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperature, fit_temperatures
-from emotion_tf.evaluation.reliability import calibration_error
+from emotion_tf.evaluation.reliability import calibration_error, confidence_of
 from emotion_tf.evaluation.selective import Threshold
 
 
@@ -63,7 +63,11 @@ def test_frequent_patterns_have_their_own_temperature_and_rare_ones_the_pooled()
     after = fitted.probabilities(dev.logits, dev.pattern)
     np.testing.assert_allclose(after[0], softmax(dev.logits[0] / fitted.own["text and face"]), rtol=1e-5)
     assert (after.argmax(axis=1) == dev.logits.argmax(axis=1)).all()
-    assert calibration_error(dev.label, after) < 0.02 < calibration_error(dev.label, softmax(dev.logits, axis=1))
+    errors = [
+        calibration_error(dev.predicted == dev.label, confidence_of(p, dev.predicted))
+        for p in (after, softmax(dev.logits, axis=1))
+    ]
+    assert errors[0] < 0.02 < errors[1]
 
 
 def test_no_temperature_is_fitted_with_too_few_errors():

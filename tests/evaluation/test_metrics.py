@@ -31,9 +31,18 @@ def test_a_table_by_hand():
     assert numbers["accuracy"] == pytest.approx(4 / 7)
     assert numbers["weighted_f1"] == pytest.approx((4 * 4 / 7 + 2 * 4 / 5) / 7)
     assert numbers["macro_f1"] == pytest.approx((4 / 7 + 4 / 5 + 0) / 3)
-    assert numbers["per_class"]["a"] == pytest.approx({"precision": 2 / 3, "recall": 1 / 2, "f1": 4 / 7, "support": 4})
-    assert numbers["per_class"]["b"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 4 / 5, "support": 2})
-    assert numbers["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
+    names = ("precision", "recall", "f1", "support", "mean_probability", "calibration_error")
+    high, low = 0.9 + 0.1 / 3, 0.1 / 3
+    by_hand = {  # the errors: a class is true in so many of the rows where its probability is high, and low
+        "a": (2 / 3, 1 / 2, 4 / 7, 4, (3 * high + 4 * low) / 7, (3 * (high - 2 / 3) + 4 * (2 / 4 - low)) / 7),
+        "b": (2 / 3, 1, 4 / 5, 2, (3 * high + 4 * low) / 7, (3 * (high - 2 / 3) + 4 * low) / 7),
+        "c": (0, 0, 0, 1, (high + 6 * low) / 7, (high + 6 * (1 / 6 - low)) / 7),
+    }
+    for name, values in by_hand.items():
+        assert numbers["per_class"][name] == pytest.approx(dict(zip(names, values, strict=True)), abs=1e-6)
+    errors = [values[-1] for values in by_hand.values()]
+    assert numbers["classwise_calibration_error"] == pytest.approx(np.mean(errors), abs=1e-6)
+    assert numbers["expected_calibration_error"] == pytest.approx(high - 4 / 7, abs=1e-6)
     assert numbers["log_loss"] == pytest.approx(-(4 * np.log(0.9 + 0.1 / 3) + 3 * np.log(0.1 / 3)) / 7, abs=1e-6)
     assert numbers["utterances"] == 7
     assert json.loads(json.dumps(numbers)) == numbers

@@ -17,7 +17,6 @@ from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_calibrat
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Ablation, measure_contribution
-from emotion_tf.evaluation.reliability import calibration_error
 from emotion_tf.evaluation.report_page import ReportData, write_report
 from emotion_tf.evaluation.significance import intervals
 
@@ -79,8 +78,7 @@ def report():
     numbers = metrics(test.label, probabilities, LABELS, 0)
     numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group, 500)
     numbers["calibration"] = {
-        "expected_calibration_error": calibration_error(test.label, probabilities),
-        "uncalibrated": {"expected_calibration_error": calibration_error(test.label, raw), "log_loss": 1.0},
+        "uncalibrated": metrics(test.label, raw, LABELS, 0),
     }
     table = pd.DataFrame(
         {
@@ -149,6 +147,9 @@ def test_the_page_shows_the_results(page, report):
         assert f"{report.numbers[name]:.3f}" in text and f"[{low:.3f}, {high:.3f}]" in text
     assert all(row.sentence in text for row in report.contributions)
     assert f"always neutral: {report.numbers['majority_floor']['accuracy']:.3f}" in text
+    for row in report.numbers["per_class"].values():
+        assert f"{row['mean_probability']:.3f}" in text and f"{row['calibration_error']:.3f}" in text
+    assert f"(classwise) {report.numbers['calibration']['uncalibrated']['classwise_calibration_error']:.3f}" in text
     assert "seed 7" in text and "main.py train --name <i>" in text and "both 0.900" in text
     assert "the weights of epoch 1 of 2" in text
     assert f"--abstain-below {report.calibration.thresholds[0].threshold:.3f}" in text

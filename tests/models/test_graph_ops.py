@@ -169,13 +169,10 @@ def whole(bert_config, initialised, tiny_bert):
 
 
 def vote_ops(vote):
-    from emotion_tf.evaluation.votes import FLOOR
-    from emotion_tf.serving.graph import combine
-
     def explained(probabilities):
         with tf.GradientTape() as tape:
             tape.watch(probabilities)
-            logits = tf.math.log(tf.maximum(combine(vote, probabilities), FLOOR))
+            logits = vote.logits(probabilities, keras.ops)
         return logits, tape.gradient(logits, probabilities)
 
     return traced_ops(explained, tf.TensorSpec((2, None, 7), tf.float32))
