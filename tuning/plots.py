@@ -96,13 +96,17 @@ def _panel(axes: plt.Axes, trials: pd.DataFrame, parameter: Parameter) -> None:
 
 
 def encode(finished: pd.DataFrame, searched: Sequence[Parameter]) -> pd.DataFrame:
-    """Returns trials as numbers: logarithms for log-uniform ranges, indices for choices, -1 for inactive ones."""
+    """Returns trials as numbers: logarithms for log-uniform ranges, indices for choices.
+
+    An inactive hyperparameter is 1 below the domain, which no active one reaches.
+    """
     columns = {}
     for parameter in searched:
         values = finished[parameter.option]
         if isinstance(parameter.domain, Range):
-            numbers = values.astype(float)
-            columns[parameter.option] = (np.log10(numbers) if parameter.domain.log else numbers).fillna(-1)
+            scale = np.log10 if parameter.domain.log else np.asarray
+            numbers = pd.Series(scale(values.astype(float)), values.index)
+            columns[parameter.option] = numbers.fillna(float(scale(parameter.domain.low)) - 1)
         else:
             index = {str(label(value)): i for i, value in enumerate(parameter.domain)}
             columns[parameter.option] = values.map(lambda v, index=index: index.get(str(v), -1))

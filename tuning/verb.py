@@ -241,7 +241,7 @@ def _write_results(
 
 
 def _majority_floor(plan: Plan) -> dict[str, Any]:
-    """Returns the most frequent class of train, and its weighted F1 on the utterances of the objective."""
+    """Returns the most frequent class of train, by weight, and its weighted F1 on the utterances of the objective."""
     import numpy as np
 
     from emotion_tf.data import pipeline
@@ -250,12 +250,12 @@ def _majority_floor(plan: Plan) -> dict[str, Any]:
 
     dataset = Dataset.open(Path(plan.config.data))
     splits = ("train", "dev") if plan.folds else ("dev",)
-    rows = list(pipeline.read_rows(dataset.rows(*splits)))
-    counts = dataset.splits["train"].per_class
-    majority = max(counts, key=lambda label: counts[label])
-    label, weight = np.array([r["label"] for r in rows]), np.array([r["weight"] for r in rows])
-    predicted = np.full_like(label, dataset.labels.index(majority))
-    return {"label": majority, "weighted_f1": weighted_f1(label, predicted, weight)}
+    train, objective = (list(pipeline.read_rows(dataset.rows(*names))) for names in (("train",), splits))
+    totals = np.bincount([r["label"] for r in train], [r["weight"] for r in train], len(dataset.labels))
+    majority = int(totals.argmax())
+    label, weight = np.array([r["label"] for r in objective]), np.array([r["weight"] for r in objective])
+    floor = weighted_f1(label, np.full_like(label, majority), weight)
+    return {"label": dataset.labels[majority], "weighted_f1": floor}
 
 
 def _run_worker(arguments: TuneArguments) -> None:

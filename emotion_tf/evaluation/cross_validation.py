@@ -38,7 +38,7 @@ def summary(
         intervals of the first repeat, by dialogue), `mean` and `deviation` (n - 1) over the folds. The training sets of
         the folds overlap, so the deviation does not give the error of the mean.
     """
-    majority = int(np.bincount(label, minlength=len(labels)).argmax())
+    majority = int(np.bincount(label, weight, len(labels)).argmax())
     each = [
         {
             "repeat": repeat,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 
-import keras
 import numpy as np
 
 from emotion_tf import files, locks
@@ -19,6 +18,7 @@ from emotion_tf.training.average import averaged
 from emotion_tf.training.checkpoint import LAST, Checkpoints, State, best_name
 from emotion_tf.training.evaluate import calibrate
 from emotion_tf.training.history import epoch_line, finished_state, write_epoch
+from emotion_tf.training.losses import cross_entropy
 from emotion_tf.training.outputs import collect_outputs
 from emotion_tf.training.phases import Stage, begin_phase, phases
 from emotion_tf.training.progress import EpochProgress
@@ -126,7 +126,7 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     """Fits, validates, records and checkpoints one epoch; returns the state after it."""
     epoch, began = state.epoch, time.monotonic()
     sums = _fit(stage, epoch)
-    loss = float(sums.loss / sums.rows)
+    loss = sums.mean_loss
     if not math.isfinite(loss):
         raise UserError(
             f"The loss became {loss} in epoch {epoch + 1}. Lower --train.learning-rate (now "
@@ -142,7 +142,7 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     numbers = {
         "epoch": state.epoch,
         "loss": loss,
-        "accuracy": float(sums.correct / sums.weight),
+        "accuracy": sums.accuracy,
         **scores,
         "seconds": round(ended - began, 2),
         "utterances_per_second": round(stage.setup.steps * stage.setup.update_rows / (fitted - began), 1),
@@ -168,12 +168,11 @@ def _fit(stage: Stage, epoch: int) -> Sums:
 
 
 def _validate(stage: Stage) -> dict[str, float]:
-    """Returns loss, accuracy and weighted F1 on dev. The loss is plain cross-entropy, whatever training minimises."""
+    """Returns weighted loss, accuracy and F1 on dev. The loss is plain cross-entropy, whatever training minimises."""
     outputs = collect_outputs(stage.infer, stage.dev_batches)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     predicted = outputs.logits.argmax(axis=1)
     return {
-        "dev_loss": float(loss(outputs.label, outputs.logits, sample_weight=outputs.weight)),
+        "dev_loss": float(np.average(cross_entropy(outputs.label, outputs.logits), weights=outputs.weight)),
         "dev_accuracy": float(np.average(predicted == outputs.label, weights=outputs.weight)),
         "dev_weighted_f1": weighted_f1(outputs.label, predicted, outputs.weight),
     }

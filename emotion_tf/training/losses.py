@@ -50,23 +50,41 @@ def _log_probability(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
 
 
 def build_loss(train: TrainConfig, counts: np.ndarray) -> RowLoss:
-    """Returns the training loss of a configuration, before any row weights.
+    """Returns the training loss of a configuration, with its class weights and before any weights of rows.
 
     With `logit_adjustment` tau it is a loss on logits + tau * log(frequency) (Menon 2021, "Long-tail learning via logit
     adjustment", equation 10). The plain logits, which the model outputs, then assume equally frequent classes.
 
     Args:
         train: training part of the configuration.
-        counts: rows of each class in the training split (C,).
+        counts: weighted number of rows of each class in the training split (C,).
     """
     arguments = {name: getattr(train, option) for name, option in LOSSES[train.loss].options.items()}
     loss = functools.partial(getattr(sys.modules[__name__], train.loss), **arguments)
     shift = (train.logit_adjustment * np.log(frequencies(counts))).astype(np.float32)
-    return lambda y_true, y_pred: loss(y_true, tf.cast(y_pred, tf.float32) + shift)
+    weights = balance(counts) if train.class_weights == "balanced" else None
+
+    def row_loss(y_true: Any, y_pred: Any) -> tf.Tensor:
+        losses = loss(y_true, tf.cast(y_pred, tf.float32) + shift)
+        return losses if weights is None else losses * tf.gather(weights, y_true)
+
+    return row_loss
+
+
+def class_counts(label: np.ndarray, weight: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the weighted number of rows of each class, where a row of average weight counts as one: float64 (C,).
+
+    Args:
+        label: classes of the rows (N,).
+        weight: weights of the rows (N,), not all 0.
+        classes: number of classes.
+    """
+    weight = np.asarray(weight, np.float64)
+    return np.bincount(label, weight / weight.mean(), classes)
 
 
 def frequencies(counts: np.ndarray) -> np.ndarray:
-    """Returns the share of each class; a class that never occurs counts as one row."""
+    """Returns the share of each class; a class with less than one row counts as one row."""
     counts = np.maximum(1, np.asarray(counts, np.float64))
     return counts / counts.sum()
 

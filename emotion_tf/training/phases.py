@@ -19,7 +19,6 @@ from emotion_tf.features.cache import FeatureCache
 from emotion_tf.training.auxiliary import training_network
 from emotion_tf.training.average import Pair
 from emotion_tf.training.checkpoint import Checkpoints
-from emotion_tf.training.losses import balance
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.outputs import Infer, inference, input_spec
 from emotion_tf.training.schedules import WarmupSchedule
@@ -80,11 +79,8 @@ class Stage:
         augment = partial(augment_faces, erase=face.erase) if face.augment else None
         batches = pipeline.train_batches(
             setup.data.train, self.preprocess, setup.update_rows, order, augment, self.train
-        ).take(setup.steps)
-        if setup.config.train.class_weights != "balanced":
-            return batches
-        class_weights = tf.constant(balance(setup.counts))
-        return batches.map(lambda inputs, label, weight: (inputs, label, weight * tf.gather(class_weights, label)))
+        )
+        return batches.take(setup.steps)
 
     @cached_property
     def dev_batches(self) -> tf.data.Dataset:

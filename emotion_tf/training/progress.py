@@ -48,7 +48,7 @@ class EpochProgress:
             return
         self.shown = now
         seconds = max(now - self.began, 1e-9)
-        rate, loss = float(sums.rows) / seconds, float(sums.loss / sums.rows)
+        rate, loss = float(sums.rows) / seconds, sums.mean_loss
         self.bar.update(self.task, completed=self.step, rate=rate, loss=loss)
         if self.bar.disable and self.step < self.steps:
             left = (self.steps - self.step) * seconds / self.step

@@ -29,7 +29,7 @@ from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_
 from emotion_tf.training.average import Average
 from emotion_tf.training.evaluate import check_context, check_tokenizer
 from emotion_tf.training.initialize import initialize_towers, initialize_words
-from emotion_tf.training.losses import RowLoss, build_loss
+from emotion_tf.training.losses import RowLoss, build_loss, class_counts
 from emotion_tf.training.precision import choose_precision, computing_in
 
 Say = Callable[[str], None]
@@ -71,7 +71,8 @@ class Setup:
     Attributes:
         config: the configuration.
         data: the utterances.
-        counts: number of training rows of each class, int (C,).
+        utterances: rows of an epoch, without the limit of `--train.steps-per-epoch`.
+        counts: weighted number of training rows of each class, float64 (C,); see `losses.class_counts`.
         pieces, words: the vocabularies.
         embedding_shape: rows and width of the word embedding. A file of vectors sets the width.
         model: the model, which is saved.
@@ -86,6 +87,7 @@ class Setup:
 
     config: Config
     data: TrainingData
+    utterances: int
     counts: np.ndarray
     pieces: list[str]
     words: WordVocabulary
@@ -98,11 +100,6 @@ class Setup:
     average: Average | None
     variables: Sequence[Any]
     say: Say = field(repr=False)
-
-    @property
-    def utterances(self) -> int:
-        """Rows of an epoch, without the limit of `--train.steps-per-epoch`."""
-        return int(self.counts.sum())
 
     @property
     def update_rows(self) -> int:
@@ -166,7 +163,8 @@ def build_setup(
     words = WordVocabulary.from_utterances(texts, config.text.vocabulary_size)
     vectors = _read_vectors(config, words, texts, say) if resumed_width is None else None
     width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
-    counts = np.bincount([row["label"] for row in rows], minlength=len(spec.labels))
+    label, weight = (np.array([row[name] for row in rows]) for name in ("label", "weight"))
+    counts = class_counts(label, weight, len(spec.labels))
     pieces = data.dataset.read_vocabulary()
 
     keras.utils.set_random_seed(train.seed)
@@ -189,6 +187,7 @@ def build_setup(
     return Setup(
         config=config,
         data=data,
+        utterances=len(rows),
         counts=counts,
         pieces=pieces,
         words=words,

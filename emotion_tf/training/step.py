@@ -41,6 +41,16 @@ class Sums(NamedTuple):
     weight: tf.Tensor
     correct: tf.Tensor
 
+    @property
+    def mean_loss(self) -> float:
+        """Weighted mean of the losses."""
+        return float(tf.math.divide_no_nan(self.loss, self.weight))
+
+    @property
+    def accuracy(self) -> float:
+        """Weighted accuracy, as on dev: class weights do not count."""
+        return float(tf.math.divide_no_nan(self.correct, self.weight))
+
 
 def zero_sums(gradients: Sequence[tf.Tensor] = ()) -> Sums:
     """Returns the sums over no rows."""

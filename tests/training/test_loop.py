@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -218,6 +219,17 @@ def test_an_existing_run_is_replaced_only_with_overwrite(word_config, tmp_path, 
     train_run(word_config, tmp_path / "run", until=2, save_model=False)
     assert train_run(word_config, tmp_path / "run", overwrite=True, until=1, save_model=False).epoch == 1
     assert history(tmp_path / "run")["epoch"].tolist() == [1]
+
+
+def test_numbers_on_dev_are_weighted_means_by_hand():
+    logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3]], np.float32))
+    label, weight = np.array([0, 1, 1]), np.array([1.0, 3.0, 0.5], np.float32)
+    outputs = {"logits": logits, "text/present": np.ones(3, bool)}
+    numbers = loop._validate(SimpleNamespace(infer=lambda inputs: outputs, dev_batches=[({}, label, weight)]))
+    assert numbers["dev_loss"] == pytest.approx(-np.log([0.8, 0.6, 0.3]) @ weight / 4.5, rel=1e-5)
+    assert numbers["dev_accuracy"] == pytest.approx((1 + 3) / 4.5)
+    f1 = np.array([2 / 2.5, 2 * 3 / 6.5])  # 0: precision 1 / 1.5, recall 1; 1: precision 1, recall 3 / 3.5
+    assert numbers["dev_weighted_f1"] == pytest.approx(f1 @ [1, 3.5] / 4.5)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])

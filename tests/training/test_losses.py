@@ -11,7 +11,7 @@ from emotion_tf.config import CHOICES, TrainConfig
 from emotion_tf.config.train import LOSSES
 from emotion_tf.errors import UserError
 from emotion_tf.training import losses
-from emotion_tf.training.losses import balance, build_loss, cross_entropy, focal
+from emotion_tf.training.losses import balance, build_loss, class_counts, cross_entropy, focal
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(5, 3)).astype(np.float32) * 3
@@ -77,6 +77,25 @@ def test_balanced_class_weights_by_hand():
     np.testing.assert_allclose(balance(np.array([6, 2])), [8 / (2 * 6), 8 / (2 * 2)])
     np.testing.assert_allclose(balance(np.array([5, 5, 5])), 1)
     assert np.isfinite(balance(np.array([5, 0]))).all()
+
+
+def test_classes_are_balanced_by_the_weights_of_their_rows():
+    """Each class has the same share of the loss; the unit of the weights does not matter."""
+    label, weight = np.array([0, 0, 0, 1, 1, 2]), np.array([3.0, 1.0, 0.0, 1.0, 1.0, 2.0])
+    counts = class_counts(label, weight, 4)
+    np.testing.assert_allclose(counts, np.array([4, 2, 2, 0]) * 6 / 8)
+    np.testing.assert_allclose(class_counts(label, 1e-3 * weight, 4), counts)
+    share = np.bincount(label, weight * balance(counts)[label])
+    np.testing.assert_allclose(share, share[0])
+    assert class_counts(label, np.ones(6), 3).tolist() == [3, 2, 1]
+
+
+def test_the_loss_of_balanced_classes_by_hand():
+    loss = build_loss(TrainConfig(class_weights="balanced", label_smoothing=0.2), COUNTS)
+    class_weights = 10 / (3 * COUNTS)
+    np.testing.assert_allclose(
+        loss(tf.constant(LABEL), tf.constant(LOGITS)), expected(smoothing=0.2) * class_weights[LABEL], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

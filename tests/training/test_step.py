@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import ROOT
 
 from emotion_tf.config import TrainConfig
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.schedules import WarmupSchedule
-from emotion_tf.training.step import Update
+from emotion_tf.training.step import Update, zero_sums
 
 SUMS = ("rows", "loss", "weight", "correct")
 
@@ -60,6 +61,23 @@ def test_the_sums_are_those_of_the_weighted_rows(build_update, tiny_config, batc
     assert float(sums.correct) == pytest.approx(weight[logits.argmax(axis=1) == label].sum(), rel=1e-5)
     assert (float(sums.rows), float(sums.weight)) == (len(label), pytest.approx(weight.sum(), rel=1e-5))
     assert sums.gradients == []
+
+
+def test_class_weights_are_in_the_loss_and_not_in_the_accuracy(build_update, tiny_config, batch):
+    """Accuracy stands beside that of dev, which has no class weights."""
+    sums = {}
+    for name in ("none", "balanced"):
+        _, update = build_update(change(tiny_config, ("text",), class_weights=name))
+        sums[name] = update(inputs_of(update, batch))
+    plain, balanced = sums.values()
+    assert (balanced.accuracy, float(balanced.weight)) == (plain.accuracy, float(plain.weight))
+    assert 0 < plain.accuracy < 1 and balanced.mean_loss != pytest.approx(plain.mean_loss)
+
+
+def test_means_are_over_the_weights():
+    sums = zero_sums()._replace(rows=tf.constant(4.0), loss=tf.constant(6.0), weight=tf.constant(3.0))
+    assert (sums.mean_loss, sums._replace(correct=tf.constant(1.5)).accuracy) == (2.0, 0.5)
+    assert (zero_sums().mean_loss, zero_sums().accuracy) == (0.0, 0.0)  # all rows have weight 0
 
 
 @pytest.mark.parametrize("part_size", [None, 1])
