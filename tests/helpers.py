@@ -1,6 +1,8 @@
-"""Trainings and set-ups that several test files use."""
+"""Trainings, set-ups and graphs that several test files use."""
 
+import importlib
 import re
+import unittest.mock
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,3 +41,24 @@ def modules_with(pattern):
         for path in (ROOT / folder).rglob("*.py")
         if re.search(pattern, path.read_text(encoding="utf-8"))
     ]
+
+
+def ops_of(graph_def):
+    """Returns the names of the ops of a graph and of the functions in its library."""
+    functions = {function.signature.name for function in graph_def.library.function}
+    inner = {node.op for function in graph_def.library.function for node in function.node_def}
+    return ({node.op for node in graph_def.node} | inner) - functions
+
+
+def saved_ops(folder):
+    """Returns the names of the ops of a SavedModel."""
+    from emotion_tf.models.graph_safety import SavedModelProto
+
+    proto = SavedModelProto.FromString((folder / "saved_model.pb").read_bytes())
+    return ops_of(proto.meta_graphs[0].graph_def)
+
+
+def pretend_gpu():
+    """Lets Keras trace graphs inside the `with` as on a machine with a GPU: its GRU and LSTM ask for cuDNN."""
+    rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")  # as an attribute, `rnn` is a function
+    return unittest.mock.patch.object(rnn, "_is_gpu_available", lambda: True)

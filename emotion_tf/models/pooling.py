@@ -102,14 +102,18 @@ class WeightedSum(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class Recurrent(keras.layers.Layer):
-    """Last states of a bidirectional GRU over the real steps: ((B, T, D), mask (B, T)) -> (B, 2 units) (Cho 2014)."""
+    """Last states of a bidirectional GRU over the real steps: ((B, T, D), mask (B, T)) -> (B, 2 units) (Cho 2014).
+
+    It does not use cuDNN, which refuses a row of padding alone (an utterance without a face) and padding before a real
+    step (a picture that cannot be decoded), and whose op has no CPU version, which an export needs.
+    """
 
     def __init__(self, units: int, **options: Any) -> None:
         super().__init__(**options)
         self.units = units
 
     def build(self, input_shape: Any) -> None:
-        gru = layers.GRU(self.units, dtype=self.dtype_policy)
+        gru = layers.GRU(self.units, use_cudnn=False, dtype=self.dtype_policy)
         self.both = layers.Bidirectional(gru, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 

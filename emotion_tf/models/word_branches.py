@@ -59,6 +59,10 @@ class RecurrentBranch(keras.layers.Layer):
     """Bidirectional GRU or LSTM: ((B, W, E), mask (B, W)) -> last states (B, 2 units), all states (B, W, 2 units).
 
     GRU: Cho 2014; LSTM: Hochreiter and Schmidhuber 1997; both directions: Schuster and Paliwal 1997.
+
+    Training uses cuDNN on a GPU, which needs padding at the end and refuses a row of padding alone: the first step of
+    each row runs, and the result of such a row is set to zero. Inference does not use cuDNN, because an export that
+    contains its op cannot run on a CPU.
     """
 
     OUTPUTS = BranchOutputs._fields[:2]
@@ -72,12 +76,16 @@ class RecurrentBranch(keras.layers.Layer):
         self.both = layers.Bidirectional(inner, name="both", dtype=self.dtype_policy)
         self.both.build(input_shape[0])
 
-    def call(self, inputs: list[Any]) -> tuple[Any, Any]:
+    def call(self, inputs: list[Any], training: bool = False) -> tuple[Any, Any]:
         embedded, mask = inputs
-        sequence, *states = self.both(embedded, mask=mask)
+        for direction in (self.both.forward_layer, self.both.backward_layer):
+            direction.use_cudnn = "auto" if training else False
+        is_first = ops.equal(ops.arange(ops.shape(mask)[1]), 0)
+        sequence, *states = self.both(embedded, mask=ops.logical_or(mask, is_first))
         forward, backward = states[0], states[len(states) // 2]  # an LSTM also returns cell states
-        real = ops.cast(ops.expand_dims(mask, -1), sequence.dtype)
-        return ops.concatenate([forward, backward], axis=-1), sequence * real
+        real = ops.cast(mask, sequence.dtype)
+        pooled = ops.concatenate([forward, backward], axis=-1) * ops.max(real, axis=1)[:, None]
+        return pooled, sequence * real[:, :, None]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cell": self.cell, "units": self.units}

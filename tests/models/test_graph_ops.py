@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ops_of, saved_ops
 from keras import layers
 
 from emotion_tf.config import FusionConfig
-from emotion_tf.models.graph_safety import OPS, SavedModelProto, allowed_ops, nodes
+from emotion_tf.models.graph_safety import OPS, allowed_ops, nodes
 from emotion_tf.models.hub_interface import INPUT_NAMES
 
 ACTIVATIONS = (
@@ -22,17 +23,6 @@ HEAD = """\
 # leaves out what is in those above. Written by tests/models/test_graph_ops.py.
 # None of them reads or writes a file, except for those of the saver, opens a connection or runs Python.
 """
-
-
-def ops_of(graph_def):
-    functions = {function.signature.name for function in graph_def.library.function}
-    inner = {node.op for function in graph_def.library.function for node in function.node_def}
-    return ({node.op for node in graph_def.node} | inner) - functions
-
-
-def saved_ops(folder):
-    proto = SavedModelProto.FromString((folder / "saved_model.pb").read_bytes())
-    return ops_of(proto.meta_graphs[0].graph_def)
 
 
 def traced_ops(function, *specs):

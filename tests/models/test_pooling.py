@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ops_of, pretend_gpu
 
 from emotion_tf.config import CHOICES
-from emotion_tf.models.pooling import FirstStep, MaskedMean, pool
+from emotion_tf.models.pooling import FirstStep, MaskedMean, Recurrent, pool
 from emotion_tf.models.text_tower import POOLINGS
 
 RNG = np.random.default_rng(0)
@@ -55,6 +56,25 @@ def test_by_formula(pooled):
             inner = model.get_layer("x_gru").both  # without padding nothing needs a mask
             expected = np.asarray(inner(real[None]))[0]
         np.testing.assert_allclose(vector[row], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_gru_does_not_use_cudnn_on_a_gpu(training):
+    """It would refuse a row of padding alone, and padding before a real step."""
+    layer = Recurrent(3)
+    layer.build([(None, None, 6), (None, None)])
+    with pretend_gpu():
+        graph = tf.function(lambda *inputs: layer(list(inputs), training=training)).get_concrete_function(
+            tf.TensorSpec((None, None, 6)), tf.TensorSpec((None, None), tf.bool)
+        )
+    ops = ops_of(graph.graph.as_graph_def())
+    assert "While" in ops and not any("Cudnn" in op for op in ops)
+
+
+def test_a_gru_skips_padding_before_and_between_the_steps():
+    layer = Recurrent(3)
+    expected = layer([SEQUENCE[:1, [1, 3]], np.ones((1, 2), bool)])
+    np.testing.assert_allclose(layer([SEQUENCE[:1], np.array([[0, 1, 0, 1, 0]])]), expected, atol=1e-6)
 
 
 def test_more_padding_and_its_content_change_nothing(pooled):

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ops_of, pretend_gpu
 
 from emotion_tf.config import CHOICES, TextConfig
 from emotion_tf.models.text_tower import build_text_tower
-from emotion_tf.models.word_branches import BRANCHES, WordBranches
+from emotion_tf.models.word_branches import BRANCHES, RecurrentBranch, WordBranches
 
 CONFIG = TextConfig(
     branches=("gru", "lstm", "cnn"), word_dim=4, gru_units=3, lstm_units=2, cnn_filters=5, cnn_widths=(1, 2, 4)
@@ -74,6 +75,38 @@ def test_last_states_are_those_of_the_layer_without_padding(branches):
             units = pooled.shape[0] // 2
             ends = np.concatenate([sequence[0, -1, :units], sequence[0, 0, units:]])
             np.testing.assert_allclose(pooled, ends, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_on_a_gpu_cudnn_trains_with_rows_of_padding_alone_and_does_not_infer(cell):
+    """cuDNN is not here: its op and the condition that Keras asserts of the mask are read from the graph."""
+    layer = RecurrentBranch(cell, 3)
+    layer.build([(None, None, 4), (None, None)])
+    inputs = [tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None), tf.bool)]
+
+    def trace(training):
+        with pretend_gpu():
+            call = lambda embedded, mask: layer([embedded, mask], training=training)  # noqa: E731
+            return tf.compat.v1.wrap_function(call, inputs)
+
+    inference, training = trace(False), trace(True)
+    assert not any("Cudnn" in op for op in ops_of(inference.graph.as_graph_def()))
+    assert "CudnnRNNV3" in ops_of(training.graph.as_graph_def())
+    conditions = [op.inputs[0] for op in training.graph.get_operations() if op.type == "Assert"]
+    assert len(conditions) == 2
+    is_valid = training.prune(training.inputs[:2], conditions)
+    assert all(is_valid(tf.zeros((4, 4, 4)), tf.constant(IDS != 0)))
+    assert not any(is_valid(tf.zeros((4, 4, 4)), tf.constant(IDS[:, ::-1] != 0)))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_row_of_padding_alone_is_zero_and_gives_the_embedding_no_gradient(branches, training):
+    _, model, word_branches = branches
+    with tf.GradientTape() as tape:
+        last = [values[3] for outputs in model(IDS, training=training).values() for values in outputs[:2]]
+        loss = sum(tf.reduce_sum(values**2) for values in last)
+    assert float(loss) == 0
+    assert not np.asarray(tf.convert_to_tensor(tape.gradient(loss, word_branches.embedding.embeddings.value))).any()
 
 
 def test_context_is_read_by_the_same_branches_and_is_zero_when_absent():

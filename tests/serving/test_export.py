@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import pretend_gpu, saved_ops
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from untrusted_inputs import PICTURES, TEXTS, requests
 
@@ -56,8 +57,9 @@ def predictor(run):
 
 @pytest.fixture(scope="module")
 def exported(run):
-    """An export. Tests copy it before they change it."""
-    return export(run)
+    """An export, written as on a machine with a GPU. Tests copy it before they change it."""
+    with pretend_gpu():
+        return export(run)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,11 @@ def test_the_files_of_an_export(exported, run):
     card = (exported / "assets.extra" / "MODEL_CARD.md").read_text(encoding="utf-8")
     for part in ("# Model card: ", "What it is not for", "Licence"):
         assert part in card
+
+
+def test_an_export_of_a_machine_with_a_gpu_runs_on_a_cpu(exported):
+    ops = saved_ops(exported)
+    assert "While" in ops and not any("Cudnn" in op for op in ops)
 
 
 def test_the_warm_up_requests_cover_every_signature(exported, run):
