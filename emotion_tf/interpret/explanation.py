@@ -10,6 +10,12 @@ from emotion_tf.interpret import pictures
 from emotion_tf.interpret.batch import Utterance
 from emotion_tf.interpret.words import Span
 
+MIN_PARTS = 5
+"""Minimum number of parts whose order can be compared: with fewer, an equal order is too often chance."""
+LEVEL = 0.05
+TOLERANCE = 1e-5
+"""Gains that differ by less, in nats, are equal but for rounding."""
+
 
 @dataclass(frozen=True)
 class Completeness:
@@ -38,33 +44,54 @@ class Curves:
     """Deletion and insertion curves: the score while parts are removed, or added, in the order of an attribution.
 
     Petsiuk 2018, "RISE", section 4.1, uses the probability. It would stay near 1 if another modality alone makes the
-    model certain, so these curves use the score. The baseline is the mean over random orders of the same parts.
+    model certain, so these curves use the score. Random orders of the same parts are the baseline, each together
+    with its reverse.
 
     Attributes:
+        parts: number of parts.
         fractions: share of the parts removed (or added), from 0 to 1, float (P,).
         deletion: score while the most important parts are removed first, (P,).
         insertion: score while the most important parts are added first, (P,).
-        random_deletion, random_insertion: means over random orders, (P,).
-        orders: number of random orders.
+        random_deletion, random_insertion: means over the random orders, (P,).
+        random_gains: `gain` of each random order, (R,).
     """
 
+    parts: int
     fractions: np.ndarray
     deletion: np.ndarray
     insertion: np.ndarray
     random_deletion: np.ndarray
     random_insertion: np.ndarray
-    orders: int
+    random_gains: np.ndarray
 
     def area(self, name: str) -> float:
         """Returns the area under one of the curves, in nats."""
         return float(np.trapezoid(getattr(self, name), self.fractions))
 
     @property
-    def better(self) -> bool:
-        """Whether deletion falls faster, and insertion rises faster, than in random order."""
-        return self.area("deletion") < self.area("random_deletion") and (
-            self.area("insertion") > self.area("random_insertion")
-        )
+    def gain(self) -> float:
+        """Area under the insertion curve minus area under the deletion curve; its mean over all orders is 0."""
+        return self.area("insertion") - self.area("deletion")
+
+    @property
+    def as_good(self) -> int:
+        """Number of random orders with at least the same gain."""
+        return int(np.sum(self.random_gains >= self.gain - TOLERANCE))
+
+    @property
+    def p_value(self) -> float:
+        """Share of the orders with at least the same gain, among the order itself, its reverse and the random orders.
+
+        An attribution that says nothing about the score is one more random order, so the share is at most p with
+        probability p or less (a Monte Carlo permutation test; Davison and Hinkley 1997, section 4.3).
+        """
+        is_reverse_as_good = -self.gain >= self.gain - TOLERANCE
+        return (1 + is_reverse_as_good + self.as_good) / (2 + len(self.random_gains))
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the order is better than chance (p at most 0.05); None with too few parts to tell."""
+        return self.p_value <= LEVEL if self.parts >= MIN_PARTS else None
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,37 @@ def test_the_curves_of_an_additive_score_by_hand():
     assert best.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert best.deletion.tolist() == [10, 6, 3, 1, 0] and best.insertion.tolist() == [0, 4, 7, 9, 10]
     assert worst.deletion.tolist() == best.insertion[::-1].tolist()
-    assert best.better and not worst.better
-    assert best.area("deletion") == pytest.approx(15 / 4)
+    assert best.area("deletion") == pytest.approx(15 / 4) and best.gain == pytest.approx(25 / 4 - 15 / 4)
     assert best.area("deletion") < best.area("random_deletion") < worst.area("deletion")
+    np.testing.assert_allclose(best.random_deletion + best.random_deletion[::-1], 10)  # each order with its reverse
     np.testing.assert_allclose(best.random_insertion, best.random_deletion[::-1])
+
+
+def test_an_order_is_compared_with_random_orders_and_their_reverses():
+    value = np.arange(8.0) ** 2
+    best, worst = checks.curves([np.arange(8)[::-1], np.arange(8)], lambda keep: keep @ value)
+    assert len(best.random_gains) >= 20 and best.random_gains.sum() == pytest.approx(0)
+    assert (best.as_good, best.p_value, best.better) == (0, 1 / 22, True)
+    assert (worst.as_good, worst.p_value, worst.better) == (20, 1, False)
+
+
+def test_no_order_of_few_parts_or_of_parts_without_effect_is_better_than_chance():
+    (few,) = checks.curves([np.arange(4)], lambda keep: keep @ np.array([4.0, 3, 2, 1]))
+    assert few.better is None
+    (useless,) = checks.curves([np.arange(9)], lambda keep: np.ones(len(keep)))
+    assert (useless.as_good, useless.p_value, useless.better) == (20, 1, False)
+
+
+@pytest.mark.parametrize("count", [6, 20])
+def test_random_attributions_are_seldom_better_than_chance(count):
+    """The mean of 5 random orders, the limit before, let 27 to 41 % of them pass; p is uniform, so 4.5 % pass."""
+    weights, pairs = RNG.normal(size=count), RNG.normal(size=(count, count)) / count
+
+    def score(keep):
+        return np.tanh(keep @ weights + np.einsum("ri,ij,rj->r", keep, pairs, keep))
+
+    passed = [checks.curves([RNG.permutation(count)], score, seed=n)[0].better for n in range(400)]
+    assert np.mean(passed) <= 0.07
 
 
 @pytest.mark.parametrize("count", [1, 2, 13, 64, 97])
