@@ -20,7 +20,7 @@ from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.csv_tables import read_csv
-from emotion_tf.evaluation.significance import Difference, holm, intervals, paired_bootstrap
+from emotion_tf.evaluation.significance import Difference, format_bounds, holm, intervals, paired_bootstrap
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
 from emotion_tf.program import program
 
@@ -190,7 +190,7 @@ def _pair(better: RunResults, other: RunResults) -> tuple[RunResults, RunResults
 def with_intervals(run: RunResults) -> RunResults:
     """Adds the 95 % intervals of the metrics, as `evaluate` writes them."""
     label, predicted, group, weight = _codes(run)
-    bounds = intervals(label, predicted, group, weight=weight)
+    bounds = intervals(label, predicted, group, weight)
     return dataclasses.replace(run, metrics={**run.metrics, "intervals": bounds})
 
 
@@ -214,11 +214,8 @@ def rows(runs: Sequence[RunResults]) -> list[list[str]]:
     lines = []
     for run in runs:
         label, predicted, group, weight = _codes(run)
-        bounds = intervals(label, predicted, group, weight=weight)
-        scores = [
-            f"{run.metrics[name]:.4f} [{bounds[name][0]:.4f}, {bounds[name][1]:.4f}]"
-            for name in ("weighted_f1", "accuracy")
-        ]
+        bounds = intervals(label, predicted, group, weight)
+        scores = [f"{run.metrics[name]:.4f} {format_bounds(bounds[name])}" for name in ("weighted_f1", "accuracy")]
         time = "-" if run.seconds is None else f"{run.seconds / 60:.1f}"
         size = "-" if run.parameters is None else f"{run.parameters:,}"
         lines.append([run.name, *scores, f"{run.metrics['macro_f1']:.4f}", time, size])
@@ -247,7 +244,7 @@ def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
         [
             pair.better,
             pair.other,
-            f"{pair.f1.difference:+.4f} [{pair.f1.low:+.4f}, {pair.f1.high:+.4f}]",
+            f"{pair.f1.difference:+.4f} {format_bounds((pair.f1.low, pair.f1.high), '+')}",
             f"{pair.f1.two_sided:.4f}",
             f"{pair.adjusted:.4f}",
             str(pair.only_better),

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from emotion_tf.consoles import table_console
 from emotion_tf.evaluation.metrics import metrics
-from emotion_tf.evaluation.significance import intervals
+from emotion_tf.evaluation.significance import format_bounds, intervals
 
 METRICS = ("weighted_f1", "accuracy", "macro_f1")
 
@@ -35,8 +35,9 @@ def summary(
 
     Returns:
         A dict: `folds` (metrics of each fold), `pooled` (metrics of all utterances, for each repeat), `interval` (95 %
-        intervals of the first repeat, by dialogue), `mean` and `deviation` (n - 1) over the folds. The training sets of
-        the folds overlap, so the deviation does not give the error of the mean.
+        intervals of the mean over the repeats, over dialogues and, with several, repeats), `mean` and `deviation`
+        (n - 1) over the folds. The training sets of the folds overlap, so the deviation does not give the error of the
+        mean.
     """
     majority = int(np.bincount(label, weight, len(labels)).argmax())
     each = [
@@ -52,7 +53,7 @@ def summary(
     return {
         "folds": each,
         "pooled": pooled,
-        "interval": intervals(label, probabilities[0].argmax(axis=1), group, weight=weight),
+        "interval": intervals(label, probabilities.argmax(axis=2), group, weight),
         "mean": {name: float(np.mean(values)) for name, values in scores.items()},
         "deviation": {name: float(np.std(values, ddof=1)) for name, values in scores.items()},
     }
@@ -69,8 +70,9 @@ def print_summary(title: str, numbers: dict[str, Any]) -> None:
     for repeat, pooled in enumerate(numbers["pooled"]):
         scores = (f"{pooled[name]:.4f}" for name in METRICS)
         table.add_row(str(repeat), "all out-of-fold", str(pooled["utterances"]), *scores)
-    bounds = (f"[{low:.4f}, {high:.4f}]" for low, high in (numbers["interval"][name] for name in METRICS[:2]))
-    table.add_row("0", "95 %, by dialogue", "", *bounds, "")
+    bounds = (format_bounds(numbers["interval"][name]) for name in METRICS)
+    over = "dialogues and repeats" if len(numbers["pooled"]) > 1 else "dialogues"
+    table.add_row("95 %", f"over {over}", "", *bounds)
     floor = numbers["pooled"][0]["majority_floor"]
     table.add_row(f"always {floor['label']}", "", "", f"{floor['weighted_f1']:.4f}", f"{floor['accuracy']:.4f}", "")
     table_console(140).print(table)

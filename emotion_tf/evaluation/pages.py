@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,9 @@ def write(path: Path, template: str, **facts: Any) -> None:
     files.write_text(path, render(template, **facts))
 
 
-def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
-    """Formats an interval; returns an empty string if there is none."""
-    if bounds is None or bounds[0] is None or bounds[0] != bounds[0]:
-        return ""
-    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
+def _interval(bounds: Sequence[float] | None) -> str:
+    """Formats an interval, or says that there are too few utterances for one."""
+    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "too few"
 
 
 def plain_text(text: str) -> str:

@@ -19,7 +19,7 @@ from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of, reliability
 from emotion_tf.evaluation.selective import SelectiveScores, Threshold, risk_coverage, score_threshold
-from emotion_tf.evaluation.significance import class_intervals, interval
+from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals
 from emotion_tf.evaluation.slices import Slice, slices
 
 MAX_OPACITY = 0.85
@@ -85,7 +85,7 @@ class ClassRow(NamedTuple):
     precision: float
     recall: float
     f1: float
-    f1_interval: tuple[float, float]
+    f1_interval: Bounds
     support: float
     share: float
     mean_probability: float
@@ -117,7 +117,7 @@ class ThresholdRow(NamedTuple):
 
     threshold: Threshold
     scores: SelectiveScores
-    precision_interval: tuple[float, float]
+    precision_interval: Bounds
 
 
 class Mistake(NamedTuple):
@@ -241,14 +241,9 @@ def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray)
     rows = []
     for threshold in report.calibration.thresholds:
         answered = confidence >= threshold.threshold
-        sums = np.stack([correct & answered, answered], axis=1).astype(float)
         scores = score_threshold(correct, confidence, threshold.threshold)
-        rows.append(ThresholdRow(threshold, scores, interval(sums, report.group, _ratio)))
+        rows.append(ThresholdRow(threshold, scores, accuracy_interval(correct[answered], report.group[answered])))
     return rows
-
-
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 
 def _mistake(report: ReportData, row: int) -> Mistake:

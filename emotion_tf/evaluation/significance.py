@@ -1,16 +1,31 @@
-"""Confidence intervals and significance tests of predictions, by resampling dialogues."""
+"""Confidence intervals and significance tests of predictions, over dialogues and seeds.
+
+`benchmarks/intervals.py` simulates the error of each.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, t
 
-from emotion_tf.evaluation.metrics import weighted_f1
+from emotion_tf.evaluation.jackknife import (
+    LEVEL,
+    Estimate,
+    accuracy,
+    estimate,
+    f1_of,
+    macro_f1,
+    score_interval,
+    weighted_f1,
+)
 
+Bounds = tuple[float, float] | None
+MIN_ROWS = 20
+"""A class with fewer utterances has no interval."""
 MAX_DRAWS = 20_000_000  # float64 numbers: 160 MB, one second
 MIN_RESAMPLES = 1000
 
@@ -46,8 +61,8 @@ def paired_bootstrap(
 
     Utterances of one dialogue are not independent, so dialogues are drawn (cluster bootstrap; Efron, Tibshirani 1993,
     chapter 8). The p-value is the inversion of the interval: the two-sided one is below 0.05 exactly if the interval
-    excludes 0. With few dialogues it cannot be small: with 10,000 resamples at least 0.0064 for 10 dialogues, 0.0010
-    for 30.
+    excludes 0. Both count only the dialogues in which the predictions differ; the others say nothing about the sign.
+    With few it cannot be small: with 10,000 resamples at least 0.0064 for 10 dialogues, 0.0010 for 30.
 
     Args:
         label: int (N,), true classes.
@@ -58,132 +73,138 @@ def paired_bootstrap(
         seed: seed of the resampling.
         weight: float (N,), or None for equal weights.
     """
-    members = np.unique(group, return_inverse=True)[1].reshape(-1)
     sides = [np.atleast_2d(side) for side in (first, second)]
-    draws = _draws(members.max() + 1, resamples, seed)
-    resampled = [
-        np.mean(
-            [_f1_of_counts(draws, _dialogue_counts(label, predicted, members, weight)) for predicted in side], axis=0
-        )
-        for side in sides
-    ]
-    differences = resampled[0] - resampled[1]
-    scores = [float(np.mean([weighted_f1(label, predicted, weight) for predicted in side])) for side in sides]
-    groups = int(members.max()) + 1
-    low, high = _bounds(differences, groups)
+    classes = int(max(label.max(), *(side.max() for side in sides))) + 1
+    counts = [_counts_of_seeds(label, side, group, weight, classes) for side in sides]
+    draws = _draws(counts[0].shape[1], resamples, seed)
+    drawn, values = (
+        [np.mean([weighted_f1(np.tensordot(d, of_seed, axes=1)) for of_seed in side], axis=0) for side in counts]
+        for d in (draws, np.ones((1, draws.shape[1])))
+    )
+    differences = drawn[0] - drawn[1]
+    groups = _informative(np.concatenate(sides), group, weight)
+    low, high = _percentiles(differences, groups)
     no_better, no_worse = (_p_value(d, groups) for d in (differences, -differences))
-    return Difference(scores[0] - scores[1], low, high, no_better, min(1.0, 2 * min(no_better, no_worse)))
+    difference = float(values[0][0] - values[1][0])
+    return Difference(difference, low, high, no_better, min(1.0, 2 * min(no_better, no_worse)))
 
 
-def intervals(
-    label: np.ndarray,
-    predicted: np.ndarray,
-    group: np.ndarray,
-    resamples: int = 10_000,
-    seed: int = 0,
-    weight: np.ndarray | None = None,
-) -> dict[str, tuple[float, float]]:
-    """Returns 95 % intervals of `weighted_f1`, `accuracy` and `macro_f1`, by resampling dialogues.
+def crossed_difference(
+    label: np.ndarray, first: np.ndarray, second: np.ndarray, group: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[Difference, Estimate]:
+    """Tests the difference of two configurations' mean weighted F1 over seeds and dialogues, which are crossed.
 
-    If all predictions are correct, or none is, all resamples are alike. The interval is then the exact one of as many
-    trials as there are dialogues (Clopper and Pearson 1934).
+    Each side's seeds and the dialogues add their variance; the test is Student's t with the degrees of freedom of all
+    three (Satterthwaite 1946), and its interval. Seeds are not paired: with other options the same seed draws other
+    numbers.
 
     Args:
         label: int (N,), true classes.
-        predicted: int (N,), predicted classes.
+        first, second: int (S, N), predicted classes of the seeds of each side, two or more.
         group: (N,), dialogue of each utterance.
-        resamples: number of bootstrap samples.
-        seed: seed of the resampling.
         weight: float (N,), or None for equal weights.
     """
-    members = np.unique(group, return_inverse=True)[1].reshape(-1)
-    counts = _dialogue_counts(label, predicted, members, weight)
-    hit, predicted_count, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
-    occurs = predicted_count + true > 0
-    scores = {
-        "weighted_f1": (_f1(hit, predicted_count, true) * true).sum(axis=1) / true.sum(axis=1),
-        "accuracy": hit.sum(axis=1) / true.sum(axis=1),
-        "macro_f1": (_f1(hit, predicted_count, true) * occurs).sum(axis=1) / occurs.sum(axis=1),
+    classes = int(max(label.max(), first.max(), second.max())) + 1
+    sides = [_counts_of_seeds(label, side, group, weight, classes) for side in (first, second)]
+    result = estimate(weighted_f1, sides[0][0, :, 2].sum(axis=-1), *sides)
+    return student_t(result), result
+
+
+def student_t(result: Estimate) -> Difference:
+    """Returns the t-test of a difference, and its 95 % interval."""
+    value, error, degrees = float(result.value), float(np.sqrt(result.variance)), float(result.degrees)
+    margin = float(t.ppf(1 - LEVEL / 2, degrees)) * error
+    p_value = float(t.sf(value / error, degrees)) if error else float(value <= 0)
+    two_sided = min(1.0, 2 * min(p_value, 1 - p_value)) if value else 1.0
+    return Difference(value, value - margin, value + margin, p_value, two_sided)
+
+
+def intervals(
+    label: np.ndarray, predicted: np.ndarray, group: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, Bounds]:
+    """Returns 95 % intervals of `weighted_f1`, `accuracy` and `macro_f1` over dialogues, and over several seeds.
+
+    Args:
+        label: int (N,), true classes.
+        predicted: int (N,), predicted classes; or (S, N), the predictions of several seeds, whose mean score counts.
+        group: (N,), dialogue of each utterance.
+        weight: float (N,), or None for equal weights.
+
+    Returns:
+        Bounds of each metric; None with fewer than two dialogues, and for `macro_f1` if a class has fewer than 20
+        utterances.
+    """
+    counts = _counts_of_seeds(label, np.atleast_2d(predicted), group, weight)
+    size, few = counts[0, :, 2].sum(axis=-1), _has_few(label, np.unique([*label, *np.ravel(predicted)]))
+    statistics = {"weighted_f1": weighted_f1, "accuracy": accuracy, "macro_f1": macro_f1}
+    return {
+        name: None if name == "macro_f1" and few else _bounds(estimate(statistic, size, counts))
+        for name, statistic in statistics.items()
     }
-    bounds = {name: _bounds(values, len(counts)) for name, values in scores.items()}
-    exact = _exact(label == predicted, len(counts))
-    return dict.fromkeys(bounds, exact) if exact else bounds
 
 
 def class_intervals(
-    label: np.ndarray,
-    predicted: np.ndarray,
-    group: np.ndarray,
-    classes: int,
-    resamples: int = 10_000,
-    seed: int = 0,
-    weight: np.ndarray | None = None,
-) -> list[tuple[float, float]]:
-    """Returns the 95 % interval of each class's F1; (nan, nan) for a class that is neither true nor predicted."""
-    members = np.unique(group, return_inverse=True)[1].reshape(-1)
-    counts = _dialogue_counts(label, predicted, members, weight, classes)
-    hit, predicted_count, true = _resampled(_draws(counts.shape[0], resamples, seed), counts)
-    f1 = np.where(predicted_count + true > 0, _f1(hit, predicted_count, true), np.nan)
-    bounds = []
-    for i, column in enumerate(f1.T):
-        rows = (label == i) | (predicted == i)
-        exact = _exact((label == predicted)[rows], len(np.unique(members[rows]))) if rows.any() else None
-        bounds.append(exact or _bounds(column, len(counts)))
-    return bounds
+    label: np.ndarray, predicted: np.ndarray, group: np.ndarray, classes: int, weight: np.ndarray | None = None
+) -> list[Bounds]:
+    """Returns the 95 % interval of each class's F1; None for a class with fewer than 20 utterances."""
+    counts = _counts_of_seeds(label, predicted[None], group, weight, classes)
+    sizes = counts[0, :, 1] + counts[0, :, 2]
+    return [None if _has_few(label, [i]) else _bounds(estimate(f1_of(i), sizes[:, i], counts)) for i in range(classes)]
 
 
-def interval(
-    values: np.ndarray,
-    group: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Returns the 95 % interval of any statistic of sums over utterances, by resampling dialogues.
+def accuracy_interval(correct: np.ndarray, group: np.ndarray, weight: np.ndarray | None = None) -> Bounds:
+    """Returns the 95 % interval of a share of correct answers; None for fewer than 20.
 
     Args:
-        values: (N, K), contribution of each utterance to K sums.
+        correct: bool (N,).
         group: (N,), dialogue of each utterance.
-        statistic: maps the sums (R, K) of R resamples to the statistic (R,); nan where it is undefined.
-        resamples: number of bootstrap samples.
-        seed: seed of the resampling.
+        weight: float (N,), or None for equal weights.
     """
-    members = np.unique(group, return_inverse=True)[1].reshape(-1)
-    sums = np.zeros((members.max() + 1, values.shape[1]))
-    np.add.at(sums, members, values)
-    return _bounds(statistic(_draws(len(sums), resamples, seed) @ sums), len(sums))
+    label = np.ones(len(correct), int)
+    return None if _has_few(label, [1]) else intervals(label, correct.astype(int), group, weight)["accuracy"]
 
 
-def _exact(correct: np.ndarray, groups: int) -> tuple[float, float] | None:
-    """Returns the exact interval if all predictions are correct, or none is; else None."""
-    if 0 < correct.sum() < len(correct):
-        return None
-    bound = 0.025 ** (1 / groups)
-    return (bound, 1.0) if correct.any() else (0.0, 1 - bound)
+def _has_few(label: np.ndarray, classes: Sequence[int] | np.ndarray) -> bool:
+    """Returns whether one of the classes has too few utterances for an interval."""
+    return any(np.sum(label == i) < MIN_ROWS for i in classes)
 
 
-def _bounds(values: np.ndarray, groups: int) -> tuple[float, float]:
-    """Returns the expanded percentile interval of resampled values; (nan, nan) if there are too few groups or values.
+def _bounds(score: Estimate) -> Bounds:
+    low, high = score_interval(score)
+    return (float(low), float(high)) if score.effective >= 2 else None
+
+
+def _informative(predicted: np.ndarray, group: np.ndarray, weight: np.ndarray | None) -> int:
+    """Returns the number of dialogues in which the sets of predictions (S, N) differ."""
+    differs = (predicted != predicted[0]).any(axis=0) & (True if weight is None else weight > 0)
+    return len(np.unique(group[differs]))
+
+
+def _percentiles(draws: np.ndarray, groups: int) -> tuple[float, float]:
+    """Returns the expanded percentile interval of resampled differences.
 
     The percentiles lie a little outside 2.5 and 97.5, because a small sample varies less than its population
     (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). They are order statistics, the outer ones of two
-    neighbours, so that `_p_value` inverts the interval exactly.
+    neighbours, so that `_p_value` inverts the interval exactly. If no draw lies so far outside, no value is excluded.
     """
-    finite = np.sort(values[np.isfinite(values)])
-    if groups < 2:
-        return np.nan, np.nan
-    tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1))
-    rank = int(tail * (len(finite) + 1))
-    return (float(finite[rank - 1]), float(finite[-rank])) if rank else (np.nan, np.nan)
+    ordered = np.sort(draws)
+    tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1)) if groups > 1 else 0.0
+    if rank := int(tail * (len(ordered) + 1)):
+        return float(ordered[rank - 1]), float(ordered[-rank])
+    return min(float(ordered[0]), 0.0), max(float(ordered[-1]), 0.0)
 
 
-def _p_value(differences: np.ndarray, groups: int) -> float:
-    """Returns the one-sided p-value of "not above 0": the level at which the bound of `_bounds` is 0."""
+def _p_value(draws: np.ndarray, groups: int) -> float:
+    """Returns the one-sided p-value of "not above 0": the level at which the bound of `_percentiles` is 0."""
     if groups < 2:
         return 1.0
-    differences = differences[np.isfinite(differences)]
-    share = (np.sum(differences <= 0) + 1) / (len(differences) + 1)
+    share = (np.sum(draws <= 0) + 1) / (len(draws) + 1)
     return float(t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
+
+
+def format_bounds(bounds: Bounds, sign: str = "") -> str:
+    """Formats an interval with four decimals; `sign` is "+" for differences."""
+    return f"[{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds else "too few"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -212,14 +233,9 @@ def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def _dialogue_counts(
-    label: np.ndarray,
-    predicted: np.ndarray,
-    members: np.ndarray,
-    weight: np.ndarray | None = None,
-    classes: int = 0,
+    label: np.ndarray, predicted: np.ndarray, members: np.ndarray, weight: np.ndarray | None, classes: int
 ) -> np.ndarray:
     """Returns the counts of true positives, predictions and labels of each class in each dialogue, (G, 3, C)."""
-    classes = classes or int(max(label.max(), predicted.max())) + 1
     weight = np.ones(len(label)) if weight is None else weight
     groups, hit = int(members.max()) + 1, label == predicted
     kinds = ((label, weight * hit), (predicted, weight), (label, weight))
@@ -229,17 +245,10 @@ def _dialogue_counts(
     return np.stack(counts, axis=1)
 
 
-def _resampled(draws: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns the counts of each resample, (3, R, C), from draws (R, G) of dialogues with counts (G, 3, C)."""
-    return np.tensordot(draws, counts, axes=1).transpose(1, 0, 2)
-
-
-def _f1(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    # a class that is neither true nor predicted has 0 / 0; the callers leave it out
-    return 2 * hit / np.where(predicted + true > 0, predicted + true, 1)
-
-
-def _f1_of_counts(draws: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns the weighted F1 of each resample, from draws (R, G) of dialogues with counts (G, 3, C)."""
-    hit, predicted, true = _resampled(draws, counts)
-    return (_f1(hit, predicted, true) * true).sum(axis=1) / true.sum(axis=1)
+def _counts_of_seeds(
+    label: np.ndarray, predicted: np.ndarray, group: np.ndarray, weight: np.ndarray | None, classes: int = 0
+) -> np.ndarray:
+    """Returns the counts of predictions (S, N) in each dialogue, (S, G, 3, C)."""
+    members = np.unique(group, return_inverse=True)[1].reshape(-1)
+    classes = classes or int(max(label.max(), predicted.max())) + 1
+    return np.stack([_dialogue_counts(label, seed, members, weight, classes) for seed in predicted])

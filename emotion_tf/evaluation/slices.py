@@ -9,16 +9,13 @@ import numpy as np
 import pandas as pd
 
 from emotion_tf.evaluation.metrics import weighted_f1
-from emotion_tf.evaluation.significance import intervals
+from emotion_tf.evaluation.significance import MIN_ROWS, Bounds, intervals
 
 SPEAKERS = 8
 MIN_UTTERANCES = 10
 MIN_DIALOGUES = 10
-RESAMPLES = 2000
 WORDS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, None))
 POSITIONS = ((1, 1), (2, 5), (6, 10), (11, None))
-
-Bounds = tuple[float, float] | None
 
 
 class Slice(NamedTuple):
@@ -31,7 +28,8 @@ class Slice(NamedTuple):
         dialogues: number of their dialogues.
         accuracy, weighted_f1: metrics.
         floor: accuracy of always predicting the most frequent class in training.
-        accuracy_interval, weighted_f1_interval: 95 % intervals by dialogue; None with fewer than 10 dialogues.
+        accuracy_interval, weighted_f1_interval: 95 % intervals by dialogue; None with fewer than 10 dialogues
+            or 20 utterances.
     """
 
     kind: str
@@ -66,9 +64,9 @@ def slices(
         slice_weight = None if weight is None else weight[rows]
         group = table["dialogue_id"].to_numpy()[rows]
         dialogues = len(np.unique(group))
-        bounds = {}
-        if dialogues >= MIN_DIALOGUES:
-            bounds = intervals(label[rows], predicted[rows], group, RESAMPLES, weight=slice_weight)
+        bounds: dict[str, Bounds] = {}
+        if dialogues >= MIN_DIALOGUES and rows.sum() >= MIN_ROWS:
+            bounds = intervals(label[rows], predicted[rows], group, slice_weight)
         metrics.append(
             Slice(
                 kind,

@@ -119,8 +119,7 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     rows = list(pipeline.read_rows(split_rows))
     results = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
-    bounds = intervals(outputs.label, probabilities.argmax(axis=1), dialogues(rows), weight=outputs.weight)
-    results["intervals"] = {name: [b if np.isfinite(b) else None for b in pair] for name, pair in bounds.items()}
+    results["intervals"] = intervals(outputs.label, probabilities.argmax(axis=1), dialogues(rows), outputs.weight)
     results["calibration"] = _calibration(run.calibration.temperatures, outputs)
     return Evaluation(probabilities, rows, results, outputs)
 

@@ -76,7 +76,7 @@ def report():
     probabilities = calibration.temperatures.probabilities(test.logits, test.pattern)
     raw = Calibration().temperatures.probabilities(test.logits, test.pattern)
     numbers = metrics(test.label, probabilities, LABELS, 0)
-    numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group, 500)
+    numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group)
     numbers["calibration"] = {
         "uncalibrated": metrics(test.label, raw, LABELS, 0),
     }

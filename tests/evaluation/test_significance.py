@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import norm, t
+from sklearn.metrics import f1_score
 
 from emotion_tf.evaluation.metrics import weighted_f1
-from emotion_tf.evaluation.significance import class_intervals, interval, intervals, paired_bootstrap
+from emotion_tf.evaluation.significance import (
+    accuracy_interval,
+    class_intervals,
+    crossed_difference,
+    intervals,
+    paired_bootstrap,
+)
 
 
 def sample(seed, count=400, dialogues=50, right=(0.8, 0.6), classes=5):
@@ -61,7 +68,8 @@ def test_a_p_value_is_below_the_level_exactly_if_the_interval_excludes_zero():
     excluded = 0
     for seed in range(100):
         dialogues = int(np.random.default_rng(seed).integers(2, 40))
-        result = paired_bootstrap(*sample(seed, 4 * dialogues, dialogues, (0.75, 0.58)), 999, seed)
+        right = (0.75, 0.58) if seed % 3 else (0.97, 0.93)  # the second differs in few dialogues
+        result = paired_bootstrap(*sample(seed, 4 * dialogues, dialogues, right), 999, seed)
         excludes_zero = bool(result.low > 0 or result.high < 0)
         assert (result.two_sided < 0.05) == excludes_zero
         assert result.two_sided == min(1.0, 2 * result.p_value) or result.difference <= 0
@@ -90,14 +98,15 @@ def test_the_bootstrap_equals_a_naive_loop():
 
 def test_each_resample_has_the_f1_of_scikit_learn():
     """The fast sums over dialogues against F1 of the rows that a draw stands for."""
-    from emotion_tf.evaluation import significance
+    from emotion_tf.evaluation import jackknife, significance
 
     label, first, _, group = sample(3, count=60, dialogues=8)
     members = np.unique(group, return_inverse=True)[1]
     draws = np.random.default_rng(0).multinomial(
         members.max() + 1, np.full(members.max() + 1, 1 / (members.max() + 1)), 20
     )
-    fast = significance._f1_of_counts(draws.astype(float), significance._dialogue_counts(label, first, members))
+    counts = significance._dialogue_counts(label, first, members, None, 5)
+    fast = jackknife.weighted_f1(np.tensordot(draws, counts, axes=1))
     rows = [np.repeat(np.arange(60), draw[members]) for draw in draws]
     np.testing.assert_allclose(fast, [weighted_f1(label[r], first[r]) for r in rows], rtol=1e-12)
 
@@ -171,7 +180,7 @@ def test_intervals_by_dialogue_have_their_nominal_coverage_and_intervals_by_utte
         result = dict.fromkeys(truth, 0)
         for _ in range(times):
             label, predicted, group = world(rng, 100)
-            bounds = intervals(label, predicted, np.arange(len(label)) if rows else group, 600)
+            bounds = intervals(label, predicted, np.arange(len(label)) if rows else group)
             for name, value in truth.items():
                 result[name] += bounds[name][0] <= value <= bounds[name][1]
         return np.array(list(result.values())) / times
@@ -182,34 +191,63 @@ def test_intervals_by_dialogue_have_their_nominal_coverage_and_intervals_by_utte
 
 
 def test_intervals_of_every_class():
-    """Equal to a naive loop; exact for a class without errors, nan for a class that does not occur."""
+    """Against Wilson's interval with the jackknife of scikit-learn's F1; too few utterances have none."""
     label, first, _, group = sample(8, classes=4)
-    label[label == 3], first[first == 3] = 2, 2
-    right = np.where(label == 0, 0, np.where(first == 0, 1, first))
-    result = class_intervals(label, right, group, 4, 4000)
-    assert result[0] == pytest.approx((0.025 ** (1 / len(np.unique(group[label == 0]))), 1))
-    assert np.isnan(result[3]).all()
-    rng, members = np.random.default_rng(1), [np.flatnonzero(group == g) for g in np.unique(group)]
-    slow = []
-    for _ in range(400):
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        hit = np.sum((label[rows] == 1) & (right[rows] == 1))
-        slow.append(2 * hit / (np.sum(label[rows] == 1) + np.sum(right[rows] == 1)))
-    assert result[1] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.35 * np.std(slow))
+    label[np.flatnonzero(label == 3)[19:]] = 2
+    result = class_intervals(label, first, group, 4)
+    assert result[3] is None and intervals(label, first, group)["macro_f1"] is None
+    (value,), names = f1_score(label, first, labels=[1], average=None), np.unique(group)
+    without = [f1_score(label[group != g], first[group != g], labels=[1], average=None)[0] for g in names]
+    size = np.array([np.sum(label[group == g] == 1) + np.sum(first[group == g] == 1) for g in names])
+    variance, degrees = (len(names) - 1) * np.var(without), size.sum() ** 2 / np.sum(size**2) - 1
+    for bound in result[1]:  # the two values that lie t standard errors from the score
+        error = np.sqrt(variance * bound * (1 - bound) / (value * (1 - value)))
+        assert abs(bound - value) == pytest.approx(t.ppf(0.975, degrees) * error)
 
 
-def test_an_interval_of_any_sums_is_that_of_accuracy():
+def test_a_class_without_errors_has_an_interval_of_as_many_trials_as_dialogues():
+    label, group = np.zeros(80, int), np.arange(80) // 4
+    (bounds,) = class_intervals(label, label, group, 1)
+    assert bounds == (pytest.approx(1 / (1 + t.ppf(0.975, 19) ** 2 / 20)), pytest.approx(1))
+
+
+def test_the_interval_of_accuracy():
     label, first, _, group = sample(9)
-    hits = np.stack([label == first, np.ones(len(label))], axis=1)
-    result = interval(hits, group, lambda sums: sums[:, 0] / sums[:, 1], 1000)
-    assert result == pytest.approx(intervals(label, first, group, 1000)["accuracy"])
+    assert accuracy_interval(label == first, group) == pytest.approx(intervals(label, first, group)["accuracy"])
+    assert accuracy_interval(np.ones(19, bool), np.arange(19)) is None
+
+
+def test_seeds_and_dialogues_add_their_variance():
+    """By hand: two seeds a side, ten dialogues of two utterances of one class, so that F1 is 2h / (h + n)."""
+    label, group = np.zeros(20, int), np.arange(20) // 2
+    wrong = [[0, 2], [4, 6, 7]], [[0, 8, 9, 10, 12], [1, 2, 14, 15, 16, 18, 19]]
+    first, second = (np.array([np.isin(np.arange(20), rows) for rows in side], int) for side in wrong)
+    result, parts = crossed_difference(label, first, second, group)
+
+    def score(predicted, rows):
+        return weighted_f1(label[rows], predicted[rows])
+
+    scores = [[score(predicted, group >= 0) for predicted in side] for side in (first, second)]
+    assert result.difference == pytest.approx(np.mean(scores[0]) - np.mean(scores[1]))
+    without = [
+        np.mean([score(p, group != g) for p in first]) - np.mean([score(p, group != g) for p in second])
+        for g in range(10)
+    ]
+    variances = [9 * np.var(without), *(np.var(side, ddof=1) / 2 for side in scores)]
+    assert (parts.dialogues, parts.seeds) == (pytest.approx(variances[0]), pytest.approx(sum(variances[1:])))
+    degrees = sum(variances) ** 2 / sum(v**2 / d for v, d in zip(variances, (9, 1, 1), strict=True))
+    margin = t.ppf(0.975, degrees) * np.sqrt(sum(variances))
+    assert (result.low, result.high) == pytest.approx((result.difference - margin, result.difference + margin))
+    assert result.two_sided == pytest.approx(2 * t.sf(result.difference / np.sqrt(sum(variances)), degrees))
+    reverse, _ = crossed_difference(label, second, first, group)
+    assert (reverse.two_sided, reverse.low) == pytest.approx((result.two_sided, -result.high))
 
 
 def test_weights_count_as_copies_in_the_same_dialogue():
     label, first, _, group = sample(10, count=120)
     times = np.random.default_rng(0).integers(1, 4, 120)
-    copied = intervals(*(np.repeat(x, times) for x in (label, first, group)), 500)
-    weighed = intervals(label, first, group, 500, weight=times.astype(float))
+    copied = intervals(*(np.repeat(x, times) for x in (label, first, group)))
+    weighed = intervals(label, first, group, times.astype(float))
     for name, bounds in copied.items():
         assert weighed[name] == pytest.approx(bounds)
     second = np.roll(first, 1)
@@ -219,7 +257,7 @@ def test_weights_count_as_copies_in_the_same_dialogue():
 
 def test_one_dialogue_has_no_interval():
     label, first, _, _ = sample(11)
-    assert np.isnan(intervals(label, first, np.zeros(len(label)), 100)["accuracy"]).all()
+    assert set(intervals(label, first, np.zeros(len(label))).values()) == {None}
 
 
 def test_very_many_dialogues_take_no_more_memory(monkeypatch):
@@ -229,7 +267,7 @@ def test_very_many_dialogues_take_no_more_memory(monkeypatch):
     monkeypatch.setattr(significance, "MAX_DRAWS", 3_000_000)
     label = np.tile([0, 1], 1000)
     predicted = np.where(np.arange(2000) % 4, label, 1 - label)
-    low, high = intervals(label, predicted, np.arange(2000), seed=5)["accuracy"]
+    low, high = intervals(label, predicted, np.arange(2000))["accuracy"]
     assert low < 0.75 < high and high - low == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 2000) ** 0.5, rel=0.15)
     p_value = paired_bootstrap(label, label, predicted, np.arange(2000), seed=6).p_value
-    assert p_value == pytest.approx(t.cdf(norm.ppf(1 / 1501) * np.sqrt(1999 / 2000), 1999))
+    assert p_value == pytest.approx(t.cdf(norm.ppf(1 / 1501) * np.sqrt(499 / 500), 499))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.significance import intervals
-from emotion_tf.evaluation.slices import RESAMPLES, slice_rows, slices
+from emotion_tf.evaluation.slices import slice_rows, slices
 
 NAN = np.nan
 ROWS = [
@@ -94,7 +95,7 @@ def test_metrics_and_intervals_of_a_slice():
     assert row.accuracy == pytest.approx(np.mean(label[rows] == predicted[rows]))
     assert row.weighted_f1 == pytest.approx(weighted_f1(label[rows], predicted[rows]))
     assert row.floor == pytest.approx(np.mean(label[rows] == 1))
-    bounds = intervals(label[rows], predicted[rows], table["dialogue_id"][rows].to_numpy(), RESAMPLES)
+    bounds = intervals(label[rows], predicted[rows], table["dialogue_id"][rows].to_numpy())
     assert (row.accuracy_interval, row.weighted_f1_interval) == (bounds["accuracy"], bounds["weighted_f1"])
 
 
@@ -105,4 +106,7 @@ def test_few_dialogues_have_no_interval_and_perfect_accuracy_has_one_of_positive
     table["dialogue_id"] = (np.arange(120) // 6).astype(str)
     label = np.tile(LABEL, 20)
     row = slices(table, label, label, 0)[0]
-    assert row.accuracy_interval == pytest.approx((0.025 ** (1 / 20), 1.0))
+    assert row.accuracy_interval == pytest.approx((1 / (1 + t.ppf(0.975, 19) ** 2 / 20), 1.0))
+    names = [f"{i}" for i in range(19)]
+    short = TABLE.iloc[[0] * 19].assign(dialogue_id=names)
+    assert {row.accuracy_interval for row in slices(short, np.zeros(19, int), np.zeros(19, int), 0)} == {None}
