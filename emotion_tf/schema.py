@@ -95,8 +95,10 @@ SERVING_FULL_INPUTS = (
 
 SERVING_OUTPUTS = (
     Feature("probabilities", "float32", (None,), "calibrated, by class; each row sums to 1"),
-    Feature("logits", "float32", (None,), "logits by class; for an ensemble, log probabilities"),
-    Feature("label", "string", (), "the most probable class"),
+    Feature(
+        "logits", "float32", (None,), "by class; of an ensemble, the logarithm of its probabilities but for a constant"
+    ),
+    Feature("label", "string", (), "the predicted class: that with the highest logit"),
     *(Feature(f"{row.name}_present", "bool", (), row.presence) for row in MODALITIES.values()),
 )
 """Outputs of these signatures."""

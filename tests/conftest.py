@@ -105,10 +105,11 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     return Run(path)
 
 
-def _set_temperatures(path):
+def _set_temperatures(path, biases=()):
     from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 
-    write_calibration(path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+    own = {"text only": 2.0, "text and face": 0.5}
+    write_calibration(path, Calibration(Temperatures(3.0, own, {}, biases)))
 
 
 @contextlib.contextmanager
@@ -186,7 +187,7 @@ def _initialised(config, dataset, path, encoder=None, words=("yes", "no"), face_
         config,
         spec,
         model,
-        majority=spec.labels[0],
+        counts=range(len(spec.labels), 0, -1),
         pieces=read_vocabulary(dataset / "vocab.txt"),
         words=vocabulary.words,
         word_dim=shape[1],
@@ -263,12 +264,14 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def served_bert(untrained_bert, tmp_path_factory):
-    """A copy of `untrained_bert` with a different temperature for each pattern of presence."""
+    """A copy of `untrained_bert` with biases, and a different temperature for each pattern of presence."""
+    from helpers import BIASES
+
     from emotion_tf.runs.run import Run
 
     path = tmp_path_factory.mktemp("runs") / "served_bert"
     shutil.copytree(untrained_bert.path, path)
-    _set_temperatures(path)
+    _set_temperatures(path, BIASES)
     return Run(path)
 
 

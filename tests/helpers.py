@@ -6,6 +6,8 @@ import unittest.mock
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BIASES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+"""Biases of the classes with which the predicted class of an untrained model is rarely the most probable one."""
 
 
 def training_data(config):

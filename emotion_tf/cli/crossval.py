@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
-    probabilities = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
+    each = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
     label, weight = (np.array([row[name] for row in examples]) for name in ("label", "weight"))
     group = np.array([row["dialogue_id"] for row in examples])
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    metrics = summary(label, weight, group, probabilities, positions, dataset.labels)
-    _write(path, examples, probabilities, dataset.labels, {**metrics, "command": command(), "data": str(data)})
+    metrics = summary(label, weight, group, *each, positions, dataset.labels)
+    _write(path, examples, *each, dataset.labels, {**metrics, "command": command(), "data": str(data)})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, metrics)
     say(f"Out-of-fold predictions: {path / 'oof.csv'}")
@@ -58,10 +59,18 @@ def _say(line: str) -> None:
 
 
 def _write(
-    path: Path, examples: list[dict[str, Any]], probabilities: Any, labels: Any, metrics: dict[str, Any]
+    path: Path,
+    examples: list[dict[str, Any]],
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    metrics: dict[str, Any],
 ) -> None:
     from emotion_tf.evaluation.report import write_predictions
 
-    # the mean over repeats: one row per utterance, as in the predictions of a split
-    write_predictions(path / "oof.csv", examples, labels, probabilities.mean(axis=0))
+    # one row per utterance, as in the predictions of a split: several repeats vote by their mean
+    mean = probabilities.mean(axis=0)
+    write_predictions(
+        path / "oof.csv", examples, labels, predicted[0] if len(predicted) == 1 else mean.argmax(axis=1), mean
+    )
     files.write_text(path / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from emotion_tf.evaluation.compare import RunResults
-    from emotion_tf.evaluation.votes import FittedVote, MemberPredictions
+    from emotion_tf.evaluation.votes import FittedVote
 
 
 @opens_models
@@ -55,7 +55,8 @@ def ensemble(
     say(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(predictions.label):,} utterances", flush=True)
     fitted = fit_all(predictions)
     selected = method or best_method(fitted)
-    _print_methods(fitted, predictions, [run.name for run in dev], selected, bool(method))
+    scores = results.member_scores(predictions, tables.values(), labels)
+    _print_methods(fitted, dict(zip([run.name for run in dev], scores, strict=True)), selected, bool(method))
 
     # test is read after everything is fitted and selected
     splits = {"dev": dev, **_read_test(runs)}
@@ -115,12 +116,11 @@ def _read_test(runs: Sequence[Path]) -> dict[str, list[RunResults]]:
 
 
 def _print_methods(
-    fitted: Mapping[str, FittedVote], predictions: MemberPredictions, names: Sequence[str], selected: str, by_user: bool
+    fitted: Mapping[str, FittedVote], members: Mapping[str, tuple[float, float, float]], selected: str, by_user: bool
 ) -> None:
     from emotion_tf.evaluation.compare import print_tables
-    from emotion_tf.evaluation.ensemble import METHOD_COLUMNS, member_scores, method_rows
+    from emotion_tf.evaluation.ensemble import METHOD_COLUMNS, method_rows
 
-    members = member_scores(predictions, names)
     title = "Methods in cross-validation by dialogue"
     print_tables([(title, METHOD_COLUMNS, method_rows(fitted, members, selected))])
     say(f"* selected by {'--method' if by_user else 'the best weighted F1 in cross-validation'}")

@@ -58,7 +58,8 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     for folder in () if is_own_data else (out.parent, out):
         check_no_link(folder)
     out.mkdir(parents=True, exist_ok=True)
-    results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, evaluation.probabilities)
+    predictions = evaluation.outputs.predicted, evaluation.probabilities
+    results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, *predictions)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
     results.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
     # last: a run is evaluated on the splits that its metrics.json has

@@ -170,7 +170,7 @@ def _explain_data(
         scorer, sample, layer, REPEATS, progress=lambda items, total: track(items, total, "all utterances", "batches")
     )
     labels = np.array([row.label for row in rows])
-    selected = dataset.select_utterances(scorer.probabilities(rows), labels, k) if k else []
+    selected = dataset.select_utterances(*scorer.predict(rows), labels, k) if k else []
     explanations = explain_utterances(
         scorer,
         [rows[i] for i, _ in selected],

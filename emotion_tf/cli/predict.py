@@ -37,6 +37,8 @@ def predict(
         run: Folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
         abstain_below: Least probability of a prediction. Below it prints "abstained"; a run's report has thresholds.
     """
+    from emotion_tf.evaluation.reliability import rank
+
     if utterance.is_empty:
         raise UserError("No utterance. Expected --text, --face or --clip, or a text with one of the others.")
     rules.share("--abstain-below", abstain_below, closed=True)
@@ -47,10 +49,9 @@ def predict(
     prediction = predictor.predict([utterance.text], [crops or None], [utterance.context])
     _check_read(predictor.source, prediction, {TEXT: bool(utterance.text), FACE: bool(crops)})
     if prediction.label_or_abstained(abstain_below) != prediction.label:
-        say(f"abstained: no class has a probability of {abstain_below:g}")
-    pairs = zip(prediction.labels, prediction.probabilities[0], strict=True)
-    for name, p in sorted(pairs, key=lambda pair: -pair[1]):
-        say(f"{name:<12} {p:.6f}  {'#' * round(40 * float(p))}")
+        say(f"abstained: the prediction has a probability below {abstain_below:g}")
+    for name, p in rank(prediction.labels, prediction.probabilities[0], prediction.label[0]):
+        say(f"{name:<12} {p:.6f}  {'#' * round(40 * p)}")
 
 
 @opens_models

@@ -33,10 +33,12 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
     from emotion_tf.evaluation.mistakes import worst_mistakes
+    from emotion_tf.evaluation.reliability import confidence_of
     from emotion_tf.evaluation.report_page import ReportData, write_report
 
     rows = dataset.rows(split)
-    mistakes = worst_mistakes(results.outputs.label, results.probabilities)
+    outputs, predicted = results.outputs, results.outputs.predicted
+    mistakes = worst_mistakes(predicted == outputs.label, confidence_of(results.probabilities, predicted))
     contributions, note = _contributions(run, rows, results)
     report = ReportData(
         run=run.path.name,
@@ -44,7 +46,7 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
         labels=run.labels,
         majority=run.majority,
         numbers=results.metrics,
-        outputs=results.outputs,
+        outputs=outputs,
         calibration=run.calibration,
         table=read_utterances(rows),
         facts=_facts(run, dataset, command),
@@ -110,7 +112,7 @@ def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Cont
     preprocess = run.preprocessor(run.model)
     batches = pipeline.eval_batches(rows, preprocess, BATCH)
     outputs = results.outputs
-    predicted = outputs.logits.argmax(axis=1)
+    predicted = outputs.predicted
     contributions, notes = [], []
     for name, ablation in ablations(run.model, preprocess, batches, outputs.pattern).items():
         if len(ablation.shuffled):
@@ -155,5 +157,5 @@ def calibrate_if_missing(run: Run) -> None:
         say(f"Not calibrated, because the dev split of the run cannot be read: {error}")
         return
     dataset.verify()
-    calibrate(run.path, run.model, run.preprocessor(run.model), dataset.rows("dev"))
+    calibrate(run, run.model, run.preprocessor(run.model), dataset.rows("dev"))
     say(f"Calibrated on dev: {run.path / calibration.FILE}")

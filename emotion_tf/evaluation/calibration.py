@@ -1,11 +1,15 @@
-"""Calibration on the validation split: temperature scaling, and the thresholds of selective prediction.
+"""Calibration on the validation split: class biases, temperatures, and the thresholds of selective prediction.
+
+A prediction is the class with the highest logit. Its confidence is the calibrated probability of that class. Without
+biases it is the most probable class. With them another class may be more probable: training was told to favour rare
+classes, and the probabilities are those of the true class frequencies.
 
 Every function that fits takes the validation split alone. The result is stored with the run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +20,7 @@ from scipy.special import log_softmax, softmax
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.class_bias import RANGE, select_biases
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import Threshold, fit_thresholds
 from emotion_tf.modalities import presence_patterns
@@ -25,8 +30,6 @@ PATTERNS = presence_patterns()
 """Which modalities an utterance has."""
 MIN_UTTERANCES = 100
 MIN_ERRORS = 5
-RANGE = 0.05, 20.0
-"""Valid range of temperatures."""
 
 
 class Outputs(NamedTuple):
@@ -78,17 +81,19 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """The divisors of the logits, one for each pattern of present modalities.
+    """The divisors of the logits, one for each pattern of present modalities, and what is added before.
 
     Attributes:
         pooled: temperature of all patterns together; used for a pattern without its own.
         own: pattern -> its own temperature.
         fitted_on: pattern, or "all" -> number of validation utterances, and number of wrong predictions among them.
+        biases: a number for each class, which is added to its logit; empty: none.
     """
 
     pooled: float
     own: Mapping[str, float]
     fitted_on: Mapping[str, tuple[int, int]]
+    biases: tuple[float, ...] = ()
 
     @property
     def values(self) -> np.ndarray:
@@ -96,14 +101,16 @@ class Temperatures:
         return np.array([self.own.get(name, self.pooled) for name in PATTERNS], np.float32)
 
     def scale(self, logits: Any, pattern: Any, take: Callable[[Any, Any], Any] = np.take) -> Any:
-        """Divides logits (N, C) by the temperatures of their patterns (N,).
+        """Adds the biases to logits (N, C) and divides them by the temperatures of their patterns (N,).
 
         Takes tensors with `take=tf.gather`, so that the served graph and the evaluation share one rule.
         """
+        if self.biases:
+            logits = logits + np.array(self.biases, np.float32)
         return logits / take(self.values, pattern)[:, None]
 
     def probabilities(self, logits: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-        """Returns softmax(logits / T), float32 (N, C)."""
+        """Returns softmax((logits + biases) / T), float32 (N, C)."""
         return softmax(self.scale(logits, pattern), axis=1).astype(np.float32)
 
 
@@ -111,21 +118,22 @@ NONE = Temperatures(1.0, {}, {})
 """No scaling."""
 
 
-def fit_temperatures(dev: Outputs) -> Temperatures:
-    """Fits a temperature for each pattern on the validation split.
+def fit_temperatures(dev: Outputs, biases: Sequence[float] = ()) -> Temperatures:
+    """Fits a temperature for each pattern on the validation split, after the biases were added to the logits.
 
     A pattern gets its own temperature if its utterances suffice. Otherwise it uses the pooled temperature, which is 1
     if all utterances together are too few.
     """
     wrong = dev.predicted != dev.label
+    logits = dev.logits + np.array(biases, np.float32) if biases else dev.logits
     own, counts = {}, {}
     for name, rows in [("all", np.full(len(wrong), True)), *((p, dev.pattern == i) for i, p in enumerate(PATTERNS))]:
         if not rows.any():
             continue
         counts[name] = int(rows.sum()), int(wrong[rows].sum())
         if is_sufficient(wrong[rows]):
-            own[name] = fit_temperature(dev.label[rows], dev.logits[rows], dev.weight[rows])
-    return Temperatures(own.pop("all", 1.0), own, counts)
+            own[name] = fit_temperature(dev.label[rows], logits[rows], dev.weight[rows])
+    return Temperatures(own.pop("all", 1.0), own, counts, tuple(biases))
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ class Calibration:
     """Everything that is fitted on a run's validation split after training.
 
     Attributes:
-        temperatures: divisors of the logits.
+        temperatures: divisors of the logits, and the biases of the classes.
         thresholds: thresholds of the calibrated confidence, for several target precisions.
         utterances: number of utterances in the validation split.
         dialogues: number of their dialogues.
@@ -145,16 +153,27 @@ class Calibration:
     dialogues: int = 0
 
 
-def fit_calibration(dev: Outputs, dialogue: np.ndarray) -> Calibration:
-    """Fits temperatures and thresholds on the validation split.
+def fit_calibration(
+    dev: Outputs, dialogue: np.ndarray, shift: np.ndarray | None = None, has_class_weights: bool = False
+) -> Calibration:
+    """Fits biases, temperatures and thresholds on the validation split.
+
+    What logit adjustment added to the logits in training is the bias of each class: the sum is what the loss calibrated
+    (Menon 2021, equation 10). After class weights the biases are fitted.
 
     Args:
         dev: outputs on the validation split.
         dialogue: (N,), dialogue of each utterance.
+        shift: float (C,), what training added to the logits in the loss, if anything.
+        has_class_weights: whether the loss weighted the classes.
     """
-    temperatures = fit_temperatures(dev)
+    biases = np.zeros(0) if shift is None else shift
+    wrong = dev.predicted != dev.label
+    if has_class_weights and is_sufficient(wrong) and len(np.unique(dialogue)) > 1:
+        biases = select_biases(dev.label, dev.logits, dev.weight, dialogue)
+    temperatures = fit_temperatures(dev, biases.tolist() if biases.any() else ())
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
-    correct, confidence = dev.predicted == dev.label, confidence_of(probabilities, dev.predicted)
+    correct, confidence = ~wrong, confidence_of(probabilities, dev.predicted)
     thresholds = tuple(fit_thresholds(correct, confidence))
     return Calibration(temperatures, thresholds, len(dev.label), len(np.unique(dialogue)))
 
@@ -197,6 +216,7 @@ def _temperatures_to_json(temperatures: Temperatures) -> dict[str, Any]:
         "pooled": temperatures.pooled,
         "own": dict(temperatures.own),
         "fitted_on": {name: list(counts) for name, counts in temperatures.fitted_on.items()},
+        "biases": list(temperatures.biases),
     }
 
 
@@ -207,10 +227,13 @@ def _temperatures_from_json(values: Any) -> Temperatures:
             float(values["pooled"]),
             {str(name): float(value) for name, value in values["own"].items()},
             {str(name): (int(n), int(wrong)) for name, (n, wrong) in values["fitted_on"].items()},
+            tuple(float(value) for value in values["biases"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"It has no valid temperatures ({type(error).__name__}: {error}).") from None
     is_valid = all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in temperatures.values)
     if not is_valid or set(temperatures.own) - set(PATTERNS):
         raise UserError(f"Invalid temperatures. Expected numbers from {RANGE[0]} to {RANGE[1]}. Received: {values}.")
+    if not np.isfinite(temperatures.biases).all():
+        raise UserError(f"Invalid biases. Expected finite numbers. Received: {temperatures.biases}.")
     return temperatures

@@ -19,6 +19,7 @@ def summary(
     label: np.ndarray,
     weight: np.ndarray,
     group: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     folds: Sequence[tuple[int, int, np.ndarray]],
     labels: Sequence[str],
@@ -29,6 +30,7 @@ def summary(
         label: int (N,), true classes.
         weight: float (N,).
         group: (N,), dialogue of each utterance.
+        predicted: int (R, N), out-of-fold predictions of each repeat.
         probabilities: float (R, N, C), out-of-fold probabilities of each repeat.
         folds: repeat, number and positions of each fold.
         labels: names of the C classes.
@@ -44,16 +46,20 @@ def summary(
         {
             "repeat": repeat,
             "fold": number,
-            **metrics(label[rows], probabilities[repeat, rows], labels, majority, weight[rows]),
+            **metrics(
+                label[rows], predicted[repeat, rows], probabilities[repeat, rows], labels, majority, weight[rows]
+            ),
         }
         for repeat, number, rows in folds
     ]
-    pooled = [metrics(label, repeat, labels, majority, weight) for repeat in probabilities]
+    pooled = [
+        metrics(label, *repeat, labels, majority, weight) for repeat in zip(predicted, probabilities, strict=True)
+    ]
     scores = {name: [fold[name] for fold in each] for name in METRICS}
     return {
         "folds": each,
         "pooled": pooled,
-        "interval": intervals(label, probabilities.argmax(axis=2), group, weight),
+        "interval": intervals(label, predicted, group, weight),
         "mean": {name: float(np.mean(values)) for name, values in scores.items()},
         "deviation": {name: float(np.std(values, ddof=1)) for name, values in scores.items()},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,11 @@ def read_out_of_fold(path: Path) -> pd.DataFrame:
         )
     try:
         table = read_csv(path)
-        _ = table[list(KEYS)]
+        _ = table[[*KEYS, "predicted"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"Cannot read the predictions {path}: {' '.join(str(error).split())}. Expected a CSV with the columns "
-            f"{', '.join(KEYS)} and p_LABEL for each label."
+            f"{', '.join(KEYS)}, predicted and p_LABEL for each label."
         ) from None
     return table
 
@@ -49,7 +49,9 @@ def stack_predictions(tables: Mapping[str, pd.DataFrame], labels: Sequence[str])
     """
     check_same_utterances(tables)
     first = next(iter(tables.values()))
-    unknown = sorted(set(first["emotion"]) - set(labels))
+    unknown = sorted(
+        {*first["emotion"], *(name for table in tables.values() for name in table["predicted"])} - {*labels}
+    )
     if unknown or not len(first):
         raise UserError(
             f"{next(iter(tables))}: Expected utterances of the labels {', '.join(labels)}. "
@@ -116,22 +118,29 @@ def _as_run(
     probabilities: np.ndarray,
 ) -> RunResults:
     table = members[0].table
+    predicted = probabilities.argmax(axis=1)
     columns = [column for column in table if column != "predicted" and not column.startswith("p_")]
     majority = labels.index(members[0].metrics["majority_floor"]["label"])
     sizes = [run.parameters for run in members]
     return RunResults(
         name,
         {},
-        metrics(predictions.label, probabilities, labels, majority, predictions.weight),
-        with_predictions(table[columns], labels, probabilities),
+        metrics(predictions.label, predicted, probabilities, labels, majority, predictions.weight),
+        with_predictions(table[columns], labels, predicted, probabilities),
         None,
         None if None in sizes else sum(size for size in sizes if size is not None),
     )
 
 
-def member_scores(predictions: MemberPredictions, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Returns weighted F1, log loss and calibration error of each member."""
-    return dict(zip(names, map(predictions.scores, predictions.probabilities), strict=True))
+def member_scores(
+    predictions: MemberPredictions, tables: Iterable[pd.DataFrame], labels: Sequence[str]
+) -> list[tuple[float, float, float]]:
+    """Returns weighted F1, log loss and calibration error of each member, from its own predictions."""
+    order = {label: i for i, label in enumerate(labels)}
+    return [
+        predictions.scores(probabilities, table["predicted"].map(order).to_numpy())
+        for probabilities, table in zip(predictions.probabilities, tables, strict=True)
+    ]
 
 
 METHOD_COLUMNS = (

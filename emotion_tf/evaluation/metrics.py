@@ -24,6 +24,7 @@ def weighted_f1(label: np.ndarray, predicted: np.ndarray, weight: np.ndarray | N
 
 def metrics(
     label: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     labels: Sequence[str],
     majority: int,
@@ -33,7 +34,8 @@ def metrics(
 
     Args:
         label: int (N,), true classes.
-        probabilities: float (N, C).
+        predicted: int (N,), predicted classes; not always the most probable ones.
+        probabilities: float (N, C), calibrated.
         labels: names of the C classes.
         majority: most frequent class in training, which the floor always predicts.
         weight: float (N,), or None for equal weights.
@@ -43,7 +45,6 @@ def metrics(
         expected_calibration_error, classwise_calibration_error (mean over classes), utterances, majority_floor,
         per_class and the confusion matrix (true classes in rows).
     """
-    predicted = probabilities.argmax(axis=1)
     classes = np.arange(len(labels))
     floor = np.full_like(label, majority)
     return {

@@ -31,14 +31,13 @@ class Explanation:
         return [(word, value / peak) for word, value in self.words]
 
 
-def worst_mistakes(label: np.ndarray, probabilities: np.ndarray, count: int = MAX_MISTAKES) -> list[int]:
+def worst_mistakes(correct: np.ndarray, confidence: np.ndarray, count: int = MAX_MISTAKES) -> list[int]:
     """Returns the rows of the wrong predictions with the highest confidence, in descending order.
 
     Args:
-        label: int (N,), true classes.
-        probabilities: float (N, C).
+        correct: bool (N,), whether the prediction is correct.
+        confidence: float (N,), probability of the predicted class.
         count: maximum number of rows.
     """
-    confidence = probabilities.max(axis=1)
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != label)
+    wrong = np.flatnonzero(~correct)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()

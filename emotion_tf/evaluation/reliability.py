@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,12 @@ class Bin(NamedTuple):
 def confidence_of(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns the probabilities of the predicted classes: (N, C) and int (N,) -> (N,)."""
     return probabilities[np.arange(len(predicted)), predicted]
+
+
+def rank(labels: Sequence[str], probabilities: np.ndarray, predicted: str) -> list[tuple[str, float]]:
+    """Returns the labels with their probabilities (C,): the predicted one first, then the most probable ones."""
+    pairs = zip(labels, probabilities.tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (pair[0] != predicted, -pair[1]))
 
 
 def reliability(

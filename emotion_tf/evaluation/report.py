@@ -21,6 +21,7 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.pages import plain_text
+from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import with_abstentions
 
 
@@ -37,6 +38,7 @@ def write_predictions(
     path: Path,
     rows: Sequence[dict[str, Any]],
     labels: Sequence[str],
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     abstain_below: float = 0.0,
     follow: bool = False,
@@ -49,18 +51,30 @@ def write_predictions(
     if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
         table["emotion"] = [labels[int(i)] for i in table.pop("label")]
     with files.new_file(path, follow) as temporary:
-        table = with_predictions(table, labels, probabilities, abstain_below)
+        table = with_predictions(table, labels, predicted, probabilities, abstain_below)
         to_csv(table, temporary)
 
 
 def with_predictions(
-    table: pd.DataFrame, labels: Sequence[str], probabilities: np.ndarray, abstain_below: float = 0.0
+    table: pd.DataFrame,
+    labels: Sequence[str],
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    abstain_below: float = 0.0,
 ) -> pd.DataFrame:
-    """Adds the prediction (or "abstained") and a column `p_LABEL` for each class, from probabilities (N, C)."""
+    """Adds the prediction (or "abstained") and a column `p_LABEL` for each class.
+
+    Args:
+        table: N rows.
+        labels: C class names.
+        predicted: int (N,), predicted classes.
+        probabilities: float (N, C), calibrated.
+        abstain_below: least probability of a prediction.
+    """
     # six significant digits, not decimals: `ensemble` takes logarithms
     columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0)
-    return table.assign(predicted=with_abstentions(labels, predicted, confidence, abstain_below), **columns)
+    answers = with_abstentions(labels, predicted, confidence_of(probabilities, predicted), abstain_below)
+    return table.assign(predicted=answers, **columns)
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:

@@ -17,7 +17,7 @@ from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
 from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
-from emotion_tf.evaluation.reliability import calibration_error, confidence_of, reliability
+from emotion_tf.evaluation.reliability import calibration_error, confidence_of, rank, reliability
 from emotion_tf.evaluation.selective import SelectiveScores, Threshold, risk_coverage, score_threshold
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals
 from emotion_tf.evaluation.slices import Slice, slices
@@ -121,7 +121,7 @@ class ThresholdRow(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A wrong prediction, as the page shows it."""
+    """A wrong prediction, as the page shows it: the probability of the predicted class comes first."""
 
     name: str
     speaker: str
@@ -161,7 +161,7 @@ def write_report(path: Path, report: ReportData) -> None:
         slices=_slices(report, predicted),
         curve=curve,
         thresholds=_thresholds(report, correct, confidence),
-        mistakes=[_mistake(report, row) for row in worst_mistakes(outputs.label, probabilities)],
+        mistakes=[_mistake(report, row) for row in worst_mistakes(correct, confidence)],
     )
 
 
@@ -248,14 +248,15 @@ def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray)
 
 def _mistake(report: ReportData, row: int) -> Mistake:
     facts, probabilities = report.table.iloc[row], report.probabilities[row]
-    ranked = sorted(zip(report.labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
+    predicted = report.labels[report.outputs.predicted[row]]
+    ranked = rank(report.labels, probabilities, predicted)
     return Mistake(
         f"{facts['dialogue_id']} {facts['utterance_id']}",
         facts["speaker"],
         facts["utterance"],
         facts["before"],
         report.labels[report.outputs.label[row]],
-        ranked[0][0],
+        predicted,
         ranked[:3],
         report.crops.get(row),
         report.explanations.get(row),

@@ -17,6 +17,7 @@ def plot_timeline(
     path: Path,
     spans: np.ndarray,
     labels: Sequence[str],
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     title: str,
     abstain_below: float = 0.0,
@@ -27,6 +28,7 @@ def plot_timeline(
         path: the PNG.
         spans: float (N, 2), start and end of each utterance in seconds.
         labels: C class names.
+        predicted: int (N,), predicted classes.
         probabilities: (N, C).
         title: title of the chart.
         abstain_below: threshold of the probability below which no class is marked.
@@ -42,7 +44,7 @@ def plot_timeline(
         shades = np.tile(colour, (len(times), 1))
         shades[:, 3] = probabilities[:, lane]
         axes.bar(times[:, 0], 0.9, widths, lane - 0.45, align="edge", color=shades)
-        is_predicted = (probabilities.argmax(axis=1) == lane) & (probabilities[:, lane] >= abstain_below)
+        is_predicted = (predicted == lane) & (probabilities[:, lane] >= abstain_below)
         axes.plot(times[is_predicted].mean(axis=1), np.full(is_predicted.sum(), lane), ".", color="black", markersize=4)
     axes.set_yticks(range(len(labels)), [plain_text(label) for label in labels])
     axes.set(

@@ -6,7 +6,6 @@ none: the regression sets the scale of its logits."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +15,12 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
-from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import fit_temperature, is_sufficient
+from emotion_tf.evaluation.folds import dialogue_folds
 from emotion_tf.evaluation.metrics import weighted_f1
-from emotion_tf.evaluation.reliability import calibration_error
+from emotion_tf.evaluation.reliability import calibration_error, confidence_of
 
 METHODS = {
     "soft": "mean of the members' probabilities, with a temperature",
@@ -59,9 +57,15 @@ class MemberPredictions:
         """Returns the predictions of some utterances."""
         return MemberPredictions(self.probabilities[:, rows], self.label[rows], self.group[rows], self.weight[rows])
 
-    def scores(self, probabilities: np.ndarray) -> tuple[float, float, float]:
-        """Returns weighted F1, log loss and calibration error of probabilities (N, C)."""
-        predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    def scores(self, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> tuple[float, float, float]:
+        """Returns weighted F1, log loss and calibration error.
+
+        Args:
+            probabilities: float (N, C).
+            predicted: int (N,), predicted classes; by default the most probable ones.
+        """
+        predicted = probabilities.argmax(axis=1) if predicted is None else predicted
+        confidence = confidence_of(probabilities, predicted)
         return (
             weighted_f1(self.label, predicted, self.weight),
             self.log_loss(probabilities),
@@ -239,11 +243,4 @@ def _regress(predictions: MemberPredictions, strength: float) -> Vote:
 
 
 def _folds(predictions: MemberPredictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the rows of each fold for fitting and for scoring; folds do not divide dialogues."""
-    count = min(FOLDS, len(np.unique(predictions.group)), int(np.bincount(predictions.label).max()))
-    if count < 2:
-        raise UserError("Cross-validation needs two or more dialogues. Received: utterances of one dialogue.")
-    folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
-        yield from folds.split(predictions.label, predictions.label, predictions.group)
+    return dialogue_folds(predictions.label, predictions.group, FOLDS)

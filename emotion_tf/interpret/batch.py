@@ -102,9 +102,11 @@ class Scorer:
         """Returns logits float32 (N, C) of any number of utterances."""
         return np.concatenate([np.asarray(outputs["logits"]) for outputs in self._passes(utterances)])
 
-    def probabilities(self, utterances: Sequence[Utterance]) -> np.ndarray:
-        """Returns calibrated probabilities float32 (N, C) of any number of utterances, as `predict` does."""
-        return np.concatenate([self.calibrated(outputs) for outputs in self._passes(utterances)])
+    def predict(self, utterances: Sequence[Utterance]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns predicted classes int (N,) and calibrated probabilities float32 (N, C), as `predict` does."""
+        parts = [(np.argmax(o["logits"], axis=1), self.calibrated(o)) for o in self._passes(utterances)]
+        predicted, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return predicted, probabilities
 
     def calibrated(self, outputs: Mapping[str, tf.Tensor]) -> np.ndarray:
         """Returns the calibrated probabilities float32 (B, C) of the model's outputs."""
@@ -138,7 +140,7 @@ class Batch:
     Args:
         scorer: scorer of the run.
         utterances: results of `Scorer.normalize`.
-        target: int (B,), the explained class of each utterance; by default its most probable class.
+        target: int (B,), the explained class of each utterance; by default the predicted class.
         watched: names of layers of the face tower, for `Tower.find_layer`, at which to compute the score's gradient.
 
     Attributes:

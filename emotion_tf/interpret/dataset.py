@@ -7,6 +7,7 @@ import numpy as np
 from emotion_tf import schema
 from emotion_tf.data.context import format_lines, format_ragged_lines
 from emotion_tf.data.dataset import Rows
+from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.interpret.batch import Scorer, Utterance
 
 NAMES = ("dialogue_id", "utterance_id", "speaker", "utterance", "face_jpeg", "label", "context", "context_speaker")
@@ -39,7 +40,9 @@ def read_utterances(scorer: Scorer, rows: Rows) -> list[Utterance]:
     return utterances
 
 
-def select_utterances(probabilities: np.ndarray, label: np.ndarray, k: int) -> list[tuple[int, str]]:
+def select_utterances(
+    predicted: np.ndarray, probabilities: np.ndarray, label: np.ndarray, k: int
+) -> list[tuple[int, str]]:
     """Selects k utterances to explain, and returns the row and the reason of each.
 
     A third each (mistakes first if k is not a multiple of 3) are
@@ -49,18 +52,19 @@ def select_utterances(probabilities: np.ndarray, label: np.ndarray, k: int) -> l
     - the most confident correct predictions, of each class in turn.
 
     Args:
+        predicted: int (N,), predicted classes.
         probabilities: float (N, C).
         label: int (N,), true classes.
         k: maximum number of utterances.
     """
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    second = np.sort(probabilities, axis=1)[:, -2] if probabilities.shape[1] > 1 else np.zeros_like(confidence)
+    confidence, ordered = confidence_of(probabilities, predicted), np.sort(probabilities, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2] if probabilities.shape[1] > 1 else confidence
     by_confidence, correct = np.argsort(-confidence, kind="stable"), predicted == label
     hits = by_confidence[correct[by_confidence]]
     rank = [int((predicted[hits[:n]] == predicted[i]).sum()) for n, i in enumerate(hits)]  # within its class
     queues = {
         MISTAKE: by_confidence[~correct[by_confidence]],
-        UNDECIDED: np.argsort(confidence - second, kind="stable"),
+        UNDECIDED: np.argsort(margin, kind="stable"),
         HIT: hits[np.argsort(rank, kind="stable")],
     }
     selected: dict[int, str] = {}

@@ -30,7 +30,7 @@ def explain(
     check: bool = True,
     progress: Progress | None = None,
 ) -> list[Explanation]:
-    """Explains the most probable class of each utterance.
+    """Explains the predicted class of each utterance.
 
     Args:
         run: the run, or its scorer to explain several times.
@@ -67,7 +67,7 @@ def _normalize(scorer: Scorer, utterance: Utterance) -> Utterance:
 
 
 def make_batch(scorer: Scorer, utterances: Sequence[Utterance], label: str = "", watched: Sequence[str] = ()) -> Batch:
-    """Returns a batch of normalised utterances that explains their most probable classes, or the class `label`.
+    """Returns a batch of normalised utterances that explains their predicted classes, or the class `label`.
 
     Raises:
         UserError: there is no such label.
@@ -100,6 +100,7 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
             utterance,
             batch.scorer.run.labels,
             probabilities[n],
+            int(batch.logits[n].argmax()),
             int(batch.target[n]),
             tuple(words[n]),
             crops[owner == n],

@@ -178,6 +178,7 @@ class Explanation:
         utterance: the utterance as the run reads it.
         labels: class names.
         probabilities: float32 (C,), as `predict` returns them.
+        predicted: index of the predicted class.
         target: index of the explained class.
         word_attributions: attributions of the words, the headline first; empty without a text.
         crops: face crops, uint8 (T, H, W, 3) RGB.
@@ -192,6 +193,7 @@ class Explanation:
     utterance: Utterance
     labels: tuple[str, ...]
     probabilities: np.ndarray
+    predicted: int
     target: int
     word_attributions: tuple[WordAttributions, ...]
     crops: np.ndarray
@@ -201,11 +203,6 @@ class Explanation:
     empty: float
     score: float
     notes: tuple[str, ...] = field(default=())
-
-    @property
-    def predicted(self) -> int:
-        """Index of the most probable class."""
-        return int(self.probabilities.argmax())
 
     @property
     def words(self) -> list[tuple[str, float]]:

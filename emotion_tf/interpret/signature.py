@@ -100,7 +100,7 @@ def attributions(
         for model in models:
             stack.enter_context(model.recording(tape))
         answers = answer([model.inputs for model in models])
-        target = tf.argmax(answers["probabilities"], axis=1)
+        target = tf.argmax(answers["logits"], axis=1)
         score = scores(answers["logits"], target)
     with_faces = [model for model in models if model.feature]
     gradients = tape.gradient(score, [model.feature[0] for model in with_faces], unconnected_gradients="zero")

@@ -28,6 +28,7 @@ class Answer:
     Attributes:
         run: name of the run.
         labels: C class names.
+        predicted: index of the predicted class.
         probabilities: float32 (C,), calibrated.
         threshold: least probability of a prediction; below it the page abstains.
         threshold_note: sentence about the threshold.
@@ -38,6 +39,7 @@ class Answer:
 
     run: str
     labels: tuple[str, ...]
+    predicted: int
     probabilities: np.ndarray
     threshold: float
     threshold_note: str
@@ -46,14 +48,9 @@ class Answer:
     seconds: float
 
     @property
-    def best(self) -> int:
-        """Index of the most probable class."""
-        return int(self.probabilities.argmax())
-
-    @property
     def is_sure(self) -> bool:
-        """Whether the probability of the best class reaches the threshold."""
-        return float(self.probabilities[self.best]) >= self.threshold
+        """Whether the probability of the predicted class reaches the threshold."""
+        return float(self.probabilities[self.predicted]) >= self.threshold
 
     def table(self) -> pd.DataFrame:
         """All numbers, one per row: `what` (probability, word, modality), `of` (its name) and `value`."""
@@ -111,6 +108,8 @@ def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> An
     else:
         (explanation,) = explain(run.scorer, [utterance], check=False)
     threshold, note = threshold_for(run.calibration.thresholds, precision)
-    probabilities = prediction.probabilities[0]
+    predicted, probabilities = int(prediction.predicted[0]), prediction.probabilities[0]
     seconds = time.perf_counter() - start
-    return Answer(run.name, prediction.labels, probabilities, threshold, note, explanation, tuple(notes), seconds)
+    return Answer(
+        run.name, prediction.labels, predicted, probabilities, threshold, note, explanation, tuple(notes), seconds
+    )

@@ -25,7 +25,7 @@ def draw_answer(answer: Answer) -> bytes:
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         panel(axes, answer)
-    best = f"{answer.labels[answer.best]} {answer.probabilities[answer.best]:.1%}"
+    best = f"{answer.labels[answer.predicted]} {answer.probabilities[answer.predicted]:.1%}"
     text = answer.explanation.utterance.text if answer.explanation else ""
     title = f"{answer.run}: {best if answer.is_sure else f'not sure ({best})'}"
     subtitle = text[:MAX_TITLE] + ("..." if len(text) > MAX_TITLE else "")
@@ -56,7 +56,7 @@ def _bars(axes: Any, names: list[str], values: np.ndarray, colours: list[str], t
 
 
 def _probabilities(axes: Any, answer: Answer) -> None:
-    colours = [FOR if n == answer.best else PLAIN for n in range(len(answer.labels))]
+    colours = [FOR if n == answer.predicted else PLAIN for n in range(len(answer.labels))]
     _bars(axes, list(answer.labels), answer.probabilities, colours, "probabilities")
     axes.set_xlim(0, 1)
 

@@ -75,11 +75,11 @@ def film_html(film: FilmAnswer) -> str:
             "subtitle": subtitle,
             "face": crops.jpegs[len(crops.jpegs) // 2] if crops.jpegs else b"",
             "probabilities": [float(p) for p in probabilities],
-            "best": int(probabilities.argmax()),
-            "sure": float(probabilities.max()) >= film.threshold,
+            "predicted": int(predicted),
+            "sure": float(probabilities[predicted]) >= film.threshold,
         }
-        for subtitle, crops, probabilities in zip(
-            prediction.subtitles, prediction.faces, prediction.probabilities, strict=True
+        for subtitle, crops, predicted, probabilities in zip(
+            prediction.subtitles, prediction.faces, prediction.predicted, prediction.probabilities, strict=True
         )
     ]
     return ENVIRONMENT.get_template("film.html").render(film=film, rows=rows, end=end, colours=COLOURS)

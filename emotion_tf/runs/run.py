@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from emotion_tf import config as configuration
@@ -19,6 +20,7 @@ from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import FILE as CALIBRATION
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE, RUN
 from emotion_tf.models.keras_file import load_keras_file
@@ -54,7 +56,7 @@ class Run:
         spec: DataSpec,
         model: keras.Model,
         *,
-        majority: str,
+        counts: Sequence[float],
         pieces: Sequence[str],
         words: Sequence[str],
         word_dim: int,
@@ -67,7 +69,7 @@ class Run:
             config: the configuration.
             spec: properties of the data set.
             model: the untrained model, whose parameters are counted.
-            majority: the most frequent class in training.
+            counts: number of training rows of each class, in the order of the labels.
             pieces: the word pieces, in the order of their ids.
             words: the words, in the order of their ids.
             word_dim: width of the word embedding.
@@ -79,7 +81,8 @@ class Run:
         """
         metadata = {
             **dataclasses.asdict(spec),
-            "majority": majority,
+            "majority": spec.labels[int(np.argmax(counts))],
+            "class_counts": list(counts),
             "command": command,
             "parameters": model.count_params(),
             "word_dim": word_dim,
@@ -143,14 +146,30 @@ class Run:
         return int(self.metadata["word_dim"])
 
     @property
+    def class_counts(self) -> np.ndarray:
+        """Number of training rows of each class, float64 (C,)."""
+        return np.array(self.metadata["class_counts"], np.float64)
+
+    @property
     def majority(self) -> int:
         """Index of the most frequent class in training."""
         return self.labels.index(self.metadata["majority"])
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Temperatures and thresholds; temperature 1 and no threshold for a run without a calibration."""
-        return read_calibration(self.path)
+        """Biases, temperatures and thresholds; temperature 1 and no others for a run without a calibration.
+
+        Raises:
+            UserError: the file cannot be read, or is not of this run.
+        """
+        calibration = read_calibration(self.path)
+        biases = calibration.temperatures.biases
+        if biases and len(biases) != len(self.labels):
+            raise UserError(
+                f"{self.path / CALIBRATION}: Invalid biases. Expected {len(self.labels)}, one for each class. "
+                f"Received: {len(biases)}. Remove the file and run `evaluate --report` to calibrate again."
+            )
+        return calibration
 
     def check_finished(self) -> None:
         """Raises UserError if there is no run, or its training has not finished."""

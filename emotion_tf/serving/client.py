@@ -29,7 +29,7 @@ from emotion_tf.modalities import MODALITIES
 from emotion_tf.program import program
 from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
-from emotion_tf.serving.predict import Arrays, Prediction, Predictor, full_inputs
+from emotion_tf.serving.predict import SCORES, Arrays, Prediction, Predictor, full_inputs
 
 BATCH = 32
 """Utterances per request."""
@@ -124,15 +124,17 @@ class Client(Predictor):
         return full_inputs(utterances, nearest, crops, max(1, count), max(1, self.facts.max_faces))
 
     def _check_outputs(self, outputs: Arrays, rows: int) -> Arrays:
-        """Returns the probabilities and presence. Raises UserError if they do not fit the facts of the model."""
+        """Returns logits, probabilities and presence. Raises UserError if they do not fit the facts of the model."""
         try:
-            p = np.asarray(outputs["probabilities"], np.float32)
+            logits, p = (np.asarray(outputs[name], np.float32) for name in SCORES)
             presence = [f"{modality}_present" for modality in MODALITIES]
             present = {name: np.asarray(outputs[name], bool) for name in presence}
             values = np.asarray(outputs["label"]).tolist()
             labels = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-            fits = p.shape == (rows, len(self.facts.labels)) and np.allclose(p.sum(axis=1), 1, atol=1e-3)
-            fits = fits and labels == [self.facts.labels[i] for i in p.argmax(axis=1)]
+            fits = logits.shape == p.shape == (rows, len(self.facts.labels)) and np.allclose(
+                p.sum(axis=1), 1, atol=1e-3
+            )
+            fits = fits and labels == [self.facts.labels[i] for i in logits.argmax(axis=1)]
             fits = fits and all(mask.shape == (rows,) for mask in present.values())
         except (KeyError, IndexError, ValueError, TypeError, UnicodeDecodeError):
             fits = False
@@ -141,7 +143,7 @@ class Client(Predictor):
                 f"{self.source} is not {self.facts.name}: its outputs do not fit the labels "
                 f"{', '.join(self.facts.labels)}. Expected an export of that run; --model names it."
             )
-        return {"probabilities": p, **present}
+        return {"logits": logits, "probabilities": p, **present}
 
 
 class Unavailable(UserError):

@@ -129,12 +129,14 @@ class FilmPrediction:
         subtitles: the subtitles.
         faces: face crops of the active speaker during each subtitle.
         labels: C class names.
+        predicted: int (N,), predicted classes.
         probabilities: float32 (N, C).
     """
 
     subtitles: tuple[Subtitle, ...]
     faces: tuple[FaceCrops, ...]
     labels: tuple[str, ...]
+    predicted: np.ndarray
     probabilities: np.ndarray
 
     @property
@@ -145,7 +147,7 @@ class FilmPrediction:
     def write(self, folder: Path, title: str, abstain_below: float = 0.0) -> None:
         """Writes `predictions.csv` and `timeline.png` into a folder.
 
-        The prediction is "abstained" where no class has a probability of at least `abstain_below`.
+        The prediction is "abstained" where the predicted class has a probability below `abstain_below`.
 
         Raises:
             UserError: a file cannot be written.
@@ -163,9 +165,10 @@ class FilmPrediction:
             }
             for subtitle, crops in zip(self.subtitles, self.faces, strict=True)
         ]
-        write_predictions(folder / TABLE, rows, self.labels, self.probabilities, abstain_below)
+        predictions = self.labels, self.predicted, self.probabilities
+        write_predictions(folder / TABLE, rows, *predictions, abstain_below)
         spans = np.array([(subtitle.start, subtitle.end) for subtitle in self.subtitles])
-        plot_timeline(folder / TIMELINE, spans, self.labels, self.probabilities, title, abstain_below)
+        plot_timeline(folder / TIMELINE, spans, *predictions, title, abstain_below)
 
 
 def predict_film(
@@ -194,7 +197,9 @@ def predict_film(
     if predictor.reads_context:
         contexts = context.previous_lines([("", "", text) for text in texts], predictor.context)
     prediction = predictor.predict(texts, [list(crops.jpegs) or None for crops in faces], contexts)
-    return FilmPrediction(tuple(subtitles), tuple(faces), predictor.labels, prediction.probabilities)
+    return FilmPrediction(
+        tuple(subtitles), tuple(faces), predictor.labels, prediction.predicted, prediction.probabilities
+    )
 
 
 def clips_of_subtitles(film: Path, subtitles: Sequence[Subtitle]) -> list[Clip]:

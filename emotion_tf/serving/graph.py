@@ -70,7 +70,7 @@ class ServingGraph:
 
     @cached_property
     def explain(self) -> Callable[..., Tensors]:
-        """The same with `schema.EXPLAIN_OUTPUTS`, for the most probable class of each utterance."""
+        """The same with `schema.EXPLAIN_OUTPUTS`, for the label of each utterance."""
         return tf.function(self._explain, autograph=False).get_concrete_function(FULL)
 
     @cached_property
@@ -113,7 +113,7 @@ class ServingGraph:
         return {
             "probabilities": probabilities,
             "logits": logits,
-            "label": tf.gather(tf.constant(self.labels), tf.argmax(probabilities, axis=1)),
+            "label": tf.gather(tf.constant(self.labels), tf.argmax(logits, axis=1)),
             **{
                 f"{modality}_present": tf.reduce_any(tf.stack([present[modality] for _, _, present in outputs]), axis=0)
                 for modality in MODALITIES

@@ -14,6 +14,7 @@ import tensorflow as tf
 from emotion_tf import schema
 from emotion_tf.data import raw
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import with_abstentions
 from emotion_tf.modalities import MODALITIES
 from emotion_tf.runs.ensemble import Ensemble, open_run
@@ -24,6 +25,7 @@ from emotion_tf.serving.confined import open_model
 from emotion_tf.serving.graph import ServingGraph
 
 BATCH = 64
+SCORES = ("logits", "probabilities")
 Arrays = dict[str, np.ndarray]
 
 
@@ -33,11 +35,13 @@ class Prediction:
 
     Attributes:
         labels: the C class names.
-        probabilities: float32 (N, C); each row sums to 1.
+        predicted: int (N,), the predicted classes: those with the highest logit.
+        probabilities: float32 (N, C), calibrated; each row sums to 1.
         present: modality -> bool (N,), whether the model read it.
     """
 
     labels: tuple[str, ...]
+    predicted: np.ndarray
     probabilities: np.ndarray
     present: Mapping[str, np.ndarray]
 
@@ -47,14 +51,18 @@ class Prediction:
         return np.any(list(self.present.values()), axis=0)
 
     @property
+    def confidence(self) -> np.ndarray:
+        """The probability of each predicted class, float32 (N,)."""
+        return confidence_of(self.probabilities, self.predicted)
+
+    @property
     def label(self) -> list[str]:
-        """The most probable class of each utterance."""
+        """The predicted class of each utterance."""
         return self.label_or_abstained(0.0)
 
     def label_or_abstained(self, below: float) -> list[str]:
-        """The same, with "abstained" where no class has a probability of at least `below`."""
-        predicted, confidence = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1, initial=0)
-        return with_abstentions(self.labels, predicted, confidence, below)
+        """The same, with "abstained" where the confidence is below a threshold."""
+        return with_abstentions(self.labels, self.predicted, self.confidence, below)
 
 
 class Predictor(ABC):
@@ -90,7 +98,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
-        """Returns `probabilities` and each `MODALITY_present` of at most `BATCH` utterances."""
+        """Returns `logits`, `probabilities` and each `MODALITY_present` of at most `BATCH` utterances."""
 
     def predict(
         self,
@@ -126,14 +134,14 @@ class Predictor(ABC):
             for i in range(0, len(utterances), BATCH)
         ]
         no_rows = {
-            "probabilities": np.zeros((0, len(self.labels)), np.float32),
+            **dict.fromkeys(SCORES, np.zeros((0, len(self.labels)), np.float32)),
             **{f"{modality}_present": np.zeros(0, bool) for modality in MODALITIES},
         }
         outputs = {
             name: np.concatenate([start, *(batch[name] for batch in batches)]) for name, start in no_rows.items()
         }
         present = {modality: outputs[f"{modality}_present"] for modality in MODALITIES}
-        return Prediction(self.labels, outputs["probabilities"], present)
+        return Prediction(self.labels, outputs["logits"].argmax(axis=1), outputs["probabilities"], present)
 
 
 class RunPredictor(Predictor):
@@ -173,13 +181,13 @@ class ExportPredictor(Predictor):
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         try:
             outputs = self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
-            names = ("probabilities", *(f"{modality}_present" for modality in MODALITIES))
+            names = (*SCORES, *(f"{modality}_present" for modality in MODALITIES))
             kinds = {name: (outputs[name].shape, outputs[name].dtype) for name in names}
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{self.source}: serve_full fails: {' '.join(str(error).split())[:200]}.") from None
         rows = len(utterances)
         expected = dict.fromkeys(names, ((rows,), np.dtype(bool)))
-        if kinds != expected | {"probabilities": ((rows, len(self.labels)), np.dtype(np.float32))}:
+        if kinds != expected | dict.fromkeys(SCORES, ((rows, len(self.labels)), np.dtype(np.float32))):
             raise UserError(f"{self.source}: serve_full gives other outputs than its model.json states: {kinds}.")
         return outputs
 

@@ -42,7 +42,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_below: float = 0.0) -> tuple[int, int]:
     """Predicts the emotion of each row and writes the table with columns `predicted` and `p_LABEL`.
 
-    `predicted` is "abstained" where no class has a probability of at least `abstain_below`.
+    `predicted` is "abstained" where the predicted class has a probability below `abstain_below`.
 
     Returns:
         The number of rows, and the number of rows with nothing that the model reads.
@@ -68,5 +68,6 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
         texts = [context.format_line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
     prediction = predictor.predict(texts, faces, contexts)
     rows = table.to_dict("records")
-    write_predictions(path, rows, predictor.labels, prediction.probabilities, abstain_below, follow=True)
+    answers = prediction.predicted, prediction.probabilities
+    write_predictions(path, rows, predictor.labels, *answers, abstain_below, follow=True)
     return len(table), int((~prediction.has_input).sum())

@@ -113,14 +113,19 @@ class CrossValidation:
                 "ones to continue it. Choose another --name, or --overwrite it."
             )
 
-    def run(self, folds: list[Fold]) -> Iterator[tuple[Fold, np.ndarray]]:
-        """Yields each fold with the probabilities (n, C) of its held-out utterances, in the order of the records."""
+    def run(self, folds: list[Fold]) -> Iterator[tuple[Fold, np.ndarray, np.ndarray]]:
+        """Yields each fold with the predicted classes (n,) and the probabilities (n, C) of its held-out utterances.
+
+        They have the order of the records.
+        """
+        labels = list(self.dataset.labels)
         for fold in folds:
             file = self.path / fold.name / HELD_OUT
             if not file.exists():
                 self._train(fold, file)
             table = read_csv(file)
-            yield fold, table[[f"p_{label}" for label in self.dataset.labels]].to_numpy(np.float64)
+            predicted = np.array([labels.index(name) for name in table["predicted"]])
+            yield fold, predicted, table[[f"p_{label}" for label in labels]].to_numpy(np.float64)
 
     def _train(self, fold: Fold, file: Path) -> None:
         """Trains or resumes the run of a fold, and writes the predictions of its held-out utterances."""
@@ -134,15 +139,22 @@ class CrossValidation:
         batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-        write_predictions(file, list(pipeline.read_rows(fold.held_out)), run.labels, probabilities)
+        rows = list(pipeline.read_rows(fold.held_out))
+        write_predictions(file, rows, run.labels, outputs.predicted, probabilities)
         keras.backend.clear_session()
 
 
-def out_of_fold(examples: int, predictions: list[tuple[Fold, np.ndarray]], repeats: int, labels: int) -> np.ndarray:
-    """Returns the probabilities (R, N, C) of every utterance in every repeat. Raises ValueError if one is missing."""
-    probabilities = np.full((repeats, examples, labels), np.nan)
-    for fold, of_fold in predictions:
-        probabilities[fold.repeat, fold.positions] = of_fold
+def out_of_fold(
+    examples: int, predictions: list[tuple[Fold, np.ndarray, np.ndarray]], repeats: int, labels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the predicted classes int (R, N) and the probabilities (R, N, C) of every utterance in every repeat.
+
+    Raises:
+        ValueError: the predictions of an utterance are missing.
+    """
+    predicted, probabilities = np.zeros((repeats, examples), int), np.full((repeats, examples, labels), np.nan)
+    for fold, *of_fold in predictions:
+        predicted[fold.repeat, fold.positions], probabilities[fold.repeat, fold.positions] = of_fold
     if np.isnan(probabilities).any():
         raise ValueError("Out-of-fold predictions are not complete.")
-    return probabilities
+    return predicted, probabilities

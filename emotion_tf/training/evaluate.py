@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.runs.run import Run
 from emotion_tf.schema import DataSpec
+from emotion_tf.training.losses import logit_shift
 from emotion_tf.training.outputs import Infer, collect_outputs, inference
 
 BATCH = 64
@@ -88,20 +88,26 @@ def check_data(run: Run, dataset: Dataset) -> None:
 
 
 def calibrate(
-    folder: Path, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None
+    run: Run, model: TwoTower, preprocess: Preprocessor, dev: Rows, infer: Infer | None = None
 ) -> Calibration:
-    """Fits temperatures and thresholds on validation utterances, and writes them into the run's folder.
+    """Fits biases, temperatures and thresholds on validation utterances, and writes them into the run's folder.
 
     Args:
-        folder: folder of the run.
-        model: model of the run.
+        run: the run, whose folder may have no model yet.
+        model: its model.
         preprocess: preprocessor of the model.
         dev: validation utterances.
         infer: `inference(model)`, if it was traced before.
     """
     outputs = collect_outputs(infer or inference(model), pipeline.eval_batches(dev, preprocess, BATCH))
-    calibration = fit_calibration(outputs, dialogues(pipeline.read_rows(dev)))
-    write_calibration(folder, calibration)
+    train = run.config.train
+    calibration = fit_calibration(
+        outputs,
+        dialogues(pipeline.read_rows(dev)),
+        logit_shift(train, run.class_counts) if train.logit_adjustment else None,
+        train.class_weights != "none",
+    )
+    write_calibration(run.path, calibration)
     return calibration
 
 
@@ -118,19 +124,20 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     rows = list(pipeline.read_rows(split_rows))
-    results = metrics(outputs.label, probabilities, run.labels, run.majority, outputs.weight)
-    results["intervals"] = intervals(outputs.label, probabilities.argmax(axis=1), dialogues(rows), outputs.weight)
+    results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
+    results["intervals"] = intervals(outputs.label, outputs.predicted, dialogues(rows), outputs.weight)
     results["calibration"] = _calibration(run.calibration.temperatures, outputs)
     return Evaluation(probabilities, rows, results, outputs)
 
 
 def _calibration(temperatures: Temperatures, outputs: Outputs) -> dict[str, Any]:
-    """Returns the temperatures, and the calibration errors and the cross-entropy without them."""
+    """Returns biases and temperatures, and the calibration errors and the cross-entropy without them."""
     raw = softmax(outputs.logits, axis=1)
     of_label = np.log(np.maximum(confidence_of(raw, outputs.label), np.finfo(np.float32).tiny))
     correct, confidence = outputs.predicted == outputs.label, confidence_of(raw, outputs.predicted)
     return {
         "temperatures": dict(zip(PATTERNS, temperatures.values.tolist(), strict=True)),
+        "biases": list(temperatures.biases),
         "uncalibrated": {
             "expected_calibration_error": calibration_error(correct, confidence, outputs.weight),
             "classwise_calibration_error": float(class_calibration_errors(outputs.label, raw, outputs.weight).mean()),

@@ -61,7 +61,7 @@ def build_loss(train: TrainConfig, counts: np.ndarray) -> RowLoss:
     """
     arguments = {name: getattr(train, option) for name, option in LOSSES[train.loss].options.items()}
     loss = functools.partial(getattr(sys.modules[__name__], train.loss), **arguments)
-    shift = (train.logit_adjustment * np.log(frequencies(counts))).astype(np.float32)
+    shift = logit_shift(train, counts)
     weights = balance(counts) if train.class_weights == "balanced" else None
 
     def row_loss(y_true: Any, y_pred: Any) -> tf.Tensor:
@@ -81,6 +81,11 @@ def class_counts(label: np.ndarray, weight: np.ndarray, classes: int) -> np.ndar
     """
     weight = np.asarray(weight, np.float64)
     return np.bincount(label, weight / weight.mean(), classes)
+
+
+def logit_shift(train: TrainConfig, counts: np.ndarray) -> np.ndarray:
+    """Returns what logit adjustment adds to the logits in the loss, tau * log(frequency), float32 (C,)."""
+    return (train.logit_adjustment * np.log(frequencies(counts))).astype(np.float32)
 
 
 def frequencies(counts: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def create_run(run: Run, setup: Setup, command: str, overwrite: bool) -> None:
         setup.config,
         spec,
         setup.model,
-        majority=spec.labels[int(setup.counts.argmax())],
+        counts=setup.counts.tolist(),
         pieces=setup.pieces,
         words=setup.words.words,
         word_dim=setup.embedding_shape[1],

@@ -13,7 +13,7 @@ import emotion_tf
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.evaluation import votes
-from emotion_tf.evaluation.metrics import metrics
+from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.report import write_metrics, write_predictions
 from emotion_tf.evaluation.votes import METHODS, Vote
 from emotion_tf.labels import MELD_EMOTIONS as LABELS
@@ -63,9 +63,14 @@ def evaluated(predicted, dataset, tmp_path):
         for i, (source, path) in enumerate(zip(sources, paths, strict=True)):
             shutil.copytree(source, path)
             for split, (rows, label, p) in predicted.items():
-                numbers = {**metrics(label, p[i], LABELS, 0), "command": "pytest", "data": str(dataset), "seed": 0}
+                numbers = {
+                    **metrics(label, p[i].argmax(axis=1), p[i], LABELS, 0),
+                    "command": "pytest",
+                    "data": str(dataset),
+                    "seed": 0,
+                }
                 write_metrics(path / "metrics.json", split, numbers)
-                write_predictions(path / f"predictions_{split}.csv", rows, LABELS, p[i])
+                write_predictions(path / f"predictions_{split}.csv", rows, LABELS, p[i].argmax(axis=1), p[i])
         return paths
 
     return copies
@@ -101,7 +106,7 @@ def test_members_and_methods_are_compared(members, predicted, tmp_path, succeed)
         table = pd.read_csv(out / f"predictions_{split}.csv")
         assert list(table.columns) == list(pd.read_csv(members[0] / f"predictions_{split}.csv").columns)
         combined = table[[f"p_{name}" for name in LABELS]].to_numpy()
-        assert numbers[split]["weighted_f1"] == pytest.approx(metrics(label, combined, LABELS, 0)["weighted_f1"])
+        assert numbers[split]["weighted_f1"] == pytest.approx(weighted_f1(label, combined.argmax(axis=1)))
         assert numbers[split]["majority_floor"]["label"] == LABELS[0]
         if split == "test":
             np.testing.assert_allclose(combined, vote.combine(p[:2]), atol=1e-5)
@@ -137,7 +142,9 @@ def test_test_is_read_after_everything_is_fitted(members, tmp_path, succeed):
 def test_out_of_fold_predictions_instead_of_dev(members, predicted, tmp_path, succeed, fault):
     rows, _, p = predicted["test"]  # other utterances than those of dev, as if from train
     for i, path in enumerate(members):
-        write_predictions(path / "oof.csv", rows, LABELS, p[2 - 2 * i])  # the first is uninformative
+        write_predictions(
+            path / "oof.csv", rows, LABELS, p[2 - 2 * i].argmax(axis=1), p[2 - 2 * i]
+        )  # the first is uninformative
     files = [path / "oof.csv" for path in members]
     printed = succeed("ensemble", *members, "--name", "oof", "--method", "weighted", "--weights-from", *files)
     out = tmp_path / "saved_models" / "oof"

@@ -89,7 +89,7 @@ def test_a_damaged_calibration_is_one_line(run, fault):
 
 def test_abstaining(run, tmp_path, succeed, fault):
     printed = succeed("predict", run, "--text", "yes", "--abstain-below", "0.999")
-    assert printed.startswith("abstained: no class has a probability of 0.999\n") and "neutral" in printed
+    assert printed.startswith("abstained: the prediction has a probability below 0.999\n") and "neutral" in printed
     assert "abstained" not in succeed("predict", run, "--text", "yes", "--abstain-below", "0.01")
     pd.DataFrame({"utterance": ["yes", "no", "I see", ""]}).to_csv(tmp_path / "t.csv", index=False)
     words = ("predict-table", run, tmp_path / "t.csv", "--out", tmp_path / "p.csv")

@@ -12,7 +12,8 @@ from scipy.special import log_softmax, softmax
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import calibration
 from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperature, fit_temperatures
-from emotion_tf.evaluation.reliability import calibration_error, confidence_of
+from emotion_tf.evaluation.class_bias import fit_biases, select_biases
+from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, confidence_of
 from emotion_tf.evaluation.selective import Threshold
 
 
@@ -81,8 +82,9 @@ def test_no_temperature_is_fitted_with_too_few_errors():
 
 def test_fitting_takes_one_split():
     """No function that fits has a parameter for a second split."""
-    assert list(inspect.signature(calibration.fit_calibration).parameters) == ["dev", "dialogue"]
-    assert list(inspect.signature(fit_temperatures).parameters) == ["dev"]
+    names = ["dev", "dialogue", "shift", "has_class_weights"]
+    assert list(inspect.signature(calibration.fit_calibration).parameters) == names
+    assert list(inspect.signature(fit_temperatures).parameters) == ["dev", "biases"]
     dev = outputs([(3, *planted(2000, 2.0))])
     fitted = calibration.fit_calibration(dev, np.arange(2000) // 8)
     assert (fitted.utterances, fitted.dialogues) == (2000, 250) and fitted.temperatures.pooled == pytest.approx(
@@ -101,6 +103,9 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     fitted = calibration.fit_calibration(dev, np.arange(430) // 5)
     calibration.write_calibration(tmp_path, fitted)
     assert calibration.read_calibration(tmp_path) == fitted and fitted.thresholds
+    biased = calibration.fit_calibration(dev, np.arange(430) // 5, np.float32([0.1, -0.2, 0, 0, 0.3]))
+    calibration.write_calibration(tmp_path, biased)
+    assert calibration.read_calibration(tmp_path) == biased and len(biased.temperatures.biases) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
     assert isinstance(calibration.read_calibration(tmp_path).thresholds[0], Threshold)
 
@@ -114,6 +119,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": 0}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "own": {"texts": 1.0}}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": "NaN"}}),
+        lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "biases": ["NaN"]}}),
     ],
 )
 def test_a_damaged_calibration_is_one_line(change, tmp_path):
@@ -127,8 +133,99 @@ def test_a_damaged_calibration_is_one_line(change, tmp_path):
 def test_tensors_are_scaled_as_arrays_are():
     import tensorflow as tf
 
-    temperatures = Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})
+    temperatures = Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {}, (0.5, 0, 0, -2.0, 1.0))
     logits, pattern = planted(8, 1.0)[1].astype(np.float32), np.arange(8) % 4
     scaled = temperatures.scale(tf.constant(logits), tf.constant(pattern), tf.gather)
     np.testing.assert_array_equal(scaled, temperatures.scale(logits, pattern))
-    np.testing.assert_array_equal(scaled, logits / np.float32([3, 2, 3, 0.5])[pattern][:, None])
+    biased = logits + np.float32(temperatures.biases)
+    np.testing.assert_array_equal(scaled, biased / np.float32([3, 2, 3, 0.5])[pattern][:, None])
+    without = Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})
+    np.testing.assert_array_equal(without.scale(logits, pattern), logits / np.float32([3, 2, 3, 0.5])[pattern][:, None])
+
+
+PRIOR = np.array([0.47, 0.17, 0.12, 0.11, 0.08, 0.031, 0.019])
+"""About the shares of the emotions in MELD; disgust has 0.031."""
+
+
+def favoured(count, seed, tau=1.0, temperature=1.5):
+    """Labels, and logits of a model whose training favoured rare classes by tau * log(frequency).
+
+    x ~ N(1.2 * one_hot(label), 1), so that log p(label | x) is log prior + 1.2 * x, plus a constant. The model is too
+    sure, by the factor `temperature`, and tau * log(frequency) is missing, which logit adjustment added in the loss.
+    Class weights of 1 / frequency change a well-fitted model in the same way.
+    """
+    rng = np.random.default_rng(seed)
+    label = rng.choice(len(PRIOR), count, p=PRIOR)
+    evidence = rng.normal(0, 1, (count, len(PRIOR))) + 1.2 * np.eye(len(PRIOR))[label]
+    posterior = log_softmax(np.log(PRIOR) + 1.2 * evidence, axis=1)
+    logits = temperature * posterior - tau * np.log(PRIOR)
+    return Outputs(logits.astype(np.float32), label, np.ones(count), np.full(count, 3))
+
+
+def dialogues(count):
+    return np.arange(count) // 9
+
+
+def classwise(split, probabilities):
+    return class_calibration_errors(split.label, probabilities).mean()
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_logit_adjustment_has_a_closed_form(tau):
+    """The share of each class is restored, and of the 100,000 predictions none changes."""
+    dev, test = favoured(1109, 0, tau), favoured(100_000, 1, tau)
+    shift = (tau * np.log(PRIOR)).astype(np.float32)
+    fitted = calibration.fit_calibration(dev, dialogues(1109), shift).temperatures
+    assert fitted.biases == pytest.approx(shift.tolist()) and fitted.pooled == pytest.approx(1.5, rel=0.1)
+    probabilities = fitted.probabilities(test.logits, test.pattern)
+    np.testing.assert_allclose(probabilities.mean(axis=0), PRIOR, atol=0.006)
+    without = fit_temperatures(dev).probabilities(test.logits, test.pattern)
+    assert without.mean(axis=0)[5] > 1.4 * PRIOR[5]
+    assert classwise(test, probabilities) < 0.006 < 0.02 < classwise(test, without)
+    correct, confidence = test.predicted == test.label, confidence_of(probabilities, test.predicted)
+    assert (
+        calibration_error(correct, confidence) < 0.02
+    )  # of the answers, which are not always the most probable classes
+    assert (probabilities.argmax(axis=1) != test.predicted).mean() > 0.05
+
+
+def test_class_weights_have_fitted_biases():
+    dev, test = favoured(1109, 0), favoured(100_000, 1)
+    fitted = calibration.fit_calibration(dev, dialogues(1109), has_class_weights=True).temperatures
+    assert np.ptp(np.subtract(fitted.biases, np.log(PRIOR))) < 1.0  # about those of the closed form
+    probabilities = fitted.probabilities(test.logits, test.pattern)
+    np.testing.assert_allclose(probabilities.mean(axis=0), PRIOR, atol=0.03)
+    assert probabilities.mean(axis=0)[5] == pytest.approx(PRIOR[5], abs=0.01)
+    without = fit_temperatures(dev).probabilities(test.logits, test.pattern)
+    assert classwise(test, probabilities) < 0.012 < 0.04 < classwise(test, without)
+    few, dialogue = Outputs(*(column[:99] for column in dev)), dialogues(99)
+    assert calibration.fit_calibration(few, dialogue, has_class_weights=True).temperatures.biases == ()
+    one = np.zeros(1109)  # dialogue: nothing to cross-validate
+    assert calibration.fit_calibration(dev, one, has_class_weights=True).temperatures.biases == ()
+
+
+def test_biases_that_do_not_help_are_left_out():
+    """Class weights that changed nothing: of 6 validation splits most keep the temperature alone."""
+    kept = [
+        select_biases(*favoured(400, seed, tau=0.0)[1::-1], np.ones(400), dialogues(400)).any() for seed in range(6)
+    ]
+    assert sum(kept) <= 2
+    label, logits = planted(2000, 2.0)
+    temperature, biases = fit_biases(label, logits, np.ones(2000), np.inf)
+    assert temperature == pytest.approx(fit_temperature(label, logits), rel=1e-3) and not biases.any()
+
+
+def test_biases_minimise_the_penalised_cross_entropy():
+    """The gradient at the minimum, by finite differences, is 0."""
+    label, logits, weight = *favoured(300, 2)[1::-1], np.random.default_rng(0).uniform(0, 2, 300)
+    temperature, biases = fit_biases(label, logits, weight, 0.01)
+
+    def loss(temperature, biases):
+        logs = log_softmax((logits + biases) / temperature, axis=1)[np.arange(300), label]
+        return -np.average(logs, weights=weight) + 0.005 * biases @ biases
+
+    step = 1e-4
+    for direction in np.eye(7) * step:
+        assert loss(temperature, biases + direction) == pytest.approx(loss(temperature, biases - direction), abs=1e-8)
+    assert loss(temperature + step, biases) == pytest.approx(loss(temperature - step, biases), abs=1e-8)
+    assert biases.mean() == pytest.approx(0, abs=1e-6)

@@ -22,7 +22,12 @@ def run(path, predicted, seed=0, **changes):
     path.mkdir()
     (path / "config.json").write_text(to_json(Config(train=TrainConfig(seed=seed))))
     probabilities = np.eye(3)[predicted] * 0.7 + 0.1
-    numbers = {**metrics(TRUE, probabilities, LABELS, 0), "command": "main.py train", "data": "here", "seed": seed}
+    numbers = {
+        **metrics(TRUE, probabilities.argmax(axis=1), probabilities, LABELS, 0),
+        "command": "main.py train",
+        "data": "here",
+        "seed": seed,
+    }
     (path / "metrics.json").write_text(json.dumps({"test": numbers}))
     rows = {
         "dialogue_id": [str(i // 4) for i in range(60)],
@@ -91,7 +96,8 @@ def test_weights_apply_to_intervals_and_differences(tmp_path):
     results = []
     for name, wrong in (("few", range(0, 60, 4)), ("many", range(1, 60, 2))):
         path = run(tmp_path / name, predictions(list(wrong)), weight=[str(w) for w in weight])
-        scores = metrics(TRUE, np.eye(3)[predictions(list(wrong))] * 0.7 + 0.1, LABELS, 0, weight)
+        predicted = predictions(list(wrong))
+        scores = metrics(TRUE, predicted, np.eye(3)[predicted] * 0.7 + 0.1, LABELS, 0, weight)
         (path / "metrics.json").write_text(json.dumps({"test": scores}))
         results.append(read_run(path, "test"))
     (pair,) = compare(results)

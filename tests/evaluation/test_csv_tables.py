@@ -99,7 +99,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
 
 def test_predictions_hold_no_formula(tmp_path):
     rows = [{"dialogue_id": "=1", "utterance_id": -1, "utterance": "=HYPERLINK(A1)", "label": 0}]
-    write_predictions(tmp_path / "p.csv", rows, ("-joy", "fear"), np.array([[0.9, 0.1]]))
+    write_predictions(tmp_path / "p.csv", rows, ("-joy", "fear"), np.array([0]), np.array([[0.9, 0.1]]))
     lines = (tmp_path / "p.csv").read_text().splitlines()
     assert lines == [
         "dialogue_id,utterance_id,utterance,emotion,predicted,p_-joy,p_fear",

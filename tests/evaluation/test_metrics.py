@@ -26,7 +26,7 @@ def one_hot(predicted, classes=3) -> np.ndarray:
 
 def test_a_table_by_hand():
     """F1: a 2*2/(4+3) = 4/7, b 2*2/(2+3) = 4/5, c 0."""
-    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
+    numbers = metrics(LABEL, PREDICTED, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
     assert numbers["confusion"] == [[2, 1, 1], [0, 2, 0], [1, 0, 0]]
     assert numbers["accuracy"] == pytest.approx(4 / 7)
     assert numbers["weighted_f1"] == pytest.approx((4 * 4 / 7 + 2 * 4 / 5) / 7)
@@ -50,9 +50,12 @@ def test_a_table_by_hand():
 
 def test_the_floor_predicts_the_majority_of_training():
     """All a: accuracy 4/7; F1 of a is 2*4/(4+7) = 8/11, weighted by 4/7."""
-    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)["majority_floor"]
+    numbers = metrics(LABEL, PREDICTED, one_hot(PREDICTED), ("a", "b", "c"), majority=0)["majority_floor"]
     assert numbers == pytest.approx({"label": "a", "accuracy": 4 / 7, "weighted_f1": 4 / 7 * 8 / 11})
-    assert metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=2)["majority_floor"]["accuracy"] == 1 / 7
+    assert (
+        metrics(LABEL, PREDICTED, one_hot(PREDICTED), ("a", "b", "c"), majority=2)["majority_floor"]["accuracy"]
+        == 1 / 7
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +66,7 @@ def test_metrics_equal_those_of_scikit_learn(seed, weighted):
     probabilities = rng.dirichlet(np.ones(7), 300).astype(np.float32)
     weight = rng.uniform(0, 2, 300).astype(np.float32) if weighted else None
     predicted = probabilities.argmax(axis=1)
-    numbers = metrics(label, probabilities, MELD_EMOTIONS, 0, weight)
+    numbers = metrics(label, predicted, probabilities, MELD_EMOTIONS, 0, weight)
     options = {"sample_weight": weight, "zero_division": 0}
     assert numbers["weighted_f1"] == pytest.approx(reference.f1_score(label, predicted, average="weighted", **options))
     assert numbers["macro_f1"] == pytest.approx(reference.f1_score(label, predicted, average="macro", **options))
@@ -77,6 +80,17 @@ def test_metrics_equal_those_of_scikit_learn(seed, weighted):
     )
 
 
+def test_predictions_need_not_be_the_most_probable_classes():
+    """The answer is b both times, with 0.4, and right once; the most probable class, a, is right once as well."""
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4]])
+    numbers = metrics(np.array([0, 1]), np.array([1, 1]), probabilities, ("a", "b"), 0)
+    assert numbers["confusion"] == [[0, 1], [0, 1]] and numbers["accuracy"] == 0.5
+    assert numbers["expected_calibration_error"] == pytest.approx(0.1)
+    assert numbers["log_loss"] == pytest.approx(-np.log([0.6, 0.4]).mean())
+    table = report.with_predictions(pd.DataFrame({"n": [1, 2]}), ("a", "b"), np.array([1, 0]), probabilities, 0.5)
+    assert table["predicted"].tolist() == ["abstained", "a"] and table["p_a"].tolist() == [0.6, 0.6]
+
+
 def test_equal_weights_change_nothing_and_zero_weights_exclude():
     label, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
     assert weighted_f1(label, predicted, np.full(4, 3.0)) == pytest.approx(weighted_f1(label, predicted))
@@ -86,7 +100,7 @@ def test_equal_weights_change_nothing_and_zero_weights_exclude():
 def test_all_correct_all_wrong_and_a_single_row():
     assert weighted_f1(LABEL, LABEL) == 1
     assert weighted_f1(LABEL, (LABEL + 1) % 3) == 0
-    numbers = metrics(np.array([1]), one_hot(np.array([1]), 2), ("no", "yes"), 0)
+    numbers = metrics(np.array([1]), np.array([1]), one_hot(np.array([1]), 2), ("no", "yes"), 0)
     assert numbers["weighted_f1"] == numbers["macro_f1"] == numbers["accuracy"] == 1
     assert numbers["majority_floor"]["weighted_f1"] == 0
 
@@ -94,7 +108,7 @@ def test_all_correct_all_wrong_and_a_single_row():
 def test_weights_that_are_all_zero_raise():
     """There is nothing to average, so there must not be a number."""
     with pytest.raises((UserError, ZeroDivisionError, ValueError)):
-        metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), 0, np.zeros(7))
+        metrics(LABEL, PREDICTED, one_hot(PREDICTED), ("a", "b", "c"), 0, np.zeros(7))
 
 
 def test_metrics_json_keeps_other_splits(tmp_path):
@@ -109,7 +123,8 @@ def test_metrics_json_keeps_other_splits(tmp_path):
 def test_predictions_csv(tmp_path):
     text = 'He said "no",\nthen 😀'
     rows = [{"dialogue_id": "007", "utterance": text, "label": i} for i in (1, 0)]
-    report.write_predictions(tmp_path / "p.csv", rows, ("no", "yes"), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
+    probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    report.write_predictions(tmp_path / "p.csv", rows, ("no", "yes"), np.array([1, 0]), probabilities)
     read = pd.read_csv(tmp_path / "p.csv", dtype={"dialogue_id": str})
     assert read["dialogue_id"].tolist() == ["007"] * 2 and read["utterance"][0] == text
     assert read["emotion"].tolist() == ["yes", "no"] and read["predicted"].tolist() == ["yes", "no"]
@@ -119,7 +134,7 @@ def test_predictions_csv(tmp_path):
 def test_the_error_of_a_failed_write_names_the_cause(tmp_path):
     nowhere = tmp_path / "none" / "p.csv"
     with pytest.raises(UserError, match=r"Cannot write .*p\.csv: (?!None)"):
-        report.write_predictions(nowhere, [{"utterance": "a"}], ("no", "yes"), np.array([[1.0, 0.0]]))
+        report.write_predictions(nowhere, [{"utterance": "a"}], ("no", "yes"), np.array([0]), np.array([[1.0, 0.0]]))
 
 
 def test_confusion_is_drawn(tmp_path):
@@ -129,7 +144,7 @@ def test_confusion_is_drawn(tmp_path):
 
 
 def test_the_table_on_the_terminal(capsys):
-    numbers = metrics(LABEL, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
+    numbers = metrics(LABEL, PREDICTED, one_hot(PREDICTED), ("a", "b", "c"), majority=0)
     report.print_table("run on test", numbers, {"both": 0.975})
     printed = capsys.readouterr().out
     for part in ("run on test", "0.5714", "always a", "best possible accuracy: both", "0.9750"):
@@ -140,5 +155,7 @@ def test_texts_in_pictures_are_no_formulas(tmp_path):
     """Matplotlib reads what stands between two dollar signs as a formula, and fails if it is none."""
     labels, probabilities = ("$\\bad$", "b$"), np.array([[0.9, 0.1], [0.2, 0.8]])
     report.plot_confusion(tmp_path / "c.png", [[1, 0], [0, 1]], labels, "$\\run$")
-    plot_timeline(tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, probabilities, "$\\film$", 0.0)
+    plot_timeline(
+        tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, np.array([0, 1]), probabilities, "$\\film$", 0.0
+    )
     assert "image/svg" in charts.precision_recall(np.array([0, 1]), probabilities, labels)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, reliability
+from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, rank, reliability
 
 
 def test_calibration_error_by_hand():
@@ -49,3 +49,8 @@ def test_a_class_may_be_miscalibrated_where_the_predictions_are_not():
     np.testing.assert_allclose(class_calibration_errors(label, probabilities), [0, 0.2, 0.2], atol=1e-12)
     weight = np.repeat([1.0, 1.0, 9.0], [60, 30, 10])  # shares of 1/3, 1/6 and 1/2
     np.testing.assert_allclose(class_calibration_errors(label, probabilities, weight), [4 / 15, 1 / 15, 0.2])
+
+
+def test_the_prediction_ranks_first():
+    assert rank(("a", "b", "c"), np.array([0.2, 0.3, 0.5]), "b") == [("b", 0.3), ("c", 0.5), ("a", 0.2)]
+    assert [name for name, _ in rank(("a", "b", "c"), np.array([0.2, 0.3, 0.5]), "c")] == ["c", "b", "a"]

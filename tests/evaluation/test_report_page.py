@@ -17,6 +17,7 @@ from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_calibrat
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Ablation, measure_contribution
+from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.report_page import ReportData, write_report
 from emotion_tf.evaluation.significance import intervals
 
@@ -75,10 +76,11 @@ def report():
     group = (np.arange(240) // 6).astype(str)
     probabilities = calibration.temperatures.probabilities(test.logits, test.pattern)
     raw = Calibration().temperatures.probabilities(test.logits, test.pattern)
-    numbers = metrics(test.label, probabilities, LABELS, 0)
-    numbers["intervals"] = intervals(test.label, probabilities.argmax(axis=1), group)
+    predicted = test.predicted
+    numbers = metrics(test.label, predicted, probabilities, LABELS, 0)
+    numbers["intervals"] = intervals(test.label, predicted, group)
     numbers["calibration"] = {
-        "uncalibrated": metrics(test.label, raw, LABELS, 0),
+        "uncalibrated": metrics(test.label, predicted, raw, LABELS, 0),
     }
     table = pd.DataFrame(
         {
@@ -94,9 +96,8 @@ def report():
             "doubtful": False,
         }
     )
-    predicted = probabilities.argmax(axis=1)
     ablation = Ablation(180, np.roll(predicted, 1), np.stack([np.roll(predicted, k) for k in (2, 3)]))
-    rows = worst_mistakes(test.label, probabilities)
+    rows = worst_mistakes(predicted == test.label, confidence_of(probabilities, predicted))
     words = [(word, value) for word, value in zip(HOSTILE.split(), (0.5, -0.25, 0.0, 0.1, 0, 0), strict=False)]
     return ReportData(
         run="tiny",
@@ -177,6 +178,20 @@ def test_optimistic_results_and_other_data_sets_are_named(report, tmp_path):
     write_report(tmp_path / "r.html", replace(report, training_data="tfrecords/home"))
     text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
     assert "was trained on another data set, tfrecords/home" in text and "used for evaluation only" not in text
+
+
+def test_biases_and_labels_that_are_not_the_most_probable_classes(report, tmp_path):
+    from dataclasses import replace
+
+    temperatures = replace(report.calibration.temperatures, biases=(-9.0, 0.0, 4.25))
+    biased = replace(report, calibration=replace(report.calibration, temperatures=temperatures))
+    write_report(tmp_path / "r.html", biased)
+    text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
+    assert "Training favoured rare classes." in text and "-9.00" in text and "+4.25" in text
+    row = next(i for i, p in enumerate(biased.probabilities) if p.argmax() != biased.outputs.predicted[i])
+    mistake = report_page._mistake(biased, row)
+    assert mistake.predicted == mistake.probabilities[0][0] == LABELS[biased.outputs.logits[row].argmax()]
+    assert mistake.probabilities[0][1] < mistake.probabilities[1][1]
 
 
 def test_the_confusion_has_counts_and_shares():

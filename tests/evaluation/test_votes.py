@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import votes
+from emotion_tf.evaluation.ensemble import member_scores
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.votes import METHODS, FittedVote, MemberPredictions, Vote, best_method, fit, fit_all
 
@@ -186,3 +188,14 @@ def test_one_dialogue_raises():
     predictions = planted([1.0], count=20)
     with pytest.raises(UserError, match="needs two or more dialogues. Received"):
         fit_all(replace(predictions, group=np.zeros(20)))
+
+
+def test_the_score_of_a_member_is_that_of_its_own_labels():
+    """Its label need not be its most probable class; the calibration error is that of the label's probability."""
+    p = np.array([[[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.2, 0.8]]])
+    predictions = MemberPredictions(p, np.array([1, 1, 0, 1]), np.arange(4), np.ones(4))
+    table = pd.DataFrame({"predicted": ["b", "b", "a", "b"]})
+    ((f1, loss, error),) = member_scores(predictions, [table], ("a", "b"))
+    assert f1 == 1 and loss == pytest.approx(-np.log([0.4, 0.4, 0.9, 0.8]).mean())
+    assert error == pytest.approx((2 * 0.6 + 0.1 + 0.2) / 4)
+    assert predictions.scores(p[0])[0] < 1

@@ -110,9 +110,9 @@ def test_a_clip_has_a_time_limit_and_does_not_delay_pictures(tmp_path, monkeypat
         finder.close()
 
 
-def plain_answer(threshold=0.0):
+def plain_answer(threshold=0.0, predicted=1):
     probabilities = np.array([0.123456, 0.876544], np.float32)
-    return Answer("<run>", ("joy", "<fear>"), probabilities, threshold, "Why.", None, ("A note.",), 0.1)
+    return Answer("<run>", ("joy", "<fear>"), predicted, probabilities, threshold, "Why.", None, ("A note.",), 0.1)
 
 
 def test_an_answer_is_escaped_and_complete():
@@ -120,6 +120,9 @@ def test_an_answer_is_escaped_and_complete():
     assert "<h2>&lt;fear&gt;</h2>" in html and "12.3456 %" in html and "87.6544 %" in html
     assert "A sentence &amp; more." in html and "A note." in html and "<run>" not in html
     assert "Not sure" in answers_html([plain_answer(0.9)])
+    another = answers_html([plain_answer(0.1, predicted=0)])  # the answer need not be the most probable class
+    assert "<h2>joy</h2>" in another and "Probability 12.35 %" in another
+    assert "Not sure" in answers_html([plain_answer(0.5, predicted=0)])
     table = pd.read_csv(io.StringIO(plain_answer().table().to_csv(index=False)))
     assert table.values.tolist() == [
         ["probability", "joy", pytest.approx(0.123456), "<run>"],
@@ -139,7 +142,7 @@ def test_pictures_drawn_in_several_threads(tmp_path, monkeypatch):
 
     def timeline(n, name):
         spans = np.array([(i, i + 1 + n) for i in range(3)], float)
-        plot_timeline(tmp_path / name, spans, ("a", "b"), np.full((3, 2), 0.1 * n), f"film {n}")
+        plot_timeline(tmp_path / name, spans, ("a", "b"), np.zeros(3, int), np.full((3, 2), 0.1 * n), f"film {n}")
         return (tmp_path / name).read_bytes()
 
     def made(n, name):

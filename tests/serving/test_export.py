@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import pretend_gpu, saved_ops
+from helpers import BIASES, pretend_gpu, saved_ops
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from untrusted_inputs import PICTURES, TEXTS, requests
 
@@ -40,13 +40,14 @@ np.savez(sys.argv[3], probabilities=out["probabilities"], label=out["label"].num
 
 @pytest.fixture(scope="module")
 def run(small_config, initialised):
-    """GRU + CNN that read two previous utterances, with temperatures that differ.
+    """GRU + CNN that read two previous utterances, with biases, and temperatures that differ.
 
     Without hidden units: a dead unit would give different utterances the same prediction."""
     text = dataclasses.replace(small_config.text, context=2, context_tokens=16)
     fusion = dataclasses.replace(small_config.fusion, dense_units=())
     run = initialised(dataclasses.replace(small_config, text=text, fusion=fusion))
-    write_calibration(run.path, Calibration(Temperatures(3.0, {"text only": 2.0, "text and face": 0.5}, {})))
+    own = {"text only": 2.0, "text and face": 0.5}
+    write_calibration(run.path, Calibration(Temperatures(3.0, own, {}, BIASES)))
     return run
 
 
@@ -146,6 +147,7 @@ def test_the_export_predicts_as_the_run_does(served, predictor, rows):
     prediction = served.predict(texts, several, contexts)
     np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
     assert prediction.label == expected.label
+    assert (prediction.predicted != prediction.probabilities.argmax(axis=1)).any()  # the logits decide, without biases
     single = np.concatenate(
         [served.predict([t], [f], [c]).probabilities for t, f, c in zip(texts, several, contexts, strict=True)]
     )

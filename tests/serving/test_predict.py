@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import BIASES, ROOT
 
 import emotion_tf
 from emotion_tf.data import manifest, pipeline
@@ -25,7 +25,7 @@ def predictor(served_bert):
 
 
 def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predictor, dataset, manifest_path):
-    probabilities, rows, _, _ = evaluate(served_bert, Dataset.open(dataset), "test")
+    probabilities, rows, _, outputs = evaluate(served_bert, Dataset.open(dataset), "test")
     known = {
         (r.dialogue_id, r.utterance_id): r
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
@@ -37,6 +37,10 @@ def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predic
     assert sum(map(bool, contexts)) > len(utterances) / 2
     raw = predictor.predict(texts, faces, contexts)
     np.testing.assert_allclose(raw.probabilities, probabilities, atol=1e-5)
+    # the class with the highest logit, with its calibrated probability, although another class may be more probable
+    assert raw.predicted.tolist() == outputs.logits.argmax(axis=1).tolist() != probabilities.argmax(axis=1).tolist()
+    assert raw.label == [MELD_EMOTIONS[i] for i in raw.predicted]
+    np.testing.assert_array_equal(raw.confidence, raw.probabilities[np.arange(len(rows)), raw.predicted])
     assert len(set(raw.probabilities.round(6)[:, 0])) > 10
     without_context = predictor.predict(texts, faces).probabilities
     assert [bool(lines) for lines in contexts] == (
@@ -68,7 +72,7 @@ def test_each_pattern_of_modalities_has_its_temperature(predictor, rows):
         {"utterance": tf.constant(texts), "face_jpeg": tf.constant([[face or b""] for face in faces])}
     )
     logits = predictor.model(inputs, training=False)["logits"].numpy()
-    calibrated = tf.nn.softmax(logits / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
+    calibrated = tf.nn.softmax((logits + np.float32(BIASES)) / np.array([[0.5], [2.0], [3.0], [3.0]])).numpy()
     np.testing.assert_allclose(predictor.predict(texts, faces).probabilities, calibrated, atol=1e-5)
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_records import with_dev_as_test
@@ -12,6 +14,7 @@ from emotion_tf import folders
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset
+from emotion_tf.evaluation.cross_validation import summary
 from emotion_tf.training import cross_validate, loop
 from emotion_tf.training.initialize import check_unseen
 
@@ -120,3 +123,29 @@ def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp
     assert "Invalid `--folds`. Expected 2 to" in fault(*words, "--name", "x", "--folds", 1)
     assert "Invalid `--repeats`" in fault(*words, "--name", "x", "--repeats", 0)
     assert not (folders.RUNS / "x").exists()
+
+
+def test_labels_of_folds_are_kept_beside_their_probabilities():
+    """Two repeats of two folds; the label need not be the most probable class."""
+    predictions = [
+        (
+            SimpleNamespace(repeat=repeat, positions=np.array(rows)),
+            np.full(len(rows), repeat),
+            np.tile(p, (len(rows), 1)),
+        )
+        for repeat, rows, p in (
+            (0, [0, 2], [0.3, 0.7]),
+            (0, [1], [0.4, 0.6]),
+            (1, [2, 1], [0.8, 0.2]),
+            (1, [0], [1, 0]),
+        )
+    ]
+    predicted, probabilities = cross_validate.out_of_fold(3, predictions, 2, 2)
+    assert predicted.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert probabilities[:, :, 0].tolist() == [[0.3, 0.4, 0.3], [1, 0.8, 0.8]]
+    label, folds = np.array([0, 0, 1]), [(0, 0, np.array([0, 2])), (0, 1, np.array([1])), (1, 0, np.array([0, 1, 2]))]
+    numbers = summary(label, np.ones(3), np.arange(3), predicted, probabilities, folds, ("a", "b"))
+    assert [row["accuracy"] for row in numbers["pooled"]] == pytest.approx([2 / 3, 1 / 3])
+    assert [row["accuracy"] for row in numbers["folds"]] == pytest.approx([1 / 2, 1, 1 / 3])
+    with pytest.raises(ValueError, match="not complete"):
+        cross_validate.out_of_fold(3, predictions[:3], 2, 2)

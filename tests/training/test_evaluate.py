@@ -1,15 +1,18 @@
 """A run on a split: which data it takes, and what is reported."""
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from emotion_tf import config as configuration
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import fit_calibration, read_calibration
+from emotion_tf.runs.run import Run
 from emotion_tf.training.evaluate import calibrate, check_data, check_tokenizer, evaluate
 from emotion_tf.training.outputs import collect_outputs, inference
 
@@ -49,16 +52,31 @@ def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
     assert numbers["calibration"]["temperatures"]["text only"] == 2.0
 
 
-def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eager):
+def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eager, monkeypatch):
     model, dev = bert_run.model, Dataset.open(dataset).rows("dev")
     preprocess = bert_run.preprocessor(model)
-    calibration = calibrate(tmp_path, model, preprocess, dev)
+    for name in ("run.json", "config.json"):
+        shutil.copy(bert_run.path / name, tmp_path)
+    calibration = calibrate(Run(tmp_path), model, preprocess, dev)
     outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
     dialogue = np.array([row["dialogue_id"] for row in pipeline.read_rows(dev)])
     expected = fit_calibration(outputs, dialogue)
     assert read_calibration(tmp_path).utterances == calibration.utterances == len(outputs.label)
     assert calibration.dialogues == expected.dialogues == len(set(dialogue))
     np.testing.assert_allclose(calibration.temperatures.values, expected.temperatures.values, rtol=1e-3)
+    assert calibration.temperatures.biases == ()
+
+    adjusted = dataclasses.replace(bert_run.config.train, logit_adjustment=0.5)
+    config = dataclasses.replace(bert_run.config, train=adjusted)
+    (tmp_path / "config.json").write_text(configuration.to_json(config))
+    monkeypatch.setattr("emotion_tf.training.evaluate.collect_outputs", lambda *_: outputs)
+    biases = calibrate(Run(tmp_path), model, preprocess, dev).temperatures.biases
+    counts = np.bincount([row["label"] for row in pipeline.read_rows(Dataset.open(dataset).rows("train"))], minlength=7)
+    np.testing.assert_allclose(biases, 0.5 * np.log(counts / counts.sum()), rtol=1e-6)
+    run_of_less = Run(tmp_path)
+    run_of_less.metadata["labels"] = run_of_less.metadata["labels"][:6]
+    with pytest.raises(UserError, match="Invalid biases. Expected 6, one for each class. Received: 7"):
+        _ = run_of_less.calibration
 
 
 def test_another_tokenizer_is_refused(bert_config, tiny_bert, dataset):
