@@ -69,7 +69,7 @@ class Run:
             config: the configuration.
             spec: properties of the data set.
             model: the untrained model, whose parameters are counted.
-            counts: number of training rows of each class, in the order of the labels.
+            counts: weighted number of training rows of each class, in the order of the labels.
             pieces: the word pieces, in the order of their ids.
             words: the words, in the order of their ids.
             word_dim: width of the word embedding.
@@ -147,7 +147,7 @@ class Run:
 
     @property
     def class_counts(self) -> np.ndarray:
-        """Number of training rows of each class, float64 (C,)."""
+        """Weighted number of training rows of each class, float64 (C,)."""
         return np.array(self.metadata["class_counts"], np.float64)
 
     @property
