@@ -6,7 +6,7 @@ import unittest.mock
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BIASES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+BIASES = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
 """Biases of the classes with which the predicted class of an untrained model is rarely the most probable one."""
 
 
