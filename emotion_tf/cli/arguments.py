@@ -20,7 +20,7 @@ class TrainArguments(ConfigArguments):
     """Continue an interrupted run (--name, or the newest) from its last finished epoch, or evaluate it."""
     seeds: int = 1
     """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
-    Prints mean and interval. Rerun to continue."""
+    Prints mean and interval over seeds and dialogues. Rerun to continue."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number of seeds below 1."""

@@ -2,32 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from emotion_tf.command_line import RunPaths
+from emotion_tf.errors import UserError
 from emotion_tf.streams import reserve_stdout
 from emotion_tf.terminal import say
 
+if TYPE_CHECKING:
+    from emotion_tf.evaluation.compare import RunResults, TitledTable
 
-def compare(runs: RunPaths, split: str = "test", data: Path | None = None, out: Path | None = None) -> None:
+
+def compare(
+    runs: RunPaths,
+    other: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="RUN ...")] = (),
+    split: str = "test",
+    data: Path | None = None,
+    out: Path | None = None,
+) -> None:
     """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 
     Args:
-        runs: Two or more folders in saved_models/, evaluated on the same utterances.
-        split: Split: train, dev or test.
+        runs: Two or more folders in saved_models/, evaluated on the same utterances. With --with: the seeds of one
+            configuration; NAME stands for NAME-seed0, NAME-seed1, ...; or a folder of `crossval` with repeats.
+        other: The seeds of a second configuration, to compare the two over seeds and dialogues. A claim needs five
+            seeds on each side.
+        split: Split: train, dev or test. A cross-validation has its out-of-fold predictions.
         data: Data set of the results; by default each run's own (see evaluate --data).
         out: HTML page to write; - is standard output.
     """
     from emotion_tf.evaluation import compare as comparison
 
-    results = [comparison.read_run(path, split, data) for path in runs]
-    pairs = comparison.compare(results)
-    title = f"{len(results)} runs on {split}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
-    tables = comparison.tables(results, pairs)
+    results, tables, place, notes = (_configurations if other else _runs)(runs, other, split, data)
+    title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     with reserve_stdout(out):
         say(title)
         comparison.print_tables(tables)
+        for note in notes:
+            say(note)
         if out is not None:
             provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
             comparison.write_page(out, [*tables, provenance], title)
             say(f"Page: {out}")
+
+
+Comparison = tuple["Sequence[RunResults]", "Sequence[TitledTable]", str, "Sequence[str]"]
+"""Results, tables, the split in words, and notes."""
+
+
+def _runs(runs: Sequence[Path], other: Sequence[Path], split: str, data: Path | None) -> Comparison:
+    """Compares each pair of runs."""
+    from emotion_tf.evaluation import compare as comparison
+    from emotion_tf.evaluation.seeds import is_configuration
+
+    for path in runs:
+        if is_configuration(path):
+            raise UserError(f"{path} stands for several runs. Expected a second configuration: --with RUN ...")
+    results = [comparison.read_run(path, split, data) for path in runs]
+    return results, comparison.tables(results, comparison.compare(results)), split, []
+
+
+def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str, data: Path | None) -> Comparison:
+    """Compares two configurations over seeds and dialogues."""
+    from emotion_tf.evaluation import seeds
+
+    first, second = (seeds.read_configuration(side, split, data) for side in (runs, other))
+    difference, parts = seeds.compare_configurations(first, second)
+    unused = seeds.unused_seeds([*runs, *other])
+    notes = [f"Left out, though they differ by their seed alone: {', '.join(unused)}"] if unused else []
+    return [*first.runs, *second.runs], seeds.tables(first, second, difference, parts), first.split, notes

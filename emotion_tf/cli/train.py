@@ -112,8 +112,7 @@ def _train_seeds(arguments: TrainArguments) -> None:
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
                 _train_one(seeded, path, arguments.overwrite)
                 keras.backend.clear_session()
-    scores = {path.name: json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in paths}
-    print_seeds(scores)
+    print_seeds(paths)
 
 
 def _how_to_continue(first: Path, later: list[Path], overwrite: bool) -> str:

@@ -43,7 +43,7 @@ VERBS = (
     Verb("predict-film", "RUN CLIP SRT --out D", "the emotions of a film with subtitles", "predict:predict_film"),
     Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
     Verb("demo", "[RUN]", "a page on 127.0.0.1 to try runs on", "demo:demo"),
-    Verb("compare", "RUN RUN ...", "runs side by side, with intervals", "compare:compare"),
+    Verb("compare", "RUN RUN ...", "runs or, --with, configurations", "compare:compare"),
     Verb("ensemble", "RUN RUN ... --name NAME", "runs that vote", "ensemble:ensemble"),
     Verb("export", "RUN", "a SavedModel for TF Serving; or --verify one", "export:export"),
     Verb("serve", "RUN", "start TF Serving with a run's newest export", "serve:serve"),

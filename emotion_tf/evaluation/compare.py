@@ -79,7 +79,7 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
     folder = path if data is None else other_results(path, data)
     try:
-        options = _options(path)
+        options = read_options(path)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split]
         table = read_csv(folder / f"predictions_{split}.csv")
         _ = table[[*KEYS, "predicted"]]
@@ -91,7 +91,8 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     return RunResults(path.name, options, metrics, table, _seconds(path), _parameters(path))
 
 
-def _options(path: Path) -> dict[str, Any]:
+def read_options(path: Path) -> dict[str, Any]:
+    """Returns the flat configuration of a run, or members and method of an ensemble."""
     if (path / ENSEMBLE).is_file():
         about = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
         members = [member["name"] for member in about["members"]]
@@ -172,7 +173,7 @@ def row_weights(name: str, table: pd.DataFrame) -> np.ndarray:
     return weights
 
 
-def _codes(*runs: RunResults) -> tuple[np.ndarray, ...]:
+def encode(*runs: RunResults) -> tuple[np.ndarray, ...]:
     """Returns true classes and the predictions of each run as integers, then the dialogues and the weights."""
     columns = [runs[0].table["emotion"], *(run.table["predicted"] for run in runs)]
     names = sorted(set().union(*columns))
@@ -181,7 +182,7 @@ def _codes(*runs: RunResults) -> tuple[np.ndarray, ...]:
 
 
 def _pair(better: RunResults, other: RunResults) -> tuple[RunResults, RunResults, Difference, tuple[int, int]]:
-    label, first, second, group, weight = _codes(better, other)
+    label, first, second, group, weight = encode(better, other)
     f1 = paired_bootstrap(label, first, second, group, weight=weight)
     correct = first == label, second == label
     return better, other, f1, (int(np.sum(correct[0] & ~correct[1])), int(np.sum(correct[1] & ~correct[0])))
@@ -189,7 +190,7 @@ def _pair(better: RunResults, other: RunResults) -> tuple[RunResults, RunResults
 
 def with_intervals(run: RunResults) -> RunResults:
     """Adds the 95 % intervals of the metrics, as `evaluate` writes them."""
-    label, predicted, group, weight = _codes(run)
+    label, predicted, group, weight = encode(run)
     bounds = intervals(label, predicted, group, weight)
     return dataclasses.replace(run, metrics={**run.metrics, "intervals": bounds})
 
@@ -213,7 +214,7 @@ def rows(runs: Sequence[RunResults]) -> list[list[str]]:
     """Returns a row for each run, as `RUN_COLUMNS` names it, then one for the majority floor."""
     lines = []
     for run in runs:
-        label, predicted, group, weight = _codes(run)
+        label, predicted, group, weight = encode(run)
         bounds = intervals(label, predicted, group, weight)
         scores = [f"{run.metrics[name]:.4f} {format_bounds(bounds[name])}" for name in ("weighted_f1", "accuracy")]
         time = "-" if run.seconds is None else f"{run.seconds / 60:.1f}"

@@ -1,50 +1,249 @@
-"""Results of one configuration over several seeds: mean, standard deviation, interval of the mean."""
+"""Configurations, each trained with several seeds: mean and interval of one, difference of two."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
-from scipy.stats import t
 
 from emotion_tf.consoles import table_console
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation import compare
+from emotion_tf.evaluation.compare import KEYS, RunResults, TitledTable
+from emotion_tf.evaluation.csv_tables import read_csv
+from emotion_tf.evaluation.jackknife import LEVEL, Estimate
+from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, intervals
+from emotion_tf.folders import CROSS_VALIDATION
+from emotion_tf.program import program
 
 METRICS = ("weighted_f1", "accuracy", "macro_f1")
+MIN_SEEDS = 5
+"""Fewer seeds describe; they support no claim."""
+SEED = "train.seed"
+CROSSVAL = "crossval.json"
+OUT_OF_FOLD = "train, out of fold"
+CONFIGURATION_COLUMNS = ("configuration", "seeds", *(f"{name} ± deviation [95 %]" for name in METRICS))
+DIFFERENCE_COLUMNS = (
+    "first",
+    "minus",
+    "difference of weighted F1 [95 %]",
+    "p",
+    "its standard error: dialogues",
+    "seeds",
+    "claim",
+)
 
 
-class Spread(NamedTuple):
-    """Mean, standard deviation (n - 1), and the 95 % interval of the mean by Student's t."""
+@dataclass(frozen=True)
+class Configuration:
+    """Results of one configuration.
 
-    mean: float
-    deviation: float
-    low: float
-    high: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Returns the statistics of two or more values."""
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    margin = float(t.ppf(0.975, len(values) - 1)) * deviation / np.sqrt(len(values))
-    return Spread(mean, deviation, mean - margin, mean + margin)
-
-
-def print_seeds(scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints a table for each split: the metrics of each run, their mean and interval.
-
-    Args:
-        scores: run -> split -> metrics, as `evaluate` writes them.
+    Attributes:
+        name: name of the runs without their seeds, or of the cross-validation.
+        runs: results of each seed, or of each repeat of a cross-validation, on the same utterances.
+        split: what the results are on.
     """
-    console = table_console(120)
-    splits = [split for split in ("dev", "test") if all(split in metrics for metrics in scores.values())]
-    for split in splits:
-        table = Table("run", *METRICS, title=f"{split}, {len(scores)} seeds", title_justify="left")
-        for run, metrics in scores.items():
-            table.add_row(run, *(f"{metrics[split][name]:.4f}" for name in METRICS))
-        spreads = [spread([metrics[split][name] for metrics in scores.values()]) for name in METRICS]
-        table.add_row("mean ± deviation", *(f"{s.mean:.4f} ± {s.deviation:.4f}" for s in spreads))
-        table.add_row("95 % of the mean", *(f"[{s.low:.4f}, {s.high:.4f}]" for s in spreads))
-        floor = next(iter(scores.values()))[split]["majority_floor"]
+
+    name: str
+    runs: tuple[RunResults, ...]
+    split: str
+
+
+def is_configuration(path: Path) -> bool:
+    """Returns whether a path names several runs: a cross-validation, or `NAME` of NAME-seed0, NAME-seed1, ..."""
+    return (path / CROSSVAL).is_file() or (not path.exists() and bool(_seed_folders(path)))
+
+
+def _seed_folders(path: Path) -> list[Path]:
+    """Returns PATH-seed0, PATH-seed1, ... as far as they exist."""
+    folders = [p for p in path.parent.glob("*-seed*") if re.fullmatch(re.escape(path.name) + r"-seed\d+", p.name)]
+    return sorted(folders, key=lambda p: int(p.name.rpartition("seed")[2]))
+
+
+def unused_seeds(paths: Sequence[Path]) -> list[str]:
+    """Returns the names of runs that differ from these only by their seed and are not among them."""
+    names = {p.name for path in paths for p in ([path] if path.exists() else _seed_folders(path))}
+    stems = {path.with_name(re.sub(r"-seed\d+$", "", path.name)) for path in paths}
+    return sorted(p.name for stem in stems for p in _seed_folders(stem) if p.name not in names)
+
+
+def read_configuration(paths: Sequence[Path], split: str, data: Path | None = None) -> Configuration:
+    """Reads the runs of one configuration, or a cross-validation.
+
+    Raises:
+        UserError: the runs are not those of one configuration with different seeds, or have no results on the split.
+    """
+    for path in paths:
+        if (path.parent / CROSSVAL).is_file():
+            raise UserError(f"{path} is a fold of a cross-validation. Expected the whole of it: {path.parent}")
+    if any((path / CROSSVAL).is_file() for path in paths):
+        if len(paths) > 1:
+            raise UserError(f"Expected one cross-validation on a side, or runs. Received: {' '.join(map(str, paths))}.")
+        runs = _read_repeats(paths[0])
+        return _checked(Configuration(paths[0].name, tuple(runs), OUT_OF_FOLD))
+    folders = [folder for path in paths for folder in ([path] if path.exists() else _seed_folders(path) or [path])]
+    runs = [compare.read_run(folder, split, data) for folder in folders]
+    return _checked(Configuration(re.sub(r"-seed\d+$", "", runs[0].name), tuple(runs), split))
+
+
+def _checked(configuration: Configuration) -> Configuration:
+    """Returns the configuration. Raises UserError unless its runs differ by their seeds alone."""
+    runs, names = configuration.runs, " ".join(run.name for run in configuration.runs)
+    if without_seed := [run.name for run in runs if SEED not in run.options]:
+        raise UserError(f"{without_seed[0]} is an ensemble, which has no seed. Expected runs of one configuration.")
+    if len(runs) < 2:
+        raise UserError(
+            f"Expected two or more seeds on each side of --with, five for a claim. Received: {names}. To compare two "
+            f"runs: {program()} compare RUN RUN"
+        )
+    options = {name: values for name, values in compare.differing_options(runs).items() if name != SEED}
+    if differing := [name for name, values in options.items() if len({_without_seed(v) for v in values}) > 1]:
+        raise UserError(
+            f"Expected runs of one configuration on a side of --with, with different seeds. Received: {names}, which "
+            f"differ in {', '.join(differing)}."
+        )
+    seeds = [run.options[SEED] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"Expected different seeds on a side of --with. Received: {names}, with seeds {seeds}.")
+    return configuration
+
+
+def _without_seed(value: str) -> str:
+    """Returns the value of an option for any seed: a tower may start from a run of the same seed."""
+    return re.sub(r"seed\d+", "seed", value)
+
+
+def _read_repeats(path: Path) -> list[RunResults]:
+    """Reads the out-of-fold results of each repeat of a cross-validation."""
+    try:
+        numbers = json.loads((path / CROSS_VALIDATION.result).read_text(encoding="utf-8"))
+        options, order = compare.read_options(path), read_csv(path / "oof.csv")[list(KEYS)]
+        tables = [
+            pd.concat([read_csv(file) for file in sorted(path.glob(f"repeat{repeat}-fold*/held_out.csv"))])
+            for repeat in range(len(numbers["pooled"]))
+        ]
+        tables = [order.merge(table, on=list(KEYS), how="left", validate="one_to_one") for table in tables]
+        if any(len(table) != len(order) or table["predicted"].isna().any() for table in tables):
+            raise ValueError("out-of-fold predictions are missing")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is no finished cross-validation ({type(error).__name__}: {error}). Rerun its `crossval`."
+        ) from None
+    about = {name: numbers[name] for name in ("command", "data")}
+    return [
+        RunResults(
+            f"{path.name}: repeat {repeat}",
+            {**options, SEED: options[SEED] + repeat},
+            {**numbers["pooled"][repeat], **about},
+            table,
+            None,
+            None,
+        )
+        for repeat, table in enumerate(tables)
+    ]
+
+
+def compare_configurations(first: Configuration, second: Configuration) -> tuple[Difference, Estimate]:
+    """Tests the difference of weighted F1 of two configurations over seeds and dialogues.
+
+    Raises:
+        UserError: a run is on both sides, or the utterances differ.
+    """
+    if first.split != second.split:
+        raise UserError(
+            f"Expected two cross-validations, or runs on both sides of --with. Received: results of {first.name} on "
+            f"{first.split}, of {second.name} on {second.split}."
+        )
+    if common := {run.name for run in first.runs} & {run.name for run in second.runs}:
+        raise UserError(f"Expected different runs on the two sides of --with. Received on both: {min(common)}.")
+    runs = [*first.runs, *second.runs]
+    compare.check_same_utterances({run.name: run.table for run in runs})
+    label, *predicted, group, weight = compare.encode(*runs)
+    sides = np.stack(predicted[: len(first.runs)]), np.stack(predicted[len(first.runs) :])
+    return crossed_difference(label, *sides, group, weight)
+
+
+def tables(first: Configuration, second: Configuration, difference: Difference, parts: Estimate) -> list[TitledTable]:
+    """Returns four tables: runs, options that differ, configurations, difference."""
+    representatives = [dataclasses.replace(side.runs[0], name=side.name) for side in (first, second)]
+    options = {
+        name: [_without_seed(value) for value in values]
+        for name, values in compare.differing_options(representatives).items()
+        if name != SEED
+    }
+    cells = [
+        first.name,
+        second.name,
+        f"{difference.difference:+.4f} {format_bounds((difference.low, difference.high), '+')}",
+        f"{difference.two_sided:.4f}" if _supports_claim(first, second) else "-",
+        *(f"{np.sqrt(variance):.4f}" for variance in (parts.dialogues, parts.seeds)),
+        claim(first, second, difference),
+    ]
+    return [
+        ("Runs", compare.RUN_COLUMNS, compare.rows([*first.runs, *second.runs])),
+        (
+            "Options that differ",
+            ("option", first.name, second.name),
+            [[name, *values] for name, values in options.items() if len({*values}) > 1],
+        ),
+        ("Configurations, over seeds and dialogues", CONFIGURATION_COLUMNS, [_row(first), _row(second)]),
+        ("Difference, over seeds and dialogues", DIFFERENCE_COLUMNS, [cells]),
+    ]
+
+
+def _supports_claim(*configurations: Configuration) -> bool:
+    return min(len(configuration.runs) for configuration in configurations) >= MIN_SEEDS
+
+
+def claim(first: Configuration, second: Configuration, difference: Difference) -> str:
+    """Returns what a difference supports, in words."""
+    if not _supports_claim(first, second):
+        return f"none: fewer than {MIN_SEEDS} seeds on a side are descriptive"
+    if difference.two_sided >= LEVEL:
+        return "none: not different from 0"
+    better, other = (first, second) if difference.difference > 0 else (second, first)
+    return f"{better.name} is better than {other.name}"
+
+
+def _row(configuration: Configuration) -> list[str]:
+    return [configuration.name, str(len(configuration.runs)), *_means(configuration.runs)]
+
+
+def _means(runs: Sequence[RunResults]) -> list[str]:
+    """Returns mean, standard deviation over the seeds, and 95 % interval over seeds and dialogues, of each metric."""
+    label, *predicted, group, weight = compare.encode(*runs)
+    bounds, cells = intervals(label, np.stack(predicted), group, weight), []
+    for name in METRICS:
+        values = [float(run.metrics[name]) for run in runs]
+        cells.append(f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} {format_bounds(bounds[name])}")
+    return cells
+
+
+def print_seeds(paths: Sequence[Path]) -> None:
+    """Prints a table for each split: the metrics of each run, and their mean over seeds and dialogues."""
+    console = table_console(140)
+    for split in ("dev", "test"):
+        if not all(split in _metrics(path) for path in paths):
+            continue
+        runs = [compare.read_run(path, split) for path in paths]
+        note = "" if len(runs) >= MIN_SEEDS else f"; descriptive: a claim needs {MIN_SEEDS}"
+        table = Table("run", *METRICS, title=f"{split}, {len(runs)} seeds{note}", title_justify="left")
+        for run in runs:
+            table.add_row(run.name, *(f"{run.metrics[name]:.4f}" for name in METRICS))
+        table.add_row("mean ± deviation [95 %, seeds and dialogues]", *_means(runs))
+        floor = runs[0].metrics["majority_floor"]
         table.add_row(f"always {floor['label']}", *(f"{floor[name]:.4f}" if name in floor else "" for name in METRICS))
         console.print(table)
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    numbers: dict[str, Any] = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return numbers
