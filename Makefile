@@ -39,6 +39,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 		echo "error: Python 3.10 to 3.13 is needed. Found: $$(python3 --version 2>&1 || true). Install one, or name it: make $(or $(MAKECMDGOALS),train) PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once; about 2.8 GB)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@# most of the modules are never imported: Python compiles those that are when it first imports them
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
 	@rm -f $(VENV)/.ready-*
 	@touch $@
