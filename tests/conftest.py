@@ -105,6 +105,14 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
     return Run(path)
 
 
+@pytest.fixture(scope="session")
+def exported_bert(bert_run):
+    """Path of an export of `bert_run`."""
+    from emotion_tf.serving.export import export
+
+    return export(bert_run)
+
+
 def _set_temperatures(path, biases=()):
     from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 

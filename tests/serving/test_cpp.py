@@ -57,8 +57,8 @@ def largest_differences(program, exported, predictor, folder, singles):
     return worst[False], worst[True]
 
 
-def test_every_signature_gives_the_outputs_of_keras(program, bert_run, tmp_path):
-    numbers, attributions = largest_differences(program, export(bert_run), RunPredictor(bert_run), tmp_path, 32)
+def test_every_signature_gives_the_outputs_of_keras(program, exported_bert, bert_run, tmp_path):
+    numbers, attributions = largest_differences(program, exported_bert, RunPredictor(bert_run), tmp_path, 32)
     assert numbers <= 1e-5 and attributions <= 1e-4
 
 

@@ -111,8 +111,8 @@ def test_the_warm_up_requests_cover_every_signature(exported, run):
 @pytest.mark.slow
 def test_an_export_with_bert_in_another_process_equals_predict(request, rows, tmp_path):
     # not as a fixture: the quick tests of this file would wait for the files that share the trained run
-    bert_run = request.getfixturevalue("bert_run")
-    exported, predictor = export(bert_run), RunPredictor(bert_run)
+    bert_run, exported = request.getfixturevalue("bert_run"), request.getfixturevalue("exported_bert")
+    predictor = RunPredictor(bert_run)
     assert (exported / "assets" / "vocab.txt").read_bytes() == (bert_run.path / "vocab.txt").read_bytes()
     texts, faces = rows
     crops = [face or b"" for face in faces]

@@ -135,11 +135,17 @@ def memory(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.slow
-def test_four_clients_under_load(untrained, manifest_path, program, tmp_path):
-    """Every response is right, only expected errors occur, and memory does not grow. SOAK_SECONDS=600: ten minutes."""
-    run = shutil.copytree(untrained, tmp_path / "run")
+@pytest.fixture(scope="module")
+def run_with_export(untrained, tmp_path_factory):
+    run = shutil.copytree(untrained, tmp_path_factory.mktemp("runs") / "run")
     export(Run(run))
+    return run
+
+
+@pytest.mark.slow
+def test_four_clients_under_load(run_with_export, manifest_path, program, tmp_path):
+    """Every response is right, only expected errors occur, and memory does not grow. SOAK_SECONDS=600: ten minutes."""
+    run = shutil.copytree(run_with_export, tmp_path / "run")
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
     predictor = RunPredictor(Run(run))
@@ -196,9 +202,8 @@ def test_four_clients_under_load(untrained, manifest_path, program, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_serve_prints_when_it_is_ready_and_ends_with_its_server(untrained, program, tmp_path, end):
-    run = shutil.copytree(untrained, tmp_path / "run")
-    export(Run(run))
+def test_serve_prints_when_it_is_ready_and_ends_with_its_server(run_with_export, program, tmp_path, end):
+    run = shutil.copytree(run_with_export, tmp_path / "run")
     program(f'PYTHONPATH={ROOT}:{ROOT}/tests exec {sys.executable} {ROOT}/tests/model_server.py "$@"')
     port, rest = free_ports()
     words = ["serve", str(run), "--port", str(port), "--rest-port", str(rest)]
