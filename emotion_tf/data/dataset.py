@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from emotion_tf import files, schema, trust
 from emotion_tf.data import tokenizer, verify
+from emotion_tf.data.record_index import RecordIndex
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
@@ -43,6 +44,11 @@ class Rows:
     def select(self, positions: Iterable[int]) -> Rows:
         """Returns the subset at `positions` in the joined shards."""
         return Rows(self.paths, tuple(sorted(int(i) for i in positions)))
+
+    @cached_property
+    def index(self) -> RecordIndex:
+        """Where the records of the shards are, to read them in any order."""
+        return RecordIndex(self.paths)
 
     def enumerate_records(self) -> tf.data.Dataset:
         """Returns a data set of (position in the joined shards int64, serialised record), in order."""

@@ -18,7 +18,6 @@ from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.modalities import MODALITIES
 
-SHUFFLE_BUFFER = 20_000
 POOL_BATCHES = 16  # batches that are parsed together and cut from a pool sorted by length
 CHARACTERS_PER_PIECE = 4
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
@@ -31,6 +30,15 @@ class EpochOrder:
     seed: int
     epoch: int
 
+    def shuffle(self, positions: np.ndarray) -> np.ndarray:
+        """Returns positions of records int64 (N,) in the order of the epoch; all permutations are equally likely.
+
+        It sorts by random keys. NumPy may change the stream of `Generator.permutation`, but not that of a bit generator
+        (NEP 19). Hosts can divide the result: it is the same on each of them.
+        """
+        keys = np.random.PCG64([self.seed, self.epoch]).random_raw(len(positions))
+        return positions[np.argsort(keys, kind="stable")]
+
 
 def train_batches(
     rows: Rows,
@@ -40,7 +48,10 @@ def train_batches(
     augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
 ) -> tf.data.Dataset:
-    """Returns the batches of one epoch: shuffles encoded records, batches similar lengths, decodes, augments.
+    """Returns the batches of one epoch: shuffles records, batches similar lengths, decodes, augments.
+
+    The order is a permutation of all records, which are read from the shards in this order; a pool of `POOL_BATCHES`
+    batches is in memory.
 
     Args:
         rows: the utterances.
@@ -57,9 +68,9 @@ def train_batches(
     pool = batch_size * POOL_BATCHES
     make = Examples(preprocess, cached)
     dataset = (
-        make.elements(rows)
-        .shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
+        tf.data.Dataset.from_tensor_slices(order.shuffle(make.positions(rows)))
         .batch(pool)
+        .map(make.reader(rows), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .enumerate()
         .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
         .enumerate()
@@ -158,12 +169,28 @@ class Examples:
         self.preprocess, self.cached = preprocess, cached
         self.reads_records = cached is None or bool(preprocess.inputs)
 
+    def positions(self, rows: Rows) -> np.ndarray:
+        """Returns the positions of utterances in the joined shards, int64 (N,)."""
+        if rows.positions is not None:
+            return np.array(rows.positions, np.int64)
+        return np.arange(len(rows.index) if self.cached is None else self.cached.count)
+
+    def reader(self, rows: Rows) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Returns the function from positions (B,) to positions and records (empty if all inputs are cached)."""
+
+        def read(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if not self.reads_records:
+                return positions, tf.fill(tf.shape(positions), "")
+            records = tf.numpy_function(rows.index.read, [positions], tf.string, stateful=False)
+            return positions, tf.ensure_shape(records, [None])
+
+        return as_graph(read)
+
     def elements(self, rows: Rows) -> tf.data.Dataset:
-        """Returns a data set of (position, record). Records are empty if all inputs are cached."""
-        if self.cached is None or self.reads_records:
+        """Returns a data set of (position, record), in order. Records are empty if all inputs are cached."""
+        if self.reads_records:
             return rows.enumerate_records()
-        positions = range(self.cached.count) if rows.positions is None else rows.positions
-        return tf.data.Dataset.from_tensor_slices(np.array(positions, np.int64)).map(as_graph(lambda i: (i, "")))
+        return tf.data.Dataset.from_tensor_slices(self.positions(rows)).map(as_graph(lambda i: (i, "")))
 
     def parse(self, positions: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the features of a batch of elements, including the `length` for batching."""

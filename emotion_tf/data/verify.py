@@ -85,6 +85,14 @@ class _Damage(Exception):
     pass
 
 
+def read_payloads(path: str | Path) -> Iterator[bytes]:
+    """Yields the records of a shard that `verify_shards` accepts."""
+    with open(path, "rb") as file:
+        while header := file.read(HEADER.size):
+            yield file.read(HEADER.unpack(header)[0])
+            file.read(CRC.size)
+
+
 def _walk(path: Path, check: bool = False) -> Iterator[tuple[int, int]]:
     """Yields (offset, length) of each record from the length fields; also compares the checksums if `check`."""
     size = os.path.getsize(path)

@@ -36,7 +36,10 @@ class Average:
 
 
 def update_average(pairs: Sequence[Pair], momentum: float, step: tf.Tensor) -> None:
-    """Moves the means towards the weights after update number `step` (starting at 1).
+    """Moves the means towards the weights after update number `step` of the training (starting at 1).
+
+    All weights have the same momentum, so that the means are those of whole models, each with one share. The mean of a
+    weight that was frozen until now is the weight.
 
     The momentum is min(momentum, (1 + t) / (10 + t)), as in `tf.train.ExponentialMovingAverage`, so that the initial
     weights do not dominate a short training.

@@ -36,11 +36,22 @@ class Phase:
 
 
 def phases(setup: Setup) -> tuple[Phase, ...]:
-    """Returns the phases of a training run: the first `--train.freeze-epochs` epochs freeze pretrained layers."""
+    """Returns the phases of a training run: the first `--train.freeze-epochs` epochs freeze pretrained layers.
+
+    A new phase has a new optimizer and schedule, so there is one only if other variables train from then on.
+    """
     train = setup.config.train
-    frozen = min(train.freeze_epochs, train.epochs) if any(setup.model.pretrained) else 0
+    frozen = min(train.freeze_epochs, train.epochs) if _has_effect(setup) else 0
     candidates = (Phase(0, frozen, True), Phase(frozen, train.epochs, False))
     return tuple(phase for phase in candidates if phase.first < phase.end)
+
+
+def _has_effect(setup: Setup) -> bool:
+    """Whether freezing the pretrained layers changes which variables train. Leaves these layers trainable."""
+    layers = list(setup.model.pretrained)
+    for layer in layers:
+        layer.set_trainable(True)
+    return any(layer.layer.trainable_variables for layer in layers)
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     train, model = setup.config.train, setup.model
     for layer in model.pretrained:
         layer.set_trainable(not phase.frozen)
-    if train.freeze_epochs and any(model.pretrained):
+    if phase.frozen or phase.first:
         state = "frozen" if phase.frozen else "trained"
         setup.say(f"Pretrained branches {state} from epoch {phase.first + 1}: {parameter_line(model)}")
     cache = _feature_cache(setup, phase)
@@ -108,7 +119,8 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     optimizer = build_optimizer(train, network.trainable_variables, rates, schedule)
     average = setup.average.pairs_of(network.weights) if setup.average else []
     part_size = train.batch_size if train.accumulate > 1 else None
-    update = Update(network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema)
+    first_step = phase.first * setup.steps
+    update = Update(network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema, first_step)
     preprocess, features = setup.preprocess, []
     if cache is not None:
         checkpoints.save_base(phase.first)

@@ -70,6 +70,7 @@ class Update:
             batch norm normalises each part. None: all rows.
         average: pairs of `Average` that the update moves.
         momentum: momentum of the average.
+        first_step: number of updates before those of this optimizer, in earlier phases.
     """
 
     network: keras.Model
@@ -79,6 +80,7 @@ class Update:
     part_size: int | None = None
     average: Sequence[Pair] = ()
     momentum: float = 0.0
+    first_step: int = 0
 
     def __call__(self, batch: Batch) -> Sums:
         """Applies one update in replica context; returns the sums over all replicas, without gradients."""
@@ -131,5 +133,5 @@ def apply_update(update: Update, sums: Sums) -> Sums:
     gradients, _ = tf.clip_by_global_norm(gradients, update.clip_norm)
     update.optimizer.apply(gradients, update.network.trainable_variables)
     if update.average:
-        update_average(update.average, update.momentum, update.optimizer.iterations)
+        update_average(update.average, update.momentum, update.first_step + update.optimizer.iterations)
     return sums

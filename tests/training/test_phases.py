@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import build_setup
 
+from emotion_tf.models.parameter_groups import PretrainedLayer
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.phases import Phase, begin_phase, phases
+from emotion_tf.training.step import zero_sums
 
 
 def change(config, **train):
@@ -49,6 +53,31 @@ def test_without_pretrained_layers_there_is_one_phase(text_config, checkpoints, 
     assert (stage.train, stage.base, stage.trained) == (None, None, None)
     assert not any("Pretrained branches" in line for line in lines)
     assert not list((tmp_path / "checkpoint").iterdir())
+
+
+def test_a_layer_without_variables_that_train_makes_no_phase(text_config, checkpoints):
+    lines = []
+    setup = build_setup(change(text_config, epochs=3, freeze_epochs=1), say=lines.append)
+    setup.model.towers["text"].pretrained = (PretrainedLayer(keras.layers.Flatten()),)
+    assert phases(setup) == (Phase(0, 3, frozen=False),)
+    begin_phase(setup, *phases(setup), checkpoints(setup))
+    assert not any("Pretrained branches" in line for line in lines)
+
+
+def test_averages_go_on_at_the_boundary(frozen_config, tiny_bert, checkpoints):
+    """By hand: after 2 epochs of n updates, the first update of the next phase is number 2 n + 1 of the training."""
+    config = change(frozen_config, freeze_epochs=2, cache_features=False, ema=0.9, warmup=0.0)
+    setup = build_setup(config, tiny_bert)
+    _, second = phases(setup)
+    stage = begin_phase(setup, second, checkpoints(setup))
+    (mean, weight), *_ = [pair for pair in stage.average if pair[1].trainable and len(pair[1].shape) > 1]
+    mean.assign_add(tf.ones_like(mean))
+    before = mean.numpy()
+    stage.update(zero_sums(), *next(iter(stage.train_batches(2))))
+    step = 2 * setup.steps + 1
+    momentum = min(0.9, (1 + step) / (10 + step))
+    assert momentum > 2 / 11  # of update number 1
+    np.testing.assert_allclose(mean, momentum * before + (1 - momentum) * np.asarray(weight), atol=1e-6)
 
 
 @pytest.mark.parametrize(

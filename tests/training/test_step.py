@@ -101,9 +101,11 @@ def test_clipping_by_global_norm_by_hand(part_size, clip_norm, scale):
     np.testing.assert_allclose(np.array(embedding.embeddings), start - 0.1 * scale * gradient, atol=1e-6)
 
 
-def test_each_update_moves_the_averages(build_update, tiny_config, batch):
-    """Those of all floating-point weights, and of the statistics of batch norm."""
+@pytest.mark.parametrize("first_step", [0, 500])
+def test_each_update_moves_the_averages(build_update, tiny_config, batch, first_step):
+    """Those of all floating-point weights, and of the statistics of batch norm; updates of earlier phases count."""
     model, update = build_update(change(tiny_config, ema=0.9))
+    update = dataclasses.replace(update, first_step=first_step)
     means, weights = zip(*update.average, strict=True)
     assert {id(w) for w in weights} == {id(w) for w in model.weights}
     expected = values(weights)
@@ -111,7 +113,7 @@ def test_each_update_moves_the_averages(build_update, tiny_config, batch):
         before = values(weights)
         update(inputs_of(update, batch))
         assert sum((a != b).any() for a, b in zip(values(weights), before, strict=True)) > len(before) / 2
-        momentum = (1 + step) / (10 + step)
+        momentum = (1 + step) / (10 + step) if first_step == 0 else 0.9
         expected = [momentum * e + (1 - momentum) * w for e, w in zip(expected, values(weights), strict=True)]
         for mean, value in zip(means, expected, strict=True):
             np.testing.assert_allclose(mean, value, atol=1e-6)
