@@ -40,10 +40,10 @@ def tune(arguments: TuneArguments) -> None:
     draw_missing_demo(Path(arguments.config.data))
     dataset = _open(Path(arguments.config.data))
     plan = _plan(arguments, dataset, command())
-    if plan.folds:
-        from emotion_tf.training.initialize import check_unseen
+    from emotion_tf.training.initialize import check_unseen
 
-        check_unseen(plan.config, plan.data_sha256)
+    held_out, selecting = (["train", "dev"], []) if plan.folds else (["test"], ["dev"])
+    check_unseen(plan.config, dataset, held_out, selecting, say)
     searched, job = _searched(plan, dataset), _job(plan)
     with _folder(plan, arguments) as folder:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"

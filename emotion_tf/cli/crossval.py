@@ -38,7 +38,7 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
         files.check_replaceable(path, folders.CROSS_VALIDATION)
     dataset = Dataset.open(data)
     dataset.verify()
-    check_unseen(config, dataset.spec.data_sha256)
+    check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
     examples, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)

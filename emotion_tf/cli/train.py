@@ -48,6 +48,7 @@ def _train_one(config: Config, path: Path, overwrite: bool) -> None:
     from emotion_tf.models.pretrained import PretrainedFiles, pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
+    from emotion_tf.training.initialize import check_unseen
     from emotion_tf.training.setup import TrainingData
 
     if overwrite:
@@ -57,7 +58,9 @@ def _train_one(config: Config, path: Path, overwrite: bool) -> None:
     data, is_trained = TrainingData.of_splits(dataset), RUN.is_finished(path) and not overwrite
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
     say(f"Run: {path}", flush=True)
-    loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, say=_say)
+    is_new = overwrite or not path.exists()
+    initial = check_unseen(config, dataset, held_out=["test"], selecting=["dev"], say=_say) if is_new else ()
+    loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, say=_say)
     _evaluate(config, path)
 
 

@@ -62,6 +62,8 @@ class Run:
         word_dim: int,
         command: str,
         overwrite: bool,
+        initial: Sequence[str] = (),
+        trained_without: Sequence[str] | None = None,
     ) -> None:
         """Creates the folder of a run before training.
 
@@ -75,6 +77,8 @@ class Run:
             word_dim: width of the word embedding.
             command: the command line of the training.
             overwrite: whether to replace the folder if it exists.
+            initial: sentences about the runs whose towers it starts from (`check_unseen`).
+            trained_without: the modalities that are absent for a part of the training; None if unknown.
 
         Raises:
             UserError: the folder exists, or cannot be written.
@@ -86,6 +90,8 @@ class Run:
             "command": command,
             "parameters": model.count_params(),
             "word_dim": word_dim,
+            "initial": list(initial),
+            "trained_without": trained_without if trained_without is None else list(trained_without),
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
@@ -154,6 +160,12 @@ class Run:
     def majority(self) -> int:
         """Index of the most frequent class in training."""
         return self.labels.index(self.metadata["majority"])
+
+    @property
+    def never_absent(self) -> tuple[str, ...]:
+        """The modalities that training never lacked, so that what stands in for an absent one is untrained."""
+        lacked = self.metadata.get("trained_without")
+        return () if lacked is None else tuple(name for name in self.config.towers if name not in lacked)
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,59 +42,103 @@ def initialize_towers(
         say(f"{tower.name} starts from {init}: {count:,} weights")
 
 
-def check_unseen(config: Config, data_sha256: str, say: Callable[[str], None] = print) -> None:
-    """Raises if the initial checkpoint was trained on examples that a fold holds out.
+def check_unseen(
+    config: Config,
+    dataset: Dataset,
+    held_out: Sequence[str],
+    selecting: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Raises if an initial checkpoint was trained or validated on examples that are held out here.
 
-    It follows the chain of initial checkpoints and finds equal utterances or pictures in other data sets. If a run of
-    the chain does not exist any more, it reports that.
+    It follows the chain of initial checkpoints and finds equal utterances or pictures in other data sets. It reports
+    each run of the chain that cannot be checked.
+
+    Args:
+        config: configuration of the new run.
+        dataset: its data set.
+        held_out: splits that evaluate the model. No checkpoint may have been trained on them, or selected by them.
+        selecting: splits that select the epoch. No checkpoint may have been trained on them.
+        say: receives what could not be checked.
+
+    Returns:
+        A sentence about each run of the chains.
 
     Raises:
-        UserError: `--text.init` or `--face.init` names a run that was trained on examples that a fold holds out.
+        UserError: `--text.init` or `--face.init` names a run that has seen such examples.
     """
+    sentences = []
     for name in config.towers:
         init, visited = getattr(config, name).init, set()
         while init and init not in visited:  # a run may have replaced the run that it started from
             visited.add(init)
             run = Run(Path(init))
-            shared = "all" if run.spec.data_sha256 == data_sha256 else _count_shared(run, name, Path(config.data), say)
-            if shared:
+            try:
+                seen = _count_seen(run, name, dataset, held_out, selecting)
+                sentences.append(
+                    f"{run.path} ({name}) was not trained on {_join([*held_out, *selecting])} of these data, and not "
+                    f"selected by {_join(held_out)}."
+                )
+            except UserError as error:
+                seen = {}
+                sentences.append(f"Not checked whether {run.path} was trained on these data: {error}")
+                say(sentences[-1])
+            for use, (count, splits_of_count) in seen.items():
                 raise UserError(
-                    f"Invalid `{name}.init`. Expected a run on other data: {init} was trained on {shared} of the "
-                    f"utterances of {config.data}, which the folds hold out. Received: {getattr(config, name).init}."
+                    f"Invalid `{name}.init`. Expected a run on other data: {init} was {use} on {count} of the "
+                    f"utterances of {config.data} that are held out ({_join(splits_of_count)}). "
+                    f"Received: {getattr(config, name).init}."
                 )
             init = getattr(run.config, name).init
             if init and not Path(init).is_dir():
-                say(
+                sentences.append(
                     f"{run.path} started from {init}, which does not exist: not checked whether that was trained on "
                     "these data."
                 )
+                say(sentences[-1])
                 init = ""
+    return sentences
 
 
-def _count_shared(run: Run, name: str, data: Path, say: Callable[[str], None]) -> int:
-    """Returns how many utterances of a training split are also in the training split of a run.
+def _count_seen(
+    run: Run, name: str, dataset: Dataset, held_out: Sequence[str], selecting: Sequence[str]
+) -> dict[str, tuple[int | str, Sequence[str]]]:
+    """Returns how many held-out utterances a run was trained or validated on; empty if none: use -> (number, splits).
 
     Utterances are equal for a text tower if text and ids are; for a face tower, if they share a byte-identical picture.
+
+    Raises:
+        UserError: the data set of the run is not there any more.
     """
-    try:
-        dataset = Dataset.open(Path(run.config.data))
-        if dataset.spec.data_sha256 != run.spec.data_sha256:
-            raise UserError(f"{dataset.path} has changed since.")
-        dataset.verify()
-    except UserError as error:
-        say(f"Not checked whether {run.path} was trained on these data: {error}")
-        return 0
-    trained_on = {key for keys in _example_keys(dataset, name) for key in keys}
-    return sum(not trained_on.isdisjoint(keys) for keys in _example_keys(Dataset.open(data), name))
+    if run.spec.data_sha256 == dataset.spec.data_sha256:  # the splits of one data set are what they are
+        return {"trained": ("all", held_out)} if {"train", "dev"} & set(held_out) else {}
+    source = Dataset.open(Path(run.config.data))
+    if source.spec.data_sha256 != run.spec.data_sha256:
+        raise UserError(f"{source.path} has changed since.")
+    source.verify()
+    seen: dict[str, tuple[int | str, Sequence[str]]] = {}
+    for use, split, splits_here in (("trained", "train", [*held_out, *selecting]), ("validated", "dev", held_out)):
+        keys = {key for of_example in _example_keys(source, [split], name) for key in of_example}
+        count = sum(not keys.isdisjoint(of_example) for of_example in _example_keys(dataset, splits_here, name))
+        if count:
+            seen[use] = (count, splits_here)
+    return seen
 
 
-def _example_keys(dataset: Dataset, name: str) -> list[set[Any]]:
-    """Returns the keys by which training utterances of two data sets are compared, for a tower."""
-    rows = dataset.rows("train")
-    if name == FACE:
+def _example_keys(dataset: Dataset, names: Sequence[str], tower: str) -> list[set[Any]]:
+    """Returns the keys by which a tower's utterances of two data sets are compared; none of a missing split."""
+    present = [name for name in names if name in dataset.splits]
+    if not present:
+        return []
+    rows = dataset.rows(*present)
+    if tower == FACE:
         return [set(hashes) for hashes in splits.hash_pictures(rows)]
     columns = ("dialogue_id", "utterance_id", "utterance")
     return [{tuple(row[c] for c in columns)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(names)
 
 
 def initialize_words(tower: Tower, embeddings: Embeddings) -> None:

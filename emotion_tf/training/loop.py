@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def train(
     overwrite: bool = False,
     until: int = 0,
     save_model: bool = True,
+    initial: Sequence[str] = (),
     say: Say = print,
 ) -> State:
     """Trains a run. An unfinished run continues after its last finished epoch, with bit-identical results.
@@ -52,6 +54,7 @@ def train(
         until: stop after this many epochs in total; 0: no limit.
         save_model: write `model.keras` with the weights of the best epoch and remove the checkpoints. False: only train
             and checkpoint (for tuning).
+        initial: sentences about the initial checkpoints (`check_unseen`), stored with the run.
         say: receives lines of progress.
 
     Raises:
@@ -64,7 +67,7 @@ def train(
             _check_same_data(config, run, data)
             run.delete_checkpoints()
             return finished_state(run)
-        state = _train(config, run, data, pretrained, command, overwrite, until, save_model, say)
+        state = _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, say)
         files.recover(run.path, RUN)
     return state
 
@@ -86,6 +89,7 @@ def _train(
     overwrite: bool,
     until: int,
     save_model: bool,
+    initial: Sequence[str],
     say: Say,
 ) -> State:
     resumes = run.checkpoints.is_dir() and not overwrite
@@ -94,7 +98,7 @@ def _train(
     has_checkpoint = resumes and (run.checkpoints / LAST).is_file()
     setup = build_setup(config, data, pretrained, say, run.word_dim if has_checkpoint else None)
     if not resumes:
-        create_run(run, setup, command, overwrite)
+        create_run(run, setup, command, overwrite, initial)
     checkpoints = Checkpoints(run.checkpoints, setup.variables)
     state = State()
     if has_checkpoint:

@@ -19,7 +19,7 @@ from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddi
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary
 from emotion_tf.errors import UserError
-from emotion_tf.modalities import TEXT
+from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
@@ -82,6 +82,7 @@ class Setup:
         loss: loss of each row.
         average: moving average of the weights; None without `--train.ema`.
         variables: variables of a checkpoint, without the optimizer, in an order that does not depend on freezing.
+        trained_without: the modalities that some training rows lack, or lose to modality dropout.
         say: receives lines of progress.
     """
 
@@ -99,6 +100,7 @@ class Setup:
     loss: RowLoss
     average: Average | None
     variables: Sequence[Any]
+    trained_without: Sequence[str]
     say: Say = field(repr=False)
 
     @property
@@ -118,7 +120,7 @@ class Setup:
         return self.loss(y_true, outputs["logits"]) + weight * auxiliary_loss(self.loss, y_true, outputs)
 
 
-def create_run(run: Run, setup: Setup, command: str, overwrite: bool) -> None:
+def create_run(run: Run, setup: Setup, command: str, overwrite: bool, initial: Sequence[str] = ()) -> None:
     """Creates the folder of the run that a set-up trains. Raises UserError if it exists, unless `overwrite`."""
     spec = setup.data.spec
     run.create(
@@ -131,6 +133,8 @@ def create_run(run: Run, setup: Setup, command: str, overwrite: bool) -> None:
         word_dim=setup.embedding_shape[1],
         command=command,
         overwrite=overwrite,
+        initial=initial,
+        trained_without=setup.trained_without,
     )
 
 
@@ -201,8 +205,18 @@ def build_setup(
         loss=build_loss(train, counts),
         average=average,
         variables=(*network.variables, *(mean for mean, _ in average.pairs)) if average else tuple(network.variables),
+        trained_without=_trained_without(config, rows),
         say=say,
     )
+
+
+def _trained_without(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the modalities that some rows lack, or lose to modality dropout."""
+    lacked = {
+        TEXT: any(row["weight"] and not row["utterance"].strip() for row in rows),
+        FACE: any(row["weight"] and not row["faces"] for row in rows),
+    }
+    return [name for name in config.towers if config.fusion.modality_dropout or lacked[name]]
 
 
 def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -79,7 +79,7 @@ def test_a_leak_is_refused(dataset, monkeypatch):
 
 def test_an_initial_tower_trained_on_the_folds_is_refused(words, fault, untrained):
     message = fault(*words, "--name", "cv", "--text.init", untrained)
-    assert "Invalid `text.init`" in message and "which the folds hold out" in message
+    assert "Invalid `text.init`" in message and "are held out (train)" in message
     assert not (folders.RUNS / "cv").exists()
 
 
@@ -108,12 +108,12 @@ def test_an_initial_tower_trained_on_the_folds_indirectly_is_refused(words, faul
     third = make_run("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="of before")
     lines = []
     config = dataclasses.replace(Config(), data=str(dataset), text=dataclasses.replace(Config().text, init=str(third)))
-    check_unseen(config, "of now", lines.append)
+    check_unseen(config, Dataset.open(dataset), ["train"], say=lines.append)
     assert f"Not checked whether {third} was trained on these data: No data set at" in lines[0]
     assert f"{third} started from {tmp_path / 'no'}, which does not exist" in lines[1]
     itself = make_run("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="of before")
     text = dataclasses.replace(config.text, init=str(itself))
-    check_unseen(dataclasses.replace(config, text=text), "of now", lines.append)
+    check_unseen(dataclasses.replace(config, text=text), Dataset.open(dataset), ["train"], say=lines.append)
     assert len(lines) == 3
 
 

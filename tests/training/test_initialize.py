@@ -1,18 +1,21 @@
 """`--face.init` and `--text.init`: towers that start from another run's; and published word vectors."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import build_setup, train_run
+from small_records import with_dev_as_test
 
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.training.initialize import initialize_towers, initialize_words
+from emotion_tf.training.initialize import check_unseen, initialize_towers, initialize_words
 
 
 def init(config, **runs):
@@ -119,3 +122,69 @@ def test_words_without_a_vector_keep_their_random_one(small_config):
     rest = np.setdiff1d(np.arange(len(words)), ids[[0, 2]])
     assert {ids[1], ids[3]} <= set(rest) and len(rest) == len(words) - 2
     np.testing.assert_array_equal(table[rest], before[rest])
+
+
+@pytest.fixture
+def copy_run(untrained, tmp_path):
+    """Function from a name and a data set to a copy of a run that says it was trained on these data."""
+
+    def copy(name, data):
+        run = tmp_path / name
+        shutil.copytree(untrained, run)
+        about = {"data": str(data)}, {"data_sha256": Dataset.open(data).spec.data_sha256}
+        for file, changes in zip(("config.json", "run.json"), about, strict=True):
+            (run / file).write_text(json.dumps({**json.loads((run / file).read_text()), **changes}))
+        return run
+
+    return copy
+
+
+def with_test_as_train(data, out):
+    """Copies a data set; the split train of the copy has the utterances of test."""
+    shutil.copytree(data, out)
+    values = json.loads((out / "dataset_info.json").read_text())
+    for shard in values["splits"]["train"]["shards"]:
+        (out / shard["file"]).unlink()
+    values["splits"]["train"] = values["splits"]["test"]
+    (out / "dataset_info.json").write_text(json.dumps(values))
+    return out
+
+
+@pytest.mark.parametrize("tower", ["text", "face"])
+@pytest.mark.parametrize("use", ["trained", "validated"])
+def test_a_tower_that_has_seen_the_utterances_of_test_is_refused(tower, use, copy_run, dataset, tmp_path, fault):
+    """In training, or on dev, where the run selected its epoch; of another data set with the same utterances."""
+    data = with_test_as_train(dataset, tmp_path / "source") if use == "trained" else dataset
+    run = copy_run("first", data)
+    target = with_dev_as_test(dataset, tmp_path / "target").path if use == "validated" else dataset
+    printed = fault("train", "--data", target, "--towers", "text", "face", f"--{tower}.init", run, "--name", "leak")
+    assert f"Invalid `{tower}.init`. Expected a run on other data: {run} was {use} on " in printed
+    assert "are held out (test" in printed and not Path("saved_models/leak").exists()
+
+
+def test_a_tower_of_the_same_training_split_is_accepted(copy_run, dataset, small_config, tmp_path):
+    """Of the same data set, and of one that shares train and dev but has another test; both are recorded."""
+    lines = []
+    config = init(small_config, text=copy_run("same", dataset))
+    (sentence,) = check_unseen(config, Dataset.open(dataset), ["test"], ["dev"], lines.append)
+    assert (
+        sentence
+        == f"{tmp_path / 'same'} (text) was not trained on test and dev of these data, and not selected by test."
+    )
+    source = with_dev_as_test(dataset, tmp_path / "source").path
+    config = init(small_config, face=copy_run("other", source))
+    (sentence,) = check_unseen(config, Dataset.open(dataset), ["test"], ["dev"], lines.append)
+    assert (
+        sentence
+        == f"{tmp_path / 'other'} (face) was not trained on test and dev of these data, and not selected by test."
+        and not lines
+    )
+
+
+def test_a_tower_whose_data_are_gone_is_reported_and_recorded(copy_run, dataset, small_config, tmp_path):
+    other = with_test_as_train(dataset, tmp_path / "other")
+    run, lines = copy_run("run", other), []
+    shutil.rmtree(other)
+    recorded = check_unseen(init(small_config, face=run), Dataset.open(dataset), ["test"], ["dev"], lines.append)
+    assert recorded == lines and len(lines) == 1
+    assert lines[0].startswith(f"Not checked whether {run} was trained on these data: No data set at {other}")

@@ -82,8 +82,9 @@ def test_word_vectors_set_the_width_and_leave_the_configuration(text_config, tmp
     assert any(line.startswith(f"Word embeddings of {vectors}: 2 of ") for line in lines)
     # the run remembers the width, and a checkpoint that is going to replace the weights needs no file
     run = Run(tmp_path / "run")
-    training_setup.create_run(run, setup, "pytest", overwrite=False)
+    training_setup.create_run(run, setup, "pytest", overwrite=False, initial=["a (text) has not seen test."])
     assert run.word_dim == 3 and run.config == config
+    assert run.metadata["initial"] == ["a (text) has not seen test."]
     vectors.unlink()
     data = training_data(config)
     resumed = training_setup.build_setup(config, data, PretrainedFiles(), lines.append, run.word_dim)
@@ -142,3 +143,20 @@ def test_data_without_a_split_are_refused(text_config):
     train_alone = dataclasses.replace(data.dataset, splits={"train": data.dataset.splits["train"]})
     with pytest.raises(UserError, match="No split 'dev'"):
         type(data).of_splits(train_alone)
+
+
+def test_the_modalities_that_training_never_lacks(small_config):
+    """By hand: the stand-in of a modality learns from rows without it, if they count, and from modality dropout."""
+    rows = [{"utterance": "Yes.", "faces": 1, "weight": 1.0}, {"utterance": " ", "faces": 0, "weight": 0.0}]
+    no_dropout = dataclasses.replace(
+        small_config, fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.0)
+    )
+    assert training_setup._trained_without(no_dropout, rows) == []
+    assert training_setup._trained_without(no_dropout, [*rows, {"utterance": "No.", "faces": 0, "weight": 1.0}]) == [
+        "face"
+    ]
+    assert training_setup._trained_without(no_dropout, [*rows, {"utterance": "", "faces": 1, "weight": 1.0}]) == [
+        "text"
+    ]
+    dropout = dataclasses.replace(small_config, fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.1))
+    assert training_setup._trained_without(dropout, rows) == ["text", "face"]

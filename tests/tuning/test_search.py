@@ -78,7 +78,7 @@ def test_hyperband_continues_the_best_and_retrains_the_winner(tune, folder):
 def test_folds_refuse_a_tower_trained_on_them(tune, folder, fault, untrained):
     words = ("--trials", "2", "--folds", "2", "--search", "learning_rate")
     output = tune(*words, "--face.init", untrained, through=fault)
-    assert "which the folds hold out" in output and not folder.exists()
+    assert "are held out (train and dev)" in output and not folder.exists()
     assert "mean over 2 folds of train and dev" in tune(*words)
 
 
