@@ -47,6 +47,11 @@ class Modality:
         return f"{self.title.capitalize()} {'do' if self.is_plural else 'does'} not help"
 
     @property
+    def never_absent(self) -> str:
+        """Sentence about a run whose training never lacked the modality."""
+        return f"No utterance lacked {self.title} in training: what stands in for absent {self.title} is untrained."
+
+    @property
     def pronoun(self) -> str:
         """The pronoun, as an object."""
         return "them" if self.is_plural else "it"

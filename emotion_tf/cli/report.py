@@ -12,7 +12,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from emotion_tf.data.dataset import Dataset, Rows
     from emotion_tf.evaluation.mistakes import Explanation
@@ -88,10 +88,16 @@ def _explanations(run: Run, rows: Rows, mistakes: Sequence[int]) -> dict[int, Ex
         row: Explanation(
             explanation.words,
             [(title, pictures[0]) for title, pictures in explanation.overlays if pictures],
-            "Shapley values (nats): " + ", ".join(f"{name} {x:+.2f}" for name, x in explanation.shapley_values.items()),
+            _shapley_values(explanation.shapley_values, run.never_absent),
         )
         for row, explanation in zip(readable, explanations, strict=True)
     }
+
+
+def _shapley_values(values: Mapping[str, float], never_absent: Sequence[str]) -> str:
+    line = "Shapley values (nats): " + ", ".join(f"{name} {x:+.2f}" for name, x in values.items())
+    untrained = f" (not to be trusted: training never lacked {' and '.join(never_absent)})"
+    return line + untrained * (len(values) > 1 and bool(never_absent))
 
 
 def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Contribution], str]:
@@ -116,7 +122,9 @@ def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Cont
     contributions, notes = [], []
     for name, ablation in ablations(run.model, preprocess, batches, outputs.pattern).items():
         if len(ablation.shuffled):
-            measured = measure_contribution(name, outputs.label, predicted, ablation, group, outputs.weight)
+            measured = measure_contribution(
+                name, outputs.label, predicted, ablation, group, outputs.weight, name in run.never_absent
+            )
             contributions.append(measured)
         else:
             notes.append(f"Fewer than two utterances have {MODALITIES[name].title}.")
@@ -127,7 +135,7 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
     branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
     fusion = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
-    parameters = run.metadata.get("parameters")
+    parameters, initial = run.metadata.get("parameters"), run.metadata.get("initial")
     return {
         "data": str(dataset.path),
         "SHA-256 of the data": dataset.spec.data_sha256,
@@ -136,6 +144,7 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
         "seed": str(config.train.seed),
         "training command": run.metadata["command"],
         "report command": command,
+        **({"initial towers": " ".join(initial)} if initial else {}),
         "model": "; ".join([*branches, *fusion]) + (f"; {parameters:,} parameters" if parameters else ""),
         "versions": ", ".join(f"{tool} {version}" for tool, version in run.metadata["versions"].items()),
     }

@@ -36,7 +36,8 @@ class Contribution(NamedTuple):
         removed, shuffled: loss of weighted F1 if it is removed, or exchanged (mean over the exchanges).
         exchanges: number of exchanges.
         removed_changes, shuffled_changes: share of the predictions that change.
-        verdict: "helps", "does not help", or "misleads" (the model is better without it, or with that of others).
+        verdict: "helps", "does not help", or "misleads" (the model is better without it, or with that of others); "is
+            used" or "is not used" if training never lacked it.
         sentence: the verdict in words.
     """
 
@@ -58,6 +59,7 @@ def measure_contribution(
     ablation: Ablation,
     group: np.ndarray,
     weight: np.ndarray | None = None,
+    never_absent: bool = False,
 ) -> Contribution:
     """Tests whether weighted F1 falls if a modality is removed, and if it is exchanged.
 
@@ -67,6 +69,9 @@ def measure_contribution(
     can depend on some face being there, no matter which. So a modality helps only if both losses are significant (an
     intersection-union test, Berger 1982; its p-value is the larger of the two).
 
+    If training never lacked the modality, what stands in for it is untrained, and the removal says nothing. Then the
+    exchange alone is tested: it tells whether the model uses the modality, not whether it needs it.
+
     Args:
         name: name of the modality.
         label: int (N,), true classes.
@@ -74,10 +79,14 @@ def measure_contribution(
         ablation: predictions without the modality, with at least one exchange.
         group: (N,), dialogue of each utterance.
         weight: float (N,), or None for equal weights.
+        never_absent: whether training never lacked the modality.
     """
     removed = paired_bootstrap(label, predicted, ablation.removed, group, weight=weight)
     shuffled = paired_bootstrap(label, predicted, ablation.shuffled, group, weight=weight)
-    verdict, sentence = _verdict(MODALITIES[name], removed, shuffled)
+    if never_absent:
+        verdict, sentence = _verdict_of_exchange(MODALITIES[name], shuffled)
+    else:
+        verdict, sentence = _verdict(MODALITIES[name], removed, shuffled)
     return Contribution(
         MODALITIES[name],
         ablation.present,
@@ -120,6 +129,24 @@ def _verdict(modality: Modality, removed: Difference, shuffled: Difference) -> t
             f"depends on {modality.any_of_it}, no matter which."
         )
     return "does not help", f"{same} Without any it changes by {_change(removed)}."
+
+
+def _verdict_of_exchange(modality: Modality, shuffled: Difference) -> tuple[str, str]:
+    untrained = f"{modality.never_absent} The loss without {modality.pronoun} says nothing of what a model needs."
+    if _p_of_loss(shuffled) < LEVEL:
+        return "is used", (
+            f"The model uses {modality.title} here (p {_format_p(_p_of_loss(shuffled))}): weighted F1 falls by "
+            f"{_loss(shuffled)} with {modality.of_others}. {untrained}"
+        )
+    if _harms(shuffled):
+        return "misleads", (
+            f"{modality.does_not_help} here: the model is better with {modality.of_others}. Weighted F1 changes by "
+            f"{_change(shuffled)} (p {_format_p(shuffled.two_sided)}). {untrained}"
+        )
+    return "is not used", (
+        f"{modality.does_not_help} here (p {_format_p(_p_of_loss(shuffled))}). With {modality.of_others} the change of "
+        f"weighted F1, {_change(shuffled)}, is not significant. {untrained}"
+    )
 
 
 def _p_of_loss(loss: Difference) -> float:

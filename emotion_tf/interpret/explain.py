@@ -12,6 +12,7 @@ from emotion_tf.errors import UserError, nearest
 from emotion_tf.interpret import checks, face, modality, text
 from emotion_tf.interpret.batch import FACE, TEXT, Batch, Scorer, Utterance, scores
 from emotion_tf.interpret.explanation import Explanation, FaceMap, WordAttributions
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.runs.run import Run
 
 SHUFFLES = 2
@@ -19,6 +20,10 @@ SHUFFLES = 2
 FEW_STEPS = 4
 """Steps of integrated gradients for these models, where only the pattern matters."""
 BATCH = 16
+UNTRAINED = (
+    "So do not trust the Shapley values, which compare with that stand-in. The exchange among utterances needs none: "
+    "`explain --data` and the report of the run have it."
+)
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
@@ -117,7 +122,9 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
 
 def _notes(batch: Batch, n: int) -> list[str]:
     """Returns notes on the limits of the attributions of an utterance."""
-    notes = []
+    has_shapley_values = len(batch.scorer.modalities) > 1
+    never_absent = batch.scorer.run.never_absent if has_shapley_values else ()
+    notes = [f"{MODALITIES[name].never_absent} {UNTRAINED}" for name in never_absent]
     has_face = FACE in batch.scorer.modalities and batch.utterances[n].faces
     if has_face and not face.default_cam_layers(batch.towers[FACE]):
         notes.append("There is no Grad-CAM: the face network is a SavedModel, whose layers are not accessible.")

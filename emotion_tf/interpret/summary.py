@@ -12,6 +12,7 @@ from emotion_tf.interpret import face, modality, text
 from emotion_tf.interpret.batch import TEXT, Scorer, Utterance
 from emotion_tf.interpret.explain import BATCH, Progress, make_batch
 from emotion_tf.interpret.explanation import FaceMap, WordAttributions
+from emotion_tf.modalities import MODALITIES
 
 MAX_STEPS = 32
 MIN_UTTERANCES = 3
@@ -50,6 +51,7 @@ class Summary:
         weighted_f1: weighted F1 of the utterances.
         majority_f1: weighted F1 of always predicting the most frequent class in training.
         count: number of utterances.
+        never_absent: a sentence about each modality that training never lacked.
         word_title: method of the attributions of words.
     """
 
@@ -62,6 +64,7 @@ class Summary:
     majority_f1: float
     count: int
     word_title: str
+    never_absent: tuple[str, ...] = ()
 
 
 def summarise(
@@ -118,6 +121,7 @@ def summarise(
         floor,
         len(readable),
         titles["word"],
+        tuple(MODALITIES[name].never_absent for name in scorer.run.never_absent),
     )
 
 

@@ -30,9 +30,9 @@ def changed(predicted, share, to, seed=1):
 PREDICTED = accurate(0.7)
 
 
-def measure(removed, shuffled, name="face"):
+def measure(removed, shuffled, name="face", never_absent=False):
     ablation = Ablation(700, removed, np.stack([shuffled(seed) for seed in range(5)]))
-    contribution = measure_contribution(name, LABEL, PREDICTED, ablation, GROUP)
+    contribution = measure_contribution(name, LABEL, PREDICTED, ablation, GROUP, never_absent=never_absent)
     return contribution, contribution.sentence
 
 
@@ -75,6 +75,18 @@ def test_a_modality_that_is_used_without_a_gain():
     contribution, sentence = measure(changed(PREDICTED, 0.05, accurate(0.7, 5)), lambda seed: accurate(0.45, 10 + seed))
     assert contribution.verdict == "does not help" and contribution.shuffled.two_sided < 0.001
     assert "The model uses them" in sentence and "not worse without any" in sentence
+
+
+def test_the_exchange_alone_counts_where_training_never_lacked_the_modality():
+    """The loss without it, which is that of an untrained stand-in, changes nothing."""
+    for removed in (PREDICTED, accurate(0.3, 2)):
+        contribution, sentence = measure(removed, lambda seed: accurate(0.4, 10 + seed), never_absent=True)
+        assert contribution.verdict == "is used" and sentence.startswith("The model uses faces here (p < 0.001): ")
+        assert "No utterance lacked faces in training: what stands in for absent faces is untrained." in sentence
+        contribution, sentence = measure(removed, ignored, never_absent=True)
+        assert contribution.verdict == "is not used" and "is not significant" in sentence
+        contribution, _ = measure(removed, lambda seed: accurate(0.8, 10 + seed), never_absent=True)
+        assert contribution.verdict == "misleads"
 
 
 @pytest.mark.parametrize("harm", ["removed", "shuffled"])

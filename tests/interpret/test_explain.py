@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import re
 import shutil
 
@@ -109,6 +110,18 @@ def test_the_page_warns_of_a_map_that_does_not_depend_on_the_weights(scorer, exp
     assert explanation.maps[-1].similarity.suspect and explanation.maps[-1].similarity.correlation > 0.99
     render.write_page(tmp_path, [(explanation, "")], None, {"title": "x", "about": [], "repeats": 1})
     assert "Do not trust this attribution:" in (tmp_path / "index.html").read_text()
+
+
+def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_never_lacked(scorer, explained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(scorer.run.path, run)
+    for lacked, sentences in (([], 2), (["text"], 1), (["text", "face"], 0), (None, 0)):
+        about = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**about, "trained_without": lacked}))
+        (explanation,) = explain(Run(run), [explained.utterance], check=False)
+        notes = [note for note in explanation.notes if "do not trust the Shapley values" in note]
+        assert len(notes) == sentences
+    assert not any("in training" in note for note in explained.notes)
 
 
 def test_an_utterance_without_anything_to_read(scorer):
