@@ -122,7 +122,7 @@ def print_summary(
         if option in best["hyperparameters"]:
             table.add_row(option, _short(best["hyperparameters"][option]), _short(label(value_of(base, option))))
     console.print(table)
-    say("The score of the best trial is optimistic, since it selected the trial. Evaluate the configuration on test:")
+    say("The score is optimistic, since it selected the trial and its epoch. Evaluate the configuration on test:")
     say(f"  {program()} train --config {folder / 'best.json'}")
     say(f"Results: {folder}")
 

@@ -64,7 +64,7 @@ class TrainingJob:
         gc.freeze()  # excludes the permanent objects of TensorFlow from later collections
 
     def run(self, task: Task) -> Outcome:
-        """Trains a configuration. The objective is the weighted F1 of the best epoch."""
+        """Trains a configuration. The objective is the weighted F1 of the best epoch, whose model `train` saves."""
         start = time.monotonic()
         shutil.rmtree(task.folder, ignore_errors=True)  # left by a trial that was killed
         is_continued = 0 < task.until < task.config.train.epochs
