@@ -25,9 +25,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--towers", nargs="+", default=["text"])
-    arguments.add_argument("--trials", type=int, default=24)
+    arguments.add_argument("--trials", type=int, default=20)
     arguments.add_argument("--epochs", type=int, default=6)
-    arguments.add_argument("--size", type=int, default=12, help="trials of a search")
+    arguments.add_argument("--size", type=int, default=6, help="trials of a search")
     arguments.add_argument("--seed", type=int, default=0)
     return arguments
 
