@@ -6,10 +6,10 @@ the frozen text tower of that run, which determines the pooling) and of the froz
 chosen on dev.
 
 Prints weighted F1 on test, with all faces and with the faces of half of the utterances removed (the same utterances for
-every run): mean and standard deviation over the seeds, and the difference to the baseline with its 95 % interval
-(paired bootstrap over dialogues). A difference is marked if its interval lies on the other side of 0 than the published
-result. FOLDER keeps the result of every run: rerun the command to continue; results of other data, runs or options
-raise an error.
+every run): mean and standard deviation over the seeds, and the difference to the baseline with its 95 % interval over
+seeds and dialogues. p is adjusted for the number of variants in the table (Holm 1979). A difference is set against the
+published result only if its adjusted p is below 0.05 and it has five seeds; fewer are descriptive. FOLDER keeps the
+result of every run: rerun the command to continue; results of other data, runs or options raise an error.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from rich.table import Table
 from benchmarks import make_parser, run_benchmark
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.jackknife import LEVEL
+from emotion_tf.evaluation.seeds import MIN_SEEDS
+from emotion_tf.evaluation.significance import Difference, crossed_difference, holm
 from emotion_tf.progress import track
 from emotion_tf.quiet import start_tensorflow
 
@@ -101,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--out", required=True, type=Path, help="folder of the results")
     arguments.add_argument("--mismatched", type=Path, help="the data set with half of the faces of another emotion")
     arguments.add_argument("--encoder", default="minilm")
-    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--epochs", type=int, default=8)
     arguments.add_argument("--only", nargs="*", default=[], help="kinds of variants")
     return arguments
@@ -242,7 +245,6 @@ def _records(path: str) -> Iterator[Any]:
 
 def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     from emotion_tf.evaluation.metrics import weighted_f1
-    from emotion_tf.evaluation.significance import paired_bootstrap
 
     results = {
         variant.name: [_load(arguments.out, variant, seed) for seed in range(arguments.seeds)] for variant in variants
@@ -259,17 +261,19 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
         f"of {arguments.face_init.name}; seeds 0 to {arguments.seeds - 1}, {arguments.epochs} epochs, the best on dev"
     )
     removed = f"{SHARE:.0%} of faces removed"
-    table = Table("part", "variant", "dev", "test", "to baseline [95 %]", "p", removed, "loss", "", title=title)
-    whole_baseline = np.stack([result["whole"] for result in baseline])
+    table = Table("part", "variant", "dev", "test", "to baseline [95 %]", "p (Holm)", removed, "loss", "", title=title)
+    stacks = {name: np.stack([result["whole"] for result in runs]) for name, runs in results.items()}
+    tested = dict(zip([v for v in variants if v is not BASELINE], differences(label, stacks, dialogue), strict=True))
     for variant in variants:
         seeds = results[variant.name]
         predicted = {name: np.stack([result[name] for result in seeds]) for name in ("whole", "reduced")}
         scores = {name: [weighted_f1(label, y_pred) for y_pred in rows] for name, rows in predicted.items()}
         comparison = ["", "", ""]
         if variant is not BASELINE:
-            test = paired_bootstrap(label, predicted["whole"], whole_baseline, dialogue)
-            interval = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
-            comparison = [interval, f"{test.two_sided:.4f}", _remark(variant, test.low, test.high)]
+            test, p_value = tested[variant]
+            bounds = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
+            p_cell = f"{p_value:.4f}" if len(seeds) >= MIN_SEEDS else "-"
+            comparison = [bounds, p_cell, remark(variant, test.difference, p_value, len(seeds))]
         table.add_row(
             variant.kind,
             variant.name,
@@ -283,11 +287,34 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     Console(width=200).print(table)
 
 
-def _remark(variant: Variant, low: float, high: float) -> str:
-    """Compares the sign of an interval with that of the published difference."""
+def differences(
+    label: np.ndarray, predicted: Mapping[str, np.ndarray], dialogue: np.ndarray
+) -> list[tuple[Difference, float]]:
+    """Tests each variant against the baseline, over seeds and dialogues.
+
+    Args:
+        label: int (N,), true classes.
+        predicted: name -> int (S, N), predicted classes of each seed; the baseline is among them.
+        dialogue: (N,), dialogue of each utterance.
+
+    Returns:
+        The difference and its p-value, adjusted for their number, of each variant but the baseline.
+    """
+    tests = [
+        crossed_difference(label, of_seeds, predicted[BASELINE.name], dialogue)[0]
+        for name, of_seeds in predicted.items()
+        if name != BASELINE.name
+    ]
+    return list(zip(tests, holm([test.two_sided for test in tests]), strict=True))
+
+
+def remark(variant: Variant, difference: float, p_value: float, seeds: int) -> str:
+    """Sets a difference against the published one; `p_value` is the adjusted one."""
     if not variant.expected:
         return ""
-    sign = 1 if low > 0 else -1 if high < 0 else 0
+    if seeds < MIN_SEEDS:
+        return f"descriptive ({variant.source})"
+    sign = 0 if p_value >= LEVEL else 1 if difference > 0 else -1
     verdict = {variant.expected: "as", 0: "not different from 0, unlike"}.get(sign, "CONTRADICTS")
     return f"{verdict} {variant.source}"
 
