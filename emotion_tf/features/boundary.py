@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from emotion_tf import schema
+from emotion_tf.models.backbones import FreezableNetwork
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower
 
@@ -69,9 +70,9 @@ def connect_rest(model: TwoTower, parts: Collection[FrozenPart], inputs: Mapping
 
 
 def _is_fixed(trunk: keras.Model, augmented: Collection[str]) -> bool:
-    is_random = any(
-        v.name == "seed_generator_state" for v in trunk.variables
-    )  # dropout is applied in a frozen network, too
+    # dropout is applied in a frozen layer, too, unless it is inside a network that is in inference mode
+    layers = [layer for layer in trunk.layers if not isinstance(layer, FreezableNetwork) or layer.trainable]
+    is_random = any(v.name == "seed_generator_state" for layer in layers for v in layer.variables)
     return (
         bool(trunk.weights) and not trunk.trainable_weights and not is_random and not set(trunk.input) & set(augmented)
     )

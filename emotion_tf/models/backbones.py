@@ -114,6 +114,17 @@ def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
+class FreezableNetwork(keras.Model):
+    """A functional network that is in inference mode while it is frozen.
+
+    Keras does so for batch norm alone: the dropout inside EfficientNet would act in a frozen network, too.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return super().call(inputs, training=training if self.trainable else False, mask=mask)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
 class SkippingConv2D(layers.Conv2D):
     """A 1x1 convolution with strides, computed as strided slicing and a convolution without strides.
 
@@ -141,16 +152,14 @@ def _features(
     x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
 ) -> tuple[keras.KerasTensor, keras.Model]:
     """Applies a network up to the named layers; returns their concatenated features, and the network."""
-    if not (config.train_backbone and config.train_tower):
-        network = _without_dropout(network)
     if names:
         _check_layers((*names, *filter(None, [config.unfreeze_from])), network, branch)
         outputs = {layer.name: layer.output for layer in network.layers if layer.name in names}
-        network = keras.Model(network.input, [outputs[name] for name in names], name=branch)
+        network = FreezableNetwork(network.input, [outputs[name] for name in names], name=branch)
     else:
-        network = keras.Model(network.input, [network.output], name=branch)
+        network = FreezableNetwork(network.input, [network.output], name=branch)
     _check_layers(filter(None, [config.unfreeze_from]), network, branch)
-    set_trainable(network, config.train_backbone, config.unfreeze_from)
+    set_trainable(network, config.train_backbone and config.train_tower, config.unfreeze_from)
     maps = network(x)
     if config.pooling != "avg" and all(len(values.shape) == 2 for values in maps):
         raise UserError(
@@ -161,20 +170,6 @@ def _features(
         _pool(values, config.pooling, f"{branch}_{i}" if len(maps) > 1 else branch) for i, values in enumerate(maps)
     ]
     return (layers.Concatenate(name=f"{branch}_concat")(vectors) if len(vectors) > 1 else vectors[0]), network
-
-
-def _without_dropout(network: keras.Model) -> keras.Model:
-    """Returns the network without dropout, which Keras applies in frozen models, too (EfficientNetV2 contains it)."""
-    if not any(isinstance(layer, layers.Dropout) for layer in network.layers):
-        return network
-
-    def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-        rate = {"rate": 0.0} if isinstance(layer, layers.Dropout) else {}
-        return type(layer).from_config({**layer.get_config(), **rate})
-
-    clone = keras.models.clone_model(network, clone_function=copy_layer)
-    clone.set_weights(network.get_weights())
-    return clone
 
 
 def _check_layers(names: Any, network: keras.Model, branch: str) -> None:

@@ -22,8 +22,8 @@ class Tower(keras.Model):
     steps, `sequence_0` (B, L, D'), `mask_0` bool (B, L), and so on.
 
     Args:
-        trunks: name -> functional model from raw inputs to one tensor, (B, D) or (B, L, D). A trunk is deterministic
-            unless its network contains dropout.
+        trunks: name -> functional model from raw inputs to one tensor, (B, D) or (B, L, D). A frozen network in
+            it is in inference mode.
         head: functional model from the outputs of the trunks, by name, and raw inputs to the outputs of the tower.
         steps: raw input (B, L) whose nonzero entries are the real steps of a trunk's output (B, L, D).
         pretrained: layers that start from published weights or from another run. Saved models, which are for inference,

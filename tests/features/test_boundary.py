@@ -212,13 +212,15 @@ def test_without_a_part_the_rest_is_the_model(build):
     assert parts == () and set(rest.input) == {"word_ids", "faces", "face_mask"}
 
 
-def test_a_network_with_active_dropout_is_not_cached(build):
-    """Dropout acts in a frozen network, too: in a phase of `--train.freeze-epochs` it changes the output each time."""
-    trained = build(GRU, {"branches": ("encoder",)})
-    (layer,) = trained.pretrained
+def test_a_network_with_dropout_inside_is_cached_only_while_it_is_frozen(build):
+    """In a phase of `--train.freeze-epochs` it is in inference mode; what trains next to it trains as before."""
+    model = build(GRU, {"branches": ("encoder",)})
+    (layer,) = model.pretrained
     layer.set_trainable(False)
-    assert trained.towers["face"].trunks["encoder"].trainable_weights == [] and frozen_parts(trained) == ()
-    # a network that is never trained has its dropout taken out
+    parts, _ = check(model)
+    assert names_of(parts) == {"face_encoder", "face_mask"}
+    layer.set_trainable(True)
+    assert frozen_parts(model) == ()
     assert [part.modality for part in frozen_parts(build(GRU, ENCODER))] == ["face"]
 
 
@@ -237,12 +239,22 @@ def test_a_network_with_a_trainable_layer_is_not_cached(build):
 
 
 @pytest.mark.slow
-def test_efficientnet_with_active_dropout_is_not_cached():
+def test_dropout_inside_efficientnet_is_inactive_while_the_network_is_frozen():
     face = FaceConfig(branches=("efficientnetv2b0",), weights="none", init="run")
     spec = dataclasses.replace(SPEC, face_size=32)
     model = build_model(Config(text=TextConfig(word_dim=4, gru_units=3), face=face), spec, SHAPE)
-    model.towers["face"].find_layer("efficientnetv2b0").trainable = False
-    assert frozen_parts(model) == ()
+    network = model.towers["face"].find_layer("efficientnetv2b0")
+    faces = tf.random.stateless_uniform((4, 32, 32, 3), (0, 1), maxval=255)
+
+    def is_random() -> bool:
+        first, second = (network(faces, training=True)[0] for _ in range(2))
+        return bool(tf.reduce_any(first != second))
+
+    assert is_random() and frozen_parts(model) == ()
+    network.trainable = False
+    assert not is_random()
+    tf.debugging.assert_equal(network(faces, training=True)[0], network(faces, training=False)[0])
+    assert [part.modality for part in frozen_parts(model)] == ["face"]
     face = dataclasses.replace(face, train_backbone=False)
     model = build_model(Config(text=TextConfig(word_dim=4, gru_units=3), face=face), spec, SHAPE)
     assert [part.modality for part in frozen_parts(model)] == ["face"]

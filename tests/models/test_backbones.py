@@ -263,7 +263,7 @@ def test_build_network_returns_the_layer_that_trains(face_net, image_module):
             assert layer.name == "encoder" and bool(layer.trainable_weights) == trained and layer.weights
 
 
-def test_dropout_inside_a_network_that_never_trains_is_removed(tmp_path):
+def test_dropout_inside_a_network_that_never_trains_is_inactive(tmp_path):
     """In Keras it acts in frozen layers, too."""
     inputs = keras.Input((SIZE, SIZE, 3))
     path = str(tmp_path / "dropout.keras")
