@@ -38,6 +38,8 @@ _MODULES = {
 }
 """Modules whose classes and functions may occur, beside the operations of Keras and the registered ones of ours."""
 _OPERATIONS = "keras.src.ops."
+_CONVNEXT = ("keras.src.applications.convnext", {"LayerScale", "StochasticDepth"})
+"""The only layers of Keras that belong to one network; their module also has functions that download files."""
 _TOP = {"DTypePolicy", "Functional", "Model", "Sequential"}
 """Names of the module `keras` itself."""
 _REFUSED = {
@@ -154,4 +156,6 @@ def _is_allowed(name: Any, module: Any, registered: Any, config: Any) -> bool:
         return False
     if module == "keras":
         return function in _TOP
+    if module == _CONVNEXT[0]:
+        return name in _CONVNEXT[1]
     return (module in _MODULES or module.startswith(_OPERATIONS)) and function not in _REFUSED

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 import pytest
 from hostile_graphs import node, text
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
@@ -17,7 +18,7 @@ import emotion_tf
 from emotion_tf import trust
 from emotion_tf.errors import UserError
 from emotion_tf.models import hub_encoder
-from emotion_tf.models.keras_file import check_keras_file
+from emotion_tf.models.keras_file import check_keras_file, load_keras_file
 from emotion_tf.runs.run import Run
 
 
@@ -43,6 +44,8 @@ CONFIGS = {
     "vocabulary from a file": layer("TextVectorization", vocabulary="/etc/passwd"),
     "download": layer("Dense", units=2, activation={**layer("function", "keras.utils"), "config": "get_file"}),
     "internal function": layer("Dense", units=2, activation=layer("get_file", "keras.src.utils.file_utils")),
+    "network that is downloaded": layer("ConvNeXtTiny", "keras.src.applications.convnext"),
+    "function beside a layer": {**layer("function", "keras.src.applications.convnext"), "config": "ConvNeXtTiny"},
     "registered under our name": {**layer("Evil", "emotion_tf.files"), "registered_name": "emotion_tf>Evil"},
     "registered name of a built-in": {**layer("Dense", units=2), "registered_name": "evil_package>Dense"},
     "type": {
@@ -105,6 +108,17 @@ def _datasets(file):
     names = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return names
+
+
+def test_a_network_of_convnext_is_loaded(tmp_path):
+    """Its layers are the only ones of Keras that belong to one network."""
+    from keras.src.applications.convnext import LayerScale, StochasticDepth
+
+    inputs = keras.Input((2, 2, 4))
+    model = keras.Model(inputs, StochasticDepth(0.1)(LayerScale(0.5, 4)(inputs)))
+    model.save(tmp_path / "model.keras")
+    x = np.arange(16.0).reshape(1, 2, 2, 4)
+    np.testing.assert_array_equal(load_keras_file(tmp_path / "model.keras")(x), 0.5 * x)
 
 
 @pytest.mark.parametrize("change", [external_link, external_storage])
