@@ -26,6 +26,7 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
         report: Write report.html and MODEL_CARD.md as well.
     """
     from emotion_tf.cli.report import calibrate_if_missing
+    from emotion_tf.evaluation.report import print_thresholds
     from emotion_tf.runs.run import Run
 
     folder = Run(run)
@@ -35,6 +36,7 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
             calibrate_if_missing(folder)
         page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
     if page:
+        print_thresholds(folder.calibration)
         say(f"Report: {page}")
 
 

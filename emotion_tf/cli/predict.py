@@ -35,7 +35,8 @@ def predict(
 
     Args:
         run: Folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
-        abstain_below: Least probability of a prediction. Below it prints "abstained"; a run's report has thresholds.
+        abstain_below: Least probability of a prediction; below it prints "abstained". The thresholds in a run's report
+            promise a precision with 90 % confidence, or say that it cannot be promised.
     """
     from emotion_tf.evaluation.reliability import rank
 

@@ -142,8 +142,9 @@ class Calibration:
 
     Attributes:
         temperatures: divisors of the logits, and the biases of the classes.
-        thresholds: thresholds of the calibrated confidence, for several target precisions.
-        utterances: number of utterances in the validation split.
+        thresholds: thresholds of the calibrated confidence, one for each target precision; none if the validation
+            utterances have weights other than 0 and 1.
+        utterances: number of utterances in the validation split, without those of weight 0.
         dialogues: number of their dialogues.
     """
 
@@ -151,6 +152,24 @@ class Calibration:
     thresholds: tuple[Threshold, ...] = ()
     utterances: int = 0
     dialogues: int = 0
+
+    @property
+    def fitted_on(self) -> str:
+        """The validation utterances, in words."""
+        return f"{self.utterances:,} validation utterances in {self.dialogues:,} dialogues"
+
+    @property
+    def unpromised(self) -> str:
+        """Sentence about the precisions that cannot be promised; empty if there are none."""
+        if not self.utterances:
+            return "This run has no thresholds, so it promises no precision."
+        if not self.thresholds:
+            return "No precision can be promised, because validation utterances have weights other than 0 and 1."
+        targets = [f"{row.target:g}" for row in self.thresholds if row.threshold is None]
+        if not targets:
+            return ""
+        precisions = f"{', '.join(targets[:-1])} and {targets[-1]}" if targets[1:] else targets[0]
+        return f"A precision of {precisions} cannot be promised with {self.fitted_on}."
 
 
 def fit_calibration(
@@ -174,8 +193,9 @@ def fit_calibration(
     temperatures = fit_temperatures(dev, biases.tolist() if biases.any() else ())
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
     correct, confidence = ~wrong, confidence_of(probabilities, dev.predicted)
-    thresholds = tuple(fit_thresholds(correct, confidence))
-    return Calibration(temperatures, thresholds, len(dev.label), len(np.unique(dialogue)))
+    thresholds = tuple(fit_thresholds(correct, confidence, dialogue, dev.weight))
+    counts = dev.weight > 0
+    return Calibration(temperatures, thresholds, int(counts.sum()), len(np.unique(dialogue[counts])))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -201,7 +221,7 @@ def read_calibration(folder: Path) -> Calibration:
         return Calibration()
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        thresholds = tuple(Threshold(**{k: float(v) for k, v in row.items()}) for row in values["thresholds"])
+        thresholds = tuple(_threshold_from_json(row) for row in values["thresholds"])
         utterances, dialogues = int(values["utterances"]), int(values["dialogues"])
         return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, utterances, dialogues)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
@@ -209,6 +229,14 @@ def read_calibration(folder: Path) -> Calibration:
             f"Cannot read {path}: {error} Expected the file that `train` writes. Remove it and run `evaluate --report` "
             "to calibrate again; until then probabilities are not calibrated."
         ) from None
+
+
+def _threshold_from_json(row: Any) -> Threshold:
+    """Raises UserError for anything that is not the JSON of a `Threshold`."""
+    if set(row) != set(Threshold._fields):
+        raise UserError(f"Invalid threshold. Expected {', '.join(Threshold._fields)}. Received: {row}.")
+    threshold, precision = (None if row[name] is None else float(row[name]) for name in ("threshold", "precision"))
+    return Threshold(float(row["target"]), threshold, float(row["coverage"]), precision)
 
 
 def _temperatures_to_json(temperatures: Temperatures) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from rich.table import Table
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.evaluation.reliability import confidence_of
-from emotion_tf.evaluation.selective import with_abstentions
+from emotion_tf.evaluation.selective import PROMISE, with_abstentions
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
@@ -123,3 +124,18 @@ def print_table(title: str, numbers: dict[str, Any], best_accuracy: dict[str, fl
     console = table_console(120)
     console.print(head)
     console.print(table)
+
+
+def print_thresholds(calibration: Calibration) -> None:
+    """Prints the thresholds for `--abstain-below`, and the precisions that cannot be promised."""
+    title = f"Precision promised {PROMISE}, on data like dev"
+    table = Table("precision", "--abstain-below", "answered, dev", "precision, dev", title=title, title_justify="left")
+    for row in calibration.thresholds:
+        if row.threshold is not None:
+            threshold = f"{row.threshold:.6f}" if row.threshold else "none needed"
+            table.add_row(f"{row.target:g}", threshold, f"{100 * row.coverage:.1f} %", f"{row.precision:.3f}")
+    console = table_console(120)
+    if table.rows:
+        console.print(table)
+    if calibration.unpromised:
+        console.print(calibration.unpromised)

@@ -18,7 +18,7 @@ from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outpu
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of, rank, reliability
-from emotion_tf.evaluation.selective import SelectiveScores, Threshold, risk_coverage, score_threshold
+from emotion_tf.evaluation.selective import PROMISE, SelectiveScores, Threshold, risk_coverage, score_threshold
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals
 from emotion_tf.evaluation.slices import Slice, slices
 
@@ -161,6 +161,8 @@ def write_report(path: Path, report: ReportData) -> None:
         slices=_slices(report, predicted),
         curve=curve,
         thresholds=_thresholds(report, correct, confidence),
+        promise=PROMISE,
+        unpromised=report.calibration.unpromised,
         mistakes=[_mistake(report, row) for row in worst_mistakes(correct, confidence)],
     )
 
@@ -240,6 +242,8 @@ def _slices(report: ReportData, predicted: np.ndarray) -> list[tuple[str, list[S
 def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray) -> list[ThresholdRow]:
     rows = []
     for threshold in report.calibration.thresholds:
+        if threshold.threshold is None:
+            continue
         answered = confidence >= threshold.threshold
         scores = score_threshold(correct, confidence, threshold.threshold)
         rows.append(ThresholdRow(threshold, scores, accuracy_interval(correct[answered], report.group[answered])))

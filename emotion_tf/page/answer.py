@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.evaluation.calibration import Calibration
+from emotion_tf.evaluation.selective import PROMISE
 from emotion_tf.interpret.batch import CONTEXT, FIELDS, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.explanation import Explanation
@@ -61,24 +62,23 @@ class Answer:
         return pd.DataFrame(rows, columns=["what", "of", "value"]).assign(run=self.run)
 
 
-def threshold_for(thresholds: tuple[Threshold, ...], precision: float) -> tuple[float, str]:
-    """Returns the threshold at which a run reaches a precision on its validation split, and a sentence about it.
+def threshold_for(calibration: Calibration, precision: float) -> tuple[float, str]:
+    """Returns the threshold above which a run promises a precision, and a sentence about it.
 
     Args:
-        thresholds: thresholds of the run. A precision that the run reaches without a threshold is not among them.
+        calibration: calibration of the run.
         precision: wanted precision; 0: always predict.
     """
     if not precision:
         return 0.0, "It always predicts."
-    correct = f"{precision:.0%} of its predictions were correct on validation data"
-    if not thresholds:
-        return 0.0, "This run has no thresholds, so it always predicts."
-    for threshold in thresholds:
-        if threshold.target == precision:
-            return threshold.threshold, f"Above {threshold.threshold:.2%}, {correct}."
-    if any(threshold.target > precision for threshold in thresholds):
-        return 0.0, f"Without a threshold, at least {correct}."
-    return NEVER, f"There is no threshold above which {correct}."
+    if not calibration.thresholds:
+        return 0.0, f"{calibration.unpromised} It always predicts."
+    threshold = next((row.threshold for row in calibration.thresholds if row.target == precision), None)
+    if threshold is None:
+        return NEVER, f"{100 * precision:.0f} % cannot be promised with {calibration.fitted_on}: it never predicts."
+    predictions = f"predictions with at least {100 * threshold:.2f} %" if threshold else "all predictions"
+    share = f"at least {100 * precision:.0f} % of {predictions} are correct on data like the validation split"
+    return threshold, f"Promised {PROMISE}: {share}."
 
 
 def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> Answer:
@@ -87,7 +87,7 @@ def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> An
     Args:
         run: the run.
         utterance: the utterance; its faces are crops of any size.
-        precision: wanted precision on the validation split, below which the page abstains.
+        precision: wanted precision; the page abstains below the threshold that promises it.
 
     Raises:
         UserError: the utterance has no input that the run reads.
@@ -107,7 +107,7 @@ def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> An
         notes.append(run.unexplained)
     else:
         (explanation,) = explain(run.scorer, [utterance], check=False)
-    threshold, note = threshold_for(run.calibration.thresholds, precision)
+    threshold, note = threshold_for(run.calibration, precision)
     predicted, probabilities = int(prediction.predicted[0]), prediction.probabilities[0]
     seconds = time.perf_counter() - start
     return Answer(

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation import selective
 from emotion_tf.faces.candidates import Candidates
 from emotion_tf.faces.detect import Detector
 from emotion_tf.interpret.batch import Utterance
@@ -28,7 +29,7 @@ NO_RUN = ""
 """Value of the second run's dropdown when no run is selected."""
 PRECISIONS = {
     "none": 0.0,
-    **{f"{100 * p:.0f} %": p for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)},
+    **{f"{100 * p:.0f} %": p for p in selective.PRECISIONS},
 }
 DEFAULT_PRECISION = list(PRECISIONS)[2]
 ABOUT = """# Emotion of an utterance
@@ -202,7 +203,10 @@ def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
             others = [("none", NO_RUN), *((name, name) for name in names)]
             second = gr.Dropdown(others, value=NO_RUN, label="Compare with", filterable=False)
             precision = gr.Dropdown(
-                list(PRECISIONS), value=DEFAULT_PRECISION, label="Required precision", filterable=False
+                list(PRECISIONS),
+                value=DEFAULT_PRECISION,
+                label=f"Promised precision ({selective.PROMISE})",
+                filterable=False,
             )
         output = gr.HTML(
             html.notice(EMPTY), elem_id="answer", apply_default_css=False, js_on_load=_file("film.js"), render=False

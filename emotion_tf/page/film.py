@@ -36,6 +36,7 @@ class FilmAnswer:
         film: name of the file.
         prediction: predictions for its subtitles.
         threshold: least probability of a prediction; below it the page abstains.
+        threshold_note: sentence about the threshold.
         csv: the table that `predict-film` writes.
         png: its timeline.
     """
@@ -44,6 +45,7 @@ class FilmAnswer:
     film: str
     prediction: FilmPrediction
     threshold: float
+    threshold_note: str
     csv: bytes
     png: bytes
 
@@ -100,7 +102,7 @@ def answer_film(
         run: the run.
         clip: video of the film.
         subtitles: its subtitles.
-        precision: wanted precision on the validation split, below which the page abstains.
+        precision: wanted precision; the page abstains below the threshold that promises it.
         config: how faces are found.
         load: returns a detector; must be picklable.
         progress: wraps the crops and their number, to show progress.
@@ -118,8 +120,8 @@ def answer_film(
             prediction = film.predict_film(run.predictor, rows, crops)
     except UserError as error:
         raise UserError(str(error).replace(str(clip), clip.name)) from None
-    threshold, _ = threshold_for(run.calibration.thresholds, precision)
+    threshold, note = threshold_for(run.calibration, precision)
     with tempfile.TemporaryDirectory() as folder:
         prediction.write(Path(folder), clip.name, threshold)
         table, timeline = (Path(folder, name).read_bytes() for name in (film.TABLE, film.TIMELINE))
-        return FilmAnswer(run.name, clip.name, prediction, threshold, table, timeline)
+        return FilmAnswer(run.name, clip.name, prediction, threshold, note, table, timeline)

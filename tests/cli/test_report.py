@@ -38,6 +38,7 @@ def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, 
     assert happened[:2] == ["dev", "calibration"] and set(happened[2:]) == {"test"}
     assert printed.splitlines()[-1] == f"Report: {run / 'report.html'}"
     assert f"Calibrated on dev: {run / 'calibration.json'}" in printed
+    assert "cannot be promised with" in printed
     page = (run / "report.html").read_text(encoding="utf-8")
     about = json.loads((run / "run.json").read_text())
     for part in (

@@ -14,7 +14,7 @@ from emotion_tf.evaluation import calibration
 from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperature, fit_temperatures
 from emotion_tf.evaluation.class_bias import fit_biases, select_biases
 from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, confidence_of
-from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.evaluation.selective import PRECISIONS, Threshold
 
 
 def planted(count, temperature, seed=0, classes=5):
@@ -91,10 +91,35 @@ def test_fitting_takes_one_split():
         2.0, rel=0.1
     )
     calibrated = fitted.temperatures.probabilities(dev.logits, dev.pattern)
-    for threshold in fitted.thresholds:
-        answered = calibrated.max(axis=1) >= threshold.threshold
-        assert np.mean(calibrated.argmax(axis=1)[answered] == dev.label[answered]) == pytest.approx(threshold.precision)
-        assert threshold.precision >= threshold.target and answered.mean() == pytest.approx(threshold.coverage)
+    assert [row.target for row in fitted.thresholds] == list(PRECISIONS)
+    promised = [row for row in fitted.thresholds if row.threshold is not None]
+    assert 0 < len(promised) < len(PRECISIONS) and promised[0].threshold == 0
+    for row in promised:
+        answered = calibrated.max(axis=1) >= row.threshold
+        assert np.mean(calibrated.argmax(axis=1)[answered] == dev.label[answered]) == pytest.approx(row.precision)
+        assert row.precision > row.target and answered.mean() == pytest.approx(row.coverage)
+
+
+def test_fractional_weights_void_the_promise_and_rows_of_weight_0_do_not_count():
+    dev, dialogue = outputs([(3, *planted(600, 2.0))]), np.arange(600) // 8
+    assert calibration.fit_calibration(dev, dialogue).unpromised.endswith(
+        "cannot be promised with 600 validation utterances in 75 dialogues."
+    )
+    half = calibration.fit_calibration(dev._replace(weight=np.full(600, 0.5)), dialogue)
+    assert half.thresholds == () and "weights other than 0 and 1" in half.unpromised
+    first = calibration.fit_calibration(dev._replace(weight=(np.arange(600) < 400).astype(float)), dialogue)
+    assert (first.utterances, first.dialogues) == (400, 50)
+    assert "has no thresholds" in Calibration().unpromised
+
+
+@pytest.mark.parametrize(
+    "targets, sentence",
+    [((), ""), ((0.9,), "A precision of 0.9 cannot"), ((0.8, 0.9, 0.95), "A precision of 0.8, 0.9 and 0.95 cannot")],
+)
+def test_precisions_that_cannot_be_promised_in_words(targets, sentence):
+    rows = (Threshold(0.6, 0.0, 1.0, 0.7), *(Threshold(target) for target in targets))
+    words = Calibration(thresholds=rows, utterances=1109, dialogues=114).unpromised
+    assert words == (f"{sentence} be promised with 1,109 validation utterances in 114 dialogues." if targets else "")
 
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path):
@@ -103,6 +128,8 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     fitted = calibration.fit_calibration(dev, np.arange(430) // 5)
     calibration.write_calibration(tmp_path, fitted)
     assert calibration.read_calibration(tmp_path) == fitted and fitted.thresholds
+    rows = json.loads((tmp_path / "calibration.json").read_text())["thresholds"]
+    assert rows[-1] == {"target": 0.99, "threshold": None, "coverage": 0.0, "precision": None}
     biased = calibration.fit_calibration(dev, np.arange(430) // 5, np.float32([0.1, -0.2, 0, 0, 0.3]))
     calibration.write_calibration(tmp_path, biased)
     assert calibration.read_calibration(tmp_path) == biased and len(biased.temperatures.biases) == 5
@@ -116,6 +143,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         lambda values: "{",
         lambda values: "[]",
         lambda values: json.dumps({**values, "thresholds": [{"target": 1}]}),
+        lambda values: json.dumps({**values, "thresholds": [[0.9, 0.5, 0.4, 0.95]]}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": 0}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "own": {"texts": 1.0}}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": "NaN"}}),

@@ -153,7 +153,10 @@ def test_the_page_shows_the_results(page, report):
     assert f"(classwise) {report.numbers['calibration']['uncalibrated']['classwise_calibration_error']:.3f}" in text
     assert "seed 7" in text and "main.py train --name <i>" in text and "both 0.900" in text
     assert "the weights of epoch 1 of 2" in text
-    assert f"--abstain-below {report.calibration.thresholds[0].threshold:.3f}" in text
+    promised = [row for row in report.calibration.thresholds if row.threshold]
+    assert promised and all(f"{row.threshold:.6f}" in text for row in promised)
+    assert "It holds with 90 % confidence, for each threshold by itself" in text
+    assert "0.99 cannot be promised with 240 validation utterances in 40 dialogues." in text
     assert HOSTILE in text and "completeness 0.3 %" in text and "Ben: Why?" in text
     assert "used for evaluation only" in text
 
@@ -174,7 +177,7 @@ def test_optimistic_results_and_other_data_sets_are_named(report, tmp_path):
     text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
     assert "These results are optimistic: they were trained on." in text and "used for evaluation only" not in text
     assert "has no history.csv" in text and "One tower alone." in text and "not calibrated" in text
-    assert "There is no threshold." in text
+    assert "This run has no thresholds, so it promises no precision." in text and "The promise:" not in text
     write_report(tmp_path / "r.html", replace(report, training_data="tfrecords/home"))
     text = " ".join(" ".join(Page((tmp_path / "r.html").read_text()).texts).split())
     assert "was trained on another data set, tfrecords/home" in text and "used for evaluation only" not in text

@@ -15,6 +15,7 @@ import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.candidates import Candidates, find_in_clip, find_in_photo
@@ -26,20 +27,32 @@ from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.html import answers_html, faces_html, notice
 from emotion_tf.page.inputs import FaceFinder, read_texts
 
-STRICT = (Threshold(0.8, 0.55, 0.7, 0.81), Threshold(0.9, 0.75, 0.4, 0.9))
+ROWS = (Threshold(0.7, 0.0, 1.0, 0.76), Threshold(0.8, 0.55, 0.7, 0.84), Threshold(0.95))
+CALIBRATION = Calibration(thresholds=ROWS, utterances=1109, dialogues=114)
 
 
 @pytest.mark.parametrize(
-    "precision, threshold",
-    [(0.0, 0.0), (0.7, 0.0), (0.8, 0.55), (0.9, 0.75), (0.95, NEVER)],
-    ids=["always", "all together reach it", "its own", "its own, stricter", "out of reach"],
+    "precision, threshold, note",
+    [
+        (0.0, 0.0, "It always predicts."),
+        (0.7, 0.0, "at least 70 % of all predictions are correct"),
+        (0.8, 0.55, "at least 80 % of predictions with at least 55.00 % are correct"),
+        (0.95, NEVER, "95 % cannot be promised with 1,109 validation utterances in 114 dialogues: it never predicts."),
+    ],
+    ids=["always", "all together keep it", "its own", "out of reach"],
 )
-def test_the_threshold_for_a_precision(precision, threshold):
-    assert threshold_for(STRICT, precision)[0] == threshold
+def test_the_threshold_for_a_precision(precision, threshold, note):
+    value, sentence = threshold_for(CALIBRATION, precision)
+    assert value == threshold and note in sentence
+    assert ("with 90 % confidence" in sentence) == (precision in (0.7, 0.8))
 
 
 def test_a_run_without_thresholds_always_predicts():
-    assert threshold_for((), 0.9) == (0.0, "This run has no thresholds, so it always predicts.")
+    assert threshold_for(Calibration(), 0.9) == (
+        0.0, "This run has no thresholds, so it promises no precision. It always predicts."
+    )  # fmt: skip
+    weighted, note = threshold_for(Calibration(utterances=10, dialogues=2), 0.9)
+    assert weighted == 0 and "weights other than 0 and 1" in note
 
 
 def test_texts_are_stripped_and_limited_in_length():

@@ -167,7 +167,7 @@ def test_text_with_each_face_of_a_picture(tab, folder, files, export_predictor):
         np.testing.assert_allclose(
             shown_probabilities(tab), export_predictor.predict([TEXT], [crop]).probabilities[0], atol=1e-5
         )
-        assert "Not sure" in answer and "Above 99.90%" in answer  # the run's threshold
+        assert "Not sure" in answer and "predictions with at least 99.90 %" in answer  # the run's threshold
         assert "This run does not read previous utterances." in answer
         assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}
     assert not np.allclose(*run_predictor.predict([TEXT] * 2, crops).probabilities, atol=1e-5)

@@ -26,7 +26,9 @@ def answer(tmp_path, precision=0.9):
     (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
     runs = types.SimpleNamespace(lock=contextlib.nullcontext())
     run = types.SimpleNamespace(
-        name="run", predictor=Certain(), calibration=Calibration(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),))
+        name="run",
+        predictor=Certain(),
+        calibration=Calibration(thresholds=(Threshold(0.7, 0.5, 0.5, 0.7),), utterances=200),
     )
     without_progress = lambda items, total: items  # noqa: E731
     return film.answer_film(
@@ -38,7 +40,7 @@ def test_a_threshold_out_of_reach_is_so_for_certainty_too(tmp_path):
     film_answer = answer(tmp_path)
     assert film_answer.prediction.probabilities.max() == 1.0 and film_answer.prediction.with_face == 2
     assert pd.read_csv(io.BytesIO(film_answer.csv)).predicted.tolist() == ["abstained"] * 2
-    assert "Not sure" in film_html(film_answer)
+    assert "Not sure" in film_html(film_answer) and "90 % cannot be promised" in film_html(film_answer)
 
 
 def test_a_film_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
