@@ -17,6 +17,8 @@ from emotion_tf.config.face import BACKBONES
 from emotion_tf.config.train import EFFECTIVE
 from emotion_tf.modalities import FACE, TEXT
 
+PRETRAINED = ("train.pretrained_rate", "train.freeze_epochs")
+"""Options with an effect only if a pretrained part trains."""
 DIGITS = 4
 """Significant digits of a sampled number, which is the same in every file and message."""
 
@@ -111,10 +113,7 @@ def _text(base: Config, facts: DatasetFacts) -> Iterator[Parameter]:
 
 def _unfreezing(base: Config) -> Iterator[Parameter]:
     """Yields how pretrained branches are trained, if there are any."""
-    face = base.face
-    text_waits = base.uses_bert and base.text.train_encoder and base.text.train_tower
-    face_waits = base.uses_face and bool(face.networks) and face.train_backbone and face.train_tower
-    init = any(tower.init and tower.train_tower for tower in (getattr(base, name) for name in base.towers))
+    text_waits, face_waits, init = _pretrained_parts(base)
     condition = None
     if text_waits != face_waits and not init:
         condition = ("text.train_encoder" if text_waits else "face.train_backbone", bool)
@@ -123,6 +122,19 @@ def _unfreezing(base: Config) -> Iterator[Parameter]:
         epochs = tuple(n for n in (0, 1, 2) if n < base.train.epochs)
         if len(epochs) > 1:
             yield Parameter("train.freeze_epochs", epochs, condition)
+
+
+def _pretrained_parts(config: Config) -> tuple[bool, bool, bool]:
+    """Returns whether pretrained parts train: the encoder, a network of the face tower, an initialised tower."""
+    text, face = config.text, config.face
+    is_published = config.uses_face and any(
+        name in ("fer", "encoder") or face.weights == "imagenet" for name in face.networks
+    )
+    return (
+        config.uses_bert and text.train_encoder and text.train_tower,
+        is_published and face.train_backbone and face.train_tower,
+        any(tower.init and tower.train_tower for tower in (getattr(config, name) for name in config.towers)),
+    )
 
 
 def _face(base: Config, facts: DatasetFacts) -> Iterator[Parameter]:
@@ -204,6 +216,8 @@ def declare(hp: Any, searched: Sequence[Parameter], base: Config) -> dict[str, A
             value = _declare_parameter(hp, parameter, value_of(base, parameter.option))
         if value is not None:
             values[parameter.option] = value
+    if not any(_pretrained_parts(apply(base, values))):  # KerasTuner has no condition on one of two options
+        values = {option: value for option, value in values.items() if option not in PRETRAINED}
     return values
 
 

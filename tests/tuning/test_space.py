@@ -9,7 +9,7 @@ import pytest
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig, preset
 from emotion_tf.errors import UserError
 from tuning.selection import select
-from tuning.space import DatasetFacts, Range, apply, declare, draw, label, parameters
+from tuning.space import PRETRAINED, DatasetFacts, Range, apply, declare, draw, label, parameters
 
 FACTS = DatasetFacts(context=8, crops=3)
 BERT = dataclasses.replace(preset("minilm"), train=TrainConfig(epochs=3))
@@ -24,6 +24,8 @@ BASES = {
     "resnet": dataclasses.replace(
         BERT, face=FaceConfig(branches=("resnet50",), unfreeze_from="conv5_block1_1_conv"), towers=("face",)
     ),
+    "both": dataclasses.replace(BERT, face=FaceConfig(branches=("resnet50",))),
+    "random network": dataclasses.replace(BERT, face=FaceConfig(branches=("resnet50",), weights="none")),
     "glove": Config(text=TextConfig(branches=("bert", "cnn"), embeddings="x.txt", train_embeddings=False)),
     "init": Config(text=TextConfig(init="saved_models/a"), face=FaceConfig(init="saved_models/b")),
     "kept": Config(text=TextConfig(branches=("bert",), init="saved_models/a", train_tower=False)),
@@ -132,6 +134,23 @@ def test_an_option_is_drawn_only_with_the_choice_that_gives_it_an_effect():
         assert ("text.gru_units" in values) == ("gru" in values["text.branches"])
         assert ("fusion.rank" in values) == (values["fusion.kind"] == "lowrank")
         assert ("train.freeze_epochs" in values) == values["text.train_encoder"]
+
+
+@pytest.mark.parametrize("base", ["both", "random network"])
+def test_pretrained_parts_are_frozen_first_only_where_one_trains(base):
+    """Of two pretrained parts both may be drawn as frozen; a network with random weights is not pretrained."""
+    space, drawn = searched(BASES[base]), set()
+    for seed in range(300):
+        values = declare(Draw(seed), space, BASES[base])
+        config = apply(BASES[base], values)
+        trains = config.text.train_encoder or (base == "both" and config.face.train_backbone)
+        assert (PRETRAINED[0] in values) == (PRETRAINED[1] in values) == trains
+        drawn.add(trains)
+        assert trains or config.train.freeze_epochs == 0
+    assert drawn == {True, False}
+    text = dataclasses.replace(BASES[base].text, branches=("gru",))
+    without_bert = options(dataclasses.replace(BASES[base], text=text))
+    assert (set(PRETRAINED) <= set(without_bert)) == (base == "both")
 
 
 def test_names_select_options_last_words_and_sections():
