@@ -39,7 +39,7 @@ def table(predicted):
 def write_run(path, seed, predicted, **train):
     path.mkdir(parents=True)
     (path / "config.json").write_text(to_json(Config(train=TrainConfig(seed=seed, **train))))
-    numbers = metrics(LABEL, np.eye(2)[predicted] * 0.6 + 0.2, LABELS, 0)
+    numbers = metrics(LABEL, predicted, np.eye(2)[predicted] * 0.6 + 0.2, LABELS, 0)
     (path / "metrics.json").write_text(json.dumps({split: numbers for split in ("dev", "test")}))
     for split in ("dev", "test"):
         table(predicted).to_csv(path / f"predictions_{split}.csv", index=False)
@@ -57,7 +57,7 @@ def write_crossval(path, accuracy, repeats=5, folds=2, **train):
             rows = table(predicted)[GROUP % folds == fold]
             rows.to_csv(path / f"repeat{repeat}-fold{fold}" / "held_out.csv", index=False)
     table(repeated[0]).to_csv(path / "oof.csv", index=False)
-    pooled = [metrics(LABEL, np.eye(2)[p] * 0.6 + 0.2, LABELS, 0) for p in repeated]
+    pooled = [metrics(LABEL, p, np.eye(2)[p] * 0.6 + 0.2, LABELS, 0) for p in repeated]
     (path / "metrics.json").write_text(json.dumps({"pooled": pooled, "command": "crossval", "data": "here"}))
     return repeated
 
@@ -150,7 +150,8 @@ def test_towers_of_the_same_seed_are_one_configuration(tmp_path):
 def test_the_summary_of_seeds(sides, capsys):
     print_seeds([sides / f"a-seed{seed}" for seed in range(5)])
     printed = " ".join(capsys.readouterr().out.split())
-    f1 = [metrics(LABEL, np.eye(2)[predictions(s, 0.8)], LABELS, 0)["weighted_f1"] for s in range(5)]
+    each = [predictions(s, 0.8) for s in range(5)]
+    f1 = [metrics(LABEL, p, np.eye(2)[p], LABELS, 0)["weighted_f1"] for p in each]
     assert f"{np.mean(f1):.4f} ± {np.std(f1, ddof=1):.4f}" in printed and "descriptive" not in printed
     print_seeds([sides / f"a-seed{seed}" for seed in range(3)])
     assert "test, 3 seeds; descriptive: a claim needs 5" in capsys.readouterr().out
