@@ -262,7 +262,7 @@ def test_an_ensemble_predicts_the_vote_of_its_members(members, crop, tmp_path, s
 def test_the_export_in_another_process_returns_the_vote(
     untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
 ):
-    members = evaluated(untrained_text, untrained_bert.path, untrained_bert.path)
+    members = evaluated(untrained_text, untrained_bert.path)
     # the other methods are weighted sums; `predict` and the export share the graph
     succeed("ensemble", *members, "--name", "x", "--method", "stacking")
     out = tmp_path / "saved_models" / "x"
