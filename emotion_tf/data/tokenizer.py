@@ -109,11 +109,16 @@ def split_words_with_offsets(utterance: tf.Tensor) -> tuple[tf.RaggedTensor, tf.
 
 
 class WordVocabulary(tf.Module):
-    """Word ids: 0 for padding, 1 for unknown words, then the words by decreasing frequency."""
+    """Word ids: 0 for padding, 1 for unknown words, then the words by decreasing frequency.
 
-    def __init__(self, words: Sequence[str]) -> None:
+    Args:
+        words: the words.
+        frequencies: number of occurrences of each word in the training split; needed for training alone.
+    """
+
+    def __init__(self, words: Sequence[str], frequencies: Sequence[int] = ()) -> None:
         super().__init__(name="words")
-        self.words = tuple(words)
+        self.words, self.frequencies = tuple(words), tuple(frequencies)
         keys = tf.constant(self.words or [""], tf.string)
         first = UNKNOWN_WORD_ID + 1
         values = tf.range(first, first + tf.size(keys, out_type=tf.int64), dtype=tf.int64)
@@ -126,8 +131,8 @@ class WordVocabulary(tf.Module):
         texts = list(utterances)
         for i in range(0, len(texts), 4096):
             counts.update(split_words(tf.constant(texts[i : i + 4096])).flat_values.numpy().tolist())
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return cls([word.decode("utf-8", "replace") for word, _ in ranked[:size]])
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:size]
+        return cls([word.decode("utf-8", "replace") for word, _ in ranked], [count for _, count in ranked])
 
     def __len__(self) -> int:
         """Number of ids, including padding and unknown words: the rows of an embedding."""

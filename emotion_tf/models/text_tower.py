@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -29,6 +31,7 @@ def build_text_tower(
     embedding_shape: tuple[int, int],
     modality_dropout: float = 0.0,
     sequences: bool = False,
+    frequencies: Sequence[int] = (),
 ) -> Tower:
     """Builds the tower. Its inputs are those that the branches read: word pieces (B, L), word ids of the utterance
     (B, W), and word ids of context and future (B, V).
@@ -43,6 +46,7 @@ def build_text_tower(
         embedding_shape: rows (padding and unknown included) and width of the word embedding.
         modality_dropout: share of the rows whose text is dropped in training.
         sequences: whether the fusion reads the sequences of the branches.
+        frequencies: number of occurrences of each word in the training split.
 
     Raises:
         UserError: the encoder has fewer positions than the configuration needs.
@@ -62,7 +66,7 @@ def build_text_tower(
         pooled = _pool_bert(inputs["bert"], inputs, config) if to_sequence else inputs["bert"]
         branches.append(BranchOutputs(pooled, inputs["bert"], inputs["input_mask"]))
     if set(config.branches) - {"bert"}:
-        words = WordBranches(config, embedding_shape)
+        words = WordBranches(config, embedding_shape, frequencies)
         inputs |= _inputs(schema.WORD_INPUTS)
         branches += words(inputs["word_ids"])
         if config.context or config.future:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from emotion_tf.config import Config
@@ -23,6 +23,7 @@ class TowerArguments(NamedTuple):
         encoder: path of the TF-Hub SavedModel of the bert branch.
         face_files: paths of the networks of the face branches fer and encoder.
         sequences: whether the fusion reads the towers' sequences.
+        frequencies: number of occurrences of each word in the training split.
     """
 
     config: Config
@@ -31,12 +32,18 @@ class TowerArguments(NamedTuple):
     encoder: str | None
     face_files: Mapping[str, str] | None
     sequences: bool
+    frequencies: Sequence[int]
 
 
 def _build_text(arguments: TowerArguments) -> Tower:
     config = arguments.config
     return build_text_tower(
-        config.text, arguments.encoder, arguments.embedding_shape, config.fusion.modality_dropout, arguments.sequences
+        config.text,
+        arguments.encoder,
+        arguments.embedding_shape,
+        config.fusion.modality_dropout,
+        arguments.sequences,
+        arguments.frequencies,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -106,6 +106,7 @@ def build_model(
     embedding_shape: tuple[int, int],
     encoder: str | None = None,
     face_files: Mapping[str, str] | None = None,
+    frequencies: Sequence[int] = (),
 ) -> TwoTower:
     """Builds the model of a configuration.
 
@@ -115,11 +116,12 @@ def build_model(
         embedding_shape: rows and width of the word embedding.
         encoder: path of the TF-Hub SavedModel of the bert branch.
         face_files: paths of the networks of the face branches fer and encoder.
+        frequencies: number of occurrences of each word in the training split.
 
     Raises:
         UserError: a branch does not fit its weights or the data.
     """
     sequences = len(config.towers) > 1 and reads_sequences(config.fusion.kind)
-    arguments = TowerArguments(config, spec, embedding_shape, encoder, face_files, sequences)
+    arguments = TowerArguments(config, spec, embedding_shape, encoder, face_files, sequences, frequencies)
     towers = {modality: TOWERS[modality](arguments) for modality in config.towers}
     return TwoTower(towers, build_fusion(towers, config.fusion, len(spec.labels)), name="two_tower")

@@ -5,10 +5,11 @@ Each is built once and may be called on several id tensors: those of the utteran
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from emotion_tf.config import TextConfig
@@ -28,17 +29,19 @@ class WordBranches:
     Args:
         config: the tower's configuration.
         embedding_shape: rows (padding and unknown included) and width of the embedding.
+        frequencies: number of occurrences of each word in the training split.
     """
 
-    def __init__(self, config: TextConfig, embedding_shape: tuple[int, int]) -> None:
+    def __init__(self, config: TextConfig, embedding_shape: tuple[int, int], frequencies: Sequence[int] = ()) -> None:
         self.embedding = layers.Embedding(*embedding_shape, trainable=config.train_embeddings, name="word_embedding")
         self.dropout = layers.Dropout(config.dropout, name="word_dropout")
         self.branches = [BRANCHES[name](config) for name in config.branches if name in BRANCHES]
+        self.word_replacement = WordReplacement(frequencies, name="word_replacement")
 
     def __call__(self, ids: keras.KerasTensor) -> list[BranchOutputs]:
         """Applies the branches to word ids int (B, W); 0 is padding."""
         mask = IsWord()(ids)
-        embedded = self.dropout(self.embedding(ids))
+        embedded = self.dropout(self.embedding(self.word_replacement(ids)))
         outputs = [branch([embedded, mask]) for branch in self.branches]
         return [BranchOutputs(pooled, sequence, mask) for pooled, sequence in outputs]
 
@@ -52,6 +55,37 @@ class IsWord(keras.layers.Layer):
 
     def call(self, ids: Any) -> Any:
         return ops.not_equal(ids, 0)
+
+
+@keras.saving.register_keras_serializable("emotion_tf")
+class WordReplacement(keras.layers.Layer):
+    """Replaces words by the unknown word, in training: ids (B, W) -> (B, W).
+
+    A word that occurs n times in the training split is replaced with probability 0.25 / (0.25 + n) (Kiperwasser and
+    Goldberg 2016, "Simple and Accurate Dependency Parsing", section 4.1). Otherwise the unknown word has an untrained
+    vector if the vocabulary contains every word of the training split.
+
+    Args:
+        frequencies: n of each word, from id 2 on. Without them, the layer draws no random number.
+    """
+
+    UNKNOWN_WORD_ID, ALPHA = 1, 0.25
+
+    def __init__(self, frequencies: Sequence[int] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.frequencies = list(frequencies)
+        rates = self.ALPHA / (self.ALPHA + np.array(frequencies, np.float32))
+        self.rates = np.concatenate([np.zeros(self.UNKNOWN_WORD_ID + 1, np.float32), rates])
+        self.seed_generator = keras.random.SeedGenerator() if len(frequencies) else None
+
+    def call(self, ids: Any, training: bool = False) -> Any:
+        if not (training and self.seed_generator):
+            return ids
+        is_replaced = keras.random.uniform(ops.shape(ids), seed=self.seed_generator) < ops.take(self.rates, ids)
+        return ops.where(is_replaced, ops.cast(self.UNKNOWN_WORD_ID, ids.dtype), ids)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "frequencies": self.frequencies}
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

@@ -178,7 +178,9 @@ def build_setup(
     if reason:
         say(f"Precision {precision}: {reason}")
     with computing_in(precision):
-        model = build_model(config, spec, (len(words), width), pretrained.encoder, pretrained.face_networks)
+        model = build_model(
+            config, spec, (len(words), width), pretrained.encoder, pretrained.face_networks, words.frequencies
+        )
     heads = build_heads(model.towers, len(spec.labels)) if train.auxiliary_weight else {}
     network = training_network(model.input, model.output, heads)
     if vectors is not None:

@@ -120,7 +120,10 @@ def test_padded_word_ids_have_at_least_one_step(texts, words):
 
 def test_the_most_frequent_words_and_ties_by_alphabet():
     texts = ["b a c", "C b", "b ’", "é"]
-    assert WordVocabulary.from_utterances(texts, 9).words == ("b", "c", "'", "a", "é")
+    vocabulary = WordVocabulary.from_utterances(texts, 9)
+    assert vocabulary.words == ("b", "c", "'", "a", "é")
+    assert vocabulary.frequencies == tuple(vocabulary.counts(texts)) == (3, 2, 1, 1, 1)
+    assert WordVocabulary.from_utterances(texts, 2).frequencies == (3, 2)
     assert WordVocabulary.from_utterances(reversed(texts), 3).words == ("b", "c", "'")
     assert WordVocabulary.from_utterances([t.encode() for t in texts], 1).words == ("b",)
 

@@ -8,7 +8,7 @@ from helpers import ops_of, pretend_gpu
 
 from emotion_tf.config import CHOICES, TextConfig
 from emotion_tf.models.text_tower import build_text_tower
-from emotion_tf.models.word_branches import BRANCHES, RecurrentBranch, WordBranches
+from emotion_tf.models.word_branches import BRANCHES, RecurrentBranch, WordBranches, WordReplacement
 
 CONFIG = TextConfig(
     branches=("gru", "lstm", "cnn"), word_dim=4, gru_units=3, lstm_units=2, cnn_filters=5, cnn_widths=(1, 2, 4)
@@ -135,6 +135,31 @@ def test_every_weight_learns_and_a_saved_tower_gives_the_same(branches, tmp_path
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)(IDS)
     for name, (pooled, _, _) in run(IDS).items():
         np.testing.assert_array_equal(loaded[name][0], pooled)
+
+
+def test_rare_words_become_unknown_in_training_alone():
+    """With probability 0.25 / (0.25 + n); padding and the unknown word stay."""
+    layer = WordReplacement([1000, 3, 2, 1])
+    ids = np.arange(6, dtype=np.int32)[None].repeat(10_000, 0)
+    np.testing.assert_array_equal(layer(ids, training=False), ids)
+    first, second = (np.asarray(layer(ids, training=True)) for _ in range(2))
+    assert first.dtype == np.int32 and (first != second).any() and ((first == ids) | (first == 1)).all()
+    shares = (first != ids).mean(axis=0)
+    np.testing.assert_allclose(shares, [0, 0, 0.00025, 1 / 13, 1 / 9, 0.2], atol=0.02)
+    assert shares[0] == shares[1] == 0 and shares[2] < 0.002
+    assert WordReplacement.from_config(layer.get_config()).rates.tolist() == layer.rates.tolist()
+    assert WordReplacement().variables == []
+
+
+@pytest.mark.parametrize("frequencies", [(), (1,) * 8])
+def test_the_unknown_word_learns_without_an_unknown_word_in_the_training_split(frequencies):
+    ids = keras.Input((None,), dtype="int32")
+    word_branches = WordBranches(CONFIG, SHAPE, frequencies)
+    model = keras.Model(ids, [outputs.pooled for outputs in word_branches(ids)])
+    with tf.GradientTape() as tape:
+        loss = sum(tf.reduce_sum(pooled**2) for pooled in model(np.repeat(IDS, 16, axis=0), training=True))
+    gradient = np.asarray(tf.convert_to_tensor(tape.gradient(loss, word_branches.embedding.embeddings.value)))
+    assert gradient[3:].any(axis=1).all() and gradient[1].any() == bool(frequencies) and not gradient[0].any()
 
 
 def test_frozen_word_embeddings():
