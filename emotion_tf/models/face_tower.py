@@ -12,6 +12,7 @@ from emotion_tf.config import FaceConfig
 from emotion_tf.modalities import FACE
 from emotion_tf.models.backbones import build_network
 from emotion_tf.models.cnn import build_cnn
+from emotion_tf.models.face_layers import FaceCount
 from emotion_tf.models.head import build_head, feature_input
 from emotion_tf.models.layers import FoldFrames, HasMoreThan, UnfoldFrames
 from emotion_tf.models.parameter_groups import PretrainedLayer, initialized_layers
@@ -49,11 +50,14 @@ def build_face_tower(
     networks: list[PretrainedLayer] = []
     for branch in config.branches:
         inputs = _inputs(face_size)
-        frames = FoldFrames(name=f"{branch}_frames")([inputs["faces"], inputs["face_mask"]])
+        fold = FoldFrames(name=f"{branch}_frames")
+        fold.faces = FaceCount()
+        frames = fold([inputs["faces"], inputs["face_mask"]])
         if branch == "cnn":
-            vectors = build_cnn(frames, config, face_size)
+            vectors = build_cnn(frames, config, face_size, fold.faces)
         else:
-            vectors, network = build_network(branch, frames, config, face_size, (files or {}).get(branch))
+            path = (files or {}).get(branch)
+            vectors, network = build_network(branch, frames, config, face_size, path, fold.faces)
             if config.train_backbone and (config.init or _is_published(branch, config)):
                 networks.append(PretrainedLayer(network, config.unfreeze_from))
         output = UnfoldFrames(name=f"{branch}_crops")([vectors, inputs["face_mask"]])

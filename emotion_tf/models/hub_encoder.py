@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from emotion_tf import trust
 from emotion_tf.errors import UserError
+from emotion_tf.models.face_layers import FaceCount
 from emotion_tf.models.hub_handles import check_folder
 from emotion_tf.models.hub_interface import (
     INPUT_NAMES,
@@ -272,6 +273,7 @@ class HubImage(HubEncoder):
     OUTPUTS = ()
     INTERFACE = ImageInterface
     FREEZE = "--face.no-train-backbone"
+    faces: FaceCount | None = None
 
     def _inspect(self, module: Any, handle: str) -> ImageInterface:
         return inspect_image_module(module, handle)
@@ -283,7 +285,12 @@ class HubImage(HubEncoder):
         return (height, width) if height and width else None
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        return self._run(tf.cast(images, tf.float32), training)
+        images = tf.cast(images, tf.float32)
+        if not training or self.faces is None:
+            return self._run(images, training)
+        # a batch without a face must not change the module's statistics
+        has_face = self.faces.value > 0
+        return tf.cond(has_face, lambda: self._run(images, True), lambda: self._run(images, False))
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
         """Returns the output spec without running the module."""

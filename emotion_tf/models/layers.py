@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from emotion_tf.models.face_layers import FaceCount
+
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class ModalityDropout(keras.layers.Layer):
@@ -92,11 +94,15 @@ class FoldFrames(keras.layers.Layer):
     """Gathers the real crops into one batch of images: ((B, T, H, W, 3), mask (B, T)) -> (N, H, W, 3).
 
     Padding does not reach the network: it would cost time and enter the statistics of batch norm. A batch without any
-    crop becomes one black image.
+    crop becomes one black image, which `FaceCount` tells from a face.
     """
+
+    faces: FaceCount | None = None
 
     def call(self, inputs: list[Any]) -> Any:
         faces, mask = inputs
+        if self.faces is not None:
+            self.faces.value = tf.math.count_nonzero(mask, dtype=tf.int32)
         frames = tf.boolean_mask(faces, _frames_to_run(mask))
         # the first crop of an empty batch is padding: its pixels must not enter the statistics of batch norm
         return tf.where(tf.reduce_any(mask), frames, tf.zeros_like(frames))

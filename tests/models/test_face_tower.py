@@ -58,18 +58,6 @@ def test_a_batch_without_any_face_trains_to_finite_weights(tower):
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
-def test_a_batch_without_a_face_leaves_the_same_statistics_whatever_its_padding_holds():
-    tower = build_face_tower(FaceConfig(cnn_filters=(4,)), SIZE)
-    start, ends = tower.get_weights(), []
-    for pixels in (0, 255):
-        tower.set_weights(start)
-        inputs = {"faces": np.full((2, 2, SIZE, SIZE, 3), pixels, np.uint8), "face_mask": np.zeros((2, 2), bool)}
-        tower(inputs, training=True)
-        ends.append(tower.get_weights())
-    for black, white in zip(*ends, strict=True):
-        np.testing.assert_array_equal(black, white)
-
-
 def test_each_branch_is_a_trunk_and_branches_are_concatenated(network):
     config = FaceConfig(branches=("encoder", "cnn"), encoder=network, cnn_filters=(4,), frames="max", dropout=0.0)
     tower = build_face_tower(config, SIZE, files={"encoder": network})

@@ -51,6 +51,24 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(build_update, tiny_config
     assert int(parts.optimizer.iterations) == 1
 
 
+def test_the_parts_with_a_face_move_the_statistics_of_batch_norm(build_update, tiny_config, batch):
+    """20 rows as parts of 8, 8 and 4; the second has no face."""
+    model, update = build_update(change(tiny_config, batch_size=8, accumulate=4))
+    inputs, label, weight = batch
+    mask = inputs["face_mask"].copy()
+    mask[8:16] = False
+    inputs = {**inputs, "face_mask": mask}
+    start = model.get_weights()
+    for at in (slice(8), slice(16, 20)):
+        model({name: inputs[name][at] for name in model.input}, training=True)
+    statistics = [w for w in model.weights if w.name.startswith("moving_")]
+    expected = values(statistics)
+    model.set_weights(start)
+    update((inputs, label, weight))
+    for actual, value, name in zip(statistics, expected, (w.path for w in statistics), strict=True):
+        np.testing.assert_allclose(actual, value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_the_sums_are_those_of_the_weighted_rows(build_update, tiny_config, batch):
     model, update = build_update(change(tiny_config, ("text",)))
     inputs, label, weight = inputs_of(update, batch)
@@ -121,7 +139,7 @@ def test_each_update_moves_the_averages(build_update, tiny_config, batch, first_
 
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory):
-    """Two updates on one device and on two, by the script: key -> values on each device, of either."""
+    """Three updates on one device and on two, by the script: key -> values on each device, of either."""
     out = tmp_path_factory.mktemp("replicas") / "out.npz"
     script = Path(__file__).with_name("two_replicas.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
@@ -140,10 +158,15 @@ def of_kind(results, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["gradients", *(f"{n}/{kind}" for n in (1, 2) for kind in ("sums", "weights", "statistics", "averages", "slots"))],
+    [
+        "gradients",
+        *(f"{n}/{kind}" for n in (1, 2, 3) for kind in ("sums", "weights", "statistics", "averages", "slots")),
+    ],
 )
 def test_two_replicas_make_the_update_of_one(replicas, kind):
-    """8 rows as 5 and 3: clipped gradients, and after each of two updates everything that it returns and changes."""
+    """8 rows as 5 and 3: clipped gradients, and after each update everything that it returns and changes.
+
+    In the second update the rows of the second device have no face, in the third those of neither."""
     first, second = (of_kind(results, kind) for results in replicas)
     assert first.keys() == second.keys() and len(first) >= 4
     for key, expected in first.items():
@@ -159,6 +182,9 @@ def test_the_compared_updates_are_clipped_and_not_zero(replicas):
         norm = sum((value[0] ** 2).sum() for value in of_kind(results, "gradients").values()) ** 0.5
         assert norm == pytest.approx(results["clip_norm"], rel=1e-5)
     assert [float(results["1/sums/rows"][0]) for results in replicas] == [8, 8]
+    without_face = [of_kind(two, f"{n}/statistics").values() for n in (2, 3)]
+    for before, after in zip(*without_face, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-6)
     for kind in ("weights", "statistics", "averages", "slots"):
         first, second = (of_kind(two, f"{n}/{kind}") for n in (1, 2))
         moved = [np.abs(b - a).max() for a, b in zip(first.values(), second.values(), strict=True)]

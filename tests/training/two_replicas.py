@@ -1,4 +1,4 @@
-"""Two updates of a small model on one device and on two: a script, since the devices come before TensorFlow starts.
+"""Updates of a small model on one device and on two: a script, since the devices come before TensorFlow starts.
 
     python two_replicas.py OUT
 
@@ -35,15 +35,18 @@ CONFIG = Config(
 )
 
 
-def build_batch():
-    """Inputs, labels and weights of 8 rows with repeated words; one has no text, and one has no face."""
+def build_batch(last=ROWS):
+    """Inputs, labels and weights of 8 rows with repeated words; one has no text, and one has no face.
+
+    `last` is the first row of those without a face.
+    """
     rng = np.random.default_rng(0)
     inputs = {
         "word_ids": rng.integers(1, 9, (ROWS, 5)).astype(np.int32),
         "faces": rng.integers(0, 255, (ROWS, 2, 8, 8, 3)).astype(np.uint8),
         "face_mask": rng.random((ROWS, 2)) < 0.7,
     }
-    inputs["word_ids"][3], inputs["face_mask"][6] = 0, False
+    inputs["word_ids"][3], inputs["face_mask"][6], inputs["face_mask"][last:] = 0, False, False
     return inputs, rng.integers(0, 3, ROWS), (0.5 + rng.random(ROWS)).astype(np.float32)
 
 
@@ -76,8 +79,8 @@ def clipped_gradients(update, batch):
     return tf.clip_by_global_norm([gradient / sums.rows for gradient in sums.gradients], CLIP_NORM)
 
 
-def run(strategy, parts, weights=None):
-    """Makes two updates, each device with its part of the rows; returns the first weights and everything by key."""
+def run(strategy, batches, weights=None):
+    """Makes an update of each batch, of which each device has a part; returns the first weights and all by key."""
 
     def on_devices(value):
         return np.stack([x.numpy() for x in strategy.experimental_local_results(value)])
@@ -85,16 +88,17 @@ def run(strategy, parts, weights=None):
     with strategy.scope():
         update = build_update(weights)
     network, start = update.network, update.network.get_weights()
-    batch = strategy.experimental_distribute_values_from_function(
-        lambda context: parts[context.replica_id_in_sync_group]
-    )
-    gradients, norm = tf.function(lambda: strategy.run(clipped_gradients, args=(update, batch)))()
+    batches = [
+        strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group])
+        for parts in batches
+    ]
+    gradients, norm = tf.function(lambda: strategy.run(clipped_gradients, args=(update, batches[0])))()
     results = {f"gradients/{i}": on_devices(gradient) for i, gradient in enumerate(gradients)}
     results |= {"norm": on_devices(norm)[0], "clip_norm": CLIP_NORM}
     network.set_weights(start)  # batch norm has moved its statistics
-    step = tf.function(lambda: strategy.run(update, args=(batch,)))
-    for number in (1, 2):
-        sums = step()
+    step = tf.function(lambda batch: strategy.run(update, args=(batch,)))
+    for number, batch in enumerate(batches, start=1):
+        sums = step(batch)
         trained = {id(v) for v in network.trainable_weights}
         changed = {
             "sums": {name: getattr(sums, name) for name in ("rows", "loss", "weight", "correct")},
@@ -107,14 +111,18 @@ def run(strategy, parts, weights=None):
     return start, results
 
 
+def _divide(batch, parts):
+    return [tf.nest.map_structure(lambda x: tf.constant(x[at]), batch) for at in parts]
+
+
 def main(out):
     """Configures two devices, and writes the results of one and of two."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    whole = build_batch()
-    parts = [tf.nest.map_structure(lambda x: tf.constant(x[at]), whole) for at in (slice(FIRST), slice(FIRST, None))]
-    weights, one = run(tf.distribute.get_strategy(), [tf.nest.map_structure(tf.constant, whole)])
-    _, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), parts, weights)
+    batches = [build_batch(), build_batch(FIRST), build_batch(0)]  # without a face on the second device, then on both
+    weights, one = run(tf.distribute.get_strategy(), [_divide(batch, [slice(None)]) for batch in batches])
+    halves = [_divide(batch, [slice(FIRST), slice(FIRST, None)]) for batch in batches]
+    _, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), halves, weights)
     np.savez(out, **{f"1/{k}": v for k, v in one.items()}, **{f"2/{k}": v for k, v in two.items()})
 
 
