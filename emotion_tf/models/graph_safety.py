@@ -40,6 +40,7 @@ _DEVICE = re.compile(r"(/job:localhost|/replica:0|/task:0)*(/device:(CPU|GPU):(\
 _NAMES = ("container", "shared_name", "debug_name")
 FUNCTION_ATTRIBUTES = frozenset(
     {"_construction_context", "_input_shapes", "_tf_data_function", "backward_function_name", "forward_function_name"}
+    | {"_XlaMustCompile", "_noinline"}  # of Keras' convolutions in groups, such as ConvNeXt's
 )
 """Attributes of functions. By `api_implements`, TensorFlow's optimizer would call another function than the graph."""
 ARGUMENT_ATTRIBUTES = frozenset(
