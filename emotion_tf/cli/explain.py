@@ -145,6 +145,8 @@ def _explain_utterance(
     values = explanation.shapley_values
     if len(values) > 1:
         say("modalities: " + ", ".join(f"{name} {value:+.2f}" for name, value in values.items()))
+    for note in explanation.shapley_notes:
+        say(note)
     return [(explanation, "")]
 
 

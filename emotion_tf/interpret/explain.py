@@ -114,17 +114,21 @@ def explain_batch(batch: Batch, check: bool = True) -> list[Explanation]:
             values[n].values,
             values[n].empty,
             float(score[n]),
+            _shapley_notes(batch.scorer),
             tuple(_notes(batch, n)),
         )
         for n, utterance in enumerate(batch.utterances)
     ]
 
 
+def _shapley_notes(scorer: Scorer) -> tuple[str, ...]:
+    never_absent = scorer.run.never_absent if len(scorer.modalities) > 1 else ()
+    return tuple(f"{MODALITIES[name].never_absent} {UNTRAINED}" for name in never_absent)
+
+
 def _notes(batch: Batch, n: int) -> list[str]:
     """Returns notes on the limits of the attributions of an utterance."""
-    has_shapley_values = len(batch.scorer.modalities) > 1
-    never_absent = batch.scorer.run.never_absent if has_shapley_values else ()
-    notes = [f"{MODALITIES[name].never_absent} {UNTRAINED}" for name in never_absent]
+    notes = []
     has_face = FACE in batch.scorer.modalities and batch.utterances[n].faces
     if has_face and not face.default_cam_layers(batch.towers[FACE]):
         notes.append("There is no Grad-CAM: the face network is a SavedModel, whose layers are not accessible.")

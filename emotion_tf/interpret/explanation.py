@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -188,6 +188,9 @@ class Explanation:
             the modality is absent.
         empty: score of the class without any modality.
         score: score with all of them; the Shapley values sum to `score - empty`.
+        shapley_notes: why the Shapley values are not to be trusted: a sentence for each modality that training never
+            lacked.
+        notes: limits of the other attributions.
     """
 
     utterance: Utterance
@@ -202,7 +205,8 @@ class Explanation:
     shapley_values: dict[str, float]
     empty: float
     score: float
-    notes: tuple[str, ...] = field(default=())
+    shapley_notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[tuple[str, float]]:

@@ -44,7 +44,8 @@ class Summary:
         words: a row for each class and word: emotion, word, utterances, mean and total attribution, in descending order
             of the mean.
         modalities: a row for each class and modality: emotion, modality, number of utterances that have it, mean
-            Shapley value, and its share of the mean magnitudes of all modalities.
+            Shapley value, its share of the mean magnitudes of all modalities, and whether to trust them: "yes", or "no"
+            if training never lacked some modality.
         faces: mean face map of each class.
         face_title: method of these maps.
         importance: a row for each modality: loss of weighted F1 when it is shuffled, and its standard deviation.
@@ -113,7 +114,7 @@ def summarise(
     rows = [(row.modality, row.drop, row.deviation) for row in importance]
     return Summary(
         _word_table(words, scorer.run.labels),
-        _modality_table(shapley_values, scorer.run.labels),
+        _modality_table(shapley_values, scorer.run.labels).assign(trusted="no" if scorer.run.never_absent else "yes"),
         [_mean_face(name, maps[name]) for name in scorer.run.labels if name in maps],
         titles["face"],
         pd.DataFrame(rows, columns=["modality", "weighted_f1_lost", "deviation"]),

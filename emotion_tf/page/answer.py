@@ -58,7 +58,8 @@ class Answer:
         rows = [("probability", name, float(p)) for name, p in zip(self.labels, self.probabilities, strict=True)]
         if self.explanation is not None:
             rows += [("word", word, value) for word, value in self.explanation.words]
-            rows += [("modality", name, value) for name, value in self.explanation.shapley_values.items()]
+            what = "modality (not to be trusted)" if self.explanation.shapley_notes else "modality"
+            rows += [(what, name, value) for name, value in self.explanation.shapley_values.items()]
         return pd.DataFrame(rows, columns=["what", "of", "value"]).assign(run=self.run)
 
 

@@ -81,6 +81,8 @@ def _face(axes: Any, answer: Answer) -> None:
 
 
 def _modalities(axes: Any, answer: Answer) -> None:
-    shares = answer.explanation.shapley_values if answer.explanation else {}
-    values = np.array(list(shares.values()))
-    _bars(axes, list(shares), values, _signed(values), "modalities (nats)")
+    if answer.explanation is not None:
+        shapley_values = answer.explanation.shapley_values
+        values = np.array(list(shapley_values.values()))
+        title = "modalities (nats)" + ": not to be trusted" * bool(answer.explanation.shapley_notes)
+        _bars(axes, list(shapley_values), values, _signed(values), title)

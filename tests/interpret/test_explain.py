@@ -20,6 +20,8 @@ from emotion_tf.interpret import face, render
 from emotion_tf.interpret.batch import Scorer, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.integrated_gradients import MAX_STEPS
+from emotion_tf.page.answer import Answer
+from emotion_tf.page.html import answers_html
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import RunPredictor
 
@@ -119,9 +121,14 @@ def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_neve
         about = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**about, "trained_without": lacked}))
         (explanation,) = explain(Run(run), [explained.utterance], check=False)
-        notes = [note for note in explanation.notes if "do not trust the Shapley values" in note]
-        assert len(notes) == sentences
-    assert not any("in training" in note for note in explained.notes)
+        assert len(explanation.shapley_notes) == sentences
+        answer = Answer("run", explanation.labels, 0, explanation.probabilities, 0.0, "", explanation, (), 0.1)
+        render.write_page(tmp_path, [(explanation, "")], None, {"title": "", "about": [], "repeats": 1})
+        for page in ((tmp_path / "index.html").read_text(), answers_html([answer])):
+            assert page.count("do not trust the Shapley values") == page.count("lacked") == sentences
+        what = answer.table().set_index("of").loc["face", "what"]
+        assert what == ("modality (not to be trusted)" if sentences else "modality")
+    assert explained.shapley_notes == ()
 
 
 def test_an_utterance_without_anything_to_read(scorer):
@@ -151,10 +158,13 @@ def picture(tmp_path_factory):
 def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(untrained, run)
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "trained_without": ["text"]}))
     words = ("explain", run, "--text", LINE, "--face", picture, "--face-is-crop")
     printed = succeed(*words)
     assert str(run / "explanations" / "1" / "index.html") in printed
     assert "words: " in printed and "modalities: text " in printed
+    assert "No utterance lacked faces in training" in printed and "lacked text" not in printed
     assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
 
 
@@ -172,6 +182,7 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
     shares: dict = {}
     for row in rows:
         shares[row["emotion"]] = shares.get(row["emotion"], 0) + float(row["share"])
+    assert {row["trusted"] for row in rows} == {"yes"}
     assert rows and list(shares.values()) == pytest.approx([1] * len(shares), abs=1e-4)
     for name, columns in (
         ("words", "emotion,word,utterances,mean,total"),
