@@ -39,6 +39,7 @@ class Contribution(NamedTuple):
         verdict: "helps", "does not help", or "misleads" (the model is better without it, or with that of others); "is
             used" or "is not used" if training never lacked it.
         sentence: the verdict in words.
+        never_absent: whether training never lacked it, so that `removed` says nothing.
     """
 
     modality: Modality
@@ -50,6 +51,7 @@ class Contribution(NamedTuple):
     shuffled_changes: float
     verdict: str
     sentence: str
+    never_absent: bool
 
 
 def measure_contribution(
@@ -97,6 +99,7 @@ def measure_contribution(
         float(np.mean(predicted != ablation.shuffled)),
         verdict,
         sentence,
+        never_absent,
     )
 
 

@@ -81,7 +81,11 @@ def test_the_exchange_alone_counts_where_training_never_lacked_the_modality():
     """The loss without it, which is that of an untrained stand-in, changes nothing."""
     for removed in (PREDICTED, accurate(0.3, 2)):
         contribution, sentence = measure(removed, lambda seed: accurate(0.4, 10 + seed), never_absent=True)
-        assert contribution.verdict == "is used" and sentence.startswith("The model uses faces here (p < 0.001): ")
+        assert (
+            contribution.never_absent
+            and contribution.verdict == "is used"
+            and sentence.startswith("The model uses faces here (p < 0.001): ")
+        )
         assert "No utterance lacked faces in training: what stands in for absent faces is untrained." in sentence
         contribution, sentence = measure(removed, ignored, never_absent=True)
         assert contribution.verdict == "is not used" and "is not significant" in sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -122,6 +123,15 @@ def page(report, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, report)
     return path
+
+
+def test_the_removal_of_a_modality_that_training_never_lacked_is_marked_as_no_result(report, page, tmp_path):
+    assert "untrained" not in page.read_text()
+    text, face = report.contributions
+    marked = dataclasses.replace(report, contributions=[text, face._replace(never_absent=True)])
+    write_report(tmp_path / "a.html", marked)
+    rows = [line for line in (tmp_path / "a.html").read_text().splitlines() if "<td>" in line and " removed" in line]
+    assert ["untrained, no result" in row for row in rows] == [False, True]
 
 
 def test_the_page_has_every_section_and_is_self_contained(page):
