@@ -28,7 +28,7 @@ from emotion_tf.evaluation.significance import (
 )
 
 DIALOGUES = (10, 30, 100)
-SEEDS = (3, 5, 10)
+SEEDS = (2, 3, 5, 10)
 CLASSES = 4
 MIX = np.array([0.5, 0.25, 0.17, 0.08])
 RESAMPLES = 1000

@@ -14,7 +14,7 @@ def test_error_of_scores_and_seeds(section, monkeypatch):
     monkeypatch.setattr(intervals, "POPULATION", 30_000)
     monkeypatch.setattr(intervals, "WORLDS", (*intervals.WORLDS[:2], *intervals.WORLDS[3:] * 2))
     monkeypatch.setattr(intervals, "DIALOGUES", (10, 30))
-    monkeypatch.setattr(intervals, "SEEDS", (5,))
+    monkeypatch.setattr(intervals, "SEEDS", (2, 5))
     rows = list(intervals.SECTIONS[section](np.random.default_rng(1), TRIALS))
     assert len(rows) > 10
     beyond = [row for row in rows if row.error > _limit(row)]

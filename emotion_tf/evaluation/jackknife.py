@@ -25,6 +25,7 @@ class Estimate(NamedTuple):
         dialogues: variance of the value because other dialogues might have been drawn, by the jackknife.
         seeds: variance because of other seeds; 0 with one seed, of which nothing is known.
         degrees: degrees of freedom of both together (Satterthwaite 1946).
+        quantile: 97.5 % quantile of the error of a mean over its standard error (Cochran 1964).
         effective: effective number of dialogues, (sum n)^2 / sum n^2 (Kish 1965); at most their number.
     """
 
@@ -32,6 +33,7 @@ class Estimate(NamedTuple):
     dialogues: np.ndarray
     seeds: np.ndarray
     degrees: np.ndarray
+    quantile: np.ndarray
     effective: np.ndarray
 
     @property
@@ -81,26 +83,38 @@ def estimate(statistic: Statistic, size: np.ndarray, *sides: np.ndarray) -> Esti
         size: (..., G), size of each dialogue, for the effective number.
         sides: one or two arrays (..., S, G, 3, C), counts of each seed in each dialogue.
     """
-    value, without, parts = np.zeros(()), np.zeros(()), []
+    value, replicates, parts = np.zeros(()), np.zeros(()), []
     for sign, counts in zip((1, -1), sides, strict=False):
         sums = counts.sum(axis=-3)
         scores = statistic(sums)
         value = value + sign * scores.mean(axis=-1)
-        without = without + sign * statistic(sums[..., None, :, :] - counts).mean(axis=-2)
+        replicates = replicates + sign * statistic(sums[..., None, :, :] - counts).mean(axis=-2)
         if (seeds := scores.shape[-1]) > 1:
             parts.append((scores.var(axis=-1, ddof=1) / seeds, seeds - 1))
     groups = size.shape[-1]
     effective = size.sum(axis=-1) ** 2 / np.maximum((size**2).sum(axis=-1), np.finfo(float).tiny)
-    dialogues = (groups - 1) * without.var(axis=-1)
-    degrees = _degrees([(dialogues, np.maximum(effective - 1, 0.05)), *parts])
-    return Estimate(value, dialogues, np.asarray(sum(v for v, _ in parts)), degrees, effective)
+    dialogues, seeds_variance = (groups - 1) * replicates.var(axis=-1), np.asarray(sum(v for v, _ in parts))
+    parts.insert(0, (dialogues, np.maximum(effective - 1, 0.05)))
+    return Estimate(value, dialogues, seeds_variance, _degrees(parts), _quantile(parts), effective)
 
 
 def _degrees(parts: Sequence[tuple[np.ndarray, np.ndarray | int]]) -> np.ndarray:
     """Returns the degrees of freedom of a sum of variances (Satterthwaite 1946)."""
     total, squares = sum(v for v, _ in parts), sum(v**2 / degrees for v, degrees in parts)
-    known = np.asarray(squares) > 0
-    return np.where(known, np.square(total) / np.where(known, squares, 1), parts[0][1])
+    positive = np.asarray(squares) > 0
+    return np.where(positive, np.square(total) / np.where(positive, squares, 1), parts[0][1])
+
+
+def _quantile(parts: Sequence[tuple[np.ndarray, np.ndarray | int]]) -> np.ndarray:
+    """Returns the mean of the parts' quantiles of Student's t, weighted by their variances.
+
+    Cochran 1964, "Approximate Significance Levels of the Behrens-Fisher Test". With two or three seeds an interval with
+    Satterthwaite's degrees of freedom misses in up to 12 % and 7.4 % of the samples, this one in at most 6 %.
+    """
+    quantiles = [t.ppf(1 - LEVEL / 2, degrees) for _, degrees in parts]
+    total = np.asarray(sum(v for v, _ in parts))
+    weighted = sum(v * quantile for (v, _), quantile in zip(parts, quantiles, strict=True))
+    return np.where(total > 0, weighted / np.where(total > 0, total, 1), quantiles[0])
 
 
 def score_interval(score: Estimate) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +126,8 @@ def score_interval(score: Estimate) -> tuple[np.ndarray, np.ndarray]:
     no hit was seen, the variance is unknown, and the trials are as many as the dialogues.
     """
     x, variance = score.value, score.variance
-    known = (variance > 0) & (x > 0) & (x < 1)
-    trials = np.where(known, x * (1 - x) / np.where(known, variance, 1), np.maximum(score.effective, 1))
-    q = t.ppf(1 - LEVEL / 2, score.degrees) ** 2 / trials
+    varies = (variance > 0) & (x > 0) & (x < 1)
+    trials = np.where(varies, x * (1 - x) / np.where(varies, variance, 1), np.maximum(score.effective, 1))
+    q = score.quantile**2 / trials
     centre, margin = (x + q / 2) / (1 + q), np.sqrt(q * x * (1 - x) + q**2 / 4) / (1 + q)
     return centre - margin, centre + margin

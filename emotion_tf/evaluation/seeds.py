@@ -79,8 +79,11 @@ def read_configuration(paths: Sequence[Path], split: str, data: Path | None = No
     """Reads the runs of one configuration, or a cross-validation.
 
     Raises:
-        UserError: the runs are not those of one configuration with different seeds, or have no results on the split.
+        UserError: there is no run, the runs are not those of one configuration with different seeds, or they have no
+            results on the split.
     """
+    if not paths:
+        raise UserError(f"Expected runs on both sides of --with: {program()} compare RUN ... --with RUN ...")
     for path in paths:
         if (path.parent / CROSSVAL).is_file():
             raise UserError(f"{path} is a fold of a cross-validation. Expected the whole of it: {path.parent}")
@@ -207,6 +210,8 @@ def claim(first: Configuration, second: Configuration, difference: Difference) -
     """Returns what a difference supports, in words."""
     if not _supports_claim(first, second):
         return f"none: fewer than {MIN_SEEDS} seeds on a side are descriptive"
+    if not np.isfinite(difference.low):
+        return "none: too few dialogues"
     if difference.two_sided >= LEVEL:
         return "none: not different from 0"
     better, other = (first, second) if difference.difference > 0 else (second, first)

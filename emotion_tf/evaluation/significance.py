@@ -36,7 +36,7 @@ class Difference:
 
     Attributes:
         difference: first minus second.
-        low, high: bounds of the interval.
+        low, high: bounds of the interval; infinite if the variance is unknown.
         p_value: one-sided p-value of the hypothesis that the first is not better.
         two_sided: two-sided p-value: twice the smaller one-sided p-value, at most 1.
     """
@@ -77,11 +77,11 @@ def paired_bootstrap(
     classes = int(max(label.max(), *(side.max() for side in sides))) + 1
     counts = [_counts_of_seeds(label, side, group, weight, classes) for side in sides]
     draws = _draws(counts[0].shape[1], resamples, seed)
-    drawn, values = (
+    resampled, values = (
         [np.mean([weighted_f1(np.tensordot(d, of_seed, axes=1)) for of_seed in side], axis=0) for side in counts]
         for d in (draws, np.ones((1, draws.shape[1])))
     )
-    differences = drawn[0] - drawn[1]
+    differences = resampled[0] - resampled[1]
     groups = _informative(np.concatenate(sides), group, weight)
     low, high = _percentiles(differences, groups)
     no_better, no_worse = (_p_value(d, groups) for d in (differences, -differences))
@@ -111,11 +111,17 @@ def crossed_difference(
 
 
 def student_t(result: Estimate) -> Difference:
-    """Returns the t-test of a difference, and its 95 % interval."""
+    """Returns the t-test of a difference, and its 95 % interval.
+
+    With fewer than two effective dialogues their variance is unknown: no value is excluded, and p is 1. The same holds
+    if neither dialogues nor seeds vary.
+    """
     value, error, degrees = float(result.value), float(np.sqrt(result.variance)), float(result.degrees)
+    if result.effective < 2 or not error:
+        return Difference(value, -np.inf, np.inf, 1.0, 1.0)
     margin = float(t.ppf(1 - LEVEL / 2, degrees)) * error
-    p_value = float(t.sf(value / error, degrees)) if error else float(value <= 0)
-    two_sided = min(1.0, 2 * min(p_value, 1 - p_value)) if value else 1.0
+    p_value = float(t.sf(value / error, degrees))
+    two_sided = 2 * min(p_value, 1 - p_value)
     return Difference(value, value - margin, value + margin, p_value, two_sided)
 
 
@@ -203,8 +209,8 @@ def _p_value(draws: np.ndarray, groups: int) -> float:
 
 
 def format_bounds(bounds: Bounds, sign: str = "") -> str:
-    """Formats an interval with four decimals; `sign` is "+" for differences."""
-    return f"[{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds else "too few"
+    """Formats an interval with four decimals, or "too few" if it is unknown; `sign` is "+" for differences."""
+    return f"[{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds and np.isfinite(bounds).all() else "too few"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -106,6 +106,15 @@ def test_equal_configurations_do_not_differ(sides):
     assert tables(first, second, *compare_configurations(first, second))[-1][2][0][-1] == "none: not different from 0"
 
 
+def test_one_dialogue_supports_no_claim(sides, succeed):
+    for path in sides.glob("?-seed?/predictions_test.csv"):
+        pd.read_csv(path).assign(dialogue_id="1", utterance_id=np.arange(200)).to_csv(path, index=False)
+    first, second = (read_configuration([sides / name], "test") for name in "ab")
+    *_, (cells,) = tables(first, second, *compare_configurations(first, second))[-1]
+    assert cells[-1] == "none: too few dialogues" and "too few" in cells[2] and cells[3] == "1.0000"
+    assert "better than" not in succeed("compare", sides / "a", "--with", sides / "b")
+
+
 def test_cross_validations_are_taken_whole(tmp_path, succeed, fault):
     repeated = [write_crossval(tmp_path / "a", 0.8), write_crossval(tmp_path / "b", 0.6, epochs=3)]
     first, second = (read_configuration([tmp_path / name], "test") for name in "ab")
@@ -127,6 +136,7 @@ def test_wrong_sides_are_rejected(sides, fault):
     a, b = sides / "a", sides / "b"
     assert "Received on both: a-seed0" in fault("compare", a, "--with", a)
     assert "Expected a second configuration: --with RUN" in fault("compare", a, b)
+    assert "Expected runs on both sides of --with" in fault("compare", "--with", b)
     assert "Expected two or more seeds on each side" in fault("compare", a, "--with", sides / "b-seed0")
     message = fault("compare", sides / "a-seed0", sides / "b-seed1", "--with", b)
     assert "Expected runs of one configuration" in message and "train.epochs" in message
