@@ -22,7 +22,7 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.class_bias import RANGE, select_biases
 from emotion_tf.evaluation.reliability import confidence_of
-from emotion_tf.evaluation.selective import Threshold, fit_thresholds
+from emotion_tf.evaluation.selective import CONFIDENCE, Threshold, fit_thresholds
 from emotion_tf.modalities import presence_patterns
 
 FILE = "calibration.json"
@@ -181,11 +181,13 @@ def fit_calibration(
     (Menon 2021, equation 10). After class weights the biases are fitted.
 
     Args:
-        dev: outputs on the validation split.
+        dev: outputs on the validation split; utterances of weight 0 do not count.
         dialogue: (N,), dialogue of each utterance.
         shift: float (C,), what training added to the logits in the loss, if anything.
         has_class_weights: whether the loss weighted the classes.
     """
+    counts = dev.weight > 0
+    dev, dialogue = Outputs(*(column[counts] for column in dev)), dialogue[counts]
     biases = np.zeros(0) if shift is None else shift
     wrong = dev.predicted != dev.label
     if has_class_weights and is_sufficient(wrong) and len(np.unique(dialogue)) > 1:
@@ -194,14 +196,14 @@ def fit_calibration(
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)
     correct, confidence = ~wrong, confidence_of(probabilities, dev.predicted)
     thresholds = tuple(fit_thresholds(correct, confidence, dialogue, dev.weight))
-    counts = dev.weight > 0
-    return Calibration(temperatures, thresholds, int(counts.sum()), len(np.unique(dialogue[counts])))
+    return Calibration(temperatures, thresholds, len(wrong), len(np.unique(dialogue)))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Writes `calibration.json` into a run's folder."""
     values = {
         "fitted_on": "dev",
+        "confidence": CONFIDENCE,
         "utterances": calibration.utterances,
         "dialogues": calibration.dialogues,
         "temperatures": _temperatures_to_json(calibration.temperatures),
@@ -221,9 +223,11 @@ def read_calibration(folder: Path) -> Calibration:
         return Calibration()
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        thresholds = tuple(_threshold_from_json(row) for row in values["thresholds"])
+        temperatures, thresholds = _temperatures_from_json(values["temperatures"]), _thresholds_from_json(values)
         utterances, dialogues = int(values["utterances"]), int(values["dialogues"])
-        return Calibration(_temperatures_from_json(values["temperatures"]), thresholds, utterances, dialogues)
+        if not 0 <= dialogues <= utterances:
+            raise UserError(f"Expected as many utterances as dialogues, or more. Received: {utterances}, {dialogues}.")
+        return Calibration(temperatures, thresholds, utterances, dialogues)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(
             f"Cannot read {path}: {error} Expected the file that `train` writes. Remove it and run `evaluate --report` "
@@ -231,12 +235,28 @@ def read_calibration(folder: Path) -> Calibration:
         ) from None
 
 
+def _thresholds_from_json(values: Any) -> tuple[Threshold, ...]:
+    """Raises UserError for anything but thresholds that promise precisions with `CONFIDENCE`."""
+    if values.get("confidence") != CONFIDENCE:
+        raise UserError(
+            f"Its thresholds do not promise a precision. Expected the confidence {CONFIDENCE}. "
+            f"Received: {values.get('confidence')}."
+        )
+    thresholds = tuple(_threshold_from_json(row) for row in values["thresholds"])
+    if len({row.target for row in thresholds}) < len(thresholds):
+        raise UserError(f"Expected one threshold for each target. Received: {[row.target for row in thresholds]}.")
+    return thresholds
+
+
 def _threshold_from_json(row: Any) -> Threshold:
     """Raises UserError for anything that is not the JSON of a `Threshold`."""
     if set(row) != set(Threshold._fields):
         raise UserError(f"Invalid threshold. Expected {', '.join(Threshold._fields)}. Received: {row}.")
-    threshold, precision = (None if row[name] is None else float(row[name]) for name in ("threshold", "precision"))
-    return Threshold(float(row["target"]), threshold, float(row["coverage"]), precision)
+    names = ("target", "coverage") if row["threshold"] is row["precision"] is None else Threshold._fields
+    values = {name: float(row[name]) for name in names}
+    if not all(0 <= value <= 1 for value in values.values()):
+        raise UserError(f"Invalid threshold. Expected numbers from 0 to 1. Received: {row}.")
+    return Threshold(**values)
 
 
 def _temperatures_to_json(temperatures: Temperatures) -> dict[str, Any]:

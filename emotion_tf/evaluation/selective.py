@@ -13,7 +13,8 @@ ABSTAINED = "abstained"
 PRECISIONS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ERROR = 0.1
 """Probability that a promised precision is not kept."""
-PROMISE = f"with {100 * (1 - ERROR):.0f} % confidence"
+CONFIDENCE = 1 - ERROR
+PROMISE = f"with {100 * CONFIDENCE:.0f} % confidence"
 MIN_ANSWERED = 30
 """Effective answers of the first test: with fewer, one or two errors end the sequence of tests."""
 COVERAGES = 100
@@ -109,14 +110,13 @@ def fit_thresholds(
         targets: precisions.
 
     Returns:
-        A row for each target; none at all if a weight is neither 0 nor 1, since nothing can be promised then.
+        A row for each target. None at all if a weight is neither 0 nor 1, since nothing can be promised then, or if
+        all are 0.
     """
-    if not np.isin(weight, (0, 1)).all():
-        return []
     rows = weight > 0
+    if not rows.any() or not np.isin(weight, (0, 1)).all():
+        return []
     correct, confidence, dialogue = correct[rows], confidence[rows], dialogue[rows]
-    if not len(correct):
-        return [Threshold(target) for target in targets]
     ranks = np.ceil(np.arange(1, COVERAGES + 1) * len(correct) / COVERAGES).astype(int)
     levels = np.unique(np.sort(confidence)[-ranks])[::-1]
     bounds, effective = lower_bounds(correct, confidence, dialogue, levels)

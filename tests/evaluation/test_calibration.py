@@ -110,6 +110,11 @@ def test_fractional_weights_void_the_promise_and_rows_of_weight_0_do_not_count()
     first = calibration.fit_calibration(dev._replace(weight=(np.arange(600) < 400).astype(float)), dialogue)
     assert (first.utterances, first.dialogues) == (400, 50)
     assert "has no thresholds" in Calibration().unpromised
+    assert first == calibration.fit_calibration(Outputs(*(column[:400] for column in dev)), dialogue[:400])
+    few = calibration.fit_calibration(dev._replace(weight=(np.arange(600) < 99).astype(float)), dialogue)
+    assert few.utterances == few.temperatures.fitted_on["all"][0] == 99 and few.temperatures.own == {}  # too few
+    none = calibration.fit_calibration(dev._replace(weight=np.zeros(600)), dialogue, has_class_weights=True)
+    assert none == Calibration() and "has no thresholds" in none.unpromised
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,11 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     assert isinstance(calibration.read_calibration(tmp_path).thresholds[0], Threshold)
 
 
+def row(**values):
+    """A threshold as JSON, with other values."""
+    return {**Threshold(0.8, 0.5, 0.4, 0.9)._asdict(), **values}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -144,6 +154,17 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         lambda values: "[]",
         lambda values: json.dumps({**values, "thresholds": [{"target": 1}]}),
         lambda values: json.dumps({**values, "thresholds": [[0.9, 0.5, 0.4, 0.95]]}),
+        lambda values: json.dumps({**values, "utterances": -3}),
+        lambda values: json.dumps({**values, "dialogues": 11}),
+        lambda values: json.dumps({**values, "thresholds": [row(), row()]}),
+        lambda values: json.dumps({**values, "thresholds": [row(threshold=float("nan"))]}),
+        lambda values: json.dumps({**values, "thresholds": [row(threshold=1.5)]}),
+        lambda values: json.dumps({**values, "thresholds": [row(precision=None)]}),
+        lambda values: json.dumps({**values, "thresholds": [row(threshold=None)]}),
+        lambda values: json.dumps({**values, "thresholds": [row(coverage=None)]}),
+        lambda values: json.dumps({**values, "thresholds": [row(target=float("inf"))]}),
+        lambda values: json.dumps({name: value for name, value in values.items() if name != "confidence"}),
+        lambda values: json.dumps({**values, "confidence": 0.5}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": 0}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "own": {"texts": 1.0}}}),
         lambda values: json.dumps({**values, "temperatures": {**values["temperatures"], "pooled": "NaN"}}),
@@ -155,6 +176,18 @@ def test_a_damaged_calibration_is_one_line(change, tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=r"Cannot read .*calibration\.json.*Remove it"):
+        calibration.read_calibration(tmp_path)
+
+
+def test_thresholds_without_a_promise_are_not_read_as_one(tmp_path):
+    """A file that does not state its confidence may have thresholds that only reached the precision on dev."""
+    calibration.write_calibration(tmp_path, Calibration(thresholds=(Threshold(0.8, 0.5, 0.4, 0.9),), utterances=9))
+    assert calibration.read_calibration(tmp_path).thresholds
+    path = tmp_path / "calibration.json"
+    values = json.loads(path.read_text())
+    assert values.pop("confidence") == 0.9
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"do not promise a precision.*Remove it and run `evaluate --report`"):
         calibration.read_calibration(tmp_path)
 
 
