@@ -65,7 +65,8 @@ TEXT_INPUTS = (
     Feature("input_mask", "int32", (None,), "1 for a real word piece"),
     Feature("input_type_ids", "int32", (None,), "segment"),
 )
-WORD_INPUTS = (Feature("word_ids", "int32", (None,), "word ids; 0 padding, 1 unknown"),)
+PADDING_ID, UNKNOWN_WORD_ID = 0, 1
+WORD_INPUTS = (Feature("word_ids", "int32", (None,), f"word ids; {PADDING_ID} padding, {UNKNOWN_WORD_ID} unknown"),)
 CONTEXT_INPUTS = (Feature("context_word_ids", "int32", (None,), "word ids of the context, nearest line first"),)
 
 

@@ -52,13 +52,13 @@ class TextConfig:
     max_words: int = 48
     """Maximum number of words of an utterance (gru, lstm, cnn). Longer utterances are truncated."""
     vocabulary_size: int = 8000
-    """Number of words with an embedding: the most frequent of the training split. The rest share the unknown word."""
+    """Number of words with an embedding: the most frequent. The rest share the unknown word, which rare ones train."""
     word_dim: int = 64
     """Dimension of the word embeddings. Embeddings from a file have their own."""
     embeddings: str = ""
     """File of pretrained word embeddings: GloVe (.txt) or word2vec (.bin, .txt). Empty: random initialisation."""
     train_embeddings: bool = True
-    """Train the word embeddings. Otherwise the embeddings of the file are frozen, and words without one stay random."""
+    """Train the word embeddings, or freeze the file's: words without one are random, and unknown words its mean."""
     gru_units: int = 64
     """Units of the GRU in each direction."""
     lstm_units: int = 64

@@ -13,9 +13,9 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from emotion_tf.errors import UserError
+from emotion_tf.schema import PADDING_ID, UNKNOWN_WORD_ID
 
 CLS, SEP, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
-PADDING_ID, UNKNOWN_WORD_ID = 0, 1
 SPECIAL_TOKENS = ("[PAD]", UNKNOWN, CLS, SEP, "[MASK]")
 
 

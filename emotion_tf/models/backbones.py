@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,27 @@ def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 @keras.saving.register_keras_serializable("emotion_tf")
 class FreezableNetwork(keras.Model):
-    """A functional network that is in inference mode while it is frozen.
+    """A functional network whose frozen layers are in inference mode; all of them while the network is frozen.
 
     Keras does so for batch norm alone: the dropout inside EfficientNet would act in a frozen network, too.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(inputs, training=training if self.trainable else False, mask=mask)
+
+    def _run_through_graph(
+        self, inputs: Any, operation_fn: Any = lambda operation: operation, call_fn: Any = None
+    ) -> Any:
+        # Keras' `call` passes `training` to every layer here; with symbolic inputs no layer runs
+        if call_fn is None and not any(map(keras.backend.is_keras_tensor, inputs)):
+            operation_fn = partial(_in_inference_if_frozen, operation_fn)
+        return super()._run_through_graph(inputs, operation_fn, call_fn)
+
+
+def _in_inference_if_frozen(operation_fn: Any, operation: keras.Operation) -> Any:
+    if getattr(operation, "trainable", True):
+        return operation_fn(operation)
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
 
 
 @keras.saving.register_keras_serializable("emotion_tf")

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from emotion_tf.config import FaceConfig
-from emotion_tf.models.face_layers import FaceBatchNormalization, FaceCount
+from emotion_tf.models.face_layers import FaceBatchNormalization, FaceCount, count_faces
 
 
 def build_cnn(
@@ -19,7 +19,7 @@ def build_cnn(
         for j in range(2 if i else 1):
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"cnn_{i}_conv_{j}")(x)
             norm = FaceBatchNormalization(momentum=0.9, name=f"cnn_{i}_norm_{j}")
-            norm.faces = faces
+            count_faces(norm, faces)
             x = norm(x)
             x = layers.Activation("relu", name=f"cnn_{i}_relu_{j}")(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"cnn_{i}_pool")(x)

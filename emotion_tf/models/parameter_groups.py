@@ -9,6 +9,7 @@ import keras
 
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_encoder import HubEncoder
+from emotion_tf.models.word_branches import WordReplacement
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ def set_trainable(layer: keras.layers.Layer, trainable: bool, unfreeze_from: str
 def initialized_layers(
     layers: Iterable[keras.layers.Layer], networks: Iterable[PretrainedLayer]
 ) -> tuple[PretrainedLayer, ...]:
-    """Returns every trainable layer as pretrained (those in `networks` as given), for a tower of another run."""
+    """Returns every trainable layer as pretrained (those in `networks` as given), for a tower of another run.
+
+    The replacement of words is frozen with their embedding.
+    """
     of_layer = {id(network.layer): network for network in networks}
-    return tuple(of_layer.get(id(layer), PretrainedLayer(layer)) for layer in layers if layer.trainable_weights)
+    return tuple(
+        of_layer.get(id(layer), PretrainedLayer(layer))
+        for layer in layers
+        if layer.trainable_weights or isinstance(layer, WordReplacement)
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from emotion_tf.config import TextConfig
+from emotion_tf.schema import PADDING_ID, UNKNOWN_WORD_ID
 
 
 class BranchOutputs(NamedTuple):
@@ -36,7 +37,7 @@ class WordBranches:
         self.embedding = layers.Embedding(*embedding_shape, trainable=config.train_embeddings, name="word_embedding")
         self.dropout = layers.Dropout(config.dropout, name="word_dropout")
         self.branches = [BRANCHES[name](config) for name in config.branches if name in BRANCHES]
-        self.word_replacement = WordReplacement(frequencies, name="word_replacement")
+        self.word_replacement = WordReplacement(frequencies, trainable=config.train_embeddings, name="word_replacement")
 
     def __call__(self, ids: keras.KerasTensor) -> list[BranchOutputs]:
         """Applies the branches to word ids int (B, W); 0 is padding."""
@@ -54,7 +55,7 @@ class IsWord(keras.layers.Layer):
     """Mask of the real words: ids (B, W) -> bool (B, W)."""
 
     def call(self, ids: Any) -> Any:
-        return ops.not_equal(ids, 0)
+        return ops.not_equal(ids, PADDING_ID)
 
 
 @keras.saving.register_keras_serializable("emotion_tf")
@@ -62,27 +63,28 @@ class WordReplacement(keras.layers.Layer):
     """Replaces words by the unknown word, in training: ids (B, W) -> (B, W).
 
     A word that occurs n times in the training split is replaced with probability 0.25 / (0.25 + n) (Kiperwasser and
-    Goldberg 2016, "Simple and Accurate Dependency Parsing", section 4.1). Otherwise the unknown word has an untrained
-    vector if the vocabulary contains every word of the training split.
+    Goldberg 2016, "Simple and Accurate Dependency Parsing", section 4.1). Without it, the vector of the unknown word
+    never trains when the vocabulary holds every word of the training split. A frozen layer replaces no word: it stands
+    before a frozen embedding, in which the unknown word does not learn.
 
     Args:
         frequencies: n of each word, from id 2 on. Without them, the layer draws no random number.
     """
 
-    UNKNOWN_WORD_ID, ALPHA = 1, 0.25
+    ALPHA = 0.25
 
     def __init__(self, frequencies: Sequence[int] = (), **options: Any) -> None:
         super().__init__(**options)
         self.frequencies = list(frequencies)
         rates = self.ALPHA / (self.ALPHA + np.array(frequencies, np.float32))
-        self.rates = np.concatenate([np.zeros(self.UNKNOWN_WORD_ID + 1, np.float32), rates])
+        self.rates = np.concatenate([np.zeros(UNKNOWN_WORD_ID + 1, np.float32), rates])
         self.seed_generator = keras.random.SeedGenerator() if len(frequencies) else None
 
     def call(self, ids: Any, training: bool = False) -> Any:
-        if not (training and self.seed_generator):
+        if not (training and self.trainable and self.seed_generator):
             return ids
         is_replaced = keras.random.uniform(ops.shape(ids), seed=self.seed_generator) < ops.take(self.rates, ids)
-        return ops.where(is_replaced, ops.cast(self.UNKNOWN_WORD_ID, ids.dtype), ids)
+        return ops.where(is_replaced, ops.cast(UNKNOWN_WORD_ID, ids.dtype), ids)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "frequencies": self.frequencies}

@@ -13,14 +13,14 @@ from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
-from emotion_tf.data.tokenizer import UNKNOWN_WORD_ID, WordVocabulary, read_vocabulary
+from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.runs.run import Run
-from emotion_tf.schema import DataSpec
+from emotion_tf.schema import UNKNOWN_WORD_ID, DataSpec
 
 
 def initialize_towers(
@@ -142,11 +142,16 @@ def _join(names: Sequence[str]) -> str:
 
 
 def initialize_words(tower: Tower, embeddings: Embeddings) -> None:
-    """Assigns published vectors to the word embedding of a text tower; other words keep their random vectors."""
+    """Assigns published vectors to the word embedding of a text tower; other words keep their random vectors.
+
+    In a frozen embedding the unknown word cannot learn: its vector is the mean of the published ones.
+    """
     (layer,) = tower.layers_of(keras.layers.Embedding)
     table = np.array(layer.embeddings)
     rows = np.flatnonzero(embeddings.known)
     table[rows + UNKNOWN_WORD_ID + 1] = embeddings.vectors[rows]
+    if not layer.trainable:
+        table[UNKNOWN_WORD_ID] = embeddings.vectors[rows].mean(axis=0)
     layer.embeddings.assign(table)
 
 

@@ -22,6 +22,7 @@ from emotion_tf.models.backbones import (
     convert_fer,
 )
 from emotion_tf.models.face_tower import build_face_tower
+from emotion_tf.models.parameter_groups import set_trainable
 
 RNG = np.random.default_rng(0)
 SIZE = 32
@@ -275,6 +276,33 @@ def test_dropout_inside_a_network_that_never_trains_is_inactive(tmp_path):
     for config, same in ((face, False), (frozen, True), (waits, True)):
         features = np.asarray(network(config, "encoder", path=path)(images, training=True))
         assert np.array_equal(features, expected) == same
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_dropout_in_the_frozen_part_of_a_network_is_inactive(tmp_path, nested):
+    """Also in a network inside it, and in all phases. The part that trains has dropout. A saved network is equal."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    low = keras.layers.Dropout(0.5, name="low")
+    low = keras.Sequential([keras.Input((SIZE, SIZE, 3)), low], name="part") if nested else low
+    high = keras.layers.Conv2D(4, 3, name="high")(low(inputs))
+    path = str(tmp_path / "dropout.keras")
+    keras.Model(inputs, keras.layers.Dropout(0.5, name="last")(high)).save(path)
+    images, face = pictures(2), FaceConfig(branches=("encoder",), encoder=path, pooling="max", unfreeze_from="high")
+    branch = network(dataclasses.replace(face, layer=("high",)), "encoder", path=path)
+    branch.save(tmp_path / "branch.keras")
+    loaded = keras.saving.load_model(tmp_path / "branch.keras", compile=False)
+    expected = np.asarray(branch(images))
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(branch(images, training=True), expected, rtol=1e-6)
+    np.testing.assert_allclose(loaded(images), expected, rtol=1e-6)
+    whole = network(face, "encoder", path=path)
+    assert not np.allclose(whole(images, training=True), whole(images))
+    inner = whole.get_layer("encoder")
+    for unfreeze_from, same in (("last", False), ("high", False), ("", False)):
+        set_trainable(inner, True, unfreeze_from)
+        assert np.allclose(whole(images, training=True), whole(images)) == same
+    set_trainable(inner, False)
+    np.testing.assert_allclose(whole(images, training=True), whole(images), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from emotion_tf.config import FaceConfig
-from emotion_tf.models.face_layers import FaceBatchNormalization, FaceCount
+from emotion_tf.models.face_layers import FaceBatchNormalization, FaceCount, count_faces
 from emotion_tf.models.face_tower import build_face_tower
 
 RNG = np.random.default_rng(0)
@@ -36,6 +36,9 @@ def files(tmp_path_factory):
     inner = keras.Sequential([keras.Input((14, 14, 2)), keras.layers.BatchNormalization()])
     keras.Model(inputs, inner(x)).save(folder / "map.keras")
     keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(inner(x))).save(folder / "network.keras")
+    again = keras.Model(inputs, keras.layers.BatchNormalization(renorm=True)(inner(x)))
+    count_faces(again, FaceCount())
+    again.save(folder / "again.keras")
     module = ModuleWithBatchNorm()
     for training in (False, True):
         module.__call__.get_concrete_function(tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32), training=training)
@@ -49,6 +52,7 @@ def files(tmp_path_factory):
         ("network.keras", "avg"),
         ("map.keras", "avgmax"),
         ("map.keras", "attention"),
+        ("again.keras", "avg"),
         ("module", "avg"),
     ]
 )
@@ -82,17 +86,32 @@ def test_with_images_it_is_the_layer_of_keras():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("synchronized", [False, True])
-def test_without_a_face_the_statistics_stay(synchronized):
-    layer = FaceBatchNormalization(synchronized=synchronized)
+@pytest.mark.parametrize("options", [{}, {"synchronized": True}, {"renorm": True}])
+def test_without_a_face_the_statistics_stay(options):
+    layer = FaceBatchNormalization(**options)
     layer.faces = FaceCount()
     layer.faces.value = tf.constant(0)
     layer.build((None, 4, 4, 2))
-    layer.moving_mean.assign([1.5, -2.5])
-    layer.moving_variance.assign([0.3, 4.0])
+    start = [
+        np.array([1.5, -2.5]) / (i + 1) ** 2 if "mean" in v.name else np.array([0.3, 4.0]) / (i + 1) ** 2
+        for i, v in enumerate(layer.non_trainable_weights)
+    ]
+    for variable, value in zip(layer.non_trainable_weights, start, strict=True):
+        variable.assign(value)
     assert np.isfinite(layer(np.ones((1, 4, 4, 2), np.float32), training=True)).all()
-    np.testing.assert_allclose(layer.moving_mean, [1.5, -2.5], rtol=1e-6)
-    np.testing.assert_allclose(layer.moving_variance, [0.3, 4.0], rtol=1e-6)
+    for variable, value in zip(layer.non_trainable_weights, start, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-6, err_msg=variable.path)
+
+
+def test_with_images_renormalisation_is_that_of_keras():
+    ours, theirs = FaceBatchNormalization(renorm=True), keras.layers.BatchNormalization(renorm=True)
+    ours.faces = FaceCount()
+    ours.faces.value = tf.constant(3)
+    images = RNG.normal(size=(3, 4, 4, 2)).astype(np.float32)
+    for training in (True, True, False):
+        np.testing.assert_array_equal(ours(images, training=training), theirs(images, training=training))
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_statistics_are_those_of_the_real_crops_by_hand():

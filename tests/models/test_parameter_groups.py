@@ -148,14 +148,14 @@ def test_the_model_has_the_pretrained_layers_of_its_towers(tiny_bert, network):
 def test_every_layer_that_trains_of_an_initialized_text_tower_is_pretrained(tiny_bert):
     options = {"branches": ("bert", "gru"), "word_dim": 4, "gru_units": 3, "init": "run"}
     tower = build_text_tower(TextConfig(layer_decay=0.5, **options), tiny_bert, SHAPE)
-    assert set(names(tower)) == {"bert", "word_embedding", "gru", "text_missing"}
+    assert set(names(tower)) == {"bert", "word_embedding", "word_replacement", "gru", "text_missing"}
     rates = {id(variable): rate for layer in tower.pretrained for variable, rate in layer.learning_rates(0.2)}
     assert set(rates) == {id(variable) for variable in tower.trainable_variables}
     decay = {layer.layer.name: layer.layer_decay for layer in tower.pretrained}
     assert decay["bert"] == 0.5 and decay["gru"] == 1.0
     assert {rates[id(variable)] for variable in tower.find_layer("gru").trainable_variables} == {0.2}
     frozen = build_text_tower(TextConfig(train_encoder=False, **options), tiny_bert, SHAPE)
-    assert set(names(frozen)) == {"word_embedding", "gru", "text_missing"}
+    assert set(names(frozen)) == {"word_embedding", "word_replacement", "gru", "text_missing"}
 
 
 def test_every_layer_that_trains_of_an_initialized_face_tower_is_pretrained(network):

@@ -162,6 +162,24 @@ def test_the_unknown_word_learns_without_an_unknown_word_in_the_training_split(f
     assert gradient[3:].any(axis=1).all() and gradient[1].any() == bool(frequencies) and not gradient[0].any()
 
 
+@pytest.mark.parametrize("frozen", ["embedding", "tower", "phase"])
+def test_frozen_words_stay_in_training(frozen):
+    """A random unknown word would never learn, and the tower of another run would get noise that it was trained on."""
+    options = {
+        "embedding": {"embeddings": "x.txt", "train_embeddings": False},
+        "tower": {"init": "run", "train_tower": False},
+        "phase": {"init": "run"},
+    }
+    config = TextConfig(branches=("gru",), word_dim=4, gru_units=3, dropout=0.0, **options[frozen])
+    tower = build_text_tower(config, None, SHAPE, frequencies=(1,) * 8)
+    if frozen == "phase":
+        for layer in tower.pretrained:
+            layer.set_trainable(False)
+    inputs = {"word_ids": np.arange(2, 10, dtype=np.int32)[None].repeat(1000, 0)}
+    trained, inferred = (np.asarray(tower(inputs, training=training)["embedding"]) for training in (True, False))
+    np.testing.assert_allclose(trained, inferred, atol=1e-6)
+
+
 def test_frozen_word_embeddings():
     config = TextConfig(branches=("lstm",), word_dim=4, embeddings="x.txt", train_embeddings=False)
     tower = build_text_tower(config, None, SHAPE)

@@ -122,6 +122,13 @@ def test_words_without_a_vector_keep_their_random_one(small_config):
     rest = np.setdiff1d(np.arange(len(words)), ids[[0, 2]])
     assert {ids[1], ids[3]} <= set(rest) and len(rest) == len(words) - 2
     np.testing.assert_array_equal(table[rest], before[rest])
+    # a frozen embedding cannot learn the unknown word: it has the mean of the published vectors
+    layer.trainable = False
+    layer.embeddings.assign(before)
+    initialize_words(tower, Embeddings(vectors, np.array([True, False, True])))
+    frozen = np.asarray(layer.embeddings)
+    np.testing.assert_array_equal(frozen[ids[3]], [2, 3])
+    np.testing.assert_array_equal(np.delete(frozen, ids[3], axis=0), np.delete(table, ids[3], axis=0))
 
 
 @pytest.fixture

@@ -56,9 +56,6 @@ def build_update(weights):
     model = build_model(CONFIG, SPEC, (9, CONFIG.text.word_dim))
     network = training_network(model.input, model.output, build_heads(model.towers, len(SPEC.labels)))
     network.set_weights(weights or network.get_weights())
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
     loss = build_loss(CONFIG.train, np.array([5, 3, 2]))
     slower = [(variable, 0.5) for variable in model.towers["face"].trainable_variables]
     schedule = WarmupSchedule("constant", RATE, 0, 10)
