@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: RunPaths,
-    other: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="RUN ...")] = (),
+    other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ...")] = None,
     split: str = "test",
     data: Path | None = None,
     out: Path | None = None,
@@ -37,7 +37,9 @@ def compare(
     """
     from emotion_tf.evaluation import compare as comparison
 
-    results, tables, place, notes = (_configurations if other else _runs)(runs, other, split, data)
+    if other == ():
+        raise UserError("Expected the runs of a second configuration after --with. Received none.")
+    results, tables, place, notes = _configurations(runs, other, split, data) if other else _runs(runs, split, data)
     title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     with reserve_stdout(out):
         say(title)
@@ -54,7 +56,7 @@ Comparison = tuple["Sequence[RunResults]", "Sequence[TitledTable]", str, "Sequen
 """Results, tables, the split in words, and notes."""
 
 
-def _runs(runs: Sequence[Path], other: Sequence[Path], split: str, data: Path | None) -> Comparison:
+def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
     """Compares each pair of runs."""
     from emotion_tf.evaluation import compare as comparison
     from emotion_tf.evaluation.seeds import is_configuration

@@ -138,6 +138,7 @@ def test_wrong_sides_are_rejected(sides, fault):
     assert "Expected a second configuration: --with RUN" in fault("compare", a, b)
     assert "Expected runs on both sides of --with" in fault("compare", "--with", b)
     assert "Expected two or more seeds on each side" in fault("compare", a, "--with", sides / "b-seed0")
+    assert "after --with. Received none." in fault("compare", a, sides / "b-seed0", "--with")
     message = fault("compare", sides / "a-seed0", sides / "b-seed1", "--with", b)
     assert "Expected runs of one configuration" in message and "train.epochs" in message
     again = write_run(sides / "again", 0, predictions(0, 0.8))
