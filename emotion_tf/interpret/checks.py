@@ -17,12 +17,15 @@ from emotion_tf.interpret.words import remove_words
 
 SUSPECT = 0.7
 """Rank correlation above which two attributions count as equal."""
-ORDERS = 10
-"""Number of random orders, each of which is also reversed. The best of all orders then has p = 1/22."""
-STEPS, CELL_STEPS = 12, 8
-"""Minimum number of points of the curves of words, and of cells of a crop."""
+ORDERS, SHIFTS = 10, 20
+"""Number of random orders of words, each of which is also reversed, and of random shifts of a map. The best order of
+words has p = 1/22, the best map p = 1/21."""
+STEPS, CELL_STEPS = 12, 3
+"""Minimum number of steps of the curves of words, and of cells of a crop."""
 GRID = 8
 """Cells of a crop in each direction."""
+
+Score = Callable[[np.ndarray], np.ndarray]
 
 
 @contextlib.contextmanager
@@ -72,37 +75,66 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def curves(
-    orders: Sequence[np.ndarray], score: Callable[[np.ndarray], np.ndarray], steps: int = STEPS, seed: int = 0
-) -> list[Curves]:
-    """Returns deletion and insertion curves of several orders of the same parts.
+def curves(order: np.ndarray, score: Score, seed: int = 0) -> Curves:
+    """Compares an order of parts with random orders and the reverse of each.
 
     Args:
-        orders: each int (N,), the parts in descending importance.
+        order: int (N,), the parts in descending importance.
         score: maps masks of the parts to keep, bool (R, N), to the scores of the explained class, (R,).
-        steps: minimum number of points of the curves.
         seed: seed of the random orders.
     """
-    count = len(orders[0])
-    ends = np.linspace(0, count, min(count, steps) + 1).astype(int)
-    ends = np.unique([*ends, *(count - ends)])  # symmetric, so that both curves share the masks
     rng = np.random.default_rng(seed)
-    forward = [*orders, *(rng.permutation(count) for _ in range(ORDERS))]
-    keep = np.ones((len(forward), 2, len(ends), count), bool)
-    for n, order in enumerate(forward):
+    orders = [order, *(rng.permutation(len(order)) for _ in range(ORDERS))]
+    fractions, deletion, insertion = _measure_curves(orders, score, STEPS)
+    # to add the most important parts first is to remove them last, reversed
+    both = np.concatenate([deletion, insertion[:, ::-1]]), np.concatenate([insertion, deletion[:, ::-1]])
+    return _compare(len(order), fractions, both[0], both[1], "random orders")
+
+
+def shift_curves(cells: np.ndarray, score: Score, seed: int = 0) -> Curves:
+    """Compares the order of a map's cells with those of the same map, shifted at random.
+
+    Random orders of cells would be no fair comparison: they scatter, and most smooth maps, which remove a region at a
+    time, differ from them even if they have nothing to do with the picture. A shift leaves a map at one edge and
+    enters it at the opposite one. The shifts are a group. If a map is as likely as each of its shifts, the map itself
+    and shifts drawn without replacement are exchangeable, so that the p-value is exact (Hemerik and Goeman 2018, "Exact
+    testing with random permutations"). The reverse of a map is left out: a map of one spot is likelier than its
+    reverse.
+
+    Args:
+        cells: float (T, G, G), the map of each of T crops; all are shifted alike.
+        score: as for `curves`; the parts are the cells of all crops.
+        seed: seed of the shifts.
+    """
+    rows, columns = cells.shape[1:]
+    offsets = np.random.default_rng(seed).permutation(np.arange(1, rows * columns))[:SHIFTS]
+    shifted = [np.roll(cells, divmod(int(offset), columns), axis=(1, 2)) for offset in (0, *offsets)]
+    fractions, deletion, insertion = _measure_curves([_order(each.ravel()) for each in shifted], score, CELL_STEPS)
+    return _compare(cells.size, fractions, deletion, insertion, "random shifts of the map")
+
+
+def _measure_curves(
+    orders: Sequence[np.ndarray], score: Score, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns fractions (P,), and deletion and insertion curve of each of R orders, (R, P)."""
+    count = len(orders[0])
+    ends = np.round(np.linspace(0, count, min(count, steps) + 1)).astype(int)
+    ends = np.unique([*ends, *(count - ends)])  # symmetric, so that the curves of an order and its reverse share masks
+    keep = np.ones((2, len(orders), len(ends), count), bool)
+    for n, order in enumerate(orders):
         for m, end in enumerate(ends):
-            keep[n, 0, m, order[:end]] = False
-            keep[n, 1, m, order[count - end :]] = False
+            keep[0, n, m, order[:end]] = False
+            keep[1, n, m, order[end:]] = False
     masks, index = np.unique(keep.reshape(-1, count), axis=0, return_inverse=True)
-    deletion, of_reverse = score(masks)[index.reshape(keep.shape[:3])].swapaxes(0, 1)
-    insertion = of_reverse[:, ::-1]  # to add the most important parts first is to remove them last, reversed
-    fractions = ends / max(count, 1)
-    gains = np.trapezoid(insertion - deletion, fractions, axis=1)[len(orders) :]
-    random = np.stack([deletion, of_reverse])[:, len(orders) :].mean(axis=(0, 1))
-    return [
-        Curves(count, fractions, deletion[n], insertion[n], random, random[::-1], np.concatenate([gains, -gains]))
-        for n in range(len(orders))
-    ]
+    deletion, insertion = score(masks)[index.reshape(keep.shape[:3])]
+    return ends / max(count, 1), deletion, insertion
+
+
+def _compare(count: int, fractions: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, null: str) -> Curves:
+    """Returns the first of these curves, with the others as its comparison."""
+    gains = np.trapezoid(insertion - deletion, fractions, axis=1)
+    means = deletion[1:].mean(axis=0), insertion[1:].mean(axis=0)
+    return Curves(count, fractions, deletion[0], insertion[0], *means, gains[1:], null)
 
 
 def word_curves(batch: Batch, row: int, attributions: WordAttributions) -> Curves:
@@ -120,7 +152,7 @@ def word_curves(batch: Batch, row: int, attributions: WordAttributions) -> Curve
         logits = batch.logits_of_texts([text[0] for text in lines], [text[:0:-1] for text in lines], rows)
         return np.asarray(scores(logits, batch.target[rows]))
 
-    return curves([_order(attributions.values)], score)[0]
+    return curves(_order(attributions.values), score)
 
 
 def pixel_curves(batch: Batch, row: int, maps: Sequence[FaceMap]) -> list[Curves]:
@@ -130,7 +162,7 @@ def pixel_curves(batch: Batch, row: int, maps: Sequence[FaceMap]) -> list[Curves
     crops = faces[is_crop]
     blurred = np.round(blur(crops)).astype(np.uint8)
     cells = [
-        np.concatenate([cv2.resize(v, (GRID, GRID), interpolation=cv2.INTER_AREA).ravel() for v in face_map.values])
+        np.stack([cv2.resize(values, (GRID, GRID), interpolation=cv2.INTER_AREA) for values in face_map.values])
         for face_map in maps
     ]
 
@@ -142,7 +174,7 @@ def pixel_curves(batch: Batch, row: int, maps: Sequence[FaceMap]) -> list[Curves
         rows = np.full(len(keep), row)
         return np.asarray(scores(batch.logits_of_faces(changed, rows), batch.target[rows]))
 
-    return curves([_order(values) for values in cells], score, CELL_STEPS)
+    return [shift_curves(of_map, score) for of_map in cells]
 
 
 def _order(values: np.ndarray) -> np.ndarray:

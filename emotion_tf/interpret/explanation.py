@@ -44,16 +44,17 @@ class Curves:
     """Deletion and insertion curves: the score while parts are removed, or added, in the order of an attribution.
 
     Petsiuk 2018, "RISE", section 4.1, uses the probability. It would stay near 1 if another modality alone makes the
-    model certain, so these curves use the score. Random orders of the same parts are the baseline, each together
-    with its reverse.
+    model certain, so these curves use the score. The baseline of words are random orders, each together with its
+    reverse, and that of a map are random shifts of it.
 
     Attributes:
         parts: number of parts.
         fractions: share of the parts removed (or added), from 0 to 1, float (P,).
         deletion: score while the most important parts are removed first, (P,).
         insertion: score while the most important parts are added first, (P,).
-        random_deletion, random_insertion: means over the random orders, (P,).
-        random_gains: `gain` of each random order, (R,).
+        random_deletion, random_insertion: means over the orders that it is compared with, (P,).
+        random_gains: `gain` of each of these orders, (R,).
+        null: what these orders are, for the page.
     """
 
     parts: int
@@ -63,6 +64,7 @@ class Curves:
     random_deletion: np.ndarray
     random_insertion: np.ndarray
     random_gains: np.ndarray
+    null: str
 
     def area(self, name: str) -> float:
         """Returns the area under one of the curves, in nats."""
@@ -70,23 +72,22 @@ class Curves:
 
     @property
     def gain(self) -> float:
-        """Area under the insertion curve minus area under the deletion curve; its mean over all orders is 0."""
+        """Area under the insertion curve minus area under the deletion curve."""
         return self.area("insertion") - self.area("deletion")
 
     @property
     def as_good(self) -> int:
-        """Number of random orders with at least the same gain."""
+        """Number of the orders of the comparison with at least the same gain."""
         return int(np.sum(self.random_gains >= self.gain - TOLERANCE))
 
     @property
     def p_value(self) -> float:
-        """Share of the orders with at least the same gain, among the order itself, its reverse and the random orders.
+        """Share of the orders with at least the same gain, among the order itself and those that it is compared with.
 
-        An attribution that says nothing about the score is one more random order, so the share is at most p with
+        An attribution that says nothing about the score is one more of these orders, so the share is at most p with
         probability p or less (a Monte Carlo permutation test; Davison and Hinkley 1997, section 4.3).
         """
-        is_reverse_as_good = -self.gain >= self.gain - TOLERANCE
-        return (1 + is_reverse_as_good + self.as_good) / (2 + len(self.random_gains))
+        return (1 + self.as_good) / (1 + len(self.random_gains))
 
     @property
     def better(self) -> bool | None:

@@ -74,13 +74,12 @@ def words_html(attributions: WordAttributions, line: int) -> Markup:
 
 
 def curve_picture(curves: Curves) -> bytes:
-    """Draws deletion and insertion curves with those of random orders, and returns a PNG."""
+    """Draws deletion and insertion curves with the mean of those that they are compared with, and returns a PNG."""
     figure, grid = plt.subplots(1, 2, figsize=(5.2, 1.9), layout="constrained", sharey=True)
     for axes, name in zip(grid, ("deletion", "insertion"), strict=True):
         axes.plot(curves.fractions, getattr(curves, name), color="#d64537", label="in this order")
-        axes.plot(
-            curves.fractions, getattr(curves, f"random_{name}"), color="#888", linestyle="--", label="random order"
-        )
+        means = getattr(curves, f"random_{name}")
+        axes.plot(curves.fractions, means, color="#888", linestyle="--", label=f"mean of {curves.null}")
         axes.set_title(name, fontsize=9)
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.tick_params(labelsize=8)

@@ -15,29 +15,32 @@ def test_the_curves_of_an_additive_score_by_hand():
     def score(keep):
         return keep @ value
 
-    best, worst = checks.curves([np.array([1, 3, 2, 0]), np.array([0, 2, 3, 1])], score)
+    best, worst = (checks.curves(np.array(order), score) for order in ([1, 3, 2, 0], [0, 2, 3, 1]))
     assert best.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert best.deletion.tolist() == [10, 6, 3, 1, 0] and best.insertion.tolist() == [0, 4, 7, 9, 10]
     assert worst.deletion.tolist() == best.insertion[::-1].tolist()
     assert best.area("deletion") == pytest.approx(15 / 4) and best.gain == pytest.approx(25 / 4 - 15 / 4)
     assert best.area("deletion") < best.area("random_deletion") < worst.area("deletion")
-    np.testing.assert_allclose(best.random_deletion + best.random_deletion[::-1], 10)  # each order with its reverse
-    np.testing.assert_allclose(best.random_insertion, best.random_deletion[::-1])
+    all_deletion, all_insertion = (  # each order with its reverse, its own included
+        getattr(best, name) + 21 * getattr(best, f"random_{name}") for name in ("deletion", "insertion")
+    )
+    np.testing.assert_allclose(all_deletion + all_deletion[::-1], 10 * 22)
+    np.testing.assert_allclose(all_insertion, all_deletion[::-1])
 
 
 def test_an_order_is_compared_with_random_orders_and_their_reverses():
     value = np.arange(8.0) ** 2
-    best, worst = checks.curves([np.arange(8)[::-1], np.arange(8)], lambda keep: keep @ value)
-    assert len(best.random_gains) >= 20 and best.random_gains.sum() == pytest.approx(0)
+    best, worst = (checks.curves(order, lambda keep: keep @ value) for order in (np.arange(8)[::-1], np.arange(8)))
+    assert len(best.random_gains) >= 20 and best.random_gains.sum() + best.gain == pytest.approx(0)
     assert (best.as_good, best.p_value, best.better) == (0, 1 / 22, True)
-    assert (worst.as_good, worst.p_value, worst.better) == (20, 1, False)
+    assert (worst.as_good, worst.p_value, worst.better) == (21, 1, False)
 
 
 def test_no_order_of_few_parts_or_of_parts_without_effect_is_better_than_chance():
-    (few,) = checks.curves([np.arange(4)], lambda keep: keep @ np.array([4.0, 3, 2, 1]))
+    few = checks.curves(np.arange(4), lambda keep: keep @ np.array([4.0, 3, 2, 1]))
     assert few.better is None
-    (useless,) = checks.curves([np.arange(9)], lambda keep: np.ones(len(keep)))
-    assert (useless.as_good, useless.p_value, useless.better) == (20, 1, False)
+    useless = checks.curves(np.arange(9), lambda keep: np.ones(len(keep)))
+    assert (useless.as_good, useless.p_value, useless.better) == (21, 1, False)
 
 
 @pytest.mark.parametrize("count", [6, 20])
@@ -48,13 +51,45 @@ def test_random_attributions_are_seldom_better_than_chance(count):
     def score(keep):
         return np.tanh(keep @ weights + np.einsum("ri,ij,rj->r", keep, pairs, keep))
 
-    passed = [checks.curves([RNG.permutation(count)], score, seed=n)[0].better for n in range(400)]
+    passed = [checks.curves(RNG.permutation(count), score, seed=n).better for n in range(400)]
     assert np.mean(passed) <= 0.07
+
+
+def spot(row, column, wrap=False):
+    """A map that highlights one place of an 8 x 8 grid."""
+    distances = [np.abs(np.arange(8) - centre) for centre in (row, column)]
+    y, x = (np.minimum(d, 8 - d) if wrap else d for d in distances)
+    return np.exp(-(y[:, None] ** 2 + x**2) / 3)[None]
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_a_random_spot_of_a_face_is_seldom_better_than_chance(wrap):
+    """Against random orders of the cells, 62 % of such maps passed."""
+    evidence = sum(spot(*centre) for centre in ((2, 2.5), (2, 5), (5.5, 3.5))).ravel()
+
+    def score(keep):
+        return np.tanh(keep @ evidence / 10)
+
+    rng = np.random.default_rng(0)
+    maps = [spot(*rng.uniform(0, 8 if wrap else 7, 2), wrap) for _ in range(400)]
+    by_chance = np.mean([checks.shift_curves(cells, score, n).better for n, cells in enumerate(maps)])
+    random_orders = np.mean(
+        [checks.curves(np.argsort(-cells.ravel()), score, n).better for n, cells in enumerate(maps)]
+    )
+    assert by_chance <= 0.07 if wrap else by_chance < random_orders / 3, (by_chance, random_orders)
+    noise = [rng.normal(size=(1, 8, 8)) for _ in range(400)]
+    assert np.mean([checks.shift_curves(cells, score, n).better for n, cells in enumerate(noise)]) <= 0.07
+    assert checks.shift_curves(evidence.reshape(1, 8, 8), score).better
+
+
+def test_a_constant_map_is_not_better_than_its_shifts():
+    flat = checks.shift_curves(np.zeros((2, 8, 8)), lambda keep: keep @ np.arange(128.0))
+    assert (flat.as_good, flat.p_value, flat.better) == (20, 1, False)
 
 
 @pytest.mark.parametrize("count", [1, 2, 13, 64, 97])
 def test_the_curves_of_any_number_of_parts_go_from_all_to_none(count):
-    (curves,) = checks.curves([RNG.permutation(count)], lambda keep: keep.mean(axis=1))
+    curves = checks.curves(RNG.permutation(count), lambda keep: keep.mean(axis=1))
     assert curves.deletion[0] == curves.insertion[-1] == 1 and curves.deletion[-1] == curves.insertion[0] == 0
     np.testing.assert_allclose(curves.deletion, 1 - curves.fractions)
     np.testing.assert_allclose(curves.random_insertion, curves.fractions)
