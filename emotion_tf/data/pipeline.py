@@ -70,7 +70,8 @@ def train_batches(
     dataset = (
         tf.data.Dataset.from_tensor_slices(order.shuffle(make.positions(rows)))
         .batch(pool)
-        .map(make.reader(rows), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
+        .prefetch(1)
         .enumerate()
         .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
         .enumerate()

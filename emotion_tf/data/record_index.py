@@ -6,6 +6,8 @@ import os
 import zlib
 from array import array
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -49,16 +51,17 @@ class RecordIndex:
         """
         records = np.empty(len(positions), object)
         shards = np.searchsorted(self._records, positions, side="right") - 1
-        for shard in np.unique(shards):
+        begins = self.offsets[positions] - self.offsets[np.array(self._records)[shards]]
+        sizes = self.offsets[positions + 1] - self.offsets[positions] - HEADER.size - CRC.size
+        order = np.lexsort((begins, shards))
+        columns = (values[order].tolist() for values in (shards, begins, sizes, self._sums[positions]))
+        spans = zip(order.tolist(), *columns, strict=True)
+        for shard, spans_of_shard in groupby(spans, key=itemgetter(1)):
             with open(self.paths[shard], "rb", buffering=0) as file:
-                for i in np.flatnonzero(shards == shard):
-                    records[i] = self._read(file.fileno(), int(shard), int(positions[i]))
+                number = file.fileno()
+                for i, _, begin, size, checksum in spans_of_shard:
+                    payload = os.pread(number, size, begin + HEADER.size)
+                    if zlib.crc32(payload) != checksum:
+                        raise UserError(f"{file.name}: The record at offset {begin} has changed. {REPAIR}")
+                    records[i] = payload
         return records
-
-    def _read(self, file: int, shard: int, position: int) -> bytes:
-        begin, end = self.offsets[position], self.offsets[position + 1]
-        offset = int(begin - self.offsets[self._records[shard]])
-        payload = os.pread(file, int(end - begin) - HEADER.size - CRC.size, offset + HEADER.size)
-        if zlib.crc32(payload) != self._sums[position]:
-            raise UserError(f"{self.paths[shard]}: The record at offset {offset} has changed. {REPAIR}")
-        return payload
