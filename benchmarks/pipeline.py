@@ -33,6 +33,7 @@ def main() -> None:
 
     from emotion_tf.config import TextConfig
     from emotion_tf.data import pipeline
+    from emotion_tf.data.batches import Batches
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.data.preprocess import Preprocessor
     from emotion_tf.data.tokenizer import WordVocabulary
@@ -45,7 +46,7 @@ def main() -> None:
 
     def shuffled(epoch: int) -> tf.data.Dataset:
         positions = pipeline.EpochOrder(0, epoch).shuffle(examples.positions(rows))
-        records = tf.data.Dataset.from_tensor_slices(positions).batch(32).map(examples.reader(rows), tf.data.AUTOTUNE)
+        records = tf.data.Dataset.from_tensor_slices(positions).batch(32).map(examples.reader(rows)).prefetch(1)
         return records.map(lambda i, record: examples(examples.parse(i, record), None), tf.data.AUTOTUNE)
 
     def window(epoch: int) -> tf.data.Dataset:
@@ -53,7 +54,7 @@ def main() -> None:
         batches = pools.flat_map(lambda *pool: pipeline._by_length(examples, pool, 32, tf.constant([0, epoch])))
         return batches.map(examples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    def by_length(epoch: int) -> tf.data.Dataset:
+    def by_length(epoch: int) -> Batches:
         return pipeline.train_batches(rows, preprocess, 32, pipeline.EpochOrder(0, epoch), None)
 
     table = Table("batches", "utterances/s", "padding, share of token positions", title=f"{data}, batch 32, 3 epochs")

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
+from emotion_tf.data.batches import Batches
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import format_lines, format_ragged_lines, nearest_lines
 from emotion_tf.data.dataset import Rows, as_graph
@@ -47,7 +48,7 @@ def train_batches(
     order: EpochOrder,
     augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
-) -> tf.data.Dataset:
+) -> Batches:
     """Returns the batches of one epoch: shuffles records, batches similar lengths, decodes, augments.
 
     The order is a permutation of all records, which are read from the shards in this order; a pool of `POOL_BATCHES`
@@ -62,7 +63,7 @@ def train_batches(
         cached: cached features of the shards as further inputs; they do not change the batches.
 
     Returns:
-        Data set of (inputs, label int64 (B,), weight float32 (B,)).
+        Batches of (inputs, label int64 (B,), weight float32 (B,)).
     """
     seed = _mix(order)
     pool = batch_size * POOL_BATCHES
@@ -81,15 +82,15 @@ def train_batches(
             deterministic=True,
         )
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return Batches(dataset.prefetch(tf.data.AUTOTUNE), rows.paths)
 
 
 def eval_batches(
     rows: Rows, preprocess: Preprocessor, batch_size: int, cached: CachedFeatures | None = None
-) -> tf.data.Dataset:
-    """Returns the utterances in the order of the records: data set of (inputs, label (B,), weight (B,))."""
+) -> Batches:
+    """Returns the utterances in the order of the records: batches of (inputs, label (B,), weight (B,))."""
     make = Examples(preprocess, cached)
-    return (
+    dataset = (
         make.elements(rows)
         .batch(batch_size)
         .map(
@@ -99,22 +100,24 @@ def eval_batches(
         )
         .prefetch(tf.data.AUTOTUNE)
     )
+    return Batches(dataset, rows.paths)
 
 
-def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> tf.data.Dataset:
-    """Returns all utterances in batches of similar length: data set of (position int64 (B,), inputs)."""
+def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> Batches:
+    """Returns all utterances in batches of similar length: elements of (position int64 (B,), inputs)."""
     make = Examples(preprocess)
 
     def batch(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         return features["position"], make(features)[0]
 
-    return (
+    dataset = (
         make.elements(rows)
         .batch(batch_size * POOL_BATCHES)
         .flat_map(as_graph(lambda *elements: _by_length(make, elements, batch_size, tf.constant([0, 0], tf.int64))))
         .map(as_graph(batch), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
+    return Batches(dataset, rows.paths)
 
 
 def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,7 +125,7 @@ def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.
     names = ("label", "weight", "length")
     make = Examples(preprocess)
     parsed = make.elements(rows).batch(1024).map(as_graph(make.parse))
-    batches = [[features[name].numpy() for name in names] for features in parsed]
+    batches = [[features[name].numpy() for name in names] for features in Batches(parsed, rows.paths)]
     label, weight, length = (np.concatenate(column) for column in zip(*batches, strict=True))
     return label, weight, length
 
@@ -130,7 +133,7 @@ def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.
 def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
     """Yields ids, label, weight and number of faces of each utterance, in the order of `eval_batches`."""
     dataset = rows.enumerate_records().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
-    for batch in dataset:
+    for batch in Batches(dataset, rows.paths):
         faces = batch.pop("face_mask").row_lengths().numpy()
         columns = {name: values.numpy() for name, values in batch.items()}
         for i in range(len(faces)):

@@ -66,6 +66,17 @@ def _verify_shard(path: Path, shard: Shard) -> None:
         )
 
 
+def verify_records(path: Path) -> None:
+    """Compares the checksums of the records of a shard. Raises UserError if it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"{path}: The shard is missing. {REPAIR}")
+    try:
+        for _offset, _length in _walk(path, check=True):
+            pass
+    except _Damage as damage:
+        raise UserError(f"{path}: {damage}. {REPAIR}") from None
+
+
 def _diagnose(path: Path, size: int, shard: Shard) -> str:
     """Describes the damage of a shard whose size or hash differs."""
     records = 0

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.data import pipeline
+from emotion_tf.data.batches import Batches
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
@@ -83,9 +84,7 @@ def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
     return names
 
 
-def _batches(
-    function: Function, data: tf.data.Dataset, by_crop: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _batches(function: Function, data: Batches, by_crop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields for each batch the features (M, ...), the indices (M,) of their rows, and their frames (M,)."""
     traced = tf.function(function, reduce_retracing=True)
     for inputs, label, _ in data:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from emotion_tf.data import pipeline
 from emotion_tf.data.augment import augment_faces
+from emotion_tf.data.batches import Batches
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.features.boundary import FrozenPart, connect_rest, frozen_parts, rest_inputs
@@ -83,7 +84,7 @@ class Stage:
     base: int | None
     trained: set[int] | None
 
-    def train_batches(self, epoch: int) -> tf.data.Dataset:
+    def train_batches(self, epoch: int) -> Batches:
         """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
         setup, face = self.setup, self.setup.config.face
         order = pipeline.EpochOrder(setup.config.train.seed, epoch)
@@ -94,7 +95,7 @@ class Stage:
         return batches.take(setup.steps)
 
     @cached_property
-    def dev_batches(self) -> tf.data.Dataset:
+    def dev_batches(self) -> Batches:
         """The batches of dev, in the order of the records; their pipeline is traced once for all epochs."""
         size = 2 * self.setup.config.train.batch_size
         return pipeline.eval_batches(self.setup.data.dev, self.preprocess, size, self.dev)

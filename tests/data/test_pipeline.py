@@ -216,7 +216,7 @@ def test_augmentation_changes_faces_alone_and_follows_the_order(data, preprocess
     whole, augmented = (
         train_batches(data[0]["dev"], preprocess, BATCH, EpochOrder(0, 0), a) for a in (None, augment_faces)
     )
-    spec, label, weight = augmented.element_spec
+    spec, label, weight = augmented.dataset.element_spec
     assert spec["faces"].shape[2:] == (32, 32, 3) and spec["faces"].dtype == tf.uint8
     assert spec["face_mask"].dtype == tf.bool and spec["input_word_ids"].dtype == tf.int32
     assert label.dtype == tf.int64 and weight.dtype == tf.float32

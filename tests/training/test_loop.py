@@ -195,6 +195,19 @@ def test_until_stops_the_training(word_config, tmp_path, eager):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+def test_a_shard_that_is_damaged_between_epochs_is_named(word_config, tmp_path, eager):
+    data = shutil.copytree(word_config.data, tmp_path / "data")
+    shard = min(data.glob("train-*"))
+
+    def damage(line):
+        if line.startswith("epoch 1/"):
+            shard.write_bytes(bytes(shard.stat().st_size))
+
+    config = change(dataclasses.replace(word_config, data=str(data)), epochs=2)
+    with pytest.raises(UserError, match=f"^{shard}: The record at offset \\d+ has changed. Prepare .* again.$"):
+        train_run(config, tmp_path / "run", say=damage)
+
+
 def test_resuming_on_other_data_is_refused(word_config, tmp_path, eager):
     train_run(word_config, tmp_path / "run", until=1, save_model=False)
     data = training_data(word_config)
