@@ -80,8 +80,10 @@ MODELS = {
         joined(text("gru"), face("mobilenetv2", layer=("block_6_expand_relu",), pooling="attention"), "lowrank"),
         optimizer="adam",
     ),
-    "mobilenetv3small, frozen + cnn; gated; rmsprop": train(
-        joined(text("gru"), face("mobilenetv3small", "cnn", train_backbone=False), "gated"), optimizer="rmsprop"
+    "mobilenetv3small, frozen + cnn; weighted; rmsprop, average": train(
+        joined(text("gru"), face("mobilenetv3small", "cnn", train_backbone=False), "weighted"),
+        optimizer="rmsprop",
+        ema=0.9,
     ),
     "efficientnetv2b0, attention map + cnn; cross attention; cosine": train(
         joined(
@@ -103,7 +105,7 @@ MODELS = {
         ),
         logit_adjustment=1.0,
     ),
-    "fer; weighted; average": train(joined(text("gru"), face("fer"), "weighted"), ema=0.9),
+    "fer; gated": joined(text("gru"), face("fer"), "gated"),
 }
 TRAININGS = {
     "sgd": train(text("gru"), optimizer="sgd", learning_rate=0.1),
@@ -177,7 +179,6 @@ def learn(config, data, encoder, folder, files=None):
     while len(accuracies) < MOST_UPDATES and (max(accuracies, default=0) < 0.95 or len(accuracies) < 4):
         sums = stage.update(zero_sums(), inputs, label, tf.ones(len(label)))
         accuracies.append(float(sums.correct / sums.weight))
-        print(len(accuracies), accuracies[-1])
     assert max(accuracies) >= 0.95, accuracies[-1]
     assert [w.path for w, b in zip(trained, before, strict=True) if (np.asarray(w) == b).all()] == []
     for now, then in zip(fixed, frozen, strict=True):
