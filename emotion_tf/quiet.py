@@ -6,6 +6,7 @@ processors without AVX-512. TF_CPP_MIN_LOG_LEVEL=0 shows the whole log.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -13,7 +14,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -25,6 +26,8 @@ CHATTER = re.compile(
     r"|cuInit: (INTERNAL: CUDA error: Failed call to cuInit: )?UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE"
     r"|Unable to register cu\w+ (factory|plugin)|pkg_resources|^To enable the following instructions"
 )
+# Keras imports them for wrappers and galleries that nothing here uses; they are a third of TensorFlow's import.
+UNUSED = ("sklearn", "matplotlib")
 
 
 def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
@@ -60,8 +63,9 @@ def _import_tensorflow(threads: int) -> None:
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         try:
-            import tensorflow as tf
-            import tensorflow_text  # noqa: F401
+            with _hidden(UNUSED):
+                import tensorflow as tf
+                import tensorflow_text  # noqa: F401
 
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.list_logical_devices()
@@ -72,3 +76,15 @@ def _import_tensorflow(threads: int) -> None:
             for line in log.read().decode(errors="replace").splitlines():
                 if line.strip() and not CHATTER.search(line):
                     print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Lets imports of packages fail as if they were not installed, except of those that are imported already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None stops an import
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -1,0 +1,35 @@
+"""The import of TensorFlow; a fake package takes its place, since the real one takes seconds to import."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TENSORFLOW = """
+import types
+for name in ("sklearn", "matplotlib"):
+    try:
+        __import__(name)
+        print(name)
+    except ImportError:
+        pass
+config = types.SimpleNamespace(
+    threading=types.SimpleNamespace(set_intra_op_parallelism_threads=print), list_logical_devices=lambda: None
+)
+"""
+
+
+@pytest.mark.parametrize(("before", "seen"), [("import sys", []), ("import sklearn", ["sklearn"])])
+def test_keras_does_not_import_packages_that_nothing_else_needs(tmp_path, before, seen):
+    for name, source in {"tensorflow": TENSORFLOW, "tensorflow_text": "", "sklearn": "", "matplotlib": ""}.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    program = (
+        f"{before}\nfrom emotion_tf.quiet import start_tensorflow\nstart_tensorflow(3)\n"
+        "import sklearn, matplotlib\nprint(sklearn.__name__, matplotlib.__name__)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.stdout.splitlines() == [*seen, "3", "sklearn matplotlib"], result.stderr
