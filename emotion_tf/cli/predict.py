@@ -35,8 +35,8 @@ def predict(
 
     Args:
         run: Folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
-        abstain_below: Least probability of a prediction; below it prints "abstained". The thresholds in a run's report
-            promise a precision with 90 % confidence, or say that it cannot be promised.
+        abstain_below: Least probability of a prediction; below it prints "abstained". The report of a run
+            lists thresholds that promise a precision with 90 % confidence, and what cannot be promised.
     """
     from emotion_tf.evaluation.reliability import rank
 

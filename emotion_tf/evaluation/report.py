@@ -23,7 +23,7 @@ from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.evaluation.reliability import confidence_of
-from emotion_tf.evaluation.selective import PROMISE, with_abstentions
+from emotion_tf.evaluation.selective import PROMISE, format_threshold, with_abstentions
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ def print_thresholds(calibration: Calibration) -> None:
     table = Table("precision", "--abstain-below", "answered, dev", "precision, dev", title=title, title_justify="left")
     for row in calibration.thresholds:
         if row.threshold is not None:
-            threshold = f"{row.threshold:.6f}" if row.threshold else "none needed"
+            threshold = format_threshold(row.threshold)
             table.add_row(f"{row.target:g}", threshold, f"{100 * row.coverage:.1f} %", f"{row.precision:.3f}")
     console = table_console(120)
     if table.rows:

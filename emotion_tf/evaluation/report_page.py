@@ -18,7 +18,14 @@ from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outpu
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of, rank, reliability
-from emotion_tf.evaluation.selective import PROMISE, SelectiveScores, Threshold, risk_coverage, score_threshold
+from emotion_tf.evaluation.selective import (
+    PROMISE,
+    SelectiveScores,
+    Threshold,
+    format_threshold,
+    risk_coverage,
+    score_threshold,
+)
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals
 from emotion_tf.evaluation.slices import Slice, slices
 
@@ -113,9 +120,10 @@ class PatternRow(NamedTuple):
 
 
 class ThresholdRow(NamedTuple):
-    """A threshold, as fitted on dev, and its results on this split."""
+    """A threshold, as fitted on dev and as printed, and its results on this split."""
 
     threshold: Threshold
+    printed: str
     scores: SelectiveScores
     precision_interval: Bounds
 
@@ -141,7 +149,8 @@ def write_report(path: Path, report: ReportData) -> None:
     correct, confidence = predicted == outputs.label, confidence_of(probabilities, predicted)
     before = confidence_of(softmax(outputs.logits, axis=1), predicted)
     bins = [reliability(correct, p, outputs.weight) for p in (before, confidence)]
-    curve = risk_coverage(correct, confidence)
+    counts = outputs.weight > 0
+    curve = risk_coverage(correct[counts], confidence[counts])
     pages.write(
         path,
         "report.html",
@@ -154,7 +163,7 @@ def write_report(path: Path, report: ReportData) -> None:
         charts={
             "precision_recall": charts.precision_recall(outputs.label, probabilities, report.labels),
             "reliability": charts.reliability_diagram(*bins),
-            "risk": charts.risk_coverage_curve(curve, float(np.mean(~correct))),
+            "risk": charts.risk_coverage_curve(curve, float(curve.risk[-1])),
         },
         learning=_learning(report.history),
         patterns=_patterns(report, correct, before, confidence),
@@ -210,7 +219,7 @@ def _patterns(report: ReportData, correct: np.ndarray, before: np.ndarray, after
     """Returns a row for each pattern; `before` and `after` are the confidences (N,) without and with temperatures."""
     outputs, temperatures, rows = report.outputs, report.calibration.temperatures, []
     for i, name in enumerate(PATTERNS):
-        selected = outputs.pattern == i
+        selected = (outputs.pattern == i) & (outputs.weight > 0)
         if selected.any():
             errors = [
                 calibration_error(correct[selected], confidence[selected], outputs.weight[selected])
@@ -240,13 +249,14 @@ def _slices(report: ReportData, predicted: np.ndarray) -> list[tuple[str, list[S
 
 
 def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray) -> list[ThresholdRow]:
-    rows = []
+    rows, weight = [], report.outputs.weight
     for threshold in report.calibration.thresholds:
         if threshold.threshold is None:
             continue
-        answered = confidence >= threshold.threshold
-        scores = score_threshold(correct, confidence, threshold.threshold)
-        rows.append(ThresholdRow(threshold, scores, accuracy_interval(correct[answered], report.group[answered])))
+        answered = (confidence >= threshold.threshold) & (weight > 0)
+        scores = score_threshold(correct, confidence, threshold.threshold, weight)
+        bounds = accuracy_interval(correct[answered], report.group[answered], weight[answered])
+        rows.append(ThresholdRow(threshold, format_threshold(threshold.threshold), scores, bounds))
     return rows
 
 

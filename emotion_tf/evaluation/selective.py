@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -78,11 +79,25 @@ def risk_coverage(correct: np.ndarray, confidence: np.ndarray) -> Curve:
     return Curve(-levels, (ends + 1) / len(correct), risk[ends], float(risk.mean()))
 
 
-def score_threshold(correct: np.ndarray, confidence: np.ndarray, threshold: float) -> SelectiveScores:
-    """Returns the results above a threshold; without any answer the precision is nan."""
-    answered = confidence >= threshold
-    precision = float(correct[answered].mean()) if answered.any() else float("nan")
-    return SelectiveScores(int(answered.sum()), float(answered.mean()), precision)
+def score_threshold(
+    correct: np.ndarray, confidence: np.ndarray, threshold: float, weight: np.ndarray | None = None
+) -> SelectiveScores:
+    """Returns the results above a threshold; without any answer of positive weight the precision is nan."""
+    weight = np.ones(len(correct)) if weight is None else weight
+    answered = np.where(confidence >= threshold, weight, 0.0)
+    total = float(answered.sum())
+    precision = float(answered @ correct) / total if total else float("nan")
+    return SelectiveScores(int((answered > 0).sum()), total / float(weight.sum()), precision)
+
+
+def round_down(threshold: float, digits: int) -> float:
+    """Rounds a threshold down, so that one that is printed excludes no prediction above it."""
+    return float(Decimal(str(threshold)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
+
+
+def format_threshold(threshold: float) -> str:
+    """Returns a threshold for `--abstain-below`. Nine digits tell neighbouring float32 probabilities apart."""
+    return f"{round_down(threshold, 9):.9f}" if threshold else "none needed"
 
 
 def fit_thresholds(
@@ -132,14 +147,15 @@ def _threshold(
     effective: np.ndarray,
 ) -> Threshold:
     # with fewer answers not even a test without an error succeeds: 0.95 needs 45
-    tested = np.flatnonzero(effective >= max(MIN_ANSWERED, np.log(ERROR) / np.log(target)))
-    failed = tested[bounds[tested] < target]
-    passed = tested[tested < failed[0]] if len(failed) else tested
-    if not len(passed):
+    tests = np.flatnonzero(effective >= max(MIN_ANSWERED, np.log(ERROR) / np.log(target)))
+    failures = np.flatnonzero(bounds[tests] < target)
+    successes = tests[: failures[0]] if len(failures) else tests
+    if not len(successes):
         return Threshold(target)
-    is_last = passed[-1] == len(levels) - 1
-    scores = score_threshold(correct, confidence, levels[passed[-1]])
-    return Threshold(target, 0.0 if is_last else float(levels[passed[-1]]), scores.coverage, scores.precision)
+    level = float(levels[successes[-1]])
+    scores = score_threshold(correct, confidence, level)
+    is_last = successes[-1] == len(levels) - 1
+    return Threshold(target, 0.0 if is_last else level, scores.coverage, scores.precision)
 
 
 def lower_bounds(
@@ -148,16 +164,15 @@ def lower_bounds(
     """Returns the lower 90 % bound of the precision above each level, and the effective number of answers.
 
     The bound is exact for independent answers (Clopper and Pearson 1934). Those of a dialogue are correlated: n answers
-    are worth n / (1 + (m - 1) r), where m is the number of answers in a dialogue, averaged over answers, and r is the
-    bound of the correlation among all predictions (Kish 1965, design effect; Korn and Graubard 1998 for the exact bound
-    in effective numbers). The correlation among confident predictions is assumed to be no higher: it could not be
-    estimated from their few errors.
+    are worth n / (1 + (m - 1) r), where m is the number of answers in a dialogue, averaged over answers, and r bounds
+    their correlation (Kish 1965, design effect; Korn and Graubard 1998 for the exact bound in effective numbers): the
+    larger of the bounds for all predictions and for those above the level, where few errors tell less.
 
     Args:
         correct: bool (N,), whether the prediction is correct.
         confidence: float (N,), calibrated probability of the predicted class.
         dialogue: (N,), dialogue of each utterance.
-        levels: float (K,), in descending order; the confidence of at least one utterance reaches the first.
+        levels: float (K,), in descending order; the highest confidence reaches the first, the lowest reaches the last.
     """
     members = np.unique(dialogue, return_inverse=True)[1].reshape(-1)
     step = np.searchsorted(-levels, -confidence)  # the first level that the utterance reaches
@@ -165,33 +180,39 @@ def lower_bounds(
     np.add.at(counts[0], (step, members), 1.0)
     np.add.at(counts[1], (step, members), correct)
     answers, hits = counts.cumsum(axis=1)
-    total = answers.sum(axis=1)
-    design = 1 + ((answers**2).sum(axis=1) / total - 1) * correlation_bound(correct, members)
+    total, correlation = answers.sum(axis=1), correlation_bound(answers, hits)
+    design = 1 + ((answers**2).sum(axis=1) / total - 1) * np.maximum(correlation, correlation[-1])
     effective, successes = total / design, hits.sum(axis=1) / design
     bounds = beta.ppf(ERROR, np.maximum(successes, 1e-9), effective - successes + 1)
     return np.where(successes > 0, bounds, 0.0), effective
 
 
-def correlation_bound(correct: np.ndarray, dialogue: np.ndarray) -> float:
-    """Returns the upper 90 % bound of the correlation of two predictions' correctness in a dialogue.
+def correlation_bound(answers: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Returns the upper 90 % bound of the correlation of two predictions' correctness in a dialogue, float (...,).
 
     It is the F bound of the intraclass correlation in a one-way analysis of variance (Shrout and Fleiss 1979; Donner
-    1986 for dialogues of unequal length). Without variance inside the dialogues it is 1.
+    1986 for dialogues of unequal length). Without variance inside the dialogues it is 1. If all predictions are
+    correct, or all wrong, they show no correlation: the bound is then the lowest that one exception can give.
 
     Args:
-        correct: bool (N,), whether the prediction is correct.
-        dialogue: (N,), dialogue of each utterance.
+        answers: float (..., G), number of predictions in each dialogue, which may be 0.
+        hits: float (..., G), number of correct ones among them.
     """
-    members = np.unique(dialogue, return_inverse=True)[1].reshape(-1)
-    sizes, hits = np.bincount(members), np.bincount(members, correct)
-    between, within = len(sizes) - 1, len(correct) - len(sizes)
-    squares_within = float((hits * (1 - hits / sizes)).sum())
-    if not between or squares_within <= 0:
-        return 1.0
-    squares_between = float((sizes * (hits / sizes - correct.mean()) ** 2).sum())
-    size = (len(correct) - (sizes**2).sum() / len(correct)) / between
-    ratio = squares_between / between / (squares_within / within) / f_distribution.ppf(ERROR, between, within)
-    return float(np.clip((ratio - 1) / (ratio + size - 1), 0, 1))
+    total, right, sizes = answers.sum(axis=-1), hits.sum(axis=-1), np.maximum(answers, 1)
+    between = (answers > 0).sum(axis=-1) - 1
+    within = total - between - 1
+    squares_within = (hits * (1 - hits / sizes)).sum(axis=-1)
+    squares = (hits**2 / sizes).sum(axis=-1) - right**2 / total
+    # one exception in the longest dialogue
+    is_uniform, longest = (right == 0) | (right == total), sizes.max(axis=-1)
+    squares_within = np.where(is_uniform, 1 - 1 / longest, squares_within)
+    squares = np.where(is_uniform, 1 / longest - 1 / total, squares)
+    size = (total - (answers**2).sum(axis=-1) / total) / np.maximum(between, 1)
+    is_defined = (between > 0) & (within > 0) & (squares_within > 0)
+    inside = np.where(is_defined, squares_within / np.maximum(within, 1), 1.0)
+    quantile = f_distribution.ppf(ERROR, np.maximum(between, 1), np.maximum(within, 1))
+    ratio = squares / np.maximum(between, 1) / inside / quantile
+    return np.where(is_defined, np.clip((ratio - 1) / (ratio + size - 1), 0, 1), 1.0)
 
 
 def with_abstentions(

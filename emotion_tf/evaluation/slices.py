@@ -55,10 +55,12 @@ def slices(
         label: int (N,), true classes.
         predicted: int (N,), predicted classes.
         majority: most frequent class in training.
-        weight: float (N,), or None for equal weights.
+        weight: float (N,), or None for equal weights; utterances of weight 0 do not count.
     """
     metrics = []
-    for kind, name, rows in slice_rows(table, label):
+    counts = np.ones(len(label), bool) if weight is None else weight > 0
+    for kind, name, selected in slice_rows(table, label):
+        rows = selected & counts
         if not rows.any():
             continue
         slice_weight = None if weight is None else weight[rows]

@@ -1,8 +1,8 @@
 """Votes of several models: combination of their probabilities, fitting, and selection of the method.
 
 A mean of calibrated probabilities is under-confident (Ranjan and Gneiting 2010, "Combining probability forecasts",
-theorem 1), the more the less its members depend on each other. So a convex combination has a temperature. Stacking has
-none: the regression sets the scale of its logits."""
+theorem 1), above all if its members depend little on each other. So a convex combination has a temperature. Stacking
+has none: the regression sets the scale of its logits."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration
-from emotion_tf.evaluation.selective import PROMISE
+from emotion_tf.evaluation.selective import PROMISE, round_down
 from emotion_tf.interpret.batch import CONTEXT, FIELDS, Utterance
 from emotion_tf.interpret.explain import explain
 from emotion_tf.interpret.explanation import Explanation
@@ -73,11 +73,12 @@ def threshold_for(calibration: Calibration, precision: float) -> tuple[float, st
     if not precision:
         return 0.0, "It always predicts."
     if not calibration.thresholds:
-        return 0.0, f"{calibration.unpromised} It always predicts."
+        return NEVER, f"{calibration.unpromised} It never predicts."
     threshold = next((row.threshold for row in calibration.thresholds if row.target == precision), None)
     if threshold is None:
         return NEVER, f"{100 * precision:.0f} % cannot be promised with {calibration.fitted_on}: it never predicts."
-    predictions = f"predictions with at least {100 * threshold:.2f} %" if threshold else "all predictions"
+    least = f"{100 * round_down(threshold, 4):.2f} %"
+    predictions = f"predictions with at least {least}" if threshold else "all predictions"
     share = f"at least {100 * precision:.0f} % of {predictions} are correct on data like the validation split"
     return threshold, f"Promised {PROMISE}: {share}."
 

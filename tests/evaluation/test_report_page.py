@@ -219,3 +219,20 @@ def test_in_a_browser_without_a_network(page):
     assert (rendered.requests, rendered.errors, rendered.broken) == ([], [], 0)
     assert rendered.widths == {400: 400, 1200: 1200}
     assert "Before you use this" in rendered.text and HOSTILE in rendered.text
+
+
+def test_utterances_of_weight_0_count_nowhere(report, tmp_path):
+    """A pattern, a slice and the answers above a threshold without weight; they ended the report, or counted."""
+    correct = report.outputs.predicted == report.outputs.label
+    weight = np.where((report.outputs.pattern == 3) & correct, 1.0, 0.0)
+    outputs = report.outputs._replace(weight=weight)
+    weighted = dataclasses.replace(report, outputs=outputs)
+    write_report(tmp_path / "report.html", weighted)
+    confidence = confidence_of(report.probabilities, outputs.predicted)
+    rows = report_page._thresholds(weighted, correct, confidence)
+    assert rows and all(row.scores.precision == 1 and row.scores.utterances <= weight.sum() for row in rows)
+    assert any(row.scores.precision < 1 for row in report_page._thresholds(report, correct, confidence))
+    (pattern,) = report_page._patterns(weighted, correct, confidence, confidence)
+    assert (pattern.name, pattern.utterances) == ("text and face", weight.sum())
+    of_faces = {row.name: row for kind, group in report_page._slices(weighted, outputs.predicted) for row in group}
+    assert "none" not in of_faces and of_faces["present"].utterances == weight.sum()

@@ -47,12 +47,18 @@ def test_the_threshold_for_a_precision(precision, threshold, note):
     assert ("with 90 % confidence" in sentence) == (precision in (0.7, 0.8))
 
 
-def test_a_run_without_thresholds_always_predicts():
+def test_a_run_without_thresholds_never_predicts_with_a_promise():
     assert threshold_for(Calibration(), 0.9) == (
-        0.0, "This run has no thresholds, so it promises no precision. It always predicts."
+        NEVER, "This run has no thresholds, so it promises no precision. It never predicts."
     )  # fmt: skip
     weighted, note = threshold_for(Calibration(utterances=10, dialogues=2), 0.9)
-    assert weighted == 0 and "weights other than 0 and 1" in note
+    assert weighted == NEVER and "weights other than 0 and 1" in note
+    assert threshold_for(Calibration(), 0.0) == (0.0, "It always predicts.")
+
+
+def test_a_threshold_in_words_is_rounded_down():
+    near_one = Calibration(thresholds=(Threshold(0.8, float(np.float32(0.9999997)), 0.7, 0.84),), utterances=9)
+    assert "predictions with at least 99.99 %" in threshold_for(near_one, 0.8)[1]
 
 
 def test_texts_are_stripped_and_limited_in_length():
