@@ -33,7 +33,7 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.jackknife import LEVEL
 from emotion_tf.evaluation.seeds import MIN_SEEDS
-from emotion_tf.evaluation.significance import Difference, crossed_difference, holm
+from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, format_p, holm
 from emotion_tf.progress import track
 from emotion_tf.quiet import start_tensorflow
 
@@ -271,8 +271,8 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
         comparison = ["", "", ""]
         if variant is not BASELINE:
             test, p_value = tested[variant]
-            bounds = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
-            p_cell = f"{p_value:.4f}" if len(seeds) >= MIN_SEEDS else "-"
+            bounds = f"{test.difference:+.4f} {format_bounds((test.low, test.high), '+')}"
+            p_cell = format_p(p_value) if len(seeds) >= MIN_SEEDS else "-"
             comparison = [bounds, p_cell, remark(variant, test.difference, p_value, len(seeds))]
         table.add_row(
             variant.kind,

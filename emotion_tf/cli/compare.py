@@ -31,7 +31,7 @@ def compare(
             configuration; NAME stands for NAME-seed0, NAME-seed1, ...; or a folder of `crossval` with repeats.
         other: The seeds of a second configuration, to compare the two over seeds and dialogues. A claim needs five
             seeds on each side.
-        split: Split: train, dev or test. A cross-validation has its out-of-fold predictions.
+        split: Split: train, dev or test. A cross-validation has its out-of-fold predictions and no other.
         data: Data set of the results; by default each run's own (see evaluate --data).
         out: HTML page to write; - is standard output.
     """
@@ -39,7 +39,8 @@ def compare(
 
     if other == ():
         raise UserError("Expected the runs of a second configuration after --with. Received none.")
-    results, tables, place, notes = _configurations(runs, other, split, data) if other else _runs(runs, split, data)
+    comparison_of_runs = _configurations(runs, other, split, data) if other else _runs(runs, split, data)
+    results, tables, place, notes, method = comparison_of_runs
     title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     with reserve_stdout(out):
         say(title)
@@ -48,12 +49,12 @@ def compare(
             say(note)
         if out is not None:
             provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
-            comparison.write_page(out, [*tables, provenance], title)
+            comparison.write_page(out, [*tables, provenance], title, method)
             say(f"Page: {out}")
 
 
-Comparison = tuple["Sequence[RunResults]", "Sequence[TitledTable]", str, "Sequence[str]"]
-"""Results, tables, the split in words, and notes."""
+Comparison = tuple["Sequence[RunResults]", "Sequence[TitledTable]", str, "Sequence[str]", str]
+"""Results, tables, the split in words, notes, and the method in words."""
 
 
 def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
@@ -64,16 +65,16 @@ def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
     for path in runs:
         if is_configuration(path):
             raise UserError(f"{path} stands for several runs. Expected a second configuration: --with RUN ...")
-    results = [comparison.read_run(path, split, data) for path in runs]
-    return results, comparison.tables(results, comparison.compare(results)), split, []
+    results = comparison.distinguish([comparison.read_run(path, split, data) for path in runs])
+    return results, comparison.tables(results, comparison.compare(results)), split, [], comparison.METHOD
 
 
 def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str, data: Path | None) -> Comparison:
     """Compares two configurations over seeds and dialogues."""
     from emotion_tf.evaluation import seeds
 
-    first, second = (seeds.read_configuration(side, split, data) for side in (runs, other))
+    first, second = seeds.distinguish(*(seeds.read_configuration(side, split, data) for side in (runs, other)))
     difference, parts = seeds.compare_configurations(first, second)
     unused = seeds.unused_seeds([*runs, *other])
-    notes = [f"Left out, though they differ by their seed alone: {', '.join(unused)}"] if unused else []
-    return [*first.runs, *second.runs], seeds.tables(first, second, difference, parts), first.split, notes
+    notes = [f"Left out, by their names other seeds: {', '.join(unused)}"] if unused else []
+    return [*first.runs, *second.runs], seeds.tables(first, second, difference, parts), first.split, notes, seeds.METHOD

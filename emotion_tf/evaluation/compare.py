@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,15 @@ from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.csv_tables import read_csv
-from emotion_tf.evaluation.significance import Difference, format_bounds, holm, intervals, paired_bootstrap
+from emotion_tf.evaluation.significance import Difference, format_bounds, format_p, holm, intervals, paired_bootstrap
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
 from emotion_tf.program import program
 
+METHOD = (
+    "Intervals and two-sided p-values of differences come from a bootstrap over dialogues with 10,000 resamples, those "
+    "of single runs from a jackknife over dialogues. A p-value is below 0.05 exactly if its interval excludes 0. "
+    "Holm's method (1979) adjusts the p-values for the number of pairs."
+)
 KEYS = ("dialogue_id", "utterance_id", "emotion")
 
 
@@ -38,6 +45,7 @@ class RunResults:
         table: predictions (N rows), as `evaluate` writes them.
         seconds: duration of the training; None if unknown.
         parameters: number of parameters of the model; None if unknown.
+        path: its folder; None for an ensemble that is not written yet.
     """
 
     name: str
@@ -46,6 +54,7 @@ class RunResults:
     table: pd.DataFrame
     seconds: float | None
     parameters: int | None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,19 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
             f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
             f"was evaluated: {program()} evaluate {path} --split {split}{f' --data {data}' if data else ''}"
         ) from None
-    return RunResults(path.name, options, metrics, table, _seconds(path), _parameters(path))
+    return RunResults(path.name, options, metrics, table, _seconds(path), _parameters(path), path)
+
+
+def distinguish(runs: Sequence[RunResults]) -> list[RunResults]:
+    """Returns the runs. Runs of the same name in different folders are named by their paths."""
+    folders = {(run.name, run.path and run.path.resolve()) for run in runs}
+    counts = Counter(name for name, _ in folders)
+    return [
+        dataclasses.replace(run, name=os.path.relpath(run.path.resolve()) + run.name.removeprefix(run.path.name))
+        if counts[run.name] > 1 and run.path
+        else run
+        for run in runs
+    ]
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -246,8 +267,8 @@ def pair_rows(pairs: Sequence[Pair]) -> list[list[str]]:
             pair.better,
             pair.other,
             f"{pair.f1.difference:+.4f} {format_bounds((pair.f1.low, pair.f1.high), '+')}",
-            f"{pair.f1.two_sided:.4f}",
-            f"{pair.adjusted:.4f}",
+            format_p(pair.f1.two_sided),
+            format_p(pair.adjusted),
             str(pair.only_better),
             str(pair.only_other),
         ]
@@ -280,6 +301,6 @@ def print_tables(tables: Sequence[TitledTable]) -> None:
         console.print(table)
 
 
-def write_page(path: Path, tables: Sequence[TitledTable], title: str) -> None:
-    """Writes tables as one self-contained HTML page, to a path that the user typed."""
-    files.write_text(path, pages.render("compare.html", title=title, tables=tables), follow=True)
+def write_page(path: Path, tables: Sequence[TitledTable], title: str, method: str) -> None:
+    """Writes tables, and the method in words, as one self-contained HTML page, to a path that the user typed."""
+    files.write_text(path, pages.render("compare.html", title=title, tables=tables, method=method), follow=True)

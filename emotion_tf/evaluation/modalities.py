@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emotion_tf.evaluation.significance import Difference, paired_bootstrap
+from emotion_tf.evaluation.significance import Difference, format_p, paired_bootstrap
 from emotion_tf.modalities import MODALITIES, Modality
 
 LEVEL = 0.05
@@ -162,7 +162,8 @@ def _harms(loss: Difference) -> bool:
 
 
 def _format_p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.1f}"
+    text = format_p(p, 3 if p < 0.1 else 1)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _loss(loss: Difference) -> str:

@@ -20,7 +20,7 @@ from emotion_tf.evaluation import compare
 from emotion_tf.evaluation.compare import KEYS, RunResults, TitledTable
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.jackknife import LEVEL, Estimate
-from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, intervals
+from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, format_p, intervals
 from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.program import program
 
@@ -30,6 +30,13 @@ MIN_SEEDS = 5
 SEED = "train.seed"
 CROSSVAL = "crossval.json"
 OUT_OF_FOLD = "train, out of fold"
+SEED_OR_REPEAT = r"(-seed|: repeat )\d+$"
+METHOD = (
+    "Intervals and the two-sided p-value of the difference come from Student's t over seeds and dialogues, which are "
+    "crossed: the variance over dialogues (jackknife) and the variance over each side's seeds add up. The p-value is "
+    f"below 0.05 exactly if its interval excludes 0. Fewer than {MIN_SEEDS} seeds on a side support no claim. "
+    "Intervals in the table of runs are over dialogues alone."
+)
 CONFIGURATION_COLUMNS = ("configuration", "seeds", *(f"{name} ± deviation [95 %]" for name in METRICS))
 DIFFERENCE_COLUMNS = (
     "first",
@@ -69,7 +76,7 @@ def _seed_folders(path: Path) -> list[Path]:
 
 
 def unused_seeds(paths: Sequence[Path]) -> list[str]:
-    """Returns the names of runs that differ from these only by their seed and are not among them."""
+    """Returns the names of runs that differ from those of these only by the seed and are not among them."""
     names = {p.name for path in paths for p in ([path] if path.exists() else _seed_folders(path))}
     stems = {path.with_name(re.sub(r"-seed\d+$", "", path.name)) for path in paths}
     return sorted(p.name for stem in stems for p in _seed_folders(stem) if p.name not in names)
@@ -90,6 +97,11 @@ def read_configuration(paths: Sequence[Path], split: str, data: Path | None = No
     if any((path / CROSSVAL).is_file() for path in paths):
         if len(paths) > 1:
             raise UserError(f"Expected one cross-validation on a side, or runs. Received: {' '.join(map(str, paths))}.")
+        if data is not None or split != "test":
+            raise UserError(
+                f"{paths[0]} is a cross-validation, whose predictions are out of fold, of its own data set. Received: "
+                f"{f'--data {data}' if data is not None else f'--split {split}'}. Omit it."
+            )
         runs = _read_repeats(paths[0])
         return _checked(Configuration(paths[0].name, tuple(runs), OUT_OF_FOLD))
     folders = [folder for path in paths for folder in ([path] if path.exists() else _seed_folders(path) or [path])]
@@ -102,6 +114,11 @@ def _checked(configuration: Configuration) -> Configuration:
     runs, names = configuration.runs, " ".join(run.name for run in configuration.runs)
     if without_seed := [run.name for run in runs if SEED not in run.options]:
         raise UserError(f"{without_seed[0]} is an ensemble, which has no seed. Expected runs of one configuration.")
+    if len(runs) < 2 and configuration.split == OUT_OF_FOLD:
+        raise UserError(
+            f"Expected two or more repeats of a cross-validation, five for a claim. Received: {names}. Rerun "
+            "`crossval` with --repeats 5, and another --name or --overwrite."
+        )
     if len(runs) < 2:
         raise UserError(
             f"Expected two or more seeds on each side of --with, five for a claim. Received: {names}. To compare two "
@@ -149,9 +166,20 @@ def _read_repeats(path: Path) -> list[RunResults]:
             table,
             None,
             None,
+            path,
         )
         for repeat, table in enumerate(tables)
     ]
+
+
+def distinguish(first: Configuration, second: Configuration) -> tuple[Configuration, Configuration]:
+    """Returns the configurations. Runs that share a name, and with them the two sides, are named by their paths."""
+    runs = compare.distinguish([*first.runs, *second.runs])
+    sides = [
+        dataclasses.replace(side, name=re.sub(SEED_OR_REPEAT, "", part[0].name), runs=tuple(part))
+        for side, part in ((first, runs[: len(first.runs)]), (second, runs[len(first.runs) :]))
+    ]
+    return sides[0], sides[1]
 
 
 def compare_configurations(first: Configuration, second: Configuration) -> tuple[Difference, Estimate]:
@@ -165,9 +193,10 @@ def compare_configurations(first: Configuration, second: Configuration) -> tuple
             f"Expected two cross-validations, or runs on both sides of --with. Received: results of {first.name} on "
             f"{first.split}, of {second.name} on {second.split}."
         )
-    if common := {run.name for run in first.runs} & {run.name for run in second.runs}:
+    folders = {run.path.resolve() for run in first.runs if run.path}
+    if common := [run.name for run in second.runs if run.path and run.path.resolve() in folders]:
         raise UserError(f"Expected different runs on the two sides of --with. Received on both: {min(common)}.")
-    runs = [*first.runs, *second.runs]
+    runs = compare.distinguish([*first.runs, *second.runs])
     compare.check_same_utterances({run.name: run.table for run in runs})
     label, *predicted, group, weight = compare.encode(*runs)
     sides = np.stack(predicted[: len(first.runs)]), np.stack(predicted[len(first.runs) :])
@@ -186,7 +215,7 @@ def tables(first: Configuration, second: Configuration, difference: Difference, 
         first.name,
         second.name,
         f"{difference.difference:+.4f} {format_bounds((difference.low, difference.high), '+')}",
-        f"{difference.two_sided:.4f}" if _supports_claim(first, second) else "-",
+        format_p(difference.two_sided) if _supports_claim(first, second) else "-",
         *(f"{np.sqrt(variance):.4f}" for variance in (parts.dialogues, parts.seeds)),
         claim(first, second, difference),
     ]

@@ -213,6 +213,11 @@ def format_bounds(bounds: Bounds, sign: str = "") -> str:
     return f"[{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds and np.isfinite(bounds).all() else "too few"
 
 
+def format_p(p: float, decimals: int = 4) -> str:
+    """Formats a p-value; "< 0.001" in place of smaller ones."""
+    return "< 0.001" if p < 0.001 else f"{p:.{decimals}f}"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts the p-values of several comparisons, to control the chance of any false finding.
 

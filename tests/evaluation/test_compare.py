@@ -10,7 +10,7 @@ from scipy.stats import bootstrap, norm, t
 from emotion_tf.config import Config, TrainConfig, to_json
 from emotion_tf.evaluation.compare import compare, differing_options, read_run, rows
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
-from emotion_tf.evaluation.significance import holm, intervals
+from emotion_tf.evaluation.significance import format_p, holm, intervals
 
 LABELS = ("joy", "fear", "anger")
 RNG = np.random.default_rng(0)
@@ -87,7 +87,8 @@ def test_every_pair_of_three_runs_by_hand_and_by_scipy(tmp_path, succeed):
     ordered = sorted(pairs.values(), key=lambda pair: pair.f1.two_sided)
     assert ordered[0].adjusted == pytest.approx(3 * ordered[0].f1.two_sided)
     printed = succeed("compare", *(tmp_path / name for name in wrong))
-    assert all(f"{pair.f1.two_sided:.4f}" in printed and f"{pair.adjusted:.4f}" in printed for pair in pairs.values())
+    p_values = [p for pair in pairs.values() for p in (pair.f1.two_sided, pair.adjusted)]
+    assert all(format_p(p) in printed for p in p_values) and "0.0000" not in printed
 
 
 def test_weights_apply_to_intervals_and_differences(tmp_path):
@@ -126,6 +127,23 @@ def test_an_ensemble_beside_runs(two, tmp_path):
         "train.seed": ["-", "0", "1"],
     }
     assert rows(runs)[0][-2:] == ["-", "-"]
+
+
+def test_p_values_are_never_printed_as_0():
+    assert [format_p(p) for p in (0.0, 0.00099, 0.001, 0.0496, 1.0)] == [
+        "< 0.001",
+        "< 0.001",
+        "0.0010",
+        "0.0496",
+        "1.0000",
+    ]
+
+
+def test_runs_of_the_same_name_in_other_folders(two, tmp_path, succeed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    run(tmp_path / "sub" / "a", predictions(range(8)))
+    assert all(name in succeed("compare", "a", "sub/a") for name in (" a ", " sub/a "))
 
 
 def test_holm_by_hand():

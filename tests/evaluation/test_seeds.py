@@ -83,7 +83,7 @@ def test_the_difference_of_two_configurations(sides, succeed):
     assert options[2] == [["train.epochs", str(TrainConfig().epochs), "3"]]
     low, high = intervals(LABEL, stacks[0], GROUP)["weighted_f1"]
     assert configurations[2][0][2].endswith(f"[{low:.4f}, {high:.4f}]")
-    assert cells[-1] == "a is better than b" and cells[3] == f"{difference.two_sided:.4f}"
+    assert cells[-1] == "a is better than b" and cells[3] == "< 0.001"
     listed = succeed("compare", *(sides / f"a-seed{i}" for i in range(5)), "--with", sides / "b")
     assert listed.split() == succeed("compare", sides / "a", "--with", sides / "b").split()
     assert "a is better than b" in " ".join(listed.split()) and "Left out" not in listed
@@ -93,8 +93,10 @@ def test_three_seeds_are_descriptive(sides, succeed, tmp_path):
     page = tmp_path / "page.html"
     paths = [sides / f"a-seed{i}" for i in range(3)]
     printed = " ".join(succeed("compare", *paths, "--with", sides / "b", "--out", page).split())
-    assert "fewer than 5 seeds on a side are descriptive" in page.read_text()
-    assert "Left out, though they differ by their seed alone: a-seed3, a-seed4" in printed
+    text = page.read_text()
+    assert "fewer than 5 seeds on a side are descriptive" in text
+    assert "Student" in text and "bootstrap" not in text and "Holm" not in text
+    assert "Left out, by their names other seeds: a-seed3, a-seed4" in printed
     assert unused_seeds(paths) == ["a-seed3", "a-seed4"] and unused_seeds([sides / "a"]) == []
 
 
@@ -128,6 +130,12 @@ def test_cross_validations_are_taken_whole(tmp_path, succeed, fault):
     write_run(tmp_path / "run-seed1", 1, predictions(1, 0.8))
     assert "Expected one cross-validation on a side" in fault("compare", tmp_path / "a", run, "--with", tmp_path / "b")
     assert "Expected two cross-validations, or runs" in fault("compare", tmp_path / "a", "--with", tmp_path / "run")
+    for option, value in (("--data", tmp_path), ("--split", "dev")):
+        message = fault("compare", tmp_path / "a", "--with", tmp_path / "b", option, value)
+        assert f"Received: {option} {value}. Omit it" in message
+    write_crossval(tmp_path / "once", 0.7, repeats=1)
+    message = fault("compare", tmp_path / "once", "--with", tmp_path / "b")
+    assert "Rerun `crossval` with --repeats 5" in message and "compare RUN RUN" not in message
     (tmp_path / "a" / "repeat1-fold0" / "held_out.csv").unlink()
     assert "is no finished cross-validation" in fault("compare", tmp_path / "a", "--with", tmp_path / "b")
 
@@ -147,6 +155,28 @@ def test_wrong_sides_are_rejected(sides, fault):
     rows = table(predictions(10, 0.6)).assign(utterance_id="7")
     rows.to_csv(sides / "b-seed0" / "predictions_test.csv", index=False)
     assert "b-seed0 and a-seed0 predict other utterances" in fault("compare", a, "--with", b)
+
+
+@pytest.mark.parametrize("write", [write_crossval, None], ids=["cross-validations", "runs"])
+def test_sides_of_the_same_names_in_other_folders(tmp_path, succeed, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    for folder, accuracy in (("x", 0.8), ("y", 0.6)):
+        (tmp_path / folder).mkdir()
+        if write:
+            write(tmp_path / folder / "a", accuracy)
+        for seed in range(0 if write else 5):
+            write_run(tmp_path / folder / f"a-seed{seed}", seed, predictions(int(100 * accuracy) + seed, accuracy))
+    printed = succeed("compare", "x/a", "--with", tmp_path / "y" / "a")
+    assert "x/a is better than y/a" in " ".join(printed.split())
+    assert all(f"{folder}/a{': repeat ' if write else '-seed'}{i}" in printed for folder in "xy" for i in range(5))
+
+
+def test_runs_of_the_same_name_on_one_side_are_both_checked(sides, fault):
+    other = write_run(sides / "other" / "a-seed0", 7, predictions(7, 0.8))
+    rows = table(predictions(7, 0.8)).assign(utterance_id="7")
+    rows.to_csv(other / "predictions_test.csv", index=False)
+    message = fault("compare", sides / "a-seed0", other, sides / "a-seed1", "--with", sides / "b")
+    assert "other/a-seed0 and" in message and "predict other utterances" in message
 
 
 def test_towers_of_the_same_seed_are_one_configuration(tmp_path):
