@@ -22,7 +22,7 @@ def dialogue_folds(label: np.ndarray, dialogue: np.ndarray, count: int) -> Itera
     Raises:
         UserError: all utterances are of one dialogue.
     """
-    count = min(count, len(np.unique(dialogue)), int(np.bincount(label).max()))
+    count = min(count, len(np.unique(dialogue)), int(np.bincount(label, minlength=1).max()))
     if count < 2:
         raise UserError("Cross-validation needs two or more dialogues. Received: utterances of one dialogue.")
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)

@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from emotion_tf.evaluation.calibration import fit_temperature, is_sufficient
+from emotion_tf.evaluation.class_bias import RANGE
 from emotion_tf.evaluation.folds import dialogue_folds
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of
@@ -56,6 +57,10 @@ class MemberPredictions:
     def subset(self, rows: np.ndarray) -> MemberPredictions:
         """Returns the predictions of some utterances."""
         return MemberPredictions(self.probabilities[:, rows], self.label[rows], self.group[rows], self.weight[rows])
+
+    def counted(self) -> MemberPredictions:
+        """Returns the predictions of the utterances of positive weight."""
+        return self.subset(self.weight > 0)
 
     def scores(self, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> tuple[float, float, float]:
         """Returns weighted F1, log loss and calibration error.
@@ -125,9 +130,24 @@ class Vote:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Vote:
-        """Creates a vote from the result of `to_json`."""
-        arrays = {name: np.array(values[name]) for name in ("weights", "coefficients", "bias") if name in values}
-        return cls(values["method"], **arrays, temperature=values["temperature"], strength=values.get("strength"))
+        """Creates a vote from the result of `to_json`. Raises ValueError or another built-in error if it is none."""
+        names = ("coefficients", "bias") if values["method"] == "stacking" else ("weights",)
+        arrays = {name: np.array(values[name], float) for name in names}
+        temperature = float(values["temperature"])
+        vote = cls(values["method"], **arrays, temperature=temperature, strength=values.get("strength"))
+        if vote.method not in METHODS or not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError(f"Expected one of {', '.join(METHODS)}, and finite numbers")
+        if not RANGE[0] / 2 < vote.temperature < RANGE[1] * 2:
+            raise ValueError(f"Expected a temperature from {RANGE[0]} to {RANGE[1]}. Received: {vote.temperature}")
+        return vote
+
+    def check_shape(self, members: int, classes: int) -> None:
+        """Raises ValueError if the vote is not one of so many members and classes."""
+        expected = {"coefficients": (members, classes, classes), "bias": (classes,), "weights": (members,)}
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"Expected {name} of the shape {shape}. Received: {array.shape}")
 
 
 @dataclass(frozen=True)
@@ -164,18 +184,21 @@ def best_method(fitted: Mapping[str, FittedVote]) -> str:
 
 
 def _fit_and_score(method: str, predictions: MemberPredictions) -> FittedVote:
-    probabilities = np.empty(predictions.probabilities.shape[1:])
-    for train, held_out in _folds(predictions):
-        probabilities[held_out] = fit(method, predictions.subset(train)).combine(predictions.probabilities[:, held_out])
-    return FittedVote(fit(method, predictions), probabilities, *predictions.scores(probabilities))
+    vote, counted = fit(method, predictions), predictions.counted()
+    probabilities = vote.combine(predictions.probabilities)  # stays for dialogues of weight 0, which are in no fit
+    for train, held_out in _folds(counted):
+        rows = np.isin(predictions.group, counted.group[held_out])
+        probabilities[rows] = fit(method, counted.subset(train)).combine(predictions.probabilities[:, rows])
+    return FittedVote(vote, probabilities, *predictions.scores(probabilities))
 
 
 def fit(method: str, predictions: MemberPredictions) -> Vote:
-    """Fits one method.
+    """Fits one method to the utterances of positive weight.
 
     The weighted vote minimises the log loss, which is convex in the weights. Weighted F1 is not, and on a thousand
     utterances its maximum depends on single utterances.
     """
+    predictions = predictions.counted()
     if method == "stacking":
         return _fit_stacking(predictions)
     members = len(predictions.probabilities)

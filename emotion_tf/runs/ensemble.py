@@ -36,7 +36,8 @@ class Ensemble:
         """Contents of `ensemble.json`. Raises UserError if it cannot be read."""
         try:
             values = json.loads((self.path / ENSEMBLE).read_text(encoding="utf-8"))
-            _ = [Vote.from_json(values["vote"]), *((row["path"], row["sha256"]) for row in values["members"])]
+            _ = [(row["path"], row["sha256"]) for row in values["members"]]
+            Vote.from_json(values["vote"]).check_shape(len(values["members"]), len(values["labels"]))
             return values
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

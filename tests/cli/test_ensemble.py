@@ -223,6 +223,10 @@ def test_a_name_in_use_and_a_changed_member(members, tmp_path, succeed, fault):
     succeed(*words, "--overwrite")
     shutil.rmtree(members[1])
     assert "does not exist" in fault("export", out)
+    broken = about(out)
+    broken["vote"]["temperature"] = 0
+    (out / "ensemble.json").write_text(json.dumps(broken))
+    assert "Expected a temperature" in fault("predict", out, "--text", "Hi")
     (out / "ensemble.json").write_text('{"members": []}')
     assert "Cannot read" in fault("export", out)
 

@@ -199,3 +199,38 @@ def test_the_score_of_a_member_is_that_of_its_own_labels():
     assert f1 == 1 and loss == pytest.approx(-np.log([0.4, 0.4, 0.9, 0.8]).mean())
     assert error == pytest.approx((2 * 0.6 + 0.1 + 0.2) / 4)
     assert predictions.scores(p[0])[0] < 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": "x"},
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"method": "median"},
+        {"weights": [1.0]},
+        {"weights": [0.5, float("nan")]},
+        {"method": "stacking"},
+        {"method": "stacking", "coefficients": np.zeros((2, 3, 2)).tolist(), "bias": [0, 0, 0]},
+        {"method": "stacking", "coefficients": np.zeros((2, 3, 3)).tolist(), "bias": [0]},
+    ],
+)
+def test_a_vote_that_is_none_is_refused(change):
+    values = Vote("soft", np.array([0.5, 0.5])).to_json()
+    Vote.from_json(values).check_shape(2, 3)
+    with pytest.raises((ValueError, KeyError)):
+        Vote.from_json({**values, **change}).check_shape(2, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_utterances_of_weight_0_do_not_count(method):
+    """Their predictions are out of fold, too: a dialogue without weight is in no fit."""
+    predictions = independent((1.0, 1.0), 160, 0)
+    weighted = replace(predictions, weight=(np.arange(160) % 2 * (np.arange(160) < 140)).astype(float))
+    rows = weighted.weight > 0
+    vote, alone = fit(method, weighted), fit(method, predictions.subset(rows))
+    np.testing.assert_array_equal(vote.combine(predictions.probabilities), alone.combine(predictions.probabilities))
+    assert rows.sum() < 100 < len(rows) and vote.temperature == 1  # too few
+    of_all, of_rows = (votes._fit_and_score(method, split) for split in (weighted, predictions.subset(rows)))
+    np.testing.assert_array_equal(of_all.probabilities[rows], of_rows.probabilities)
+    np.testing.assert_allclose(of_all.probabilities.sum(axis=1), 1)

@@ -87,7 +87,7 @@ def test_an_ensemble_fulfils_the_contract(program, untrained_text, untrained, tm
     from emotion_tf.runs.ensemble import Ensemble, digest
 
     members = [untrained_text, untrained]
-    vote = {"method": "weighted", "weights": [0.25, 0.75]}
+    vote = {"method": "weighted", "weights": [0.25, 0.75], "temperature": 1.0}
     there = [{"name": p.name, "path": str(p), "sha256": digest(p), "seed": 0} for p in members]
     (tmp_path / "ensemble.json").write_text(json.dumps({"vote": vote, "members": there, **CARD}))
     run = Ensemble(tmp_path)
