@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks import make_parser, run_benchmark
 from emotion_tf.evaluation.calibration import fit_temperature
-from emotion_tf.evaluation.jackknife import accuracy, estimate, f1_of, macro_f1, score_interval, weighted_f1
+from emotion_tf.evaluation.jackknife import Estimate, accuracy, estimate, f1_of, macro_f1, score_interval, weighted_f1
 from emotion_tf.evaluation.significance import (
     MIN_ROWS,
     accuracy_interval,
@@ -119,10 +119,10 @@ def scores(rng: np.random.Generator, trials: int) -> Iterator[Row]:
                 *((f"F1 of class {i}", f1_of(i), occurrences[..., i], rows[:, i] >= MIN_ROWS) for i in range(CLASSES)),
             ):
                 low, high = score_interval(estimate(statistic, sizes, counts))
-                missed = (low > statistic(total)) | (high < statistic(total))
+                misses = (low > statistic(total)) | (high < statistic(total))
                 # the few trials of a rare class that reach 20 utterances are no sample of the population
                 if enough.mean() > 0.25:
-                    yield Row(name, world.name, dialogues, float(missed[enough].mean()), int(enough.sum()))
+                    yield Row(name, world.name, dialogues, float(misses[enough].mean()), int(enough.sum()))
 
 
 def precision(rng: np.random.Generator, trials: int) -> Iterator[Row]:
@@ -174,7 +174,7 @@ def families(rng: np.random.Generator, trials: int) -> Iterator[Row]:
     """Any adjusted p-value of all pairs of three runs, and a modality's p-value: the larger of two losses."""
     world = WORLDS[0]
     for dialogues in DIALOGUES:
-        findings, helps = [], []
+        findings, modality_findings = [], []
         for _ in range(trials):
             sample = draw(rng, world, dialogues)
             label, group = sample.label, sample.dialogue
@@ -183,9 +183,10 @@ def families(rng: np.random.Generator, trials: int) -> Iterator[Row]:
             findings.append(min(holm([test.two_sided for test in tests])) < 0.05)
             exchanged = np.stack([predict(rng, sample) for _ in range(3)])
             losses = [tests[0], paired_bootstrap(label, runs[0], exchanged, group, RESAMPLES)]
-            helps.append(2 * max(loss.p_value for loss in losses) < 0.05)
+            modality_findings.append(2 * max(loss.p_value for loss in losses) < 0.05)
         yield Row("any p (Holm) of three runs", world.name, dialogues, float(np.mean(findings)), trials)
-        yield Row("p of a modality that does not help", world.name, dialogues, float(np.mean(helps)), trials)
+        error = float(np.mean(modality_findings))
+        yield Row("p of a modality that does not help", world.name, dialogues, error, trials)
 
 
 def seeds(rng: np.random.Generator, trials: int) -> Iterator[Row]:
@@ -196,7 +197,7 @@ def seeds(rng: np.random.Generator, trials: int) -> Iterator[Row]:
         population = draw(rng, world, POPULATION)
         effect = rng.normal(0, luck, POPULATION)[population.dialogue]  # each dialogue has a seed of its own
         truth = weighted_f1(count(population, predict(rng, population, effect)).sum(axis=0))
-        below, missed = [], []
+        findings, misses = [], []
         for _ in range(0, trials, BATCH):
             sample = draw(rng, world, BATCH * dialogues)
             shape = (BATCH, 1, dialogues, 3, CLASSES)
@@ -213,13 +214,14 @@ def seeds(rng: np.random.Generator, trials: int) -> Iterator[Row]:
                 for _ in range(2)
             ]
             size = sides[0][:, 0, :, 2].sum(axis=-1)
-            both, alone = estimate(weighted_f1, size, *sides), estimate(weighted_f1, size, sides[0])
-            below += [student_t(type(both)(*(field[i] for field in both))).two_sided < 0.05 for i in range(BATCH)]
-            low, high = score_interval(alone)
-            missed += [*((low > truth) | (high < truth))]
+            difference = estimate(weighted_f1, size, *sides)
+            tests = [student_t(Estimate(*(field[i] for field in difference))) for i in range(BATCH)]
+            findings += [test.two_sided < 0.05 for test in tests]
+            low, high = score_interval(estimate(weighted_f1, size, sides[0]))
+            misses += [*((low > truth) | (high < truth))]
         name = f"{world.name}, deviation {luck:g}"
-        yield Row(f"p of two configurations, {number} seeds", name, dialogues, float(np.mean(below)), len(below))
-        yield Row(f"weighted F1, mean of {number} seeds", name, dialogues, float(np.mean(missed)), len(missed))
+        yield Row(f"p of two configurations, {number} seeds", name, dialogues, float(np.mean(findings)), len(findings))
+        yield Row(f"weighted F1, mean of {number} seeds", name, dialogues, float(np.mean(misses)), len(misses))
 
 
 SECTIONS: dict[str, Callable[[np.random.Generator, int], Iterator[Row]]] = {

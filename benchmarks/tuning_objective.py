@@ -65,11 +65,11 @@ def configurations(options: argparse.Namespace) -> list[Any]:
         "random", lambda hp: space.draw(hp, searched, base), options.trials, options.epochs, options.seed,
         options.out / "oracle.json", "",
     )  # fmt: skip
-    drawn = []
+    configs = []
     for number in range(options.trials):
         trial = oracle_of_trials.create_trial(f"worker{number}")
-        drawn.append(space.draw(trial.hyperparameters, searched, base))
-    return drawn
+        configs.append(space.draw(trial.hyperparameters, searched, base))
+    return configs
 
 
 def run_trial(config: Any, folder: Path) -> dict[str, float]:
@@ -95,11 +95,11 @@ def run_trial(config: Any, folder: Path) -> dict[str, float]:
 
     shutil.rmtree(folder, ignore_errors=True)
     outcome = Job(0, PretrainedFiles()).run(Task(config, folder, "benchmark"))
-    assert_equal(outcome.score, scores["dev_best"])
+    check_objective(outcome.score, scores["dev_best"])
     return scores
 
 
-def assert_equal(objective: float | None, score: float) -> None:
+def check_objective(objective: float | None, score: float) -> None:
     """Raises ValueError if the objective of the trial is another score."""
     if objective != score:
         raise ValueError(f"The objective is {objective}, not {score}.")

@@ -35,6 +35,21 @@ def test_error_of_the_p_value_of_two_runs(monkeypatch):
     assert all(row.error <= 0.07 for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        ("families", ["any p (Holm) of three runs", "p of a modality that does not help"]),
+        ("precision", ["precision above a threshold"]),
+    ],
+)
+def test_error_of_families_and_precision(section, names, monkeypatch):
+    monkeypatch.setattr(intervals, "POPULATION", 30_000)
+    monkeypatch.setattr(intervals, "DIALOGUES", (10,))
+    rows = list(intervals.SECTIONS[section](np.random.default_rng(1), TRIALS // 2))
+    assert [row.name for row in rows] == names and all(row.trials > 0.9 * TRIALS // 2 for row in rows)
+    assert all(row.error <= _limit(row) for row in rows)
+
+
 def test_the_table_marks_what_is_beyond_its_bound():
     row = intervals.Row("p", "usual", 30, 0.08, 2000)
     assert intervals._cell(row, 2000) == "0.080 !" and intervals._cell(row._replace(dialogues=10), 2000) == "0.080"

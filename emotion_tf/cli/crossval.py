@@ -43,12 +43,12 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
-    each = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
+    outputs = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
     label, weight = (np.array([row[name] for row in examples]) for name in ("label", "weight"))
     group = np.array([row["dialogue_id"] for row in examples])
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    metrics = summary(label, weight, group, *each, positions, dataset.labels)
-    _write(path, examples, *each, dataset.labels, {**metrics, "command": command(), "data": str(data)})
+    metrics = summary(label, weight, group, *outputs, positions, dataset.labels)
+    _write(path, examples, *outputs, dataset.labels, {**metrics, "command": command(), "data": str(data)})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, metrics)
     say(f"Out-of-fold predictions: {path / 'oof.csv'}")

@@ -42,7 +42,7 @@ def summary(
         mean.
     """
     majority = int(np.bincount(label, weight, len(labels)).argmax())
-    each = [
+    metrics_of_folds = [
         {
             "repeat": repeat,
             "fold": number,
@@ -55,9 +55,9 @@ def summary(
     pooled = [
         metrics(label, *repeat, labels, majority, weight) for repeat in zip(predicted, probabilities, strict=True)
     ]
-    scores = {name: [fold[name] for fold in each] for name in METRICS}
+    scores = {name: [fold[name] for fold in metrics_of_folds] for name in METRICS}
     return {
-        "folds": each,
+        "folds": metrics_of_folds,
         "pooled": pooled,
         "interval": intervals(label, predicted, group, weight),
         "mean": {name: float(np.mean(values)) for name, values in scores.items()},
