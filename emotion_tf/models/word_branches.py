@@ -123,6 +123,14 @@ class RecurrentBranch(keras.layers.Layer):
         pooled = ops.concatenate([forward, backward], axis=-1) * ops.max(real, axis=1)[:, None]
         return pooled, sequence * real[:, :, None]
 
+    def compute_output_spec(
+        self, inputs: list[keras.KerasTensor], training: bool = False
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        # without it, Keras traces both loops each time that a model is built or opened
+        batch, length, _ = inputs[0].shape
+        width, dtype = 2 * self.units, self.compute_dtype
+        return keras.KerasTensor((batch, width), dtype), keras.KerasTensor((batch, length, width), dtype)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cell": self.cell, "units": self.units}
 

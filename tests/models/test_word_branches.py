@@ -184,3 +184,18 @@ def test_frozen_word_embeddings():
     config = TextConfig(branches=("lstm",), word_dim=4, embeddings="x.txt", train_embeddings=False)
     tower = build_text_tower(config, None, SHAPE)
     assert [w.path for w in tower.non_trainable_weights] == ["word_embedding/embeddings"]
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_recurrent_branch_states_the_specs_of_its_outputs(monkeypatch, cell, policy):
+    """So that Keras traces no loop when a model is built or opened."""
+    branch = RecurrentBranch(cell, 3, dtype=policy)
+    inputs = [keras.Input((None, 4), dtype=branch.compute_dtype), keras.Input((None,), dtype="bool")]
+    with monkeypatch.context() as patch:
+        patch.setattr(RecurrentBranch, "call", None)
+        specs = branch(inputs)
+    outputs = branch([np.ones((2, 5, 4), np.float32), np.ones((2, 5), bool)])
+    assert [spec.shape for spec in specs] == [(None, 6), (None, None, 6)]
+    assert [tuple(output.shape) for output in outputs] == [(2, 6), (2, 5, 6)]
+    assert [spec.dtype for spec in specs] == [output.dtype.name for output in outputs]
