@@ -43,7 +43,7 @@ def tune(arguments: TuneArguments) -> None:
     from emotion_tf.training.initialize import check_unseen
 
     held_out, selecting = (["train", "dev"], []) if plan.folds else (["test"], ["dev"])
-    check_unseen(plan.config, dataset, held_out, selecting, say)
+    initial = check_unseen(plan.config, dataset, held_out, selecting, say)
     searched, job = _searched(plan, dataset), _job(plan)
     with _folder(plan, arguments) as folder:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
@@ -51,7 +51,7 @@ def tune(arguments: TuneArguments) -> None:
             resume += f" --workers {arguments.workers} --tuner.role chief --tuner.address {arguments.tuner.address}"
         with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite):
             _create_folder(folder, plan, arguments)
-            _search(folder, plan, searched, job, arguments)
+            _search(folder, plan, searched, job, arguments, initial)
 
 
 @contextlib.contextmanager
@@ -150,8 +150,15 @@ def _task_builder(plan: Plan, searched: list[space.Parameter], folder: Path) -> 
     return task
 
 
-def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any, arguments: TuneArguments) -> None:
-    """Runs the trials of a search and writes its results."""
+def _search(
+    folder: Path,
+    plan: Plan,
+    searched: list[space.Parameter],
+    job: Any,
+    arguments: TuneArguments,
+    initial: list[str],
+) -> None:
+    """Runs the trials of a search and writes its results, with the sentences about its initial checkpoints."""
     from tuning import oracle as oracles
     from tuning import results
     from tuning.display import SearchDisplay
@@ -193,7 +200,7 @@ def _search(folder: Path, plan: Plan, searched: list[space.Parameter], job: Any,
             raise UserError(f"All {len(oracle.ended_trials)} trials broke. The last: {error}")
         retrained = _retrain_best(plan, searched, oracle, folder, submit)
     shutil.rmtree(folder / "trials", ignore_errors=True)
-    _write_results(folder, plan, searched, oracle, retrained)
+    _write_results(folder, plan, searched, oracle, {**retrained, "initial": initial})
 
 
 def _check_unfinished(folder: Path, oracle: Any, plan: Plan) -> None:
@@ -227,7 +234,7 @@ def _retrain_best(
 
 
 def _write_results(
-    folder: Path, plan: Plan, searched: list[space.Parameter], oracle: Any, retrained: dict[str, Any]
+    folder: Path, plan: Plan, searched: list[space.Parameter], oracle: Any, more: dict[str, Any]
 ) -> None:
     from tuning import results
     from tuning.plots import plot_all
@@ -235,7 +242,7 @@ def _write_results(
     config, floor = plan.config, _majority_floor(plan)
     trials = results.trial_table(oracle, searched, config)
     plot_all(folder, trials, searched, floor["weighted_f1"], config.train.seed)
-    summary = {**results.summarise(oracle, searched, plan, floor), **retrained}
+    summary = {**results.summarise(oracle, searched, plan, floor), **more}
     results.write_summary(folder, summary)
     results.print_summary(folder, summary, oracle, searched, config)
 

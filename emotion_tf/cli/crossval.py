@@ -38,9 +38,9 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
         files.check_replaceable(path, folders.CROSS_VALIDATION)
     dataset = Dataset.open(data)
     dataset.verify()
-    check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
+    initial = check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
     examples, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
-    validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say)
+    validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say, initial)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
     outputs = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
@@ -48,7 +48,8 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     group = np.array([row["dialogue_id"] for row in examples])
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
     metrics = summary(label, weight, group, *outputs, positions, dataset.labels)
-    _write(path, examples, *outputs, dataset.labels, {**metrics, "command": command(), "data": str(data)})
+    about = {"command": command(), "data": str(data), "initial": initial}
+    _write(path, examples, *outputs, dataset.labels, {**metrics, **about})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, metrics)
     say(f"Out-of-fold predictions: {path / 'oof.csv'}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emotion_tf import config as configuration
@@ -39,16 +41,15 @@ def train(arguments: TrainArguments) -> None:
                 raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
             if run.exists() and not (arguments.resume or arguments.overwrite):
                 raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-            _train_one(config, run, arguments.overwrite)
+            _train_one(config, run, arguments.overwrite, lambda: _check_initial(config))
 
 
-def _train_one(config: Config, path: Path, overwrite: bool) -> None:
+def _train_one(config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]]) -> None:
     """Trains and evaluates a run, or does what is missing after an interruption."""
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.models.pretrained import PretrainedFiles, pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
-    from emotion_tf.training.initialize import check_unseen
     from emotion_tf.training.setup import TrainingData
 
     if overwrite:
@@ -59,9 +60,17 @@ def _train_one(config: Config, path: Path, overwrite: bool) -> None:
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
     say(f"Run: {path}", flush=True)
     is_new = overwrite or not path.exists()
-    initial = check_unseen(config, dataset, held_out=["test"], selecting=["dev"], say=_say) if is_new else ()
+    initial = check_initial() if is_new else ()
     loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, say=_say)
     _evaluate(config, path)
+
+
+def _check_initial(config: Config) -> Sequence[str]:
+    """Returns a sentence about each initial checkpoint. Raises UserError if one has seen held-out utterances."""
+    from emotion_tf.data.dataset import Dataset
+    from emotion_tf.training.initialize import check_unseen
+
+    return check_unseen(config, Dataset.open(Path(config.data)), held_out=["test"], selecting=["dev"], say=_say)
 
 
 def _say(line: str) -> None:
@@ -106,6 +115,7 @@ def _train_seeds(arguments: TrainArguments) -> None:
     config, name = arguments.config, arguments.name or folders.stem(arguments.config)
     seeds = range(config.train.seed, config.train.seed + arguments.seeds)
     paths = [folders.RUNS / f"{name}-seed{seed}" for seed in seeds]
+    check_initial = functools.cache(lambda: _check_initial(config))
     for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         resume = _how_to_continue(paths[0], paths[number + 1 :], arguments.overwrite)
@@ -113,7 +123,7 @@ def _train_seeds(arguments: TrainArguments) -> None:
             if path.exists() and not arguments.overwrite:
                 _check_same(path, seeded)
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
-                _train_one(seeded, path, arguments.overwrite)
+                _train_one(seeded, path, arguments.overwrite, check_initial)
                 keras.backend.clear_session()
     print_seeds(paths)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class CrossValidation:
         dataset: the data set, its shards verified.
         pretrained: local files of pretrained networks.
         say: receives lines of progress.
+        initial: sentences about the initial checkpoints (`check_unseen`), stored with the run of each fold.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class CrossValidation:
         dataset: Dataset,
         pretrained: PretrainedFiles,
         say: Callable[[str], None],
+        initial: Sequence[str] = (),
     ) -> None:
         self.config, self.path, self.dataset, self.pretrained, self.say = config, path, dataset, pretrained, say
+        self.initial = initial
 
     def prepare(self, folds: int, repeats: int, command: str, overwrite: bool) -> None:
         """Creates the folder. Raises UserError if it exists, unless the same command created it or with `overwrite`."""
@@ -135,7 +138,7 @@ class CrossValidation:
         self.say(f"Run: {run.path}: {len(fold.train.positions or ())} utterances, {len(fold.positions)} held out")
         data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
-        train(config, run, data, self.pretrained, command=command, say=self.say)
+        train(config, run, data, self.pretrained, command=command, initial=self.initial, say=self.say)
         batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)

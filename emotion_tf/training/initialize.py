@@ -65,11 +65,13 @@ def check_unseen(
         A sentence about each run of the chains.
 
     Raises:
-        UserError: `--text.init` or `--face.init` names a run that has seen such examples.
+        UserError: `--text.init` or `--face.init` names no finished run, or one that has seen such examples.
     """
     sentences = []
     for name in config.towers:
         init, visited = getattr(config, name).init, set()
+        if init:
+            Run(Path(init)).check_finished()
         while init and init not in visited:  # a run may have replaced the run that it started from
             visited.add(init)
             run = Run(Path(init))

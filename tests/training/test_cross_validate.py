@@ -14,7 +14,9 @@ from emotion_tf import folders
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset
+from emotion_tf.errors import UserError
 from emotion_tf.evaluation.cross_validation import summary
+from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.training import cross_validate, loop
 from emotion_tf.training.initialize import check_unseen
 
@@ -43,6 +45,7 @@ def test_every_utterance_is_predicted_by_a_model_not_trained_on_its_dialogue(wor
     numbers = json.loads((path / "metrics.json").read_text())
     assert [(f["repeat"], f["fold"]) for f in numbers["folds"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert numbers["pooled"][0]["utterances"] == len(rows) and len(numbers["pooled"]) == 2
+    assert numbers["initial"] == []
     assert numbers["deviation"]["weighted_f1"] >= 0 and "always neutral" in printed
 
 
@@ -149,3 +152,19 @@ def test_labels_of_folds_are_kept_beside_their_probabilities():
     assert [row["accuracy"] for row in numbers["folds"]] == pytest.approx([1 / 2, 1, 1 / 3])
     with pytest.raises(ValueError, match="not complete"):
         cross_validate.out_of_fold(3, predictions[:3], 2, 2)
+
+
+def test_sentences_about_initial_towers_are_stored_with_each_fold(dataset, tmp_path, monkeypatch):
+    recorded = []
+
+    def train(*_, initial, **__):
+        recorded.append(initial)
+        raise UserError("enough")
+
+    monkeypatch.setattr(cross_validate, "train", train)
+    whole, config = Dataset.open(dataset), dataclasses.replace(Config(), data=str(dataset))
+    _, folds = cross_validate.plan(whole, 2, 1, 0)
+    validation = cross_validate.CrossValidation(config, tmp_path, whole, PretrainedFiles(), print, ["not checked"])
+    with pytest.raises(UserError, match="enough"):
+        list(validation.run(folds))
+    assert recorded == [["not checked"]]

@@ -10,6 +10,8 @@ import pytest
 from helpers import build_setup, train_run
 from small_records import with_dev_as_test
 
+from emotion_tf.cli.arguments import TrainArguments
+from emotion_tf.cli.train import train
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import WordVocabulary
@@ -195,3 +197,20 @@ def test_a_tower_whose_data_are_gone_is_reported_and_recorded(copy_run, dataset,
     recorded = check_unseen(init(small_config, face=run), Dataset.open(dataset), ["test"], ["dev"], lines.append)
     assert recorded == lines and len(lines) == 1
     assert lines[0].startswith(f"Not checked whether {run} was trained on these data: No data set at {other}")
+
+
+def test_an_initial_run_that_does_not_exist_is_not_reported_as_unchecked(dataset, small_config, tmp_path):
+    lines = []
+    with pytest.raises(UserError, match="No run at"):
+        check_unseen(init(small_config, face=tmp_path / "typo"), Dataset.open(dataset), ["test"], say=lines.append)
+    assert lines == []
+
+
+def test_several_seeds_are_checked_once(small_config, monkeypatch):
+    checks, recorded = [], []
+    monkeypatch.setattr("emotion_tf.training.initialize.check_unseen", lambda *_, **__: checks.append(1) or ["checked"])
+    monkeypatch.setattr("emotion_tf.training.loop.train", lambda *_, initial, **__: recorded.append(initial))
+    monkeypatch.setattr("emotion_tf.cli.train._evaluate", lambda *_: None)
+    monkeypatch.setattr("emotion_tf.evaluation.seeds.print_seeds", lambda paths: None)
+    train(TrainArguments(small_config, name="seeds", seeds=3))
+    assert checks == [1] and recorded == [["checked"]] * 3

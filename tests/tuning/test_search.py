@@ -320,3 +320,9 @@ def test_a_dead_process_breaks_its_trial_and_repeated_deaths_end_the_search(tune
     assert again["error"].fillna("").str.contains("exit code").sum() == 0
     output = tune("--overwrite", "--fix", "optimizer", job=Fake(dies="adamw"), through=fault)
     assert re.search("The worker processes die: [23] in a row", output)  # 3: one after the other, then both at once
+
+
+def test_sentences_about_initial_towers_are_in_the_summary(tune, folder, monkeypatch):
+    monkeypatch.setattr("emotion_tf.training.initialize.check_unseen", lambda *_: ["not checked"])
+    tune("--trials", "1")
+    assert json.loads((folder / "summary.json").read_text())["initial"] == ["not checked"]
