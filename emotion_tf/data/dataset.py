@@ -36,19 +36,21 @@ class Rows:
     Attributes:
         paths: the shards, in order.
         positions: positions of the subset in the joined shards, ascending; None: all records.
+        whole: the utterances that these are a subset of, which share their index; None: they are no subset.
     """
 
     paths: tuple[str, ...]
     positions: tuple[int, ...] | None = None
+    whole: Rows | None = field(default=None, repr=False, compare=False)
 
     def select(self, positions: Iterable[int]) -> Rows:
         """Returns the subset at `positions` in the joined shards."""
-        return Rows(self.paths, tuple(sorted(int(i) for i in positions)))
+        return Rows(self.paths, tuple(sorted(int(i) for i in positions)), self)
 
     @cached_property
     def index(self) -> RecordIndex:
         """Where the records of the shards are, to read them in any order."""
-        return RecordIndex(self.paths)
+        return RecordIndex(self.paths) if self.whole is None else self.whole.index
 
     def enumerate_records(self) -> tf.data.Dataset:
         """Returns a data set of (position in the joined shards int64, serialised record), in order."""

@@ -97,11 +97,21 @@ class _Damage(Exception):
 
 
 def read_payloads(path: str | Path) -> Iterator[bytes]:
-    """Yields the records of a shard that `verify_shards` accepts."""
+    """Yields the records of a shard.
+
+    Raises:
+        UserError: a record is cut, or its length field is wrong: the shard has changed since it was verified.
+    """
+    size, offset = os.path.getsize(path), 0
     with open(path, "rb") as file:
-        while header := file.read(HEADER.size):
-            yield file.read(HEADER.unpack(header)[0])
+        while offset < size:
+            try:
+                length = _length(file, offset, size, check=False)
+            except _Damage as damage:
+                raise UserError(f"{path}: {damage}. {REPAIR}") from None
+            yield file.read(length)
             file.read(CRC.size)
+            offset += HEADER.size + length + CRC.size
 
 
 def _walk(path: Path, check: bool = False) -> Iterator[tuple[int, int]]:

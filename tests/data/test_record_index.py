@@ -57,3 +57,18 @@ def test_a_shard_that_changes_during_a_training_is_named(rows, damage):
 
 def test_rows_make_their_index_once(rows):
     assert rows.index is rows.index and rows == Rows(rows.paths)
+
+
+def test_a_subset_shares_the_index(rows):
+    assert rows.select([3, 1]).index is rows.select([2]).select([2]).index is rows.index
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [("cut", "Cut inside a record"), ("stray", "Cut inside a record's header")]
+)
+def test_a_shard_that_changes_before_its_index_is_made_is_named(rows, damage, message):
+    path = Path(rows.paths[1])
+    content = path.read_bytes()
+    path.write_bytes(content[:-5] if damage == "cut" else content + b"stray")
+    with pytest.raises(UserError, match=f"^{path}: {message}.* at offset .*Prepare the data set again"):
+        _ = rows.index
