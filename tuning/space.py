@@ -127,9 +127,7 @@ def _unfreezing(base: Config) -> Iterator[Parameter]:
 def _pretrained_parts(config: Config) -> tuple[bool, bool, bool]:
     """Returns whether pretrained parts train: the encoder, a network of the face tower, an initialised tower."""
     text, face = config.text, config.face
-    is_published = config.uses_face and any(
-        name in ("fer", "encoder") or face.weights == "imagenet" for name in face.networks
-    )
+    is_published = config.uses_face and any(map(face.is_published, face.networks))
     return (
         config.uses_bert and text.train_encoder and text.train_tower,
         is_published and face.train_backbone and face.train_tower,

@@ -170,6 +170,10 @@ class FaceConfig:
         """The branches other than `cnn`: networks whose layers have names."""
         return tuple(name for name in self.branches if name != "cnn")
 
+    def is_published(self, network: str) -> bool:
+        """Returns whether a network starts from published weights."""
+        return network in ("fer", "encoder") or self.weights == "imagenet"
+
     def _check_effects(self) -> None:
         """Raises UserError for an option that has no effect beside the others, or an ambiguous one."""
         has_encoder, has_one_network = "encoder" in self.branches, len(self.networks) == 1

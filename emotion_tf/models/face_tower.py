@@ -58,7 +58,7 @@ def build_face_tower(
         else:
             path = (files or {}).get(branch)
             vectors, network = build_network(branch, frames, config, face_size, path, fold.faces)
-            if config.train_backbone and (config.init or _is_published(branch, config)):
+            if config.train_backbone and (config.init or config.is_published(branch)):
                 networks.append(PretrainedLayer(network, config.unfreeze_from))
         output = UnfoldFrames(name=f"{branch}_crops")([vectors, inputs["face_mask"]])
         if not to_sequence:
@@ -76,10 +76,6 @@ def build_face_tower(
 
 def _inputs(face_size: int) -> Tensors:
     return {f.name: keras.Input(f.shape, dtype=f.dtype, name=f.name) for f in schema.face_inputs(face_size)}
-
-
-def _is_published(network: str, config: FaceConfig) -> bool:
-    return network in ("fer", "encoder") or config.weights == "imagenet"
 
 
 def _head(
