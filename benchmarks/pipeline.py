@@ -1,9 +1,9 @@
 """Speed and padding of the input pipeline: `python -m benchmarks.pipeline [DATASET]`.
 
 Prints utterances per second of the input pipeline alone and the share of token positions that are padding: for batches
-by length, as training reads them, for shuffled batches, and for batches by length of records that are read from begin
-to end and shuffled in a window of 20,000. All are measured in one run, in turn; each number is the median of three
-epochs.
+by length, as training reads them, for shuffled batches, and for batches by length of records that are read in the order
+of the files and shuffled in a window of 20,000. All are measured in one run, in turn; each number is the median of
+three epochs.
 """
 
 from __future__ import annotations

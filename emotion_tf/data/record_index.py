@@ -18,7 +18,7 @@ from emotion_tf.errors import UserError
 class RecordIndex:
     """Where each record of some shards begins: 12 bytes a record.
 
-    TensorFlow's reader of TFRecords reads a file from its begin to its end. The index contains a checksum of each
+    TensorFlow's reader of TFRecords reads a file from beginning to end. The index contains a checksum of each
     record, which is compared when the record is read: the shards may be damaged or replaced during a training.
 
     Args:
