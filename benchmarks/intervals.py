@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import make_parser, run_benchmark
-from emotion_tf.evaluation.calibration import fit_temperature
 from emotion_tf.evaluation.jackknife import Estimate, accuracy, estimate, f1_of, macro_f1, score_interval, weighted_f1
 from emotion_tf.evaluation.significance import (
     MIN_ROWS,
@@ -26,6 +25,7 @@ from emotion_tf.evaluation.significance import (
     paired_bootstrap,
     student_t,
 )
+from emotion_tf.evaluation.temperature import fit_temperature
 
 DIALOGUES = (10, 30, 100)
 SEEDS = (2, 3, 5, 10)

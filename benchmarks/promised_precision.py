@@ -31,8 +31,8 @@ from rich.table import Table
 from scipy.special import softmax
 
 from benchmarks import make_parser, run_benchmark
-from emotion_tf.evaluation.calibration import fit_temperature
 from emotion_tf.evaluation.selective import PRECISIONS, fit_thresholds, risk_coverage
+from emotion_tf.evaluation.temperature import fit_temperature
 
 CLASSES = 7
 PLANTED_TEMPERATURE = 2.0

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.class_bias import RANGE, select_biases
+from emotion_tf.evaluation.class_bias import select_biases
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import CONFIDENCE, Threshold, fit_thresholds
+from emotion_tf.evaluation.temperature import RANGE, fit_temperature
 from emotion_tf.modalities import presence_patterns
 
 FILE = "calibration.json"
@@ -63,20 +63,6 @@ def is_sufficient(wrong: np.ndarray) -> bool:
         wrong: bool (N,), whether the prediction is wrong.
     """
     return len(wrong) >= MIN_UTTERANCES and int(wrong.sum()) >= MIN_ERRORS
-
-
-def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Fits the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo 2017, section 4.2).
-
-    The search range is 0.05 to 20. The cross-entropy is convex in 1 / T, so there is one minimum.
-    """
-    weight = np.ones(len(label)) if weight is None else weight
-    rows, logits = np.arange(len(label)), logits.astype(np.float64)
-
-    def loss(log_temperature: float) -> float:
-        return -float(weight @ log_softmax(logits / np.exp(log_temperature), axis=1)[rows, label])
-
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-6}).x))
 
 
 @dataclass(frozen=True)

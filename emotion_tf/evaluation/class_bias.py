@@ -13,12 +13,11 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from emotion_tf.evaluation.folds import dialogue_folds
+from emotion_tf.evaluation.temperature import RANGE, fit_temperature
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Candidates for the strength of the L2 penalty."""
 FOLDS = 5
-RANGE = 0.05, 20.0
-"""Valid range of temperatures."""
 
 
 def select_biases(label: np.ndarray, logits: np.ndarray, weight: np.ndarray, dialogue: np.ndarray) -> np.ndarray:
@@ -37,7 +36,9 @@ def select_biases(label: np.ndarray, logits: np.ndarray, weight: np.ndarray, dia
     with threadpool_limits(1):  # many small fits: several threads would slow them down
         for train, held_out in dialogue_folds(label, dialogue, FOLDS):
             for strength, loss in losses.items():
-                temperature, biases = fit_biases(label[train], logits[train], weight[train], strength)
+                part = label[train], logits[train], weight[train]
+                is_alone = strength == np.inf
+                temperature, biases = (fit_temperature(*part), 0.0) if is_alone else fit_biases(*part, strength)
                 logs = log_softmax((logits[held_out] + biases) / temperature, axis=1)
                 loss[held_out] = -weight[held_out] * logs[np.arange(len(held_out)), label[held_out]]
         strength = min(STRENGTHS, key=lambda strength: losses[strength].sum())
@@ -54,24 +55,22 @@ def fit_biases(label: np.ndarray, logits: np.ndarray, weight: np.ndarray, streng
         label: int (N,), true classes.
         logits: float (N, C).
         weight: float (N,), weights of the utterances.
-        strength: factor of the penalty |b|^2 / 2; infinite: the biases are 0.
+        strength: factor of the penalty |b|^2 / 2.
 
     Returns:
         The temperature, and the biases float (C,), whose mean is 0.
     """
     classes, rows = logits.shape[1], np.arange(len(label))
     logits, share, target = logits.astype(np.float64), weight / weight.sum(), np.eye(classes)[label]
-    is_fitted = np.isfinite(strength)
-    penalty = strength if is_fitted else 0.0
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, biases = np.exp(-parameters[0]), parameters[1:]
         scaled = scale * (logits + biases)
         logs = log_softmax(scaled, axis=1)
         error = share[:, None] * (np.exp(logs) - target)
-        gradient = np.concatenate([[-(error * scaled).sum()], scale * error.sum(axis=0) + penalty * biases])
-        return -float(share @ logs[rows, label]) + penalty * float(biases @ biases) / 2, gradient
+        gradient = np.concatenate([[-(error * scaled).sum()], scale * error.sum(axis=0) + strength * biases])
+        return -float(share @ logs[rows, label]) + strength * float(biases @ biases) / 2, gradient
 
-    bounds = [np.log(RANGE), *[(None, None) if is_fitted else (0, 0)] * classes]
+    bounds = [np.log(RANGE), *[(None, None)] * classes]
     parameters = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds).x
     return float(np.exp(parameters[0])), parameters[1:]

@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from emotion_tf.evaluation.calibration import fit_temperature, is_sufficient
-from emotion_tf.evaluation.class_bias import RANGE
+from emotion_tf.evaluation.calibration import is_sufficient
 from emotion_tf.evaluation.folds import dialogue_folds
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of
+from emotion_tf.evaluation.temperature import RANGE, fit_temperature
 
 METHODS = {
     "soft": "mean of the members' probabilities, with a temperature",

@@ -11,10 +11,11 @@ from scipy.special import log_softmax, softmax
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import calibration
-from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperature, fit_temperatures
+from emotion_tf.evaluation.calibration import Calibration, Outputs, Temperatures, fit_temperatures
 from emotion_tf.evaluation.class_bias import fit_biases, select_biases
 from emotion_tf.evaluation.reliability import calibration_error, class_calibration_errors, confidence_of
 from emotion_tf.evaluation.selective import PRECISIONS, Threshold
+from emotion_tf.evaluation.temperature import fit_temperature
 
 
 def planted(count, temperature, seed=0, classes=5):
@@ -253,7 +254,7 @@ def test_logit_adjustment_has_a_closed_form(tau):
 def test_class_weights_have_fitted_biases():
     dev, test = favoured(1109, 0), favoured(100_000, 1)
     fitted = calibration.fit_calibration(dev, dialogues(1109), has_class_weights=True).temperatures
-    assert np.ptp(np.subtract(fitted.biases, np.log(PRIOR))) < 1.0  # about those of the closed form
+    assert np.ptp(np.subtract(fitted.biases, np.log(PRIOR))) < 0.7  # about those of the closed form
     probabilities = fitted.probabilities(test.logits, test.pattern)
     np.testing.assert_allclose(probabilities.mean(axis=0), PRIOR, atol=0.03)
     assert probabilities.mean(axis=0)[5] == pytest.approx(PRIOR[5], abs=0.01)
@@ -271,9 +272,6 @@ def test_biases_that_do_not_help_are_left_out():
         select_biases(*favoured(400, seed, tau=0.0)[1::-1], np.ones(400), dialogues(400)).any() for seed in range(6)
     ]
     assert sum(kept) <= 2
-    label, logits = planted(2000, 2.0)
-    temperature, biases = fit_biases(label, logits, np.ones(2000), np.inf)
-    assert temperature == pytest.approx(fit_temperature(label, logits), rel=1e-3) and not biases.any()
 
 
 def test_biases_minimise_the_penalised_cross_entropy():
