@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 TEXT, FACE = "text", "face"
 
+MIN_ABSENT_SHARE = 0.01
+"""Share of the training that must lack a modality to train what stands in for it."""
+
 
 @dataclass(frozen=True)
 class Modality:
@@ -48,8 +51,9 @@ class Modality:
 
     @property
     def never_absent(self) -> str:
-        """Sentence about a run whose training never lacked the modality."""
-        return f"No utterance lacked {self.title} in training: what stands in for absent {self.title} is untrained."
+        """Sentence about a run whose training never lacked the modality, but for `MIN_ABSENT_SHARE`."""
+        rare = f"Less than {MIN_ABSENT_SHARE:.0%} of the training lacked {self.title}"
+        return f"{rare}: what stands in for absent {self.title} is untrained."
 
     @property
     def pronoun(self) -> str:

@@ -96,7 +96,7 @@ def _explanations(run: Run, rows: Rows, mistakes: Sequence[int]) -> dict[int, Ex
 
 def _shapley_values(values: Mapping[str, float], never_absent: Sequence[str]) -> str:
     line = "Shapley values (nats): " + ", ".join(f"{name} {x:+.2f}" for name, x in values.items())
-    untrained = f" (not to be trusted: training never lacked {' and '.join(never_absent)})"
+    untrained = f" (not to be trusted: training hardly ever lacked {' and '.join(never_absent)})"
     return line + untrained * (len(values) > 1 and bool(never_absent))
 
 

@@ -131,10 +131,16 @@ def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.
 
 
 def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
-    """Yields ids, label, weight and number of faces of each utterance, in the order of `eval_batches`."""
-    dataset = rows.enumerate_records().batch(1024).map(lambda _, r: schema.parse_examples(r, [*IDS, "face_mask"]))
+    """Yields ids, label, weight, and numbers of faces and of lines around it of each utterance, as `eval_batches` does.
+
+    The lines are those of `context` and `future` that are not empty.
+    """
+    names = [*IDS, "face_mask", "context", "future"]
+    dataset = rows.enumerate_records().batch(1024).map(lambda _, r: schema.parse_examples(r, names))
     for batch in Batches(dataset, rows.paths):
         faces = batch.pop("face_mask").row_lengths().numpy()
+        for name in ("context", "future"):
+            batch[name] = tf.reduce_sum(tf.cast(batch[name] != "", tf.int32), axis=1)
         columns = {name: values.numpy() for name, values in batch.items()}
         for i in range(len(faces)):
             row = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import FILE as CALIBRATION
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE, RUN
+from emotion_tf.modalities import MIN_ABSENT_SHARE
 from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
@@ -63,7 +64,7 @@ class Run:
         command: str,
         overwrite: bool,
         initial: Sequence[str] = (),
-        trained_without: Sequence[str] | None = None,
+        absent_shares: Mapping[str, float] | None = None,
     ) -> None:
         """Creates the folder of a run before training.
 
@@ -78,7 +79,7 @@ class Run:
             command: the command line of the training.
             overwrite: whether to replace the folder if it exists.
             initial: sentences about the runs whose towers it starts from (`check_unseen`).
-            trained_without: the modalities that are absent for a part of the training; None if unknown.
+            absent_shares: for each modality, the share of the training rows without it; None if unknown.
 
         Raises:
             UserError: the folder exists, or cannot be written.
@@ -91,7 +92,7 @@ class Run:
             "parameters": model.count_params(),
             "word_dim": word_dim,
             "initial": list(initial),
-            "trained_without": trained_without if trained_without is None else list(trained_without),
+            "absent_shares": absent_shares if absent_shares is None else dict(absent_shares),
             "versions": {
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
@@ -163,9 +164,9 @@ class Run:
 
     @property
     def never_absent(self) -> tuple[str, ...]:
-        """The modalities that training never lacked, so that what stands in for an absent one is untrained."""
-        lacked = self.metadata.get("trained_without")
-        return () if lacked is None else tuple(name for name in self.config.towers if name not in lacked)
+        """The modalities that training hardly ever lacked, so that what stands in for an absent one is untrained."""
+        shares = self.metadata.get("absent_shares") or {}
+        return tuple(name for name, share in shares.items() if share < MIN_ABSENT_SHARE)
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -82,7 +82,8 @@ class Setup:
         loss: loss of each row.
         average: moving average of the weights; None without `--train.ema`.
         variables: variables of a checkpoint, without the optimizer, in an order that does not depend on freezing.
-        trained_without: the modalities that some training rows lack, or lose to modality dropout.
+        absent_shares: for each modality, the weighted share of the training rows that lack it, or lose it to modality
+            dropout.
         say: receives lines of progress.
     """
 
@@ -100,7 +101,7 @@ class Setup:
     loss: RowLoss
     average: Average | None
     variables: Sequence[Any]
-    trained_without: Sequence[str]
+    absent_shares: Mapping[str, float]
     say: Say = field(repr=False)
 
     @property
@@ -134,7 +135,7 @@ def create_run(run: Run, setup: Setup, command: str, overwrite: bool, initial: S
         command=command,
         overwrite=overwrite,
         initial=initial,
-        trained_without=setup.trained_without,
+        absent_shares=setup.absent_shares,
     )
 
 
@@ -207,18 +208,24 @@ def build_setup(
         loss=build_loss(train, counts),
         average=average,
         variables=(*network.variables, *(mean for mean, _ in average.pairs)) if average else tuple(network.variables),
-        trained_without=_trained_without(config, rows),
+        absent_shares=_absent_shares(config, rows),
         say=say,
     )
 
 
-def _trained_without(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the modalities that some rows lack, or lose to modality dropout."""
-    lacked = {
-        TEXT: any(row["weight"] and not row["utterance"].strip() for row in rows),
-        FACE: any(row["weight"] and not row["faces"] for row in rows),
+def _absent_shares(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns, for each modality, the weighted share of the rows that lack it, or lose it to modality dropout.
+
+    As in the model, text is present if the utterance, or a line of the context that is read, is not empty.
+    """
+    weight = np.array([row["weight"] for row in rows], np.float64)
+    lines = [name for name in ("context", "future") if getattr(config.text, name)]
+    is_present = {
+        TEXT: [bool(row["utterance"].strip()) or any(row[name] for name in lines) for row in rows],
+        FACE: [bool(row["faces"]) for row in rows],
     }
-    return [name for name in config.towers if config.fusion.modality_dropout or lacked[name]]
+    kept = (1 - config.fusion.modality_dropout) / weight.sum()
+    return {name: 1 - kept * float(weight[is_present[name]].sum()) for name in config.towers}
 
 
 def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -178,7 +178,7 @@ def test_evaluation_keeps_the_order_of_the_records(data):
     batches = list(eval_batches(paths["test"], plain, BATCH))
     assert flat(batches) == [row["utterance"].encode() for row in rows]
     assert np.concatenate([label for _, label, _ in batches]).tolist() == [row["label"] for row in rows]
-    assert set(rows[0]) == {*pipeline.IDS, "faces"} and isinstance(rows[0]["speaker"], str)
+    assert set(rows[0]) == {*pipeline.IDS, "faces", "context", "future"} and isinstance(rows[0]["speaker"], str)
 
 
 def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):

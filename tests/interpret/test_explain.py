@@ -117,9 +117,10 @@ def test_the_page_warns_of_a_map_that_does_not_depend_on_the_weights(scorer, exp
 def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_never_lacked(scorer, explained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(scorer.run.path, run)
-    for lacked, sentences in (([], 2), (["text"], 1), (["text", "face"], 0), (None, 0)):
+    for shares, sentences in (((0.0, 0.0099), 2), ((0.01, 0.0), 1), ((0.1, 0.01), 0), (None, 0)):
         about = json.loads((run / "run.json").read_text())
-        (run / "run.json").write_text(json.dumps({**about, "trained_without": lacked}))
+        absent_shares = shares and dict(zip(("text", "face"), shares, strict=True))
+        (run / "run.json").write_text(json.dumps({**about, "absent_shares": absent_shares}))
         (explanation,) = explain(Run(run), [explained.utterance], check=False)
         assert len(explanation.shapley_notes) == sentences
         answer = Answer("run", explanation.labels, 0, explanation.probabilities, 0.0, "", explanation, (), 0.1)
@@ -159,12 +160,12 @@ def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(untrained, run)
     about = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**about, "trained_without": ["text"]}))
+    (run / "run.json").write_text(json.dumps({**about, "absent_shares": {"text": 0.01, "face": 0.009}}))
     words = ("explain", run, "--text", LINE, "--face", picture, "--face-is-crop")
     printed = succeed(*words)
     assert str(run / "explanations" / "1" / "index.html") in printed
     assert "words: " in printed and "modalities: text " in printed
-    assert "No utterance lacked faces in training" in printed and "lacked text" not in printed
+    assert "Less than 1% of the training lacked faces" in printed and "lacked text" not in printed
     assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
 
 

@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import build_setup, train_run, training_data
 
+from emotion_tf import schema
 from emotion_tf.data import pipeline
 from emotion_tf.errors import UserError
 from emotion_tf.models.pretrained import PretrainedFiles
@@ -145,18 +147,43 @@ def test_data_without_a_split_are_refused(text_config):
         type(data).of_splits(train_alone)
 
 
-def test_the_modalities_that_training_never_lacks(small_config):
-    """By hand: the stand-in of a modality learns from rows without it, if they count, and from modality dropout."""
-    rows = [{"utterance": "Yes.", "faces": 1, "weight": 1.0}, {"utterance": " ", "faces": 0, "weight": 0.0}]
-    no_dropout = dataclasses.replace(
-        small_config, fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.0)
-    )
-    assert training_setup._trained_without(no_dropout, rows) == []
-    assert training_setup._trained_without(no_dropout, [*rows, {"utterance": "No.", "faces": 0, "weight": 1.0}]) == [
-        "face"
+@pytest.mark.parametrize("context", [{}, {"context": 1}, {"future": 1}, {"context": 1, "future": 1}])
+def test_the_shares_of_the_training_without_a_modality(small_config, context):
+    """By hand: weighted rows without text or face, of what modality dropout leaves; context that is read is text."""
+    rows = [
+        {"utterance": text, "faces": faces, "weight": weight, "context": before, "future": after}
+        for text, faces, weight, before, after in (
+            ("Yes.", 1, 1.0, 2, 0), (" ", 0, 0.0, 0, 0), ("", 1, 0.5, 2, 0), ("", 0, 0.5, 0, 1), ("", 2, 2.0, 0, 0)
+        )
+    ]  # fmt: skip
+    text = 2.0 + 0.5 * ("context" not in context) + 0.5 * ("future" not in context)
+    for dropout in (0.0, 0.25):
+        config = dataclasses.replace(
+            small_config,
+            text=dataclasses.replace(small_config.text, **context),
+            fusion=dataclasses.replace(small_config.fusion, modality_dropout=dropout),
+        )
+        expected = {"text": 1 - (1 - dropout) * (4 - text) / 4, "face": 1 - (1 - dropout) * 3.5 / 4}
+        assert training_setup._absent_shares(config, rows) == pytest.approx(expected)
+
+
+def test_text_is_absent_as_in_the_model(small_config):
+    utterances, lines = ["Yes.", "", " ", "", " "], [[], [], [], ["", "Ada: No."], ["Ada: No.", ""]]
+    rows = [
+        {"utterance": text, "faces": 0, "weight": 1.0, "context": len([*filter(None, before)]), "future": 0}
+        for text, before in zip(utterances, lines, strict=True)
     ]
-    assert training_setup._trained_without(no_dropout, [*rows, {"utterance": "", "faces": 1, "weight": 1.0}]) == [
-        "text"
-    ]
-    dropout = dataclasses.replace(small_config, fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.1))
-    assert training_setup._trained_without(dropout, rows) == ["text", "face"]
+    for context, share in ((0, 0.8), (1, 0.4)):
+        config = dataclasses.replace(small_config, text=dataclasses.replace(small_config.text, context=context))
+        setup = build_setup(config)
+        inputs = setup.preprocess({"utterance": tf.constant(utterances), "context": tf.ragged.constant(lines)})
+        assert np.mean(~np.asarray(setup.model(inputs)["text/present"])) == pytest.approx(share)
+        assert training_setup._absent_shares(config, rows) == pytest.approx({"text": share, "face": 1.0})
+
+
+def test_lines_around_an_utterance_are_counted(small_config):
+    rows = training_data(small_config).train
+    counts = [(row["context"], row["future"]) for row in pipeline.read_rows(rows)]
+    raw = schema.parse_examples(tf.stack([record for _, record in rows.enumerate_records()]), ["context", "future"])
+    empty = [[sum(map(bool, lines)) for lines in raw[name].to_list()] for name in ("context", "future")]
+    assert counts == list(zip(*empty, strict=True)) and any(map(any, counts))
