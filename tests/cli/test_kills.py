@@ -135,7 +135,7 @@ def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(words, c
     for seed in range(2):
         shutil.copytree(untrained, runs / f"x-seed{seed}")
 
-    def interrupted(config, path, overwrite):
+    def interrupted(config, path, overwrite, check_initial):
         with files.new_folder(path, RUN, overwrite) as folder:
             shutil.copytree(untrained, folder, dirs_exist_ok=True)
         raise KeyboardInterrupt
