@@ -75,7 +75,8 @@ def test_other_outputs_than_the_stored_ones(outputs, tmp_path):
         check_outputs(Answers(tmp_path, {**stored, "more": ONE["probabilities"]} if "more" in outputs else stored))
 
 
-PREDICTION = {**ONE, "text_present": np.ones(1, bool), "face_present": np.zeros(1, bool)}
+PRESENCE = {"text_present": np.ones(1, bool), "face_present": np.zeros(1, bool)}
+PREDICTION = {**ONE, **PRESENCE, "logits": np.log(ONE["probabilities"])}
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,10 @@ PREDICTION = {**ONE, "text_present": np.ones(1, bool), "face_present": np.zeros(
         {"probabilities": np.ones((1, 3), np.float32)},
         {"face_present": np.zeros(1, np.float32)},
         {"face_present": None},
+        {"logits": None},
+        {"logits": np.ones((1, 3), np.float32)},
     ],
-    ids=["texts", "another number of labels", "another dtype", "missing"],
+    ids=["texts", "another number of labels", "another dtype", "missing", "no logits", "another number of logits"],
 )
 def test_predictions_of_another_kind_than_the_facts_state(changes, tmp_path):
     predictor = ExportPredictor.__new__(ExportPredictor)
