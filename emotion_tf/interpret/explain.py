@@ -21,8 +21,8 @@ FEW_STEPS = 4
 """Steps of integrated gradients for these models, where only the pattern matters."""
 BATCH = 16
 UNTRAINED = (
-    "So do not trust the Shapley values, which compare with that stand-in. The exchange among utterances needs none: "
-    "`explain --data` and the report of the run have it."
+    "So do not trust the Shapley values, which compare with it. The exchange among utterances needs no stand-in: see "
+    "the report of the run, or explain the run with --data."
 )
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
