@@ -144,8 +144,9 @@ def test_the_only_word_that_a_network_detects_ranks_first(scorer):
 def test_the_emotion_word_of_a_demo_utterance_ranks_first(branch, learnable_data, trained):
     """The grammar of the demo data determines the word that carries the emotion."""
     tower = TextConfig((branch,), word_dim=32, gru_units=32, lstm_units=32, cnn_filters=32)
-    epochs = 16 if branch == "bert" else 12  # from random weights, a BERT of 32 units learns the last words late
-    train = TrainConfig(epochs=epochs, patience=epochs, learning_rate=3e-3, pretrained_rate=1.0)
+    # from random weights, a BERT of 32 units learns the last words late, and at twice the rate not all of them
+    epochs, rate = (16, 1.5e-3) if branch == "bert" else (12, 3e-3)
+    train = TrainConfig(epochs=epochs, patience=epochs, learning_rate=rate, pretrained_rate=1.0)
     scorer = Scorer(trained(learnable_data, 32 if branch == "bert" else 0, towers=("text",), text=tower, train=train))
     cases = [("joy", "I am so {} about the trip.", ("happy", "delighted", "thrilled")),
              ("anger", "The photo makes me very {}.", ("furious", "angry", "outraged")),
