@@ -109,7 +109,7 @@ def shift_curves(cells: np.ndarray, score: Score, seed: int = 0) -> Curves:
     rows, columns = cells.shape[1:]
     offsets = np.random.default_rng(seed).permutation(np.arange(1, rows * columns))[:SHIFTS]
     shifted = [np.roll(cells, divmod(int(offset), columns), axis=(1, 2)) for offset in (0, *offsets)]
-    fractions, deletion, insertion = _measure_curves([_order(each.ravel()) for each in shifted], score, CELL_STEPS)
+    fractions, deletion, insertion = _measure_curves([_order(shift.ravel()) for shift in shifted], score, CELL_STEPS)
     return _compare(cells.size, fractions, deletion, insertion, "random shifts of the map")
 
 
