@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders.
+"""Atomic writing of files and folders, and reading of files that users name.
 
 Beside a folder NAME there may be hidden folders. They stay after a kill; the next writer of NAME clears them up:
 
@@ -17,9 +17,11 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from emotion_tf import locks
 from emotion_tf.errors import UserError
@@ -318,3 +320,30 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def open_regular(path: Path, max_bytes: int, what: str = "file", expected: str = "a file", where: str = "") -> BinaryIO:
+    """Opens a file for reading; also a check for libraries that open by name. Pipes and devices may never end.
+
+    Raises:
+        UserError: the file is missing, not regular, or larger than `max_bytes`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        is_regular = stat.S_ISREG(status.st_mode)
+        if is_regular and status.st_size <= max_bytes:
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        reason = f"More than {max_bytes:,} bytes" if is_regular else "Not a regular file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError:
+        reason = "Invalid characters in its name"
+    raise UserError(f"{where}Cannot read the {what} {path}: {reason}. Expected {expected}.")
+
+
+def read_regular(path: Path, max_bytes: int, *texts: str, **named_texts: str) -> bytes:
+    """Returns the content of a file that `open_regular` opens."""
+    with open_regular(path, max_bytes, *texts, **named_texts) as file:
+        return file.read(max_bytes)

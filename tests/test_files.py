@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 import kills
 import pytest
@@ -195,3 +197,24 @@ def test_temporary_files_of_others_do_not_matter(tmp_path, monkeypatch):
         patch.setattr(os, "listdir", listdir)
         files.write_text(tmp_path / "a.csv", "new")
     assert os.listdir(tmp_path) == ["a.csv"]
+
+
+def test_only_a_regular_file_of_a_bounded_size_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("abc")
+    os.mkfifo(tmp_path / "fifo")  # nobody writes it: `open` would wait for ever
+    assert files.read_regular(path, 3) == b"abc"
+    cases = {
+        tmp_path / "missing": "No such file or directory",
+        tmp_path / "fifo": "Not a regular file",
+        Path("/dev/zero"): "Not a regular file",
+        tmp_path: "Not a regular file",
+        tmp_path / ("x" * 5000): "File name too long",
+        tmp_path / "a\0b": "Invalid characters in its name",
+        tmp_path / "a\ud800": "Invalid characters in its name",
+    }
+    for file, reason in cases.items():
+        with pytest.raises(UserError, match=re.escape(f"t: Cannot read the table {file}: {reason}. Expected a CSV.")):
+            files.read_regular(file, 3, "table", "a CSV", where="t: ")
+    with pytest.raises(UserError, match="a.csv: More than 2 bytes. Expected a file."):
+        files.read_regular(path, 2)
