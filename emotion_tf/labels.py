@@ -22,16 +22,21 @@ ALIASES = {
 LABEL_SETS = {"meld": MELD_EMOTIONS, "emorynlp": EMORYNLP_EMOTIONS, "sentiment": SENTIMENTS}
 
 
+def is_label(name: str) -> bool:
+    """Whether a name can be a label: printable, on one line, without spaces around it."""
+    return name.strip() == name != "" and name.isprintable()
+
+
 def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Returns the labels of `--labels`: a named label set, or the labels themselves.
 
     Raises:
-        UserError: fewer than two labels, an empty one, or one named twice.
+        UserError: fewer than two labels, one named twice, or one that `is_label` does not accept.
     """
     labels = LABEL_SETS.get(names[0], tuple(names)) if len(names) == 1 else tuple(names)
-    if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() == label != "" for label in labels):
+    if len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(is_label, labels)):
         raise UserError(
-            f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different names. "
+            f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different printable names. "
             f"Received: {' '.join(names)!r}.{nearest(names[0], LABEL_SETS) if len(names) == 1 else ''}"
         )
     return labels

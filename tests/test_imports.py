@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {
     "errors",
+    "csv_rows",
     "labels",
     "config",
     "files",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emotion_tf.csv_rows import read_rows
 from emotion_tf.errors import UserError, nearest
 
 SPLITS = ("train", "dev", "test")
@@ -102,59 +102,18 @@ def read_cells(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
         UserError: the table is not readable, not UTF-8, not CSV, or lacks one of the `columns`.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            _check_header(path, header, columns)
-            for cells in reader:
-                where = f"{path}: line {reader.line_num}"
-                if not cells:  # a blank line, as some editors append
-                    continue
-                if any("\0" in cell for cell in cells):
-                    raise UserError(f"{where}: A NUL byte in the row. Expected text. Save the table as UTF-8.")
-                if len(cells) != len(header or ()):
-                    raise UserError(
-                        f"{where}: Expected {len(header or ())} cells as in the header. Received: {len(cells)}. "
-                        "Quote cells that hold a comma."
-                    )
-                yield where, dict(zip(header or (), cells, strict=True))
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start : error.start + 1]
-        raise UserError(
-            f"{path}: line {_undecodable_line(path)}: Expected UTF-8. Received: {byte!r}. Save the table as UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise UserError(
-            f"{path}: line {reader.line_num}: Not a CSV table: {error}. Quote cells that hold a comma or a line break."
-        ) from None
+        yield from name_cells(path, read_rows(path, columns))
     except OSError as error:
         raise UserError(
             f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(columns)}."
         ) from None
 
 
-def _undecodable_line(path: Path) -> int:
-    """Returns the first line that is not UTF-8. The position in the reader's error is relative to its buffer."""
-    data = path.read_bytes()
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        data = data[: error.start]
-    return data.count(b"\n") + 1
-
-
-def _check_header(path: Path, header: list[str] | None, columns: Sequence[str]) -> None:
-    if not header:
-        raise UserError(f"{path}: The file is empty. Expected a CSV table with columns {', '.join(columns)}.")
-    for column in columns:
-        if column not in header:
-            raise UserError(
-                f"{path}: line 1: No column {column!r}. Expected {', '.join(columns)}. Received: "
-                f"{', '.join(header)}.{nearest(column, header)}"
-            )
-    duplicates = {column for column in header if header.count(column) > 1}
-    if duplicates:
-        raise UserError(f"{path}: line 1: Column {sorted(duplicates)[0]!r} occurs twice. Expected each column once.")
+def name_cells(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (file and line, column -> cell) of each row that follows the header."""
+    _, header = next(rows)
+    for line, cells in rows:
+        yield f"{path}: line {line}", dict(zip(header, cells, strict=True))
 
 
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:

@@ -5,7 +5,6 @@ MELD (Poria et al. 2019, "MELD: A Multimodal Multi-Party Dataset for Emotion Rec
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emotion_tf.csv_rows import parse_rows
 from emotion_tf.data import manifest, meld_clips
 from emotion_tf.data.clip_source import Key
 from emotion_tf.data.clips import parse_time
@@ -94,20 +94,10 @@ def _tables(root: Path) -> dict[str, Path]:
 def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row], list[str]]:
     column, labels = TARGETS[target]
     text, notes = _decode(path)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"{path}: line 1: No column {missing[0]!r}. Expected {', '.join(COLUMNS)}. "
-            f"Received: {', '.join(reader.fieldnames or ()) or 'an empty file'}."
-        )
     rows, invalid_times = [], 0
-    for cells in reader:
-        where = f"{path}: line {reader.line_num}"
-        if None in cells or None in cells.values():
-            raise UserError(
-                f"{where}: Expected {len(reader.fieldnames or ())} cells as in the header. Download the table again."
-            )
+    # the tables of MELD are not always strict CSV
+    cells_of_rows = parse_rows(path, io.StringIO(text, newline=""), COLUMNS, strict=False)
+    for where, cells in manifest.name_cells(path, cells_of_rows):
         row_cells = {
             "split": split,
             "dialogue_id": _id(where, "Dialogue_ID", cells["Dialogue_ID"]),

@@ -16,6 +16,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from emotion_tf.csv_rows import read_rows
+
 SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 FORMULA = re.compile(rf"'*[{SIGNS}\t\r\n]")
 AFTER_SEPARATOR = rf"(?=['\"]*[{SIGNS}])"
@@ -41,9 +43,15 @@ def to_csv(table: pd.DataFrame, path: Path | None = None, **options: Any) -> Any
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Reads a table, all of whose cells are text. Raises OSError or ValueError if it is not readable."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    return table.map(unescape).rename(columns=unescape)
+    """Reads a table, all of whose cells are text.
+
+    Raises:
+        UserError: see `csv_rows.read_rows`.
+        OSError: the table cannot be opened.
+    """
+    (_, header), *rows = read_rows(path)
+    table = pd.DataFrame([[unescape(cell) for cell in cells] for _, cells in rows], columns=header, dtype=str)
+    return table.rename(columns=unescape)
 
 
 def escape(cell: Any) -> Any:

@@ -24,9 +24,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = read_csv(path)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except OSError as error:
         raise UserError(
-            f"Cannot read the table {path}: {error}. Expected a UTF-8 CSV with a column utterance, faces, or both."
+            f"Cannot read the table {path}: {error.strerror}. Expected a CSV file with a column utterance, faces, or "
+            "both."
         ) from None
     if not {"utterance", "faces"} & set(table.columns):
         raise UserError(

@@ -1,0 +1,104 @@
+"""Reads CSV tables row by row: every row has the cells of the header, or is refused with its line.
+
+pandas does not read them: it takes the first cells of rows that are all longer than the header for an index, which
+moves every other cell, and fills short rows up.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from emotion_tf.errors import UserError, nearest
+
+MAX_COLUMNS = 1000
+SHOWN_COLUMNS = 12
+"""Number of columns in an error message."""
+
+
+def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line (of its end, from 1) and the cells of each row of a CSV table, the header first.
+
+    Args:
+        path: the table, UTF-8.
+        columns: columns that the header must have.
+        strict: whether text behind the closing quote of a cell is an error.
+
+    Raises:
+        UserError: the table is empty, not UTF-8 or not CSV; the header lacks one of the `columns`, names one twice, or
+            has more than `MAX_COLUMNS`; a row has more or fewer cells than the header.
+        OSError: the table cannot be opened.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            yield from parse_rows(path, file, columns, strict)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start : error.start + 1]
+        raise UserError(
+            f"{path}: line {_undecodable_line(path)}: Expected UTF-8. Received: {byte!r}. Save the table as UTF-8."
+        ) from None
+
+
+def parse_rows(
+    path: Path, lines: Iterable[str], columns: Sequence[str] = (), strict: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    """`read_rows` for the lines of a table."""
+    reader = csv.reader(lines, strict=strict)
+    width = 0
+    try:
+        for cells in reader:
+            if not width:
+                _check_header(path, cells, columns)
+                width = len(cells)
+            elif not cells:  # a blank line, as some editors append
+                continue
+            _check_row(f"{path}: line {reader.line_num}", cells, width)
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: line {reader.line_num}: Not a CSV table: {error}. Quote cells that hold a comma or a line break."
+        ) from None
+    if not width:
+        raise UserError(f"{path}: The file is empty. Expected a CSV table{_with_columns(columns)}.")
+
+
+def _with_columns(columns: Sequence[str]) -> str:
+    return f" with columns {', '.join(columns)}" if columns else ""
+
+
+def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
+    if not header:
+        raise UserError(f"{path}: The file is empty. Expected a CSV table{_with_columns(columns)}.")
+    if len(header) > MAX_COLUMNS:
+        raise UserError(f"{path}: line 1: Expected at most {MAX_COLUMNS:,} columns. Received: {len(header):,}.")
+    for column in columns:
+        if column not in header:
+            rest = ", ..." if len(header) > SHOWN_COLUMNS else ""
+            raise UserError(
+                f"{path}: line 1: No column {column!r}. Expected {', '.join(columns)}. Received: "
+                f"{', '.join(header[:SHOWN_COLUMNS])}{rest}.{nearest(column, header)}"
+            )
+    duplicates = sorted(column for column, count in Counter(header).items() if count > 1)
+    if duplicates:
+        raise UserError(f"{path}: line 1: Column {duplicates[0]!r} occurs twice. Expected each column once.")
+
+
+def _check_row(where: str, cells: list[str], width: int) -> None:
+    if any("\0" in cell for cell in cells):
+        raise UserError(f"{where}: A NUL byte in the row. Expected text. Save the table as UTF-8.")
+    if len(cells) != width:
+        raise UserError(
+            f"{where}: Expected {width} cells as in the header. Received: {len(cells)}. Quote cells that hold a comma."
+        )
+
+
+def _undecodable_line(path: Path) -> int:
+    """Returns the first line that is not UTF-8. The position in the reader's error is relative to its buffer."""
+    data = path.read_bytes()
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        data = data[: error.start]
+    return data.count(b"\n") + 1

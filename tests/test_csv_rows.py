@@ -1,0 +1,67 @@
+"""Rows of CSV tables: the cells of the header, or an error with the line."""
+
+import time
+
+import pytest
+
+from emotion_tf.csv_rows import MAX_COLUMNS, read_rows
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.csv_tables import read_csv
+from emotion_tf.serving.tables import read_table
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Function that writes a table and returns its path."""
+
+    def write(text):
+        (tmp_path / "table.csv").write_text(text, encoding="utf-8")
+        return tmp_path / "table.csv"
+
+    return write
+
+
+def test_rows_have_their_line(table):
+    rows = list(read_rows(table('a,b\n\n"1\n2",3\n4,"5, 6"\n'), ["b"]))
+    assert rows == [(1, ["a", "b"]), (4, ["1\n2", "3"]), (5, ["4", "5, 6"])]
+
+
+@pytest.mark.parametrize("read", [lambda path: list(read_rows(path)), read_csv, read_table])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,utterance\n1,Hi, you\n2,Well, no\n", "line 2: Expected 2 cells as in the header. Received: 3. Quote"),
+        ("id,utterance\n1,Hi,\n2,no,\n", "line 2: Expected 2 cells as in the header. Received: 3."),
+        ("id,utterance\n1,Hi\n2,no,no\n", "line 3: Expected 2 cells as in the header. Received: 3."),
+        ('id,utterance\n1,"a\nb"\n2\n', "line 4: Expected 2 cells as in the header. Received: 1."),
+        ("id,id,utterance\n1,2,3\n", "line 1: Column 'id' occurs twice."),
+        ('utterance\n"Hi\n', "line 2: Not a CSV table"),
+        ("utterance\nH\0i\n", "line 2: A NUL byte"),
+        ("", "The file is empty."),
+    ],
+)
+def test_no_reader_moves_or_fills_cells(read, text, message, table):
+    path = table(text)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_table_is_text_in_its_columns(table):
+    path = table("id,utterance\n01,'=1\n2,\n")
+    assert read_csv(path).to_dict("list") == {"id": ["01", "2"], "utterance": ["=1", ""]}
+    empty = read_csv(table("id,utterance\n"))
+    assert list(empty) == ["id", "utterance"] and empty.empty
+
+
+def test_many_columns_are_refused_at_once(table):
+    path = table(",".join(map(str, range(100_000))) + "\n")
+    began = time.monotonic()
+    with pytest.raises(UserError, match="line 1: Expected at most 1,000 columns. Received: 100,000."):
+        list(read_rows(path, ["split"]))
+    assert time.monotonic() - began < 5
+    names = [f"column{n}" for n in range(MAX_COLUMNS)]
+    with pytest.raises(UserError, match=r"No column 'split'\. .*column11, \.\.\.\.") as caught:
+        list(read_rows(table(",".join(names) + "\n"), ["split"]))
+    assert len(str(caught.value)) < 400
+    assert len(list(read_rows(table(",".join(names) + "\n")))) == 1
