@@ -12,6 +12,9 @@ STAMP := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksu
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && { echo $$p; break; }; done)
 
+# Python keeps the modules that it has compiled, also where it should keep none: TensorFlow's take 15 s in each process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: train demo test test-slow lint bench
 train: $(STAMP)
 	$(VENV)/bin/python main.py train
