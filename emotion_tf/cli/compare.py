@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def compare(
     runs: RunPaths,
     other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ...")] = None,
-    split: str = "test",
+    split: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
 ) -> None:
@@ -31,7 +31,7 @@ def compare(
             configuration; NAME stands for NAME-seed0, NAME-seed1, ...; or a folder of `crossval` with repeats.
         other: The seeds of a second configuration, to compare the two over seeds and dialogues. A claim needs five
             seeds on each side.
-        split: Split: train, dev or test. A cross-validation has its out-of-fold predictions and no other.
+        split: Split: train, dev or test (the default). A cross-validation has its out-of-fold predictions alone.
         data: Data set of the results; by default each run's own (see evaluate --data).
         out: HTML page to write; - is standard output.
     """
@@ -39,7 +39,7 @@ def compare(
 
     if other == ():
         raise UserError("Expected the runs of a second configuration after --with. Received none.")
-    comparison_of_runs = _configurations(runs, other, split, data) if other else _runs(runs, split, data)
+    comparison_of_runs = _configurations(runs, other, split, data) if other else _runs(runs, split or "test", data)
     results, tables, place, notes, method = comparison_of_runs
     title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     with reserve_stdout(out):
@@ -69,7 +69,7 @@ def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
     return results, comparison.tables(results, comparison.compare(results)), split, [], comparison.METHOD
 
 
-def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str, data: Path | None) -> Comparison:
+def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str | None, data: Path | None) -> Comparison:
     """Compares two configurations over seeds and dialogues."""
     from emotion_tf.evaluation import seeds
 

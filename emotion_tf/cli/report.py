@@ -38,7 +38,8 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
 
     rows = dataset.rows(split)
     outputs, predicted = results.outputs, results.outputs.predicted
-    mistakes = worst_mistakes(predicted == outputs.label, confidence_of(results.probabilities, predicted))
+    confidence = confidence_of(results.probabilities, predicted)
+    mistakes = worst_mistakes(predicted == outputs.label, confidence, outputs.weight)
     contributions, note = _contributions(run, rows, results)
     report = ReportData(
         run=run.path.name,

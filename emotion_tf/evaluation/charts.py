@@ -34,15 +34,17 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def precision_recall(label: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> str:
+def precision_recall(label: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], weight: np.ndarray) -> str:
     """Draws a precision-recall curve of each class against the rest, with its average precision."""
+    counts = weight > 0
+    label, probabilities, weight = label[counts], probabilities[counts], weight[counts]
     figure, axes = _axes("recall", "precision")
     for i, name in enumerate(labels):
         is_class = label == i
         if not is_class.any():
             continue
-        precision, recall, _ = precision_recall_curve(is_class, probabilities[:, i])
-        area = average_precision_score(is_class, probabilities[:, i])
+        precision, recall, _ = precision_recall_curve(is_class, probabilities[:, i], sample_weight=weight)
+        area = average_precision_score(is_class, probabilities[:, i], sample_weight=weight)
         points = np.unique(np.linspace(0, len(recall) - 1, POINTS).astype(int))
         axes.step(
             recall[points],

@@ -31,13 +31,16 @@ class Explanation:
         return [(word, value / peak) for word, value in self.words]
 
 
-def worst_mistakes(correct: np.ndarray, confidence: np.ndarray, count: int = MAX_MISTAKES) -> list[int]:
+def worst_mistakes(
+    correct: np.ndarray, confidence: np.ndarray, weight: np.ndarray, count: int = MAX_MISTAKES
+) -> list[int]:
     """Returns the rows of the wrong predictions with the highest confidence, in descending order.
 
     Args:
         correct: bool (N,), whether the prediction is correct.
         confidence: float (N,), probability of the predicted class.
+        weight: float (N,); utterances of weight 0 do not count.
         count: maximum number of rows.
     """
-    wrong = np.flatnonzero(~correct)
+    wrong = np.flatnonzero(~correct & (weight > 0))
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emotion_tf.evaluation.significance import Difference, format_p, paired_bootstrap
+from emotion_tf.evaluation.significance import Difference, format_bounds, format_p, paired_bootstrap
 from emotion_tf.modalities import MODALITIES, Modality
 
 LEVEL = 0.05
@@ -167,12 +167,13 @@ def _format_p(p: float) -> str:
 
 
 def _loss(loss: Difference) -> str:
-    return f"{_rounded(loss.difference):.3f} [{_rounded(loss.low):.3f}, {_rounded(loss.high):.3f}]"
+    return f"{loss.difference:z.3f} {_interval(loss.low, loss.high)}"
 
 
 def _change(loss: Difference) -> str:
-    return f"{_rounded(-loss.difference):+.3f} [{_rounded(-loss.high):+.3f}, {_rounded(-loss.low):+.3f}]"
+    return f"{-loss.difference:+z.3f} {_interval(-loss.high, -loss.low, '+')}"
 
 
-def _rounded(x: float) -> float:
-    return round(x, 3) + 0.0  # not -0.0
+def _interval(low: float, high: float, sign: str = "") -> str:
+    bounds = format_bounds((low, high), sign, 3)
+    return bounds if bounds.startswith("[") else f"(in {bounds} dialogues for an interval)"

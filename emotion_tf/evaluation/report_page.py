@@ -26,7 +26,7 @@ from emotion_tf.evaluation.selective import (
     risk_coverage,
     score_threshold,
 )
-from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals
+from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals, format_bounds
 from emotion_tf.evaluation.slices import Slice, slices
 
 MAX_OPACITY = 0.85
@@ -160,8 +160,9 @@ def write_report(path: Path, report: ReportData) -> None:
         dialogues=len(np.unique(report.group)),
         classes=_classes(report, predicted),
         confusion=_confusion(report.numbers["confusion"]),
+        format_bounds=format_bounds,
         charts={
-            "precision_recall": charts.precision_recall(outputs.label, probabilities, report.labels),
+            "precision_recall": charts.precision_recall(outputs.label, probabilities, report.labels, outputs.weight),
             "reliability": charts.reliability_diagram(*bins),
             "risk": charts.risk_coverage_curve(curve, float(curve.risk[-1])),
         },
@@ -172,7 +173,7 @@ def write_report(path: Path, report: ReportData) -> None:
         thresholds=_thresholds(report, correct, confidence),
         promise=PROMISE,
         unpromised=report.calibration.unpromised,
-        mistakes=[_mistake(report, row) for row in worst_mistakes(correct, confidence)],
+        mistakes=[_mistake(report, row) for row in worst_mistakes(correct, confidence, outputs.weight)],
     )
 
 

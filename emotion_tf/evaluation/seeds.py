@@ -82,8 +82,8 @@ def unused_seeds(paths: Sequence[Path]) -> list[str]:
     return sorted(p.name for stem in stems for p in _seed_folders(stem) if p.name not in names)
 
 
-def read_configuration(paths: Sequence[Path], split: str, data: Path | None = None) -> Configuration:
-    """Reads the runs of one configuration, or a cross-validation.
+def read_configuration(paths: Sequence[Path], split: str | None = None, data: Path | None = None) -> Configuration:
+    """Reads the runs of one configuration, on test unless another split is given, or a cross-validation.
 
     Raises:
         UserError: there is no run, the runs are not those of one configuration with different seeds, or they have no
@@ -97,7 +97,7 @@ def read_configuration(paths: Sequence[Path], split: str, data: Path | None = No
     if any((path / CROSSVAL).is_file() for path in paths):
         if len(paths) > 1:
             raise UserError(f"Expected one cross-validation on a side, or runs. Received: {' '.join(map(str, paths))}.")
-        if data is not None or split != "test":
+        if data is not None or split is not None:
             raise UserError(
                 f"{paths[0]} is a cross-validation, whose predictions are out of fold, of its own data set. Received: "
                 f"{f'--data {data}' if data is not None else f'--split {split}'}. Omit it."
@@ -105,6 +105,7 @@ def read_configuration(paths: Sequence[Path], split: str, data: Path | None = No
         runs = _read_repeats(paths[0])
         return _checked(Configuration(paths[0].name, tuple(runs), OUT_OF_FOLD))
     folders = [folder for path in paths for folder in ([path] if path.exists() else _seed_folders(path) or [path])]
+    split = split or "test"
     runs = [compare.read_run(folder, split, data) for folder in folders]
     return _checked(Configuration(re.sub(r"-seed\d+$", "", runs[0].name), tuple(runs), split))
 

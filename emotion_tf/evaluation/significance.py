@@ -36,7 +36,7 @@ class Difference:
 
     Attributes:
         difference: first minus second.
-        low, high: bounds of the interval; infinite if the variance is unknown.
+        low, high: bounds of the interval; infinite if too few dialogues differ to know the variance.
         p_value: one-sided p-value of the hypothesis that the first is not better.
         two_sided: two-sided p-value: twice the smaller one-sided p-value, at most 1.
     """
@@ -191,13 +191,16 @@ def _percentiles(draws: np.ndarray, groups: int) -> tuple[float, float]:
 
     The percentiles lie a little outside 2.5 and 97.5, because a small sample varies less than its population
     (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). They are order statistics, the outer ones of two
-    neighbours, so that `_p_value` inverts the interval exactly. If no draw lies so far outside, no value is excluded.
+    neighbours, so that `_p_value` inverts the interval exactly. If no draw lies so far outside, as with one to three
+    dialogues that differ, no value is excluded.
     """
+    if not groups:
+        return 0.0, 0.0
     ordered = np.sort(draws)
     tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1)) if groups > 1 else 0.0
     if rank := int(tail * (len(ordered) + 1)):
         return float(ordered[rank - 1]), float(ordered[-rank])
-    return min(float(ordered[0]), 0.0), max(float(ordered[-1]), 0.0)
+    return -np.inf, np.inf
 
 
 def _p_value(draws: np.ndarray, groups: int) -> float:
@@ -208,9 +211,12 @@ def _p_value(draws: np.ndarray, groups: int) -> float:
     return float(t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
 
 
-def format_bounds(bounds: Bounds, sign: str = "") -> str:
-    """Formats an interval with four decimals, or "too few" if it is unknown; `sign` is "+" for differences."""
-    return f"[{bounds[0]:{sign}.4f}, {bounds[1]:{sign}.4f}]" if bounds and np.isfinite(bounds).all() else "too few"
+def format_bounds(bounds: Bounds, sign: str = "", decimals: int = 4) -> str:
+    """Formats an interval, or says "too few" if it is unknown; `sign` is "+" for differences."""
+    if not bounds or not np.isfinite(bounds).all():
+        return "too few"
+    low, high = (f"{bound:{sign}z.{decimals}f}" for bound in bounds)
+    return f"[{low}, {high}]"
 
 
 def format_p(p: float, decimals: int = 4) -> str:

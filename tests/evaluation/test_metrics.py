@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,4 +159,15 @@ def test_texts_in_pictures_are_no_formulas(tmp_path):
     plot_timeline(
         tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, np.array([0, 1]), probabilities, "$\\film$", 0.0
     )
-    assert "image/svg" in charts.precision_recall(np.array([0, 1]), probabilities, labels)
+    assert "image/svg" in charts.precision_recall(np.array([0, 1]), probabilities, labels, np.ones(2))
+
+
+def test_a_weight_counts_as_copies_in_a_precision_recall_chart():
+    label, weight = np.array([0, 0, 1, 1, 0, 1]), np.array([2, 0, 1, 3, 1, 2])
+    probabilities = np.linspace([0.9, 0.1], [0.3, 0.7], 6)
+    copies = tuple(np.repeat(x, weight, axis=0) for x in (label, probabilities, np.ones(6)))
+    with matplotlib.rc_context({"svg.hashsalt": "the same names of parts"}):
+        weighted, copied = (
+            charts.precision_recall(x, p, ("a", "b"), w) for x, p, w in ((label, probabilities, weight), copies)
+        )
+    assert weighted == copied

@@ -98,7 +98,7 @@ def report():
         }
     )
     ablation = Ablation(180, np.roll(predicted, 1), np.stack([np.roll(predicted, k) for k in (2, 3)]))
-    rows = worst_mistakes(predicted == test.label, confidence_of(probabilities, predicted))
+    rows = worst_mistakes(predicted == test.label, confidence_of(probabilities, predicted), test.weight)
     words = [(word, value) for word, value in zip(HOSTILE.split(), (0.5, -0.25, 0.0, 0.1, 0, 0), strict=False)]
     return ReportData(
         run="tiny",

@@ -119,7 +119,7 @@ def test_one_dialogue_supports_no_claim(sides, succeed):
 
 def test_cross_validations_are_taken_whole(tmp_path, succeed, fault):
     repeated = [write_crossval(tmp_path / "a", 0.8), write_crossval(tmp_path / "b", 0.6, epochs=3)]
-    first, second = (read_configuration([tmp_path / name], "test") for name in "ab")
+    first, second = (read_configuration([tmp_path / name]) for name in "ab")
     assert [run.options["train.seed"] for run in first.runs] == [3, 4, 5, 6, 7]
     expected, _ = crossed_difference(LABEL, *map(np.stack, repeated), GROUP)
     assert astuple(compare_configurations(first, second)[0]) == pytest.approx(astuple(expected))
@@ -130,7 +130,7 @@ def test_cross_validations_are_taken_whole(tmp_path, succeed, fault):
     write_run(tmp_path / "run-seed1", 1, predictions(1, 0.8))
     assert "Expected one cross-validation on a side" in fault("compare", tmp_path / "a", run, "--with", tmp_path / "b")
     assert "Expected two cross-validations, or runs" in fault("compare", tmp_path / "a", "--with", tmp_path / "run")
-    for option, value in (("--data", tmp_path), ("--split", "dev")):
+    for option, value in (("--data", tmp_path), ("--split", "dev"), ("--split", "test")):
         message = fault("compare", tmp_path / "a", "--with", tmp_path / "b", option, value)
         assert f"Received: {option} {value}. Omit it" in message
     write_crossval(tmp_path / "once", 0.7, repeats=1)

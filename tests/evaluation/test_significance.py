@@ -79,6 +79,15 @@ def test_a_p_value_is_below_the_level_exactly_if_the_interval_excludes_zero():
     assert 20 < excluded < 80
 
 
+@pytest.mark.parametrize("dialogues", [1, 2, 3])
+def test_three_dialogues_have_no_interval(dialogues):
+    label, group = np.tile([0, 1], 2 * dialogues), np.repeat(np.arange(dialogues), 4)
+    predicted = np.where(np.arange(len(label)) % 4, label, 1 - label)
+    result = paired_bootstrap(label, label, predicted, group)
+    assert result.difference > 0 and (result.low, result.high) == (-np.inf, np.inf)
+    assert paired_bootstrap(label, predicted, predicted, group).low == 0
+
+
 @pytest.mark.parametrize(("dialogues", "least"), [(3, 0.0935), (10, 0.0064), (30, 0.0010)])
 def test_few_dialogues_allow_no_small_p_value(dialogues, least):
     """The first is right everywhere, the second nowhere, which is 2^-9 by the sign test of ten dialogues."""
