@@ -66,17 +66,17 @@ def test_missing_keys_have_their_defaults_and_a_whole_number_is_a_float(tmp_path
 @pytest.mark.parametrize(
     ("edit", "parts"),
     [
-        (lambda c: c.update(tower=["text"]), ["'tower'", "towers", "Did you mean 'towers'?"]),
-        (lambda c: c["text"].update(brances=["gru"]), ["'brances'", "text", "Did you mean 'branches'?"]),
-        (lambda c: c["train"].update(epochs="3"), ["train: epochs", "Expected int", "'3'"]),
-        (lambda c: c["train"].update(epochs=3.0), ["train: epochs", "Expected int", "3.0"]),
-        (lambda c: c["train"].update(epochs=True), ["train: epochs", "Expected int", "True"]),
-        (lambda c: c["train"].update(deterministic=1), ["train: deterministic", "Expected bool", "1"]),
-        (lambda c: c["train"].update(learning_rate=None), ["train: learning_rate", "Expected float", "None"]),
-        (lambda c: c["text"].update(branches="gru"), ["text: branches", "'gru'"]),
-        (lambda c: c["text"].update(branches=[3]), ["text: branches", "Expected str", "3"]),
-        (lambda c: c["face"].update(cnn_filters=[8, 1.5]), ["face: cnn_filters", "Expected int", "1.5"]),
-        (lambda c: c.update(text=["gru"]), ["text", "Expected an object", "['gru']"]),
+        (lambda c: c.update(tower=["text"]), ["`tower`", "Did you mean 'towers'?"]),
+        (lambda c: c["text"].update(brances=["gru"]), ["`text.brances`", "Did you mean 'branches'?"]),
+        (lambda c: c["train"].update(epochs="3"), ["`train.epochs`", "Expected an integer", "'3'"]),
+        (lambda c: c["train"].update(epochs=3.0), ["`train.epochs`", "Expected an integer", "3.0"]),
+        (lambda c: c["train"].update(epochs=True), ["`train.epochs`", "Expected an integer", "True"]),
+        (lambda c: c["train"].update(deterministic=1), ["`train.deterministic`", "Expected true or false", "1"]),
+        (lambda c: c["train"].update(learning_rate=None), ["`train.learning_rate`", "Expected a number", "None"]),
+        (lambda c: c["text"].update(branches="gru"), ["`text.branches`", "Expected a list", "'gru'"]),
+        (lambda c: c["text"].update(branches=[3]), ["`text.branches[0]`", "Expected a text", "3"]),
+        (lambda c: c["face"].update(cnn_filters=[8, 1.5]), ["`face.cnn_filters[1]`", "Expected an integer", "1.5"]),
+        (lambda c: c.update(text=["gru"]), ["`text`", "Expected an object", "['gru']"]),
         (lambda c: c["train"].update(learning_rate=float("nan")), ["`train.learning_rate`", "finite", "nan"]),
         (lambda c: c["text"].update(branches=["brt"]), ["`text.branches`", "bert, gru", "Did you mean 'bert'?"]),
     ],
@@ -86,13 +86,20 @@ def test_an_invalid_config_json(edit, parts, tmp_path):
     assert all(part in message for part in parts), message
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe{", b'{"train": 3}', b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe{", b'{"train": 3}', b"null", b"[" * 10**5])
 def test_what_is_no_config_json(content, tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     assert str(path) in fault(config.read_config, path)
     assert "No configuration" in fault(config.read_config, tmp_path / "none.json")
     assert str(tmp_path) in fault(config.read_config, tmp_path)
+
+
+def test_a_pipe_and_a_repeated_key_are_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    assert "Not a regular file" in fault(config.read_config, tmp_path / "pipe.json")
+    (tmp_path / "twice.json").write_text('{"data": "a", "data": "b"}')
+    assert "`data`. Expected one value. Received: 2" in fault(config.read_config, tmp_path / "twice.json")
 
 
 @pytest.mark.parametrize(

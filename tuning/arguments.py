@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 from emotion_tf import config as configuration
-from emotion_tf import files, folders
+from emotion_tf import documents, files, folders
 from emotion_tf.command_line import ConfigArguments, Flag, check_start, early_options, parse_configured
-from emotion_tf.config import file, rules
+from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from tuning import plan
@@ -121,9 +121,12 @@ def _with_plan(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
 def read_plan(folder: Path) -> Plan:
     """Reads the plan of the search in a folder. Raises UserError if there is none."""
     files.restore_missing(folder, plan.SEARCH)
-    if not (folder / "search.json").is_file():
-        raise UserError(f"No search at {folder}: there is no search.json. Start one with: {program()} tune")
-    return file.read_json(Plan, folder / "search.json")
+    return documents.read(
+        folder / "search.json",
+        Plan,
+        "Expected the file that `tune` wrote; start the search again with --overwrite.",
+        missing=f"No search at {folder}: there is no search.json. Start one with: {program()} tune",
+    )
 
 
 def newest_unfinished() -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_tf.config import Config, file, rules
+from emotion_tf import documents
+from emotion_tf.config import Config, rules
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 
@@ -68,7 +68,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Returns the plan as JSON."""
-        return file.write_json(self)
+        return documents.to_json(self)
 
     def check_same(self, other: Plan, where: Path) -> None:
         """Raises UserError if the search in the folder `where` cannot be resumed with another plan."""
@@ -93,4 +93,6 @@ def _difference(ours: object, theirs: object, name: str) -> str:
 
 def from_json(text: str) -> Plan:
     """Returns the plan that a chief sends."""
-    return file.from_dict(Plan, json.loads(text), "the chief's search")
+    return documents.parse(
+        text.encode(), Plan, "The chief's search", "Start the workers with the version of the chief."
+    )

@@ -1,0 +1,164 @@
+"""Reads JSON documents into typed values: the dataclass, or the TypedDict, that the code uses.
+
+pydantic checks types and bounds, which the annotations of the fields state. It was chosen because it reads dataclasses,
+named tuples and TypedDicts as they are, bounds the nesting, names the field of each fault, and is installed anyway.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import reprlib
+import typing
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from emotion_tf import files
+from emotion_tf.errors import UserError, nearest
+
+T = TypeVar("T")
+MAX_BYTES = 64 << 20
+MAX_NAME, MAX_TEXT = 1000, 100_000
+RULES = {
+    "string_type": "a text",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "finite_number": "a finite number",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than_equal": "a number of at most {le}",
+    "too_short": "at least {min_length} items",
+    "too_long": "at most {max_length} items",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "literal_error": "{expected}",
+    "value_error": "{error}",
+}
+"""Kind of a fault in pydantic -> what is expected."""
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 60
+
+
+def _unlike(values: Sequence[Any]) -> Sequence[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("different values")
+    return values
+
+
+def _file_name(name: str) -> str:
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError("the name of a file in this folder")
+    return name
+
+
+def _label(label: str) -> str:
+    if label.strip() != label or not label.isprintable():
+        raise ValueError("a label of one line, without spaces around it")
+    return label
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+FileName = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_file_name)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_label)]
+Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=10_000), AfterValidator(_unlike)]
+Side = Annotated[int, Field(ge=1, le=1024)]
+"""Side of a face crop in pixels. Readers allocate what a document says."""
+Length = Annotated[int, Field(ge=0, le=10_000)]
+"""Length of a list in memory."""
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+"""A sum of weights, or a duration."""
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Unlike = AfterValidator(_unlike)
+"""Rule of a list: its values differ."""
+
+
+def to_json(document: Any) -> str:
+    """Returns a dataclass as the text of a document."""
+    return json.dumps(dataclasses.asdict(document), indent=2) + "\n"
+
+
+def read(path: Path, kind: type[T], fix: str, missing: str = "", extra: Literal["forbid", "allow"] = "forbid") -> T:
+    """Reads a document.
+
+    Args:
+        path: the file.
+        kind: the type of the document.
+        fix: sentence that says how to repair it.
+        missing: message if the file does not exist.
+        extra: whether there may be other keys than those of the type.
+
+    Raises:
+        UserError: the file is missing, no regular file or too large, or as `parse`.
+    """
+    if missing and not path.exists():
+        raise UserError(missing)
+    return parse(files.read_regular(path, MAX_BYTES), kind, str(path), fix, extra)
+
+
+def parse(content: bytes, kind: type[T], source: str, fix: str, extra: Literal["forbid", "allow"] = "forbid") -> T:
+    """Returns the value of a document; `source` says where it comes from.
+
+    Raises:
+        UserError: it is no JSON in UTF-8, is nested deeply, has a key twice, or breaks the rule of a field.
+    """
+    try:
+        document: T = _adapter(kind).validate_json(content, strict=True, extra=extra)  # type: ignore[arg-type]
+        json.loads(content, object_pairs_hook=_check_keys)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_describe(error, kind)} {fix}") from None
+    except UserError as error:
+        raise UserError(f"{source}: {error} {fix}") from None
+    return document
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _check_keys(pairs: list[tuple[str, Any]]) -> None:
+    for name, number in Counter(name for name, _ in pairs).items():
+        if number > 1:
+            raise UserError(f"Invalid `{name[:100]}`. Expected one value. Received: {number}.")
+
+
+def _describe(error: ValidationError, kind: Any) -> str:
+    """Returns field, rule and value of the first fault, in one line."""
+    fault = error.errors(include_url=False)[0]
+    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"]).lstrip(".")[:100]
+    context: dict[str, Any] = fault.get("ctx", {})
+    if fault["type"] == "json_invalid":
+        return f"Expected JSON in UTF-8. Received: {context['error']}."
+    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        names = _names(kind, fault["loc"][:-1])
+        return f"Unknown key `{field}`.{nearest(str(fault['loc'][-1]), names) or ' Expected no such key.'}"
+    if fault["type"] == "missing":
+        return f"No `{field}`. Expected this field."
+    known = RULES.get(fault["type"])
+    rule = known.format(**context) if known else re.sub("^Input should (be )?", "", fault["msg"])
+    invalid = f"Invalid `{field}`. " if field else ""
+    return f"{invalid}Expected {rule}. Received: {_short.repr(fault['input'])}."
+
+
+def _names(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Returns the keys of the dataclass at a place of a document; none for another type."""
+    for key in location:
+        kind = typing.get_type_hints(kind).get(str(key)) if dataclasses.is_dataclass(kind) else None
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
