@@ -218,3 +218,26 @@ def test_only_a_regular_file_of_a_bounded_size_is_read(tmp_path):
             files.read_regular(file, 3, "table", "a CSV", where="t: ")
     with pytest.raises(UserError, match="a.csv: More than 2 bytes. Expected a file."):
         files.read_regular(path, 2)
+
+
+def test_no_reader_waits_for_a_pipe(tmp_path, monkeypatch):
+    from emotion_tf.data.embeddings import read_embeddings
+    from emotion_tf.data.images import read_crop, read_pixels
+    from emotion_tf.data.tokenizer import read_vocabulary
+    from emotion_tf.faces.containers import open_clip
+    from emotion_tf.runs import export
+    from emotion_tf.serving.film import read_subtitles
+
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr(export, "CHECKSUMS", Path("fifo"))
+    readers = {
+        "face picture": lambda path: read_crop(path, 48),
+        "clip": open_clip,
+        "subtitles": read_subtitles,
+        "word embeddings": lambda path: read_embeddings(path, ["a"]),
+        "vocabulary": read_vocabulary,
+        "file": lambda path: export.check_files(tmp_path),
+    }
+    for what, read in {**readers, "face picture ": read_pixels}.items():
+        with pytest.raises(UserError, match=f"Cannot read the {what.strip()} .*fifo: Not a regular file. Expected"):
+            read(tmp_path / "fifo")

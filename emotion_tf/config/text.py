@@ -22,6 +22,8 @@ POOLINGS = {
     "gru": "final states of a bidirectional GRU over the tokens (Cho 2014)",
 }
 
+MAX_WORD_DIM = 4096
+
 
 @dataclass(frozen=True)
 class TextConfig:

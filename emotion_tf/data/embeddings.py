@@ -15,12 +15,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from emotion_tf import files
+from emotion_tf.config.text import MAX_WORD_DIM
 from emotion_tf.errors import UserError
 
 MAX_WORD_BYTES = 1000  # a file without a space within this distance is not a word2vec file
+MAX_LINE_BYTES = MAX_WORD_BYTES + 32 * MAX_WORD_DIM
+MAX_BYTES = 1 << 40
 NUMBER_CHARACTERS = b"0123456789+-.eE"
 # The tokenizer of GloVe's corpus splits contractions: do n't, i 'm (Pennington 2014, section 4.2).
 CONTRACTION = re.compile(r"(.+)(n't|'(?:s|m|d|re|ve|ll))")
@@ -67,23 +72,21 @@ def _read_vectors(path: Path, words: set[str]) -> dict[str, np.ndarray]:
     """Reads the whole file; returns the vectors of `words`."""
     exact: set[str] = set()
     vectors: dict[str, np.ndarray] = {}
-    try:
-        for encoded, vector in _read_binary(path) if path.suffix == ".bin" else _read_text(path):
-            word = _decode(encoded, vector.where)
-            lower = word.lower()
-            if word in words and word not in exact:
-                exact.add(word)
-                vectors[word] = vector.parse()
-            elif word not in words and lower in words and lower not in vectors:
-                vectors[lower] = vector.parse()
-            elif not vector.is_plausible:
-                vector.parse()
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the word embeddings {path}: {error.strerror}. Expected GloVe's .txt, or word2vec's .txt or "
-            ".bin."
-        ) from None
+    for encoded, vector in _read_binary(path) if path.suffix == ".bin" else _read_text(path):
+        word = _decode(encoded, vector.where)
+        lower = word.lower()
+        if word in words and word not in exact:
+            exact.add(word)
+            vectors[word] = vector.parse()
+        elif word not in words and lower in words and lower not in vectors:
+            vectors[lower] = vector.parse()
+        elif not vector.is_plausible:
+            vector.parse()
     return vectors
+
+
+def _open(path: Path) -> BinaryIO:
+    return files.open_regular(path, MAX_BYTES, "word embeddings", "GloVe's .txt, or word2vec's .txt or .bin")
 
 
 def _decode(word: bytes, where: str) -> str:
@@ -132,19 +135,20 @@ class _UnparsedVector:
 
 def _read_text(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
     """Yields word and vector of each line of GloVe's format, or of word2vec's, which begins with two counts."""
-    with open(path, "rb") as file:
-        first = file.readline().split()
-        header = len(first) == 2 and all(part.isdigit() for part in first)
+    with _open(path) as file:
+        first = file.readline(MAX_LINE_BYTES).split()
+        header = _are_counts(first)
         width = int(first[1]) if header else _width(first)
-        if width < 1:
+        if not 1 <= width <= MAX_WORD_DIM:
             raise UserError(
-                f"{path}: line 1: Expected a word and its numbers, or word2vec's two counts. Received: {first[:3]!r}."
+                f"{path}: line 1: Expected a word and 1 to {MAX_WORD_DIM} numbers, or word2vec's two counts. Received: "
+                f"{first[:3]!r}."
             )
         count, line = 0, int(header)
         file.seek(0)
         if header:
             file.readline()
-        for row in file:
+        for row in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
             line += 1
             # split from the end, because a word of GloVe may contain spaces
             cells = row.rstrip().rsplit(b" ", width)
@@ -162,6 +166,10 @@ def _read_text(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
             )
 
 
+def _are_counts(cells: list[bytes]) -> bool:
+    return len(cells) == 2 and all(cell.isdigit() and len(cell) < 20 for cell in cells)
+
+
 def _width(cells: list[bytes]) -> int:
     """Returns how many numbers follow the word, which may be several cells or itself a number."""
     numbers = itertools.takewhile(_is_number, reversed(cells[1:]))
@@ -169,10 +177,13 @@ def _width(cells: list[bytes]) -> int:
 
 
 def _read_binary(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
-    with open(path, "rb") as file:
+    with _open(path) as file:
         first = file.readline(MAX_WORD_BYTES).split()
-        if len(first) != 2 or not all(part.isdigit() for part in first) or int(first[1]) < 1:
-            raise UserError(f"{path}: byte 0: Expected word2vec's two counts. Received: {first[:3]!r}.")
+        if not _are_counts(first) or not 1 <= int(first[1]) <= MAX_WORD_DIM:
+            raise UserError(
+                f"{path}: byte 0: Expected word2vec's two counts, of words and of 1 to {MAX_WORD_DIM} numbers a word. "
+                f"Received: {first[:3]!r}."
+            )
         count, size = int(first[0]), 4 * int(first[1])
         start = file.tell()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

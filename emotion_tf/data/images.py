@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import pictures
+from emotion_tf import files, pictures
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import encode_square
 from emotion_tf.pictures import JPEG_BEGINS, PNG_BEGINS
@@ -31,7 +31,7 @@ def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
     Raises:
         UserError: the file does not exist, is empty, or is not an image.
     """
-    return encode_crop(_read(path, where), face_size, f"face picture {path}", where)
+    return encode_crop(read(path, where), face_size, f"face picture {path}", where)
 
 
 def encode_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", where: str = "") -> bytes:
@@ -62,7 +62,7 @@ def read_pixels(path: Path) -> np.ndarray:
     Raises:
         UserError: the file does not exist, is empty, or is not an image.
     """
-    return _decode(_read(path, ""), f"picture {path}", "")
+    return _decode(read(path), f"picture {path}", "")
 
 
 def decode_photo(data: bytes) -> np.ndarray:
@@ -70,17 +70,9 @@ def decode_photo(data: bytes) -> np.ndarray:
     return _decode(data, "picture", "")
 
 
-def _read(path: Path, where: str) -> bytes:
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise UserError(f"{where}Cannot read the face picture {path}: It is no regular file. Expected a file.")
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{where}Cannot read the face picture {path}. Expected at most {MAX_BYTES >> 20} MB.")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{where}Cannot read the face picture {path}: {error.strerror}. Expected an existing file."
-        ) from None
+def read(path: Path, where: str = "") -> bytes:
+    """Returns the content of an image file. Raises UserError if it does not exist or is too large."""
+    return files.read_regular(path, MAX_BYTES, "face picture", f"a file of at most {MAX_BYTES >> 20} MB", where)
 
 
 def _decode(data: bytes, name: str, where: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -12,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.schema import PADDING_ID, UNKNOWN_WORD_ID
 
 CLS, SEP, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 SPECIAL_TOKENS = ("[PAD]", UNKNOWN, CLS, SEP, "[MASK]")
+MAX_VOCABULARY_BYTES = 64 << 20
 
 
 class WordPieceTokenizer(tf.Module):
@@ -177,10 +180,12 @@ def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
 
 def read_vocabulary(path: Path) -> list[str]:
     """Reads a `vocab.txt` with one token per line. Raises UserError if it cannot be read."""
+    expected = "UTF-8, one token a line"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the vocabulary {path}: {error}. Expected UTF-8, one token a line.") from None
+        with io.TextIOWrapper(files.open_regular(path, MAX_VOCABULARY_BYTES, "vocabulary", expected), "utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"Cannot read the vocabulary {path}: {error}. Expected {expected}.") from None
     return text.removesuffix("\n").split("\n") if text else []
 
 

@@ -16,10 +16,12 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 
+from emotion_tf import files
 from emotion_tf.errors import UserError
 
 MAX_PIXELS = 36 * 1024 * 1024
 """Largest frame: 8K video has 7680 x 4320 pixels."""
+MAX_BYTES = 1 << 40
 BEGINS = {
     "mov": rb".{4}(?:ftyp|moov|mdat|free|skip|wide)",
     "matroska": rb"\x1a\x45\xdf\xa3",
@@ -45,9 +47,7 @@ def open_clip(path: Path) -> cv2.VideoCapture:
         UserError: the file does not exist, is empty, is in no known container, has frames of more than `MAX_PIXELS`, or
             cannot be decoded.
     """
-    if not path.is_file():
-        raise UserError(f"Cannot read the clip {path}: No such file. Expected a video.")
-    with path.open("rb") as file:
+    with files.open_regular(path, MAX_BYTES, "clip", "a video") as file:
         head = file.read(256)
     if not head:
         raise UserError(f"Cannot decode the clip {path}: the file is empty. Expected a video.")

@@ -23,6 +23,7 @@ from emotion_tf.models.graph_safety import check_folder
 from emotion_tf.runs.facts import ModelFacts, read_exported
 
 CHECKSUMS = Path("assets.extra", "SHA256SUMS")
+MAX_CHECKSUMS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,10 @@ def write_checksums(folder: Path) -> None:
 def check_files(folder: Path) -> None:
     """Raises UserError if a file of the export was changed, removed or added."""
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-        listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"No export at {folder}: cannot read {CHECKSUMS} ({error}). Export the run again.") from None
+        lines = files.read_regular(folder / CHECKSUMS, MAX_CHECKSUMS_BYTES).decode(errors="replace").splitlines()
+    except UserError as error:
+        raise UserError(f"No export at {folder}: {error} Export the run again.") from None
+    listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = set(_names(folder))
     for name, digest in listed.items():
         received = files.sha256(folder / name) if name in present else "no file"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pysubs2
 
+from emotion_tf import files
 from emotion_tf.config import CropConfig
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
@@ -25,6 +26,7 @@ from emotion_tf.serving.predict import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
 KIND = Kind("folder of film predictions", (TABLE, TIMELINE), signature="face_problem")
+MAX_SUBTITLE_BYTES = 16 << 20
 FORMATS = ("srt", "vtt", "ass", "ssa")
 
 
@@ -93,10 +95,7 @@ def read_subtitles(path: Path) -> list[Subtitle]:
     Raises:
         UserError: the file is not readable or holds no subtitles, or a subtitle ends before it starts.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"Cannot read the subtitles {path}: {error.strerror}. Expected an existing file.") from None
+    data = files.read_regular(path, MAX_SUBTITLE_BYTES, "subtitles", "SRT, WebVTT or ASS of at most 16 MB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

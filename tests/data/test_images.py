@@ -161,7 +161,7 @@ def test_invalid_pictures(content, tmp_path):
 
 
 def test_no_file_and_a_folder(tmp_path):
-    for path, reason in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Is a directory")):
+    for path, reason in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Not a regular file")):
         with pytest.raises(UserError, match=reason):
             images.read_crop(path, SIZE)
 
@@ -182,5 +182,5 @@ def test_a_device_is_not_read(tmp_path):
     for path in (Path("/dev/zero"), tmp_path / "pipe"):
         if not path.exists():
             os.mkfifo(path)
-        with pytest.raises(UserError, match="no regular file"):
+        with pytest.raises(UserError, match="Not a regular file"):
             images.read_crop(path, SIZE)
