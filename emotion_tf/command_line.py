@@ -24,7 +24,7 @@ import tyro
 
 from emotion_tf import config as configuration
 from emotion_tf import folders, weights
-from emotion_tf.config import Config
+from emotion_tf.config import Config, rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.trust import everything, is_trusted, remember
@@ -129,6 +129,8 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     """Returns a function with the signature of a verb that binds its arguments, for tyro to call."""
 
     def deferred(*args: Any, **options: Any) -> Callable[[], None]:
+        for name, limits in rules.ranges_of(verb).items():
+            limits.check(rules.option(name), options[name])
         return functools.partial(verb, *args, **options)
 
     deferred.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(verb) or "")  # tyro prints line breaks as they are

@@ -11,6 +11,7 @@ from emotion_tf import config as configuration
 from emotion_tf import documents, files, folders
 from emotion_tf.command_line import ConfigArguments, Flag, check_start, early_options, parse_configured
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from tuning import plan
@@ -18,6 +19,8 @@ from tuning.plan import Plan
 
 DEFAULT_EPOCHS = 2
 """Epochs of a trial by default: enough to compare configurations, few enough to try many."""
+ANSWER_TIMEOUT = 60
+"""Seconds that a worker waits for an answer of the chief. KerasTuner waits an hour."""
 ROLES = {
     "alone": "runs the search on this machine",
     "chief": "runs the search and gives trials to workers on other machines; with --workers 0 to them alone",
@@ -31,7 +34,7 @@ class TunerOptions:
 
     algorithm: Annotated[str, rules.names(plan.ALGORITHMS)] = "random"
     """Search algorithm: random search, a Gaussian process, or Hyperband (short trials, the best of which continue)."""
-    epochs: int = 0
+    epochs: Annotated[int, Range(0, 100_000)] = 0
     """Epochs of a trial, at most --train.epochs. 0: 2, or --train.epochs for the longest trials of hyperband."""
     role: Annotated[str, rules.names(ROLES)] = "alone"
     """Role of this machine: it searches alone, as chief of workers on other machines, or as a worker of a chief."""
@@ -41,7 +44,7 @@ class TunerOptions:
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("tuner.role", self.role, ROLES)
-        rules.number("tuner.epochs", self.epochs, 0)
+        rules.check_numbers(self, "tuner")
         if bool(self.address) != (self.role != "alone"):
             raise UserError(
                 "Invalid `tuner.address`. Expected HOST:PORT with --tuner.role chief or worker, and none without. "
@@ -68,17 +71,17 @@ class TuneArguments(ConfigArguments):
     """
 
     tuner: TunerOptions = TunerOptions()
-    trials: int = 30
+    trials: Annotated[int, plan.TRIALS] = 30
     """Number of configurations to try."""
     search: tuple[str, ...] = ()
     """Options to search: `train.learning_rate`, `dropout` (of every section), `fusion` (all of its options).
     `learning_rate=1e-4:1e-3` and `fusion.kind=concat,gated` set the domain. Empty: all options with an effect."""
     fix: tuple[str, ...] = ()
     """Options that keep the values of the configuration, named in the same way."""
-    folds: int = 0
+    folds: Annotated[int, plan.FOLDS] = 0
     """Number of folds by dialogue of train and dev. The objective is their mean weighted F1; not with hyperband.
     0: trains on train, and the objective is the weighted F1 on dev."""
-    workers: int = 2
+    workers: Annotated[int, rules.PROCESSES] = 2
     """Number of processes that run trials in parallel. They share the processors."""
     resume: Flag = False
     """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one.
@@ -90,7 +93,9 @@ class TuneArguments(ConfigArguments):
             raise UserError(
                 "Received --resume and --overwrite. Expected one: the first continues, the second starts anew."
             )
-        rules.number("--workers", self.workers, 0 if self.tuner.role == "chief" else 1)
+        rules.check_numbers(self)
+        if not self.workers and self.tuner.role != "chief":
+            raise UserError("Invalid `--workers`. Expected 1 or more; 0 only with --tuner.role chief. Received: 0.")
 
 
 def tune_arguments(args: Sequence[str]) -> TuneArguments:

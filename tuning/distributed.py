@@ -15,13 +15,11 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 from emotion_tf.errors import UserError
-from tuning.arguments import host_and_port
+from tuning.arguments import ANSWER_TIMEOUT, host_and_port
 from tuning.oracle import LOST_AFTER, PLAN
 
 SHUTDOWN_TIMEOUT = 10.0
 """Seconds that a chief waits after the last trial, until its workers know that there is none."""
-ANSWER_TIMEOUT = 60
-"""Seconds that a worker waits for an answer. KerasTuner waits an hour."""
 
 
 @contextlib.contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from emotion_tf import documents
 from emotion_tf.config import Config, rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 
@@ -20,6 +22,7 @@ ALGORITHMS = {
 }
 HYPERBAND_FACTOR = 3
 """Factor by which Hyperband reduces the number of trials and lengthens them in each round (eta of Li 2018)."""
+TRIALS, FOLDS = Range(1, 100_000), Range(0, 1000)
 MAY_CHANGE = ("trials", "command")
 """Fields that may differ when a search is resumed."""
 
@@ -43,16 +46,16 @@ class Plan:
     search: tuple[str, ...]
     fix: tuple[str, ...]
     algorithm: str
-    folds: int
+    folds: Annotated[int, FOLDS]
     data_sha256: str
-    trials: int
+    trials: Annotated[int, TRIALS]
     command: str
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("tuner.algorithm", self.algorithm, ALGORITHMS)
-        rules.number("--trials", self.trials, 1)
-        if self.folds < 0 or self.folds == 1:
+        rules.check_numbers(self)
+        if self.folds == 1:
             raise UserError(f"Invalid `--folds`. Expected 0 (dev alone) or at least 2. Received: {self.folds}.")
         if self.algorithm == "hyperband" and self.config.train.epochs < HYPERBAND_FACTOR:
             raise UserError(

@@ -63,6 +63,10 @@ class TrainingJob:
         start_tensorflow(self.threads)
         gc.freeze()  # excludes the permanent objects of TensorFlow from later collections
 
+    def check(self, config: Config) -> None:
+        """Raises UserError if the data do not allow the folds, which no trial could train then."""
+        self._rows(config)
+
     def run(self, task: Task) -> Outcome:
         """Trains a configuration. The objective is the weighted F1 of the best epoch, whose model `train` saves."""
         start = time.monotonic()

@@ -21,7 +21,7 @@ from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
 from tuning import plan as plans
 from tuning import space
-from tuning.arguments import DEFAULT_EPOCHS, TuneArguments, read_plan, unfinished_searches
+from tuning.arguments import ANSWER_TIMEOUT, DEFAULT_EPOCHS, TuneArguments, read_plan, unfinished_searches
 from tuning.plan import Plan
 from tuning.selection import select
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 def tune(arguments: TuneArguments) -> None:
     """Starts or continues a search, or runs trials of a chief on another machine."""
-    start_tensorflow()
     if arguments.tuner.role == "worker":
         _run_worker(arguments)
         return
+    start_tensorflow()
     from emotion_tf.data.prepare import draw_missing_demo
 
     draw_missing_demo(Path(arguments.config.data))
@@ -129,7 +129,9 @@ def _job(plan: Plan) -> Any:
     from emotion_tf.models.pretrained import pretrained_files
     from tuning.trial import TrainingJob
 
-    return TrainingJob(plan.config.train.threads, pretrained_files(plan.config), plan.folds)
+    job = TrainingJob(plan.config.train.threads, pretrained_files(plan.config), plan.folds)
+    job.check(plan.config)
+    return job
 
 
 def _task_builder(plan: Plan, searched: list[space.Parameter], folder: Path) -> Callable[[Any], Any]:
@@ -267,11 +269,13 @@ def _majority_floor(plan: Plan) -> dict[str, Any]:
 
 def _run_worker(arguments: TuneArguments) -> None:
     """Runs trials of a chief on another machine until it has no more."""
+    address = arguments.tuner.address
+    say(f"Waiting for the chief at {address}, at most {ANSWER_TIMEOUT} s", flush=True)
+    start_tensorflow()
     from tuning.distributed import connect, receive_plan, worker_name
     from tuning.search import run_trials
     from tuning.workers import worker_pool
 
-    address = arguments.tuner.address
     with connect(address) as client, tempfile.TemporaryDirectory(prefix="emotion_tf-tune-") as temporary:
         plan = plans.from_json(receive_plan(client))
         if arguments.config.data != Config.data:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 from emotion_tf import config as configuration
 from emotion_tf import files, folders
 from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_configured, starting_configuration
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
 
@@ -18,13 +20,14 @@ class TrainArguments(ConfigArguments):
 
     resume: Flag = False
     """Continue an interrupted run (--name, or the newest) from its last finished epoch, or evaluate it."""
-    seeds: int = 1
+    seeds: Annotated[int, Range(1, 1000)] = 1
     """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
     Prints mean and interval over seeds and dialogues. Rerun to continue."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a number of seeds below 1."""
-        rules.number("--seeds", self.seeds, 1)
+        """Raises UserError for a number outside its range, and for seeds that are too large."""
+        rules.check_numbers(self)
+        _check_last_seed("--seeds", self.seeds, self.config.train.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +38,25 @@ class CrossvalArguments(ConfigArguments):
     after an interruption.
     """
 
-    folds: int = 5
+    folds: Annotated[int, Range(2, 1000)] = 5
     """Number of folds of the training split; each is held out once."""
-    repeats: int = 1
+    repeats: Annotated[int, Range(1, 1000)] = 1
     """Number of repetitions with different folds and seeds."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a number of repeats below 1."""
-        rules.number("--repeats", self.repeats, 1)
+        """Raises UserError for a number outside its range, and for seeds that are too large."""
+        rules.check_numbers(self)
+        _check_last_seed("--repeats", self.repeats, self.config.train.seed)
+
+
+def _check_last_seed(option: str, count: int, first: int) -> None:
+    """Raises UserError if the last of `count` consecutive seeds is too large."""
+    most = int(rules.SEED.high) + 1 - count
+    if first > most:
+        raise UserError(
+            f"Invalid `train.seed`. Expected at most {most} with {option} {count}, which trains with as many "
+            f"consecutive seeds. Received: {first}."
+        )
 
 
 def crossval_arguments(args: Sequence[str]) -> CrossvalArguments:

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from emotion_tf import folders
 from emotion_tf.cli.inputs import CropOptions, ServerOptions
 from emotion_tf.command_line import NO_PREFIX, opens_models
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.program import program
@@ -29,8 +30,8 @@ def demo(
     serving: Annotated[ServerOptions, NO_PREFIX],
     faces: CropOptions,
     run: Positional[Path | None] = None,
-    port: int = PORT,
-    upload: int = 100,
+    port: Annotated[int, Range(0, 65_535)] = PORT,
+    upload: Annotated[int, Range(1, 10_000)] = 100,
 ) -> None:
     """Serve a page on 127.0.0.1 to try runs with texts, pictures, clips and films. Ctrl-C stops it.
 
@@ -46,10 +47,6 @@ def demo(
     from emotion_tf.runs.facts import read_facts
     from emotion_tf.serving.film import crop_config
 
-    if not 0 <= port < 65536:
-        raise UserError(f"Invalid `--port`. Expected a number from 0 to 65535. Received: {port}.")
-    if upload < 1:
-        raise UserError(f"Invalid `--upload`. Expected at least 1 megabyte. Received: {upload}.")
     if serving.server and run is None:
         raise UserError("--server needs RUN, a run or an export of it, whose labels the answers have. Received no RUN.")
     folder = run.resolve().parent if run else folders.RUNS

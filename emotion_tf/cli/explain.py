@@ -14,6 +14,7 @@ import numpy as np
 from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
@@ -37,8 +38,8 @@ def explain(
     utterance: Annotated[UtteranceOptions, NO_PREFIX],
     data: Path | None = None,
     split: str = "dev",
-    k: int = 12,
-    limit: int = 500,
+    k: Annotated[int, Range(0, 10_000)] = 12,
+    limit: Annotated[int, Range(0, 10_000_000)] = 500,
     label: str = "",
     layer: str = "",
     out: Path | None = None,
@@ -66,9 +67,6 @@ def explain(
 
     if utterance.is_empty == (data is None) or (data and utterance.context):
         raise UserError("Expected an utterance (--text, --face or --clip, and --context) or --data, one of them.")
-    for name, value in (("--k", k), ("--limit", limit)):
-        if value < 0:
-            raise UserError(f"Invalid `{name}`. Expected a number of at least 0. Received: {value}.")
     if out:
         _check_new(out, overwrite)
     scorer = Scorer(Run(run))

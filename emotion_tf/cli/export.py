@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from emotion_tf.command_line import Flag, RunPath, opens_models
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
@@ -10,7 +13,12 @@ from emotion_tf.terminal import say
 
 @opens_models
 @needs_tensorflow
-def export(run: RunPath, version: int | None = None, keep: int = 0, verify: Flag = False) -> None:
+def export(
+    run: RunPath,
+    version: Annotated[int | None, Range(1, 10**18 - 1)] = None,
+    keep: Annotated[int, Range(0, 1_000_000)] = 0,
+    verify: Flag = False,
+) -> None:
     """Export a run or an ensemble as a SavedModel for TensorFlow Serving: RUN/serving/VERSION.
 
     Args:

@@ -11,7 +11,8 @@ import docstring_parser
 import tyro
 
 from emotion_tf.command_line import Flag
-from emotion_tf.config import CropConfig
+from emotion_tf.config import CropConfig, rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.terminal import say
@@ -46,11 +47,12 @@ class ServerOptions:
     """TensorFlow Serving that answers for RUN: HOST:PORT for gRPC, http://HOST:PORT for REST. Default: none."""
     model: str = ""
     """Name of the model on the server. Default: the name of the run."""
-    timeout: float = 10.0
+    timeout: Annotated[float, Range(0, 86_400, above=True)] = 10.0
     """Seconds to wait for the server's answer."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a model without a server."""
+        """Raises UserError for a model without a server, and for a number outside its range."""
+        rules.check_numbers(self)
         if self.model and not self.server:
             raise UserError(f"--model names the model on a server. Expected --server, too. Received: {self.model!r}.")
 

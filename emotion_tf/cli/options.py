@@ -10,7 +10,7 @@ import docstring_parser
 from rich.table import Table
 
 from emotion_tf.command_line import Flag, negated
-from emotion_tf.config import CHOICES, Config, CropConfig
+from emotion_tf.config import CHOICES, Config, CropConfig, rules
 from emotion_tf.consoles import table_console
 from emotion_tf.modalities import MODALITIES
 from emotion_tf.terminal import say
@@ -41,7 +41,7 @@ class Option:
         flag: the option, such as `--face.augment`.
         negated: the option that switches it off, such as `--face.no-augment`; empty for an option with a value.
         default: default value.
-        about: description.
+        about: description, with the range of a number.
         names: valid names with their descriptions; empty for other values.
     """
 
@@ -73,7 +73,10 @@ def _options(section: str, values: Any) -> Iterator[Option]:
             flag = "--" + name.replace("_", "-")
             names = tuple(CHOICES.get(name, {}).items())
             off = negated(flag) if isinstance(value, bool) else ""
-            yield Option(flag, off, _format(value), " ".join(about[field.name].split()), names)
+            description = " ".join(about[field.name].split())
+            if limits := rules.ranges_of(type(values)).get(field.name):
+                description += f" Each {limits}." if isinstance(value, tuple) else f" {str(limits).capitalize()}."
+            yield Option(flag, off, _format(value), description, names)
 
 
 def _format(value: Any) -> str:

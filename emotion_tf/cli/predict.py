@@ -29,7 +29,7 @@ def predict(
     run: RunPath,
     utterance: Annotated[UtteranceOptions, NO_PREFIX],
     serving: Annotated[ServerOptions, NO_PREFIX],
-    abstain_below: float = 0.0,
+    abstain_below: Annotated[float, rules.SHARE] = 0.0,
 ) -> None:
     """Predict the emotion of one utterance from its text, its face, or both.
 
@@ -42,7 +42,6 @@ def predict(
 
     if utterance.is_empty:
         raise UserError("No utterance. Expected --text, --face or --clip, or a text with one of the others.")
-    rules.share("--abstain-below", abstain_below, closed=True)
     predictor = open_predictor(run, serving)
     crops = utterance.find_crops(predictor.facts)
     if not utterance.text and not crops:
@@ -62,7 +61,7 @@ def predict_table(
     table: Annotated[Positional[Path], tyro.conf.arg(metavar="TABLE")],
     out: Path,
     serving: Annotated[ServerOptions, NO_PREFIX],
-    abstain_below: float = 0.0,
+    abstain_below: Annotated[float, rules.SHARE] = 0.0,
 ) -> None:
     """Predict the emotion of each row of a table.
 
@@ -75,7 +74,6 @@ def predict_table(
     """
     from emotion_tf.serving import tables
 
-    rules.share("--abstain-below", abstain_below, closed=True)
     with streams.reserve_stdout(out):
         predictor = open_predictor(run, serving)
         count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
@@ -93,8 +91,8 @@ def predict_film(
     out: Path,
     serving: Annotated[ServerOptions, NO_PREFIX],
     faces: CropOptions,
-    abstain_below: float = 0.0,
-    processes: int = 0,
+    abstain_below: Annotated[float, rules.SHARE] = 0.0,
+    processes: Annotated[int, rules.PROCESSES] = 0,
     overwrite: Flag = False,
 ) -> None:
     """Predict the emotion of each subtitle of a film, from its text and the face that speaks.
@@ -112,7 +110,6 @@ def predict_film(
     from emotion_tf.progress import track
     from emotion_tf.serving import film
 
-    rules.share("--abstain-below", abstain_below, closed=True)
     processes = count_processes(processes)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")

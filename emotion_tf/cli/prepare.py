@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from emotion_tf import files, locks
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import CropConfig, rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.folders import DEMO
@@ -39,10 +40,14 @@ class FaceDatasetArguments:
 
     out: Path
     """Folder of the data set, such as tfrecords/NAME."""
-    face_size: int = 112
+    face_size: Annotated[int, Range(8, 1024)] = 112
     """Side of the stored face crops in pixels."""
     overwrite: Flag = False
     """Replace an existing data set."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a number outside its range."""
+        rules.check_numbers(self)
 
     @property
     def context(self) -> int:
@@ -59,8 +64,6 @@ class FaceDatasetArguments:
         from emotion_tf.data.dataset import KIND
         from emotion_tf.data.records import PrepareOptions
 
-        rules.between("--face-size", self.face_size, 8, 1024)
-        rules.between("--context", self.context, 0, 1000)
         if self.out.exists() and not self.overwrite:
             with contextlib.suppress(UserError, OSError), locks.writer(self.out):
                 files.recover(self.out, KIND)  # of a killed call
@@ -78,7 +81,7 @@ class FaceDatasetArguments:
 class DatasetArguments(FaceDatasetArguments):
     """The data set to write."""
 
-    context: int = 8
+    context: Annotated[int, Range(0, 1000)] = 8
     """Past and future utterances stored with each utterance, at most as many of each."""
     tokenizer: str = "minilm"
     """Word pieces of a text encoder: a name of `weights list`, a TF-Hub handle, a SavedModel, or a vocab.txt.
@@ -90,8 +93,12 @@ class ClipArguments:
     """How the face of each utterance is found in its clip."""
 
     faces: CropConfig = CROPS
-    processes: int = 0
+    processes: Annotated[int, rules.PROCESSES] = 0
     """Number of clips processed at once; 0: one per processor."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a number outside its range."""
+        rules.check_numbers(self)
 
     def source(self, root: Path, clips: Any, account: dict[str, Any] | None = None) -> ClipSource:
         """Returns the clips with their detector. Raises UserError if the boxes that the policy needs are missing."""
@@ -211,8 +218,8 @@ def prepare_faces(
 @needs_tensorflow
 def prepare_demo(
     dataset: Annotated[DatasetArguments, NO_PREFIX] = DatasetArguments(DEMO, face_size=48, tokenizer="learned"),
-    utterances: int = 4000,
-    seed: int = 0,
+    utterances: Annotated[int, Range(1, 1_000_000)] = 4000,
+    seed: Annotated[int, rules.SEED] = 0,
 ) -> None:
     """Draw and write the built-in demo data set: parametric faces, and utterances from a small grammar.
 
@@ -230,7 +237,6 @@ def prepare_demo(
 
 def count_processes(number: int) -> int:
     """Returns the number of processes that `--processes` means: 0 is one per processor."""
-    rules.between("--processes", number, 0, 256)
     return number or os.cpu_count() or 1
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from typing import Annotated
 
 from emotion_tf.command_line import RunPath, opens_models
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.quiet import needs_tensorflow
@@ -15,11 +17,11 @@ from emotion_tf.terminal import say
 @needs_tensorflow
 def serve(
     run: RunPath,
-    port: int = 8500,
-    rest_port: int = 8501,
+    port: Annotated[int, Range(1, 65_535)] = 8500,
+    rest_port: Annotated[int, Range(1, 65_535)] = 8501,
     model: str = "",
     image: str = "",
-    wait: float = 120.0,
+    wait: Annotated[float, Range(0, 86_400, above=True)] = 120.0,
 ) -> None:
     """Start TensorFlow Serving with the newest export of a run, as a program or a container. Ctrl-C stops it.
 

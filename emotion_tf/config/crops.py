@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 
 DETECTORS = {
     "yunet": "YuNet (Wu 2023): fast; its weights are downloaded once",
@@ -28,22 +29,19 @@ class CropConfig:
     """Face detector."""
     detector_model: str = ""
     """ONNX file of YuNet. Empty: the file that `weights fetch yunet` downloads."""
-    rate: float = 8.0
+    rate: Annotated[float, Range(0, 1000, above=True)] = 8.0
     """Frames to sample per second."""
-    most_frames: int = 240
+    most_frames: Annotated[int, Range(1, 10_000)] = 240
     """Maximum number of frames per clip. Longer clips are sampled at a lower rate."""
     policy: Annotated[str, rules.names(POLICIES)] = "speaking"
     """Selection of the active speaker among several faces."""
-    crops: int = 4
+    crops: Annotated[int, Range(1, 1000)] = 4
     """Maximum number of crops per utterance: sharp frames, spread over its duration."""
-    seconds: float = 120.0
+    seconds: Annotated[float, Range(0, 86_400, above=True)] = 120.0
     """Time limit per clip in seconds. After it the clip is skipped; its utterance keeps its text."""
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("faces.detector", self.detector, DETECTORS)
         rules.one_of("faces.policy", self.policy, POLICIES)
-        for name in ("rate", "seconds"):
-            rules.number(f"faces.{name}", getattr(self, name), 0, is_open=True)
-        for name in ("most_frames", "crops"):
-            rules.number(f"faces.{name}", getattr(self, name), 1)
+        rules.check_numbers(self, "faces")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
 
@@ -137,13 +138,13 @@ class FaceConfig:
     """First layer of the network to train; all layers below it are frozen. Empty: train all layers."""
     frames: Annotated[str, rules.names(FRAMES)] = "mean"
     """Pooling of the crops of an utterance to one vector."""
-    cnn_filters: tuple[int, ...] = (16, 32, 64, 128)
+    cnn_filters: Annotated[tuple[int, ...], Range(1, 4096)] = (16, 32, 64, 128)
     """Number of filters in each stage (convolutions, then max pooling) of the cnn branch."""
-    dropout: float = 0.2
+    dropout: Annotated[float, rules.RATE] = 0.2
     """Dropout rate of the branches' outputs."""
     augment: bool = True
     """Augment the crops in training: random flip, rotation, translation, zoom, brightness and contrast."""
-    erase: float = 0.0
+    erase: Annotated[float, rules.SHARE] = 0.0
     """Probability of random erasing of a crop in training: a rectangle becomes noise (Zhong 2020)."""
     init: str = ""
     """Run whose trained face tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
@@ -157,10 +158,7 @@ class FaceConfig:
         rules.one_of("face.pooling", self.pooling, POOLINGS)
         rules.one_of("face.encoder_range", self.encoder_range, RANGES)
         rules.one_of("face.frames", self.frames, FRAMES)
-        rules.share("face.dropout", self.dropout)
-        rules.share("face.erase", self.erase, closed=True)
-        for filters in self.cnn_filters:
-            rules.number("face.cnn_filters", filters, 1)
+        rules.check_numbers(self, "face")
         if not self.cnn_filters:
             raise UserError("Invalid `face.cnn_filters`. Expected at least one number of filters. Received: none.")
         self._check_effects()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
 FUSIONS = Path(__file__).parents[1] / "models" / "fusions.py"
@@ -36,28 +37,23 @@ class FusionConfig:
 
     kind: Annotated[str, rules.names(KINDS)] = "concat"
     """Fusion of the towers' embeddings to one vector (weighted: of their logits)."""
-    width: int = 128
+    width: Annotated[int, Range(1, 4096)] = 128
     """Dimension to which the embeddings are projected before the fusion (all kinds but concat and weighted)."""
-    rank: int = 4
+    rank: Annotated[int, Range(1, 256)] = 4
     """Rank of the lowrank fusion."""
-    heads: int = 4
+    heads: Annotated[int, Range(1, 256)] = 4
     """Number of attention heads of cross_attention. A divisor of the width."""
-    modality_dropout: float = 0.0
+    modality_dropout: Annotated[float, rules.RATE] = 0.0
     """Probability of dropping each modality of an utterance in training. Needs several towers."""
-    dense_units: tuple[int, ...] = (128,)
+    dense_units: Annotated[tuple[int, ...], Range(1, 8192)] = (128,)
     """Units of each dense layer after the fusion (weighted: after each tower). Empty: none."""
-    dropout: float = 0.3
+    dropout: Annotated[float, rules.RATE] = 0.3
     """Dropout rate before each dense layer and before the logits."""
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("fusion.kind", self.kind, KINDS)
-        rules.share("fusion.modality_dropout", self.modality_dropout)
-        rules.share("fusion.dropout", self.dropout)
-        for name in ("width", "rank", "heads"):
-            rules.number(f"fusion.{name}", getattr(self, name), 1)
-        for units in self.dense_units:
-            rules.number("fusion.dense_units", units, 1)
+        rules.check_numbers(self, "fusion")
         if self.kind == "cross_attention" and self.width % self.heads:
             raise UserError(
                 f"Invalid `fusion.heads`. Expected a divisor of --fusion.width {self.width}. Received: {self.heads}."

@@ -2,12 +2,94 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
 from emotion_tf.errors import UserError, nearest
+
+MAX_ITEMS = 32
+"""Largest number of numbers that one option takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes; the annotation of its field: `epochs: Annotated[int, Range(1, 100)]`.
+
+    Attributes:
+        low: least number.
+        high: largest number.
+        above: whether `low` itself is excluded.
+        below: whether `high` itself is excluded.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __str__(self) -> str:
+        low = f"above {self.low:,} and up to" if self.above else f"from {self.low:,} to"
+        return f"{low} {'below ' * self.below}{self.high:,}"
+
+    def contains(self, value: float) -> bool:
+        """Whether a number is in the range. NaN is not."""
+        return self.low <= value <= self.high and not (
+            (self.above and value == self.low) or (self.below and value == self.high)
+        )
+
+    def check(self, name: str, value: float | tuple[float, ...] | None) -> None:
+        """Raises UserError unless a number, or each of several, is in the range. None is no number."""
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if len(numbers) > MAX_ITEMS:
+            raise UserError(f"Invalid `{name}`. Expected at most {MAX_ITEMS} numbers. Received: {len(numbers)}.")
+        for number in numbers:
+            if not self.contains(number):
+                raise UserError(f"Invalid `{name}`. Expected a number {self}. Received: {number}.")
+
+
+SHARE = Range(0, 1)
+RATE = Range(0, 1, below=True)
+"""A dropout rate, or another share that cannot be everything."""
+SEED = Range(0, 2**32 - 1)
+PROCESSES = Range(0, 256)
+
+
+def ranges_of(annotated: Any) -> dict[str, Range]:
+    """Returns the ranges of the fields of a dataclass, or of the parameters of a function: name -> range."""
+    return {
+        name: limits
+        for name, hint in _hints(annotated).items()
+        for limits in getattr(hint, "__metadata__", ())
+        if isinstance(limits, Range)
+    }
+
+
+@functools.cache
+def _hints(annotated: Any) -> dict[str, Any]:
+    return get_type_hints(annotated, include_extras=True)
+
+
+def check_numbers(values: Any, section: str = "") -> None:
+    """Checks every number of a dataclass with the range of its field.
+
+    Args:
+        values: the dataclass.
+        section: of the configuration, such as `text`. Empty: the fields are options of their own, such as `--seeds`.
+
+    Raises:
+        UserError: a number is outside its range.
+    """
+    for name, limits in ranges_of(type(values)).items():
+        limits.check(f"{section}.{name}" if section else option(name), getattr(values, name))
+
+
+def option(name: str) -> str:
+    """Returns the option of a field, such as `--face-size`."""
+    return f"--{name.replace('_', '-')}"
 
 
 def names(table: Collection[str], several: bool = False) -> Any:
@@ -30,27 +112,6 @@ def several_of(name: str, values: tuple[str, ...], valid: Collection[str]) -> No
     if not values or len(set(values)) < len(values):
         raise UserError(
             f"Invalid `{name}`. Expected one or more different names of: {', '.join(valid)}. Received: {list(values)}."
-        )
-
-
-def number(name: str, value: float, least: float, is_open: bool = False) -> None:
-    """Raises UserError for a number that is infinite or below `least` (`is_open`: or equal to it)."""
-    if not least <= value < float("inf") or (is_open and value == least):
-        rule = "above" if is_open else "of at least"
-        raise UserError(f"Invalid `{name}`. Expected a finite number {rule} {least}. Received: {value}.")
-
-
-def between(name: str, value: float, least: float, most: float) -> None:
-    """Raises UserError for a number outside [least, most]."""
-    if not least <= value <= most:
-        raise UserError(f"Invalid `{name}`. Expected a number from {least} to {most}. Received: {value}.")
-
-
-def share(name: str, value: float, closed: bool = False) -> None:
-    """Raises UserError for a number outside [0, 1), or with `closed` outside [0, 1]."""
-    if not (0 <= value < 1 or (closed and value == 1)):
-        raise UserError(
-            f"Invalid `{name}`. Expected a number from 0 to {'1' if closed else 'below 1'}. Received: {value}."
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
 BRANCHES = {
@@ -37,39 +38,39 @@ class TextConfig:
     """Fine-tune the encoder. Otherwise it is frozen."""
     freeze_embeddings: bool = False
     """Freeze the encoder's embeddings and train its other layers."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, rules.SHARE] = 1.0
     """Learning rate of each encoder layer, as a multiple of the rate of the layer above (Howard 2018, Clark 2020)."""
     pooling: Annotated[str, rules.names(POOLINGS)] = "mean"
     """Pooling of BERT's token sequence. With context, only the tokens of the utterance itself are pooled."""
-    max_tokens: int = 64
+    max_tokens: Annotated[int, Range(3, 4096)] = 64  # [CLS], a word piece, [SEP]
     """Maximum number of word pieces of an utterance, [CLS] and [SEP] included. Longer utterances are truncated."""
-    context: int = 0
+    context: Annotated[int, Range(0, 1000)] = 0
     """Number of previous utterances of the dialogue to read as context, with their speakers."""
     speaker: bool = False
     """Read the utterance with its speaker as well. A served model then expects `Speaker: utterance`."""
-    future: int = 0
+    future: Annotated[int, Range(0, 1000)] = 0
     """Number of later utterances to read as context. For study only: a served model has none."""
-    context_tokens: int = 64
+    context_tokens: Annotated[int, Range(2, 4096)] = 64  # a word piece, [SEP]
     """Maximum number of word pieces, or words, of the previous and of the later context. The farthest are cut."""
-    max_words: int = 48
+    max_words: Annotated[int, Range(1, 4096)] = 48
     """Maximum number of words of an utterance (gru, lstm, cnn). Longer utterances are truncated."""
-    vocabulary_size: int = 8000
+    vocabulary_size: Annotated[int, Range(1, 1_000_000)] = 8000
     """Number of words with an embedding: the most frequent. The rest share the unknown word, which rare ones train."""
-    word_dim: int = 64
+    word_dim: Annotated[int, Range(1, MAX_WORD_DIM)] = 64
     """Dimension of the word embeddings. Embeddings from a file have their own."""
     embeddings: str = ""
     """File of pretrained word embeddings: GloVe (.txt) or word2vec (.bin, .txt). Empty: random initialisation."""
     train_embeddings: bool = True
     """Train the word embeddings, or freeze the file's: words without one are random, and unknown words its mean."""
-    gru_units: int = 64
+    gru_units: Annotated[int, Range(1, 4096)] = 64
     """Units of the GRU in each direction."""
-    lstm_units: int = 64
+    lstm_units: Annotated[int, Range(1, 4096)] = 64
     """Units of the LSTM in each direction."""
-    cnn_filters: int = 64
+    cnn_filters: Annotated[int, Range(1, 4096)] = 64
     """Number of filters of each width in the cnn branch."""
-    cnn_widths: tuple[int, ...] = (2, 3, 4)
+    cnn_widths: Annotated[tuple[int, ...], Range(1, 64)] = (2, 3, 4)
     """Widths of the filters in the cnn branch, in words."""
-    dropout: float = 0.2
+    dropout: Annotated[float, rules.RATE] = 0.2
     """Dropout rate of the word embeddings and of the branches' outputs."""
     init: str = ""
     """Run whose trained text tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
@@ -80,16 +81,7 @@ class TextConfig:
         """Raises UserError for an invalid value."""
         rules.several_of("text.branches", self.branches, BRANCHES)
         rules.one_of("text.pooling", self.pooling, POOLINGS)
-        for name in ("max_words", "vocabulary_size", "word_dim", "gru_units", "lstm_units", "cnn_filters"):
-            rules.number(f"text.{name}", getattr(self, name), 1)
-        rules.number("text.max_tokens", self.max_tokens, 3)  # [CLS], a word piece, [SEP]
-        for name in ("context", "future"):
-            rules.number(f"text.{name}", getattr(self, name), 0)
-        rules.number("text.context_tokens", self.context_tokens, 2)  # a word piece, [SEP]
-        rules.share("text.dropout", self.dropout)
-        rules.share("text.layer_decay", self.layer_decay, closed=True)
-        for width in self.cnn_widths:
-            rules.number("text.cnn_widths", width, 1)
+        rules.check_numbers(self, "text")
         if not self.cnn_widths or len(set(self.cnn_widths)) < len(self.cnn_widths):
             raise UserError(
                 f"Invalid `text.cnn_widths`. Expected one or more different numbers. Received: {list(self.cnn_widths)}."

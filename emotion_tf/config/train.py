@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from emotion_tf.config import rules
+from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
 
@@ -97,77 +98,64 @@ EFFECTIVE = {**_effective("loss", LOSSES), **_effective("optimizer", OPTIMIZERS)
 class TrainConfig:
     """The training: optimisation, loss, schedule, early stopping and reproducibility."""
 
-    epochs: int = 15
+    epochs: Annotated[int, Range(1, 100_000)] = 15
     """Maximum number of passes over the training split."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(1, 65_536)] = 32
     """Number of utterances per batch."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 4096)] = 1
     """Number of batches whose gradients are accumulated for one update. Batch norm sees each batch by itself."""
     optimizer: Annotated[str, rules.names(OPTIMIZERS)] = "adamw"
     """Optimizer of Keras that updates the weights."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, 1000, above=True)] = 1e-3
     """Peak learning rate of all but pretrained branches."""
-    pretrained_rate: float = 0.05
+    pretrained_rate: Annotated[float, rules.SHARE] = 0.05
     """Learning rate of pretrained branches and initialised towers, as a multiple of --train.learning-rate."""
     schedule: Annotated[str, rules.names(SCHEDULES)] = "linear"
     """Learning rate schedule after the warm-up."""
-    warmup: float = 0.1
+    warmup: Annotated[float, rules.SHARE] = 0.1
     """Share of the updates in which the learning rate rises linearly from 0 to its peak."""
-    momentum: float = 0.9
+    momentum: Annotated[float, rules.RATE] = 0.9
     """Momentum of sgd."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.01
     """Decoupled weight decay of adamw and sgd. Biases, norms and other vectors do not decay."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Range(0, 1_000_000_000, above=True)] = 1.0
     """Maximum global norm of the gradients; larger ones are clipped."""
     loss: Annotated[str, rules.names(LOSSES)] = "cross_entropy"
     """Loss function on the logits."""
-    focal_gamma: float = 2.0
+    focal_gamma: Annotated[float, Range(0, 100)] = 2.0
     """Focusing parameter of the focal loss: larger values down-weight easy examples more. 0 is cross-entropy."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, rules.RATE] = 0.0
     """Label smoothing of cross_entropy: share of each target that is spread over all classes (Szegedy 2016)."""
     class_weights: Annotated[str, rules.names(CLASS_WEIGHTS)] = "none"
     """Weights of the classes in the loss."""
-    logit_adjustment: float = 0.0
+    logit_adjustment: Annotated[float, Range(0, 100)] = 0.0
     """Factor of log(class frequency), which training adds to the logits (Menon 2021). 0: none."""
-    auxiliary_weight: float = 0.0
+    auxiliary_weight: Annotated[float, Range(0, 1000)] = 0.0
     """Weight of the auxiliary losses on linear heads of the towers, which only training has. Needs several towers."""
-    ema: float = 0.0
+    ema: Annotated[float, rules.RATE] = 0.0
     """Momentum of the exponential moving average of the weights, which is evaluated and saved. 0: none."""
     precision: Annotated[str, rules.names(PRECISIONS)] = "float32"
     """Precision of the computation."""
     cache_features: bool = True
     """Compute the outputs of frozen networks once, and read them from the cache in later epochs and runs."""
-    freeze_epochs: int = 0
+    freeze_epochs: Annotated[int, Range(0, 100_000)] = 0
     """Number of initial epochs in which pretrained branches are frozen."""
-    patience: int = 4
+    patience: Annotated[int, Range(1, 100_000)] = 4
     """Number of epochs without a better weighted F1 on dev after which training stops."""
-    steps_per_epoch: int = 0
+    steps_per_epoch: Annotated[int, Range(0, 10_000_000)] = 0
     """Number of updates per epoch. 0: the whole split."""
-    seed: int = 0
+    seed: Annotated[int, rules.SEED] = 0
     """Seed of initial weights, dropout, shuffling and augmentation."""
     deterministic: bool = False
     """Make training reproducible to the bit (TensorFlow's op determinism; slower)."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """Number of threads of one operation; the last digits of sums depend on it. 0: one per processor."""
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         for name, table in NAMES.items():
             rules.one_of(f"train.{name}", getattr(self, name), table)
-        for name in ("learning_rate", "clip_norm"):
-            rules.number(f"train.{name}", getattr(self, name), 0, is_open=True)
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
-            rules.number(f"train.{name}", getattr(self, name), 1)
-        for name in ("weight_decay", "focal_gamma", "logit_adjustment", "auxiliary_weight"):
-            rules.number(f"train.{name}", getattr(self, name), 0)
-        for name in ("freeze_epochs", "steps_per_epoch", "seed", "threads"):
-            rules.number(f"train.{name}", getattr(self, name), 0)
-        for name in ("pretrained_rate", "warmup"):
-            rules.share(f"train.{name}", getattr(self, name), closed=True)
-        for name in ("momentum", "label_smoothing", "ema"):
-            rules.share(f"train.{name}", getattr(self, name))
-        if self.seed >= 2**32:
-            raise UserError(f"Invalid `train.seed`. Expected a number below 2**32. Received: {self.seed}.")
+        rules.check_numbers(self, "train")
         self._check_effects()
 
     def _check_effects(self) -> None:

@@ -45,4 +45,4 @@ def test_two_seeds_are_two_runs_and_the_same_command_goes_on(
     assert "Resumed after epoch" in again
     assert again[again.index("dev, 2 seeds") :] == printed[printed.index("dev, 2 seeds") :]
     assert "has other options" in fault(*words, "--seeds", "2", "--train.seed", "3", "--train.clip-norm", "2")
-    assert "`--seeds`. Expected a finite number of at least 1" in fault(*words, "--seeds", "0")
+    assert "`--seeds`. Expected a number from 1 to" in fault(*words, "--seeds", "0")

@@ -123,7 +123,7 @@ def test_an_initial_tower_trained_on_the_folds_indirectly_is_refused(words, faul
 def test_another_folder_or_number_of_folds_is_refused(words, fault, succeed, tmp_path):
     (folders.RUNS / "cv").mkdir(parents=True)
     assert "is not a cross-validation with these" in fault(*words, "--name", "cv")
-    assert "Invalid `--folds`. Expected 2 to" in fault(*words, "--name", "x", "--folds", 1)
+    assert "Invalid `--folds`. Expected 2 to" in fault(*words, "--name", "x", "--folds", 1000)
     assert "Invalid `--repeats`" in fault(*words, "--name", "x", "--repeats", 0)
     assert not (folders.RUNS / "x").exists()
 

@@ -360,7 +360,8 @@ def test_erase_changes_the_training_crops(small_config, tmp_path, eager):
 
 
 def test_a_loss_that_is_not_finite_is_refused_with_the_rate(word_config, tmp_path, eager):
-    config = change(word_config, optimizer="sgd", weight_decay=0.0, learning_rate=1e38, clip_norm=1e9)
+    config = change(word_config, optimizer="sgd", weight_decay=0.0, clip_norm=1e9)
+    object.__setattr__(config.train, "learning_rate", 1e38)  # outside its range
     with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2.*--train\.learning-rate \(now 1e\+38"):
         train_run(config, tmp_path / "run")
     # the epoch before is the last that is on disk

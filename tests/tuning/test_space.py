@@ -191,7 +191,7 @@ def test_values_replace_the_domain():
         (["learning_rate=1e-2:1e-3"], "Expected LOW:HIGH, the lower first"),
         (["learning_rate=0:1"], "above 0"),
         (["batch_size=many"], "Expected values such as 32"),
-        (["batch_size=0"], "Invalid `train.batch_size`. Expected a finite number of at least 1"),
+        (["batch_size=0"], "Invalid `train.batch_size`. Expected a number from 1 to"),
         (["momentum=0.5,2"], "Invalid `train.momentum`"),
         (["fusion.kind=concatt"], "Did you mean 'concat'?"),
         (["fusion.width=30"], "Invalid `fusion.heads`"),

@@ -1,0 +1,53 @@
+"""Every number of the configuration and of the command line has a range."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_type_hints
+
+import pytest
+
+from emotion_tf.cli import load
+from emotion_tf.cli.arguments import crossval_arguments, train_arguments
+from emotion_tf.cli.verbs import VERBS
+from emotion_tf.config import Config, CropConfig, FusionConfig, rules
+from emotion_tf.errors import UserError
+
+
+def numbers_without_a_range(annotated) -> list[str]:
+    """Fields or parameters that take numbers of any size."""
+    hints, limits = get_type_hints(annotated), rules.ranges_of(annotated)
+    kinds = (int, float, int | None, tuple[int, ...])
+    return [name for name, kind in hints.items() if kind in kinds and name not in limits]
+
+
+def test_every_number_of_the_configuration_has_a_range_that_contains_its_default():
+    for section in (Config().text, Config().face, Config().fusion, Config().train, CropConfig()):
+        assert not numbers_without_a_range(type(section))
+        for name, limits in rules.ranges_of(type(section)).items():
+            limits.check(name, getattr(section, name))
+            with pytest.raises(UserError, match="Expected a number"):
+                value = 10**20 if type(getattr(section, name)) is not tuple else (10**20,)
+                dataclasses.replace(section, **{name: value})
+
+
+def test_every_number_of_the_command_line_has_a_range():
+    for verb in VERBS:
+        function = load(verb.run)
+        assert not numbers_without_a_range(function), verb.name
+        for kind in get_type_hints(load(verb.arguments) if verb.arguments else function).values():
+            if dataclasses.is_dataclass(kind) and not issubclass(kind, Config):
+                assert not numbers_without_a_range(kind), (verb.name, kind)
+
+
+def test_too_many_numbers_are_refused():
+    with pytest.raises(UserError, match="`fusion.dense_units`. Expected at most 32 numbers. Received: 33"):
+        FusionConfig(dense_units=(8,) * 33)
+
+
+@pytest.mark.parametrize("verb, option", [(train_arguments, "--seeds"), (crossval_arguments, "--repeats")])
+def test_the_last_of_several_seeds_is_in_the_range(verb, option):
+    last = ["--train.seed", str(2**32 - 1)]
+    assert verb(last).config.train.seed == 2**32 - 1
+    with pytest.raises(UserError, match=f"Expected at most 4294967294 with {option} 2"):
+        verb([*last, option, "2"])
