@@ -25,6 +25,8 @@ from emotion_tf.labels import MELD_EMOTIONS, SENTIMENTS
 
 TARGETS = {"emotion": ("Emotion", MELD_EMOTIONS), "sentiment": ("Sentiment", SENTIMENTS)}
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
+MAX_DIGITS = 18
+"""Length of an id: it fits int64."""
 # Old copies decode bytes of Windows code page 1252 as Latin-1, such as U+0092 for an apostrophe.
 REPAIR = {n: bytes([n]).decode("cp1252", errors="ignore") or None for n in range(0x80, 0xA0)}
 
@@ -128,9 +130,13 @@ def _decode(path: Path) -> tuple[str, list[str]]:
 
 
 def _id(where: str, column: str, cell: str) -> str:
-    if not cell.strip().isdecimal():
-        raise UserError(f"{where}: Invalid {column}. Expected a whole number. Received: {cell!r}.")
-    return str(int(cell))
+    digits = cell.strip()
+    if not digits.isdecimal() or len(digits) > MAX_DIGITS:
+        raise UserError(
+            f"{where}: Invalid {column}. Expected a whole number of at most {MAX_DIGITS} digits. Received: "
+            f"{cell[:60]!r}."
+        )
+    return str(int(digits))
 
 
 def _is_invalid(start: str, end: str) -> bool:

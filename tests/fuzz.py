@@ -1,0 +1,146 @@
+"""Fuzzes the readers: `python tests/fuzz.py [TARGET ...] --seconds 600 --corpus FOLDER`.
+
+For each target Atheris (libFuzzer) mutates valid inputs and keeps those that reach new branches of the project. Prints
+executions per second, the share of the reader's lines and branches that the kept inputs cover, and the inputs that end
+in anything but a UserError. FOLDER keeps the inputs: the next call goes on from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = ROOT / "tests" / "fuzz_cases"
+MAX_BYTES = 4096
+SLOW_SECONDS = 10
+MAX_MEGABYTES = 2048
+
+
+@dataclass(frozen=True)
+class Result:
+    """What fuzzing a target showed.
+
+    Attributes:
+        executions: number of inputs.
+        rate: inputs per second.
+        covered: share of the reader's lines and branches in percent.
+        find: an input that ends in another error, or takes too long; and the error.
+    """
+
+    executions: int
+    rate: int
+    covered: float
+    find: Path | None = None
+    error: str = ""
+
+
+def fuzz(name: str, seconds: int, corpus: Path) -> Result:
+    """Fuzzes a target in a process of its own."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        options = [
+            f"-max_total_time={seconds}",
+            f"-max_len={MAX_BYTES}",
+            f"-timeout={SLOW_SECONDS}",
+            f"-rss_limit_mb={MAX_MEGABYTES}",
+            f"-artifact_prefix={folder}/",
+            "-print_final_stats=1",
+        ]
+        output = _run("--child", name, *options, str(corpus))
+        executions, rate = (
+            int(_number(rf"stat::{stat}:", output)) for stat in ("number_of_executed_units", "average_exec_per_sec")
+        )
+        covered = _number("covered:", _run("--cover", name, str(corpus)))
+        for find in Path(folder).iterdir():
+            kept = corpus.parent / f"{name}-{find.name[:24]}"
+            kept.write_bytes(find.read_bytes())
+            error = re.search(r"=== Uncaught Python exception: ===\n(.*)", output)
+            return Result(executions, rate, covered, kept, error[1] if error else output[-300:])
+    return Result(executions, rate, covered)
+
+
+def _number(label: str, output: str) -> float:
+    match = re.search(rf"{label}\s+([\d.]+)", output)
+    if not match:
+        raise RuntimeError(output)
+    return float(match[1])
+
+
+def _run(*words: str) -> str:
+    command = [sys.executable, __file__, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
+    return done.stdout + done.stderr
+
+
+def _fuzz_child(name: str, options: list[str]) -> None:
+    import atheris
+    from fuzz_targets import TARGETS, check
+
+    target = TARGETS[name]
+    corpus = Path(options[-1])
+    for data in (*target.seeds, *(path.read_bytes() for path in (CASES / name).glob("*"))):
+        (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
+    if target.words:
+        words = corpus.parent / f"{name}.dict"
+        words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
+        options = [f"-dict={words}", *options]
+    with atheris.instrument_imports(include=["emotion_tf"]):
+        check(target, b"")  # imports the reader
+    atheris.Setup([sys.argv[0], *options], lambda data: check(target, data))
+    atheris.Fuzz()
+
+
+def _measure_coverage(name: str, corpus: Path) -> None:
+    import coverage
+
+    measure = coverage.Coverage(branch=True, include=[str(ROOT / "emotion_tf" / "*")], data_file=None)
+    measure.start()
+    from fuzz_targets import TARGETS, check
+
+    for path in sorted(corpus.iterdir()):
+        try:
+            check(TARGETS[name], path.read_bytes())
+        except Exception as error:
+            print(path, type(error).__name__)
+    measure.stop()
+    share = measure.report(include=[str(ROOT / module) for module in TARGETS[name].modules], file=io.StringIO())
+    print(f"covered: {share:.1f}")
+
+
+def main() -> None:
+    """Fuzzes the targets one after the other and prints a table."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    if sys.argv[1:2] == ["--child"]:
+        _fuzz_child(sys.argv[2], sys.argv[3:])
+        return
+    if sys.argv[1:2] == ["--cover"]:
+        _measure_coverage(sys.argv[2], Path(sys.argv[3]))
+        return
+    from fuzz_targets import TARGETS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of: {', '.join(TARGETS)}; by default all")
+    parser.add_argument("--seconds", type=int, default=600, help="time for each target")
+    parser.add_argument("--corpus", type=Path, default=Path("fuzz_corpus"), help="folder of the inputs")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.targets if name not in TARGETS]:
+        parser.error(f"unknown target {unknown[0]}. Expected one of: {', '.join(TARGETS)}")
+    for name in arguments.targets or TARGETS:
+        result = fuzz(name, arguments.seconds, arguments.corpus / name)
+        print(
+            f"{name:12} {result.executions:9,} inputs  {result.rate:7,.0f} a second  {result.covered:5.1f} % covered  "
+            f"{f'FOUND {result.find}: {result.error}' if result.find else 'nothing found'}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
