@@ -27,6 +27,9 @@ MAX_SCAN_PIXELS = 16 * MAX_PIXELS
 JPEG_BEGINS = b"\xff\xd8\xff"
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 """The header chunk belongs to it: libpng skips unknown chunks before the header."""
+FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xDB), 0xFF}
+"""Markers that are no segment, and 0xDA, at which the compressed data begin."""
 HEADERS: dict[bytes, type[ImageFile]] = {
     JPEG_BEGINS: JpegImageFile,
     PNG_BEGINS: PngImageFile,
@@ -80,6 +83,25 @@ def check_header(data: bytes) -> None:
     scans = data.count(b"\xff\xda") if isinstance(header, JpegImageFile) else 1
     if width * height * scans > MAX_SCAN_PIXELS:
         raise ValueError(f"{width} x {height} pixels in {scans} scans")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Returns width and height from the frame header of a JPEG; None if there is none where it must be.
+
+    It is stricter than decoders, which skip stray bytes between segments: they find no other header.
+    """
+    if not data.startswith(JPEG_BEGINS):
+        return None
+    start = 2
+    while start + 9 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if marker in FRAME_HEADERS:
+            height, width = struct.unpack_from(">HH", data, start + 5)
+            return width, height
+        if marker in WITHOUT_LENGTH:
+            return None
+        start += 2 + int.from_bytes(data[start + 2 : start + 4])
+    return None
 
 
 def describe(data: bytes) -> str:

@@ -42,11 +42,22 @@ def remember(sha256: str, origin: str) -> None:
     if trusts_everything():
         return
     try:
-        path = _path(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(f"{origin}\n", encoding="utf-8", errors="backslashreplace")
+        _write(sha256, origin)
     except (OSError, RuntimeError) as error:
         _warn(" ".join(str(error).split()))
+
+
+def remember_check(sha256: str, origin: str) -> None:
+    """Stores the checksum of something that has passed a check, so that the check need not be repeated."""
+    with contextlib.suppress(OSError, RuntimeError):
+        _write(sha256, origin)
+
+
+def has_passed(sha256: str) -> bool:
+    """Returns whether `remember_check` has stored a checksum. `--trust` does not matter: it skips no check."""
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        return os.path.isfile(_path(sha256))
+    return False
 
 
 @functools.cache
@@ -60,11 +71,7 @@ def _warn(error: str) -> None:
 
 def is_trusted(sha256: str) -> bool:
     """Returns whether this user has made what has this checksum, or trusts everything (see `everything`)."""
-    if trusts_everything():
-        return True
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        return os.path.isfile(_path(sha256))
-    return False
+    return trusts_everything() or has_passed(sha256)
 
 
 def trusts_everything() -> bool:
@@ -98,6 +105,12 @@ def check(sha256: str, what: str, where: Path | str) -> None:
             f"recorded in {place} (EMOTION_TF_CONFIG sets another folder), since a graph is a program. Received: "
             f"SHA-256 {sha256[:12]}... If you trust its author, add --trust, or trust=True in Python."
         )
+
+
+def _write(sha256: str, origin: str) -> None:
+    path = _path(sha256)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(f"{origin}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _path(sha256: str) -> Path:

@@ -8,7 +8,7 @@ import shutil
 
 import tensorflow as tf
 
-from emotion_tf import schema
+from emotion_tf import files, schema
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import SPECIAL_TOKENS
 
@@ -32,6 +32,20 @@ def with_dev_as_test(data, out) -> Dataset:
     values["splits"]["test"] = {**values["splits"]["dev"], "shards": [{**dev, "file": test["file"]}]}
     (out / INFO).write_text(json.dumps(values))
     return Dataset.open(out)
+
+
+def replace_record(data, split, position, **changes) -> None:
+    """Changes a record of the first shard of a split, and the sums of `dataset_info.json` with it."""
+    info = json.loads((data / INFO).read_text())
+    shard = info["splits"][split]["shards"][0]
+    path = data / shard["file"]
+    records = read([str(path)])
+    records[position] |= changes
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(schema.to_example(record))
+    shard |= {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+    (data / INFO).write_text(json.dumps(info))
 
 
 def with_other_hash(dataset, split) -> Dataset:

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import files, schema, trust
-from emotion_tf.data import tokenizer, verify
+from emotion_tf.data import record_rules, tokenizer, verify
 from emotion_tf.data.record_index import RecordIndex
+from emotion_tf.data.record_rules import RecordRules, check_split
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
@@ -181,13 +182,29 @@ class Dataset:
         }
 
     def verify(self) -> None:
-        """Compares the vocabulary and every shard with `dataset_info.json`.
+        """Compares the vocabulary and every shard with `dataset_info.json`, and checks the content of the records.
+
+        The content is checked once for a data set that this user has not made.
 
         Raises:
-            UserError: as `read_vocabulary` and `verify_shards` do.
+            UserError: as `read_vocabulary`, `verify_shards` and `check_split` do.
         """
-        self.read_vocabulary()
+        pieces = self.read_vocabulary()
         verify.verify_shards(self.path, self.splits)
+        if not trust.has_passed(self._check_key):
+            rules = self.record_rules(len(pieces))
+            for split in self.splits:
+                check_split(split, self.rows(split).paths, rules)
+            trust.remember_check(self._check_key, f"records of the data set {self.path.name}, checked")
+
+    def record_rules(self, pieces: int) -> RecordRules:
+        """Returns the rules of the records, given the number of entries of the vocabulary."""
+        return RecordRules(len(self.labels), self.face_size, self.max_faces, self.context, pieces)
+
+    @property
+    def _check_key(self) -> str:
+        about = f"records that pass version {record_rules.VERSION}: {files.sha256(self.path / INFO)}"
+        return hashlib.sha256(about.encode()).hexdigest()
 
     def read_vocabulary(self) -> list[str]:
         """Reads the word pieces. Raises UserError if they are not those of `dataset_info.json`."""
@@ -215,7 +232,8 @@ class Dataset:
         return {str(self.path / shard.file): shard.sha256 for split in self.splits.values() for shard in split.shards}
 
     def remember(self) -> None:
-        """Notes that this user has made the data set."""
+        """Notes that this user has made the data set, whose records `write_dataset` has checked."""
+        trust.remember_check(self._check_key, f"records of the data set {self.path.name}, written")
         trust.remember(files.sha256(self.path / INFO), f"data set {self.path.name}")
 
     @cached_property

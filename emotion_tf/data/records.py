@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from emotion_tf.data import account, images, manifest, tokenizer
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Dataset, Shard, Split, Tokenizer
 from emotion_tf.data.partial import PartialDataset, PlannedShard, stamp
+from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.terminal import say
@@ -207,6 +209,7 @@ def _write_shards(
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> None:
     """Writes the shards that an interrupted call did not finish."""
+    rules = RecordRules(len(options.labels), options.face_size, sys.maxsize, options.context, len(pieces.vocabulary))
     unfinished = partial.open()
     pending = [row for shard in unfinished for row in shard.rows]
     faces = source.crops(pending, options.face_size) if source else (_pictures(r, options.face_size) for r in pending)
@@ -215,7 +218,7 @@ def _write_shards(
         for shard in unfinished:
             tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
             with partial.new_shard(shard) as (path, note):
-                note |= _write_shard(path, zip(tokens, items, strict=False), neighbours, source)
+                note |= _write_shard(path, zip(tokens, items, strict=False), neighbours, source, rules)
         next(items, None)  # finishes the progress bar and the processes
     finally:
         if source and hasattr(faces, "close"):
@@ -227,15 +230,30 @@ def _write_shard(
     items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
     neighbours: Mapping[Key, Neighbours],
     source: ClipSource | None,
+    rules: RecordRules,
 ) -> dict[str, Any]:
-    """Writes the records of a shard; returns the number of faces, and the problem, of each."""
+    """Writes the records of a shard; returns the number of faces, and the problem, of each.
+
+    Raises:
+        UserError: a record breaks a rule, such as a picture that OpenCV can decode and TensorFlow cannot.
+    """
     shard_faces: list[FaceCrops] = []
+    places: list[str] = []
+    records: list[bytes] = []
     with tf.io.TFRecordWriter(str(path)) as writer:
         for row_tokens, (row, faces) in items:
             clip = source.segment_names(row) if source else []
-            writer.write(schema.to_example(_record(row, row_tokens, neighbours[row.key], faces, clip)))
+            records.append(schema.to_example(_record(row, row_tokens, neighbours[row.key], faces, clip)))
+            writer.write(records[-1])
+            places.append(row.where)
             shard_faces.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
         writer.flush()
+    try:
+        rules.check(records)
+    except Fault as fault:
+        raise UserError(
+            f"{places[fault.position]}: {fault.message} Correct the row, or save its pictures again."
+        ) from None
     return {
         "faces": [len(faces.jpegs) for faces in shard_faces],
         "problems": [[faces.problem, faces.detail] for faces in shard_faces],

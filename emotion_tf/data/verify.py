@@ -46,6 +46,10 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
                 f"{data / 'dataset_info.json'}: Wrong count: it has {split.records} records in {name}, "
                 f"its shards have {count}. {REPAIR}"
             )
+        if not count:
+            raise UserError(
+                f"{data / 'dataset_info.json'}: The split {name} has no record. Expected at least one. {REPAIR}"
+            )
 
 
 def _verify_shard(path: Path, shard: Shard) -> None:
