@@ -24,6 +24,8 @@ from emotion_tf.progress import track
 
 VERSION = 2
 BATCH = 64
+PLACE = "place"
+"""Array of a file that has its folder and name: the features of other layers or of another shard are not read."""
 
 
 class FeatureCache:
@@ -148,7 +150,7 @@ def _column(rows: Sequence[np.ndarray], in_steps: bool) -> Column:
 
 
 def _save(path: Path, columns: Mapping[str, Column]) -> None:
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {PLACE: np.array(_place(path))}
     for name, column in columns.items():
         arrays |= {name: column} if isinstance(column, np.ndarray) else {name: column[0], f"{name}/steps": column[1]}
     with files.new_file(path) as temporary:
@@ -156,11 +158,19 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
 
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
-    """Reads the columns of a file; returns None if it does not exist or is damaged (its arrays have checksums)."""
+    """Reads the columns of a file; returns None if it does not exist, has moved or is damaged (it has checksums)."""
+    if not path.is_file():  # a pipe would block
+        return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            if arrays[PLACE] != _place(path):
+                return None
             return {
                 name: (arrays[name], arrays[f"{name}/steps"]) if axis else arrays[name] for name, axis in steps.items()
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
+
+
+def _place(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import kills
@@ -13,7 +14,7 @@ from small_records import with_other_hash
 
 from emotion_tf import files, locks
 from emotion_tf.features.boundary import frozen_parts
-from emotion_tf.features.cache import FeatureCache
+from emotion_tf.features.cache import FeatureCache, _load, _save
 from emotion_tf.runs.run import Run
 
 
@@ -127,6 +128,29 @@ def test_a_damaged_or_missing_file_is_computed_again(text_config, tiny_bert, cac
     assert set(first.inputs(positions)) == features.columns == {"text_bert", "input_mask", "input_type_ids"}
     for name, values in first.inputs(positions).items():
         np.testing.assert_array_equal(again.inputs(positions)[name], values)
+
+
+@pytest.mark.parametrize(
+    "damage", ["emptied", "garbage", "cut", "of another shard", "of other layers", "folder", "pipe"]
+)
+def test_a_file_that_is_not_the_one_that_was_written_is_not_read(damage, tmp_path):
+    """Then the features are computed again."""
+    file, other, steps = tmp_path / "layers" / "shard.npz", tmp_path / "layers" / "other.npz", {"a": "", "b": "mask"}
+    file.parent.mkdir()
+    for path, value in ((file, 1.0), (other, 2.0)):
+        _save(path, {"a": np.array([value]), "b": (np.array([value, value]), np.array([2]))})
+    assert _load(file, steps)["a"] == 1 and _load(other, steps)["a"] == 2
+    content = file.read_bytes()
+    if damage == "of another shard":
+        other.replace(file)
+    elif damage == "of other layers":
+        file = file.parent.rename(tmp_path / "other") / file.name
+    elif damage in ("folder", "pipe"):
+        file.unlink()
+        (os.mkdir if damage == "folder" else os.mkfifo)(file)
+    else:
+        file.write_bytes({"emptied": b"", "garbage": b"garbage", "cut": content[:-100]}[damage])
+    assert _load(file, steps) is None
 
 
 def test_the_second_of_two_trainings_waits_for_the_features_of_the_first(text_config, tiny_bert, cache, monkeypatch):
