@@ -27,6 +27,7 @@ from emotion_tf import locks
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.locks import WriteError, write_error
+from emotion_tf.processes import is_alive
 from emotion_tf.streams import copy_to_stream, is_stream
 
 DISK = (
@@ -168,27 +169,34 @@ def result(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def growing_folder(path: Path, kind: Kind, resume: str, overwrite: bool = False) -> Iterator[None]:
+def growing_folder(
+    path: Path, kind: Kind, resume: str, overwrite: bool = False, keep_failed: bool = False
+) -> Iterator[None]:
     """Holds the lock of a folder in which a long task writes one file after the other.
 
     A folder that `new_folder` replaces inside the block is kept as `.NAME.replaced` until the new one has its result.
-    After an exception, it gets its name back, unless the new one can be continued. Messages say what is kept.
+    After an exception, it gets its name back, unless the new one can be continued. Messages say what is kept. A new
+    folder without progress is deleted after a `UserError` that is not about the disk, unless `keep_failed`.
 
     Args:
         path: the folder.
         kind: kind of the folder.
         resume: sentence that says how to continue, for the message after an interruption or on a full disk.
         overwrite: whether the block replaces the folder rather than continues it.
+        keep_failed: whether to keep a folder without progress, for its notes on what failed.
     """
     with locks.writer(path):
         recover(path, kind)
-        before = _inode(path) if overwrite else None
+        before, is_new = _inode(path) if overwrite else None, not os.path.lexists(path)
         try:
             yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_keep(path, kind, resume, before)) from None
         except UserError as error:
-            kept = _keep(path, kind, resume if isinstance(error, WriteError) else "", before)
+            is_disk = isinstance(error, WriteError)
+            if is_new and not (is_disk or keep_failed or kind.is_finished(path) or kind.has_progress(path)):
+                delete(path)
+            kept = _keep(path, kind, resume if is_disk else "", before)
             raise UserError(f"{error} {kept}".rstrip()) from None
         except BaseException:
             _keep(path, kind, "", before)
@@ -282,19 +290,9 @@ def _temporary(path: Path) -> Path:
     with contextlib.suppress(OSError):  # of another user, for example
         for name in os.listdir(path.parent):
             match = pattern.fullmatch(name)
-            if match and not _is_alive(int(match[1])):
+            if match and not is_alive(int(match[1])):
                 path.with_name(name).unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{host}.{os.getpid()}{path.suffix}")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 @contextlib.contextmanager
@@ -323,10 +321,9 @@ def sha256(path: Path) -> str:
 
 
 def open_regular(path: Path, max_bytes: int, what: str = "file", expected: str = "a file", where: str = "") -> BinaryIO:
-    """Opens a file for reading; also a check for libraries that open by name. Pipes and devices may never end.
+    """Opens a regular file of at most `max_bytes`, without waiting for a pipe. Raises UserError for anything else.
 
-    Raises:
-        UserError: the file is missing, not regular, or larger than `max_bytes`.
+    It also is the check for libraries that open files by name.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -241,3 +241,13 @@ def test_no_reader_waits_for_a_pipe(tmp_path, monkeypatch):
     for what, read in {**readers, "face picture ": read_pixels}.items():
         with pytest.raises(UserError, match=f"Cannot read the {what.strip()} .*fifo: Not a regular file. Expected"):
             read(tmp_path / "fifo")
+
+
+@pytest.mark.parametrize("error, stays", [(UserError("no"), False), (files.WriteError("full"), True)])
+def test_a_new_folder_without_progress_is_deleted_unless_the_disk_is_full(error, stays, tmp_path):
+    for name, progress in (("a", ()), ("b", ("checkpoint",))):
+        path = tmp_path / name
+        with pytest.raises(UserError), files.growing_folder(path, GROWING, "Go on."):
+            make(path, "new", *progress)
+            raise error
+        assert path.exists() == (stays or bool(progress))

@@ -49,7 +49,7 @@ def tune(arguments: TuneArguments) -> None:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
         if arguments.tuner.role == "chief":
             resume += f" --workers {arguments.workers} --tuner.role chief --tuner.address {arguments.tuner.address}"
-        with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite):
+        with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite, keep_failed=True):
             _create_folder(folder, plan, arguments)
             _search(folder, plan, searched, job, arguments, initial)
 

@@ -84,7 +84,7 @@ class Checkpoints:
         trained: Collection[int] | None = None,
         base: int | None = None,
     ) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint. Raises UserError if a weight is not finite.
 
         Args:
             name: name of the file.
@@ -117,6 +117,10 @@ class Checkpoints:
 
     def _save(self, name: str, arrays: dict[str, Any], about: dict[str, Any], trained: Collection[int] | None) -> None:
         model = {f"model/{i}": v.numpy() for i, v in enumerate(self.variables) if trained is None or id(v) in trained}
+        for key, value in model.items():
+            if not np.isfinite(value).all():
+                name = self.variables[int(key.removeprefix("model/"))].name
+                raise UserError(f"The weights {name!r} became nan or infinite. Lower --train.learning-rate.")
         with files.new_file(self.folder / name) as temporary:
             np.savez(temporary, about=json.dumps(about), **model, **arrays)  # type: ignore[arg-type]
 

@@ -131,14 +131,11 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     epoch, began = state.epoch, time.monotonic()
     sums = _fit(stage, epoch)
     loss = sums.mean_loss
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The loss became {loss} in epoch {epoch + 1}. Lower --train.learning-rate (now "
-            f"{stage.setup.config.train.learning_rate})."
-        )
+    _check_finite("loss", loss, stage, epoch)
     fitted = time.monotonic()
     with averaged(stage.average):
         scores = _validate(stage)
+        _check_finite("loss on dev", scores["dev_loss"], stage, epoch)
         ended = time.monotonic()
         state = state.after_epoch(scores["dev_weighted_f1"], ended - began)
         if state.best_epoch == epoch:
@@ -156,6 +153,14 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     checkpoints.delete_other_best(state)
     stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
     return state
+
+
+def _check_finite(name: str, loss: float, stage: Stage, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The {name} became {loss} in epoch {epoch + 1}. Lower --train.learning-rate (now "
+            f"{stage.setup.config.train.learning_rate})."
+        )
 
 
 def _fit(stage: Stage, epoch: int) -> Sums:

@@ -77,4 +77,4 @@ def test_a_name_that_servers_may_take_for_a_version(name, untrained, tmp_path, f
 
 
 def test_a_version_that_no_server_reads(untrained, fault):
-    assert "at most 18 digits" in fault("export", untrained, "--version", 10**18)
+    assert "Expected a number from 1 to 999,999,999,999,999,999" in fault("export", untrained, "--version", 10**18)

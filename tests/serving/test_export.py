@@ -290,8 +290,8 @@ def test_a_signature_that_breaks_the_contract(served, monkeypatch):
 
 def test_an_invalid_version_is_an_error_before_the_model_is_loaded(run, exported, untrained, fault, tmp_path):
     assert "serving/1 exists. Expected a new version" in fault("export", run.path, "--version", "1")
-    for options in (("--version", "0"), ("--keep", "-1")):
-        assert "Expected `--version` of at least 1" in fault("export", run.path, *options)
+    for option, value in (("--version", "0"), ("--keep", "-1")):
+        assert f"Invalid `{option}`. Expected a number from" in fault("export", run.path, option, value)
     assert [path.name for path in (run.path / "serving").iterdir()] == ["1"]
     unfinished = shutil.copytree(untrained, tmp_path / "run", ignore=lambda *_: ["model.keras"])
     assert "no model.keras" in fault("export", unfinished) and not (unfinished / "serving").exists()

@@ -98,3 +98,12 @@ def test_the_state_after_an_epoch():
         state = state.after_epoch(score, 1.5)
         assert (state.best, state.best_epoch, state.epochs_since_best) == (best, best_epoch, since)
         assert state.epoch == before.epoch + 1 and state.seconds == before.seconds + 1.5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_not_saved(variables, tmp_path, value):
+    checkpoints = Checkpoints(tmp_path, variables)
+    variables[0].assign(np.array([[1, 2, 3], [4, value, 6]], np.float32))
+    with pytest.raises(UserError, match="The weights 'kernel' became nan or infinite"):
+        checkpoints.save(LAST, State())
+    assert not list(tmp_path.iterdir())

@@ -359,11 +359,24 @@ def test_erase_changes_the_training_crops(small_config, tmp_path, eager):
     assert losses[0] != losses[1] == losses[2]
 
 
+def diverging(config, **options):
+    """A configuration whose first update makes the weights infinite: the rate is outside its range."""
+    config = change(config, optimizer="sgd", weight_decay=0.0, clip_norm=1e9, warmup=0.0, **options)
+    object.__setattr__(config.train, "learning_rate", 1e38)
+    return config
+
+
 def test_a_loss_that_is_not_finite_is_refused_with_the_rate(word_config, tmp_path, eager):
-    config = change(word_config, optimizer="sgd", weight_decay=0.0, clip_norm=1e9)
-    object.__setattr__(config.train, "learning_rate", 1e38)  # outside its range
-    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2.*--train\.learning-rate \(now 1e\+38"):
-        train_run(config, tmp_path / "run")
+    begin = change(word_config, epochs=2, optimizer="sgd", weight_decay=0.0)
+    train_run(begin, tmp_path / "run", until=1, save_model=False)
+    with pytest.raises(UserError, match=r"The loss became (nan|inf) in epoch 2.*--train\.learning-rate \(now 1e\+38"):
+        train_run(diverging(word_config, epochs=2, steps_per_epoch=3), tmp_path / "run")
     # the epoch before is the last that is on disk
     assert history(tmp_path / "run")["epoch"].tolist() == [1]
-    assert arrays(tmp_path / "run")[1]["epoch"] == 1
+
+
+def test_weights_that_are_not_finite_after_the_last_update_are_not_kept(word_config, tmp_path, eager):
+    """The loss of the epoch, which is taken before each update, is still finite."""
+    with pytest.raises(UserError, match="The loss on dev became (nan|inf) in epoch 1"):
+        train_run(diverging(word_config, epochs=1, steps_per_epoch=1), tmp_path / "run")
+    assert not any((tmp_path / "run").rglob("*.npz")) and not (tmp_path / "run" / "model.keras").exists()
