@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,16 @@ from emotion_tf import cli, folders
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
 FACE_SIZE = 32
+
+
+def pytest_configure():
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Exempts the modules of TensorFlow from the garbage collector, which would search them again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = """
-import types
+import gc, types
+print("collects" if gc.isenabled() else "does not collect")
 for name in ("sklearn", "matplotlib"):
     try:
         __import__(name)
@@ -29,7 +30,9 @@ def test_keras_does_not_import_packages_that_nothing_else_needs(tmp_path, before
     program = (
         f"{before}\nfrom emotion_tf.quiet import start_tensorflow\nstart_tensorflow(3)\n"
         "import sklearn, matplotlib\nprint(sklearn.__name__, matplotlib.__name__)\n"
+        "import gc\nprint(gc.isenabled(), gc.get_freeze_count() > 0)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert result.stdout.splitlines() == [*seen, "3", "sklearn matplotlib"], result.stderr
+    expected = ["does not collect", *seen, "3", "sklearn matplotlib", "True True"]
+    assert result.stdout.splitlines() == expected, result.stderr

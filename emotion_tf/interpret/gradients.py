@@ -71,7 +71,9 @@ class Line:
 
     def points(self, alphas: Sequence[float]) -> tf.Tensor:
         """Returns A points of the line, from the baseline (0) to the value (1), float32 (A * M, ...)."""
-        return tf.concat([self.baseline + alpha * (self.value - self.baseline) for alpha in alphas], axis=0)
+        shares = tf.reshape(tf.constant(alphas, self.value.dtype), [-1] + [1] * len(self.value.shape))
+        points = self.baseline + shares * (self.value - self.baseline)
+        return tf.reshape(points, tf.concat([[-1], tf.shape(points)[2:]], axis=0))
 
 
 def embedding_line(layer: keras.layers.Layer, output: Any) -> Line:

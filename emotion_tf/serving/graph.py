@@ -61,37 +61,47 @@ class ServingGraph:
         self.labels, self.face_size, self.vote = tuple(labels), face_size, vote
         self.reads_faces = any(member.preprocess.reads_faces for member in self.members)
 
-    # Concrete functions are traced once each, however many signatures call them.
+    # Each function is traced once, and a runtime prepares it once, however many signatures call it: it is not inlined.
 
     @cached_property
-    def full(self) -> Callable[..., Tensors]:
-        """`serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), all string, to `schema.SERVING_OUTPUTS`."""
-        return tf.function(self._full, autograph=False).get_concrete_function(FULL)
+    def inputs(self) -> Callable[[Tensors], tuple[Tensors, tf.Tensor]]:
+        """From the inputs of `serve_full` to those of `tensors`, and the utterances as the models read them."""
+        return _shared(self._inputs).get_concrete_function(FULL)
 
     @cached_property
-    def explain(self) -> Callable[..., Tensors]:
-        """The same with `schema.EXPLAIN_OUTPUTS`, for the label of each utterance."""
+    def tensors(self) -> Callable[[Tensors], Tensors]:
+        """`serve_tensors`: the models' inputs, named as in `tensor_names`, to `schema.SERVING_OUTPUTS`."""
+        return _shared(self._tensors).get_concrete_function(self._tensor_specs())
+
+    @cached_property
+    def explain(self) -> Callable[[Tensors], Tensors]:
+        """`full` with `schema.EXPLAIN_OUTPUTS`, for the label of each utterance."""
         return tf.function(self._explain, autograph=False).get_concrete_function(FULL)
 
-    @cached_property
-    def tensors(self) -> Callable[..., Tensors]:
-        """`serve_tensors`: the models' inputs, named as in `tensor_names`, to `schema.SERVING_OUTPUTS`."""
-        return tf.function(self._tensors, autograph=False).get_concrete_function(self._tensor_specs())
+    def full(self, raw: Tensors) -> Tensors:
+        """`serve_full`: utterance (B,), context (B, N), face_jpeg (B, K), all string, to `schema.SERVING_OUTPUTS`."""
+        tensors, _ = self.inputs(raw)
+        return self.tensors(tensors)
 
-    def _full(self, raw: Tensors) -> Tensors:
-        return self.predict(self.preprocess(self.decode(raw)))
+    def _inputs(self, raw: Tensors) -> tuple[Tensors, tf.Tensor]:
+        decoded = self.decode(raw)
+        inputs = zip(self.preprocess(decoded), self.tensor_names, strict=True)
+        return {key: own[name] for own, keys in inputs for name, key in keys.items()}, decoded["utterance"]
+
+    def _tensors(self, tensors: Tensors) -> Tensors:
+        return self.predict(self._by_member(tensors))
 
     def _explain(self, raw: Tensors) -> Tensors:
-        decoded = self.decode(raw)
-        inputs = self.preprocess(decoded)
+        tensors, utterance = self.inputs(raw)
+        inputs = self._by_member(tensors)
         models = [
             RecordedModel(member.model, member.preprocess, own)
             for member, own in zip(self.members, inputs, strict=True)
         ]
-        return attributions(models, self.predict, decoded["utterance"], tf.shape(raw["face_jpeg"]), self.face_size)
+        return attributions(models, self.predict, utterance, tf.shape(raw["face_jpeg"]), self.face_size)
 
-    def _tensors(self, tensors: Tensors) -> Tensors:
-        return self.predict([{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names])
+    def _by_member(self, tensors: Tensors) -> list[Tensors]:
+        return [{name: tensors[key] for name, key in keys.items()} for keys in self.tensor_names]
 
     def decode(self, raw: Tensors) -> Tensors:
         """Returns raw features with valid, truncated texts and decoded pictures."""
@@ -134,7 +144,7 @@ class ServingGraph:
 
         strings = {
             "serving_default": (serving_default, schema.SERVING_INPUTS),
-            "serve_full": (lambda raw: self.full(raw), schema.SERVING_FULL_INPUTS),
+            "serve_full": (self.full, schema.SERVING_FULL_INPUTS),
             "serve_bytes": (serve_bytes, schema.SERVING_BYTES_INPUTS),
             "explain": (lambda raw: self.explain(raw), schema.SERVING_FULL_INPUTS),
         }
@@ -166,6 +176,10 @@ class ServingGraph:
             for member, keys in zip(self.members, self.tensor_names, strict=True)
             for name, key in keys.items()
         }
+
+
+def _shared(function: Callable[..., Any]) -> Any:
+    return tf.function(function, autograph=False)
 
 
 def truncate(text: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from emotion_tf.data import images
 from emotion_tf.data.verify import CRC, HEADER
 from emotion_tf.errors import UserError
 from emotion_tf.serving.confined import read_tensor
-from emotion_tf.serving.graph import FULL, ServingGraph
+from emotion_tf.serving.graph import ServingGraph
 from emotion_tf.serving.predict import Arrays, byte_strings, full_inputs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -36,25 +36,16 @@ def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
     pixels = _gradient(graph.face_size)
     crop, png = images.encode_crop(pixels, graph.face_size), tf.io.encode_png(pixels).numpy()
     pictures = [crop, crop, b"", png[: len(png) // 2]]
-    # in a graph: decoding the pictures op by op takes longer than answering all requests
-    preprocess = tf.function(lambda raw: graph.preprocess(graph.decode(raw)), input_signature=[FULL], autograph=False)
     for size in BATCHES:
         texts, faces = list(TEXTS[:size]), pictures[:size]
         default = {"utterance": byte_strings([text.encode() for text in texts]), "face_jpeg": byte_strings(faces)}
         full = full_inputs(texts, [list(LINES)] * size, [[face, crop] for face in faces])
-        members = preprocess({name: tf.constant(value) for name, value in full.items()})
+        tensors, _ = graph.inputs({name: tf.constant(value) for name, value in full.items()})
         yield "serving_default", default
         yield "serve_bytes", {"utterance": default["utterance"], "face_jpeg_bytes": default["face_jpeg"]}
         yield "serve_full", full
         yield "explain", full
-        yield (
-            "serve_tensors",
-            {
-                key: inputs[name].numpy()
-                for inputs, keys in zip(members, graph.tensor_names, strict=True)
-                for name, key in keys.items()
-            },
-        )
+        yield "serve_tensors", {name: value.numpy() for name, value in tensors.items()}
 
 
 def _gradient(side: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ import emotion_tf
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 from emotion_tf.labels import MELD_EMOTIONS
+from emotion_tf.models.graph_safety import SavedModelProto, nodes
 from emotion_tf.runs.export import CHECKSUMS, Export, SavedModel
 from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
@@ -89,6 +91,13 @@ def test_the_files_of_an_export(exported, run):
 def test_an_export_of_a_machine_with_a_gpu_runs_on_a_cpu(exported):
     ops = saved_ops(exported)
     assert "While" in ops and not any("Cudnn" in op for op in ops)
+
+
+def test_signatures_share_the_graph_that_decodes_pictures_and_the_one_that_predicts(exported):
+    meta = SavedModelProto.FromString((exported / "saved_model.pb").read_bytes()).meta_graphs[0]
+    ops = Counter(node.op for _, node in nodes(meta))
+    assert ops["ExtractJpegShape"] == 2  # all pictures together, and one by one if that fails
+    assert ops["Softmax"] == 3  # `tensors`, and both passes of `explain`
 
 
 def test_the_warm_up_requests_cover_every_signature(exported, run):
