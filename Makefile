@@ -1,3 +1,4 @@
+# make setup      installs what the program and its tests need (all other targets do so first)
 # make train      installs if needed, then trains a two-tower model on the demo data set
 # make test       installs if needed, then runs the quick tests
 # make demo       installs if needed, trains if there is no run yet, and opens a page on 127.0.0.1 to try it on
@@ -15,7 +16,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 p
 # Python keeps the modules that it has compiled, also where it should keep none: TensorFlow's take 15 s in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train demo test test-slow lint bench
+.PHONY: setup train demo test test-slow lint bench
+setup: $(STAMP)
+
 train: $(STAMP)
 	$(VENV)/bin/python main.py train
 

@@ -20,6 +20,23 @@ from emotion_tf import cli, folders
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
 FACE_SIZE = 32
+LONG = (
+    "test_parts", "tuning/test_verb", "serving/test_export", "cli/test_kills", "training/test_loop",
+    "training/test_step", "serving/test_cpp", "interpret/test_explain", "serving/test_launch",
+    "faces/test_real_clips", "interpret/test_text", "cli/test_ensemble", "models/test_backbones", "page/test_server",
+    "page/test_browser_page", "test_end_to_end", "models/test_two_tower", "features/test_cache",
+    "training/test_cross_validate", "models/test_graph_ops", "serving/test_film", "serving/test_features",
+    "cli/test_full_disk", "models/test_hub_encoder", "interpret/test_face", "interpret/test_signature",
+    "features/test_boundary", "training/test_evaluate", "cli/test_report", "cli/test_predict",
+    "training/test_initialize", "training/test_phases",
+)  # fmt: skip
+"""Files of tests that take longest, first the longest."""
+
+
+def pytest_collection_modifyitems(items):
+    """Starts with the long files: pytest-xdist runs each whole in one process, and both processes end together."""
+    order = {f"tests/{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 def pytest_configure():

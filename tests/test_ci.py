@@ -13,17 +13,20 @@ name="$(basename "$0") $1"
 echo "begin $name" >>events
 [ -z "${{PYTHONDONTWRITEBYTECODE:-}}" ] || echo "$name keeps no compiled modules" >>events
 [ ! -e "slow $name" ] || sleep 0.3
+[ -z "${{PYTEST_ADDOPTS:-}}" ] || echo "options of $name: $PYTEST_ADDOPTS" >>events
 echo "output of $name"
 echo "end $name" >>events
 [ ! -e "fails $name" ] || exit 3
 """
-TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, SLOW = (
+SETUP, TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, REAL, BROWSER = (
+    "make setup",
     "make train",
     "make lint",
     "make test",
     "npm install",
     "apt-get update",
     "apt-get install",
+    "python main.py",
     "python -m",
 )
 REQUIRED = ("bash", "basename", "cat", "dirname", "id", "mktemp", "rm", "sleep")
@@ -67,23 +70,27 @@ def run(folder, failing=(), slow=(), tools=True, data=False, uid=0):
 
 @pytest.mark.parametrize("data", [False, True])
 def test_runs_each_step(data, tmp_path):
-    code, output, events = run(tmp_path, data=data, slow=[LINT, NPM])
+    """With real data: a run on it, and all tests in one session. Without: the quick ones, then those in a browser."""
+    code, output, events = run(tmp_path, data=data, slow=[LINT, NPM, REAL])
     assert code == 0
-    for step in (TEST, NPM, LINT, TRAIN, SLOW):
+    for step in (SETUP, TRAIN, NPM, LINT, TEST, REAL if data else BROWSER):
         assert f"end {step}" in events and f"output of {step}" in output
-    assert events[-2:] == [f"begin {SLOW}", f"end {SLOW}"]
-    assert ("end python main.py" in events) == data
+    assert f"begin {BROWSER if data else REAL}" not in events and events.index(f"end {TEST}") > events.index(
+        f"end {NPM}"
+    )
+    options = [event for event in events if event.startswith("options")]
+    assert options == ([f"options of {TEST}: -rs --durations=25 -m 'slow or not slow'"] if data else [])
 
 
 @pytest.mark.parametrize(
     ("failing", "last"),
-    [(TEST, TEST), (TRAIN, TRAIN), ("python main.py", "python main.py"), (LINT, TRAIN), (NPM, TRAIN)],
+    [(SETUP, SETUP), (TEST, REAL), (TRAIN, LINT), (REAL, TEST), (LINT, TRAIN), (NPM, TRAIN), (BROWSER, BROWSER)],
 )
 def test_no_job_outlives_a_failure_and_no_output_is_lost(failing, last, tmp_path):
-    code, output, events = run(tmp_path, failing=[failing], slow=[NPM, LINT], data=failing.startswith("python"))
+    code, output, events = run(tmp_path, failing=[failing], slow=[NPM, LINT, REAL], data=failing != BROWSER)
     assert code != 0 and f"end {failing}" in events and f"end {last}" in events
-    assert f"begin {SLOW}" not in events
-    for step in (NPM, LINT):
+    assert (f"begin {TEST}" in events) == (failing in (TEST, REAL, BROWSER))
+    for step in (NPM, LINT, REAL):
         assert (f"output of {step}" in output) == (f"end {step}" in events)
 
 
@@ -94,9 +101,10 @@ def test_compiled_modules_are_kept(tmp_path):
 
 
 def test_output_of_a_job_in_the_background_is_not_between_other_lines(tmp_path):
-    _, output, _ = run(tmp_path, slow=[TEST, TRAIN])
+    _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST], data=True)
     lines = [line for line in output.splitlines() if line.startswith("output")]
-    assert lines == [f"output of {step}" for step in (TEST, TRAIN, LINT, NPM, SLOW)]
+    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, REAL) for _ in range(4 if step == REAL else 1)]
+    assert [line for line in lines if "pair_meld" not in line] == [f"output of {step}" for step in steps]
 
 
 def test_tools_are_installed_where_they_are_missing(tmp_path):
@@ -106,7 +114,7 @@ def test_tools_are_installed_where_they_are_missing(tmp_path):
 
 def test_a_machine_without_a_package_index_skips_the_tests_that_need_tools(tmp_path):
     code, _, events = run(tmp_path, failing=[UPDATE], tools=False)
-    assert code == 0 and f"end {SLOW}" in events and f"begin {INSTALL}" not in events
+    assert code == 0 and f"end {BROWSER}" in events and f"begin {INSTALL}" not in events
 
 
 def test_asks_for_no_password(tmp_path):
