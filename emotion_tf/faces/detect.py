@@ -14,7 +14,6 @@ from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
 from emotion_tf.quiet import start_tensorflow
-from emotion_tf.terminal import say
 
 LONG_SIDE = 640
 SCORE = 0.7
@@ -118,8 +117,6 @@ def load_detector(name: str, model: Path | None = None) -> Detector:
 
 def fetch_yunet() -> Path:
     """Returns YuNet's model file; downloads it if it is not cached."""
-    if weights.find("yunet") is None:
-        say("Fetching yunet ...", flush=True)
     return weights.fetch("yunet")
 
 

@@ -36,6 +36,7 @@ from emotion_tf.models.hub_module import (
     module_variables,
     part_of,
     read_module_files,
+    read_variables,
     trainable_ids,
     write_module_files,
 )
@@ -109,8 +110,7 @@ class HubEncoder(keras.layers.Layer):
                 f"--text.freeze-embeddings: no variable of the encoder {handle!r} is named after an embedding. "
                 f"Received: {', '.join(list(variables)[:3])} ..."
             )
-        prefix = str(Path(handle, "variables", "variables"))
-        tf.train.Checkpoint(root=holder.module).read(prefix).assert_existing_objects_matched()
+        read_variables(holder.module, handle)
         config: dict[str, Any] = {
             "sha256": graph_sha256(self._files),
             "interface": asdict(interface),

@@ -14,7 +14,7 @@ import tensorflow as tf
 from emotion_tf import weights
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.models.graph_safety import GRAPH_FILE
-from emotion_tf.models.hub_module import load_graph, read_module_files
+from emotion_tf.models.hub_module import damage_errors, load_graph, read_module_files
 from emotion_tf.program import program
 
 _REMOTE = ("http", "https", "gs")
@@ -106,9 +106,10 @@ def load_vocabulary(path: str) -> tuple[list[str], bool]:
     file = Path(path, "assets", file_name)
     if not file.is_file():
         raise UserError(f"Encoder {path!r} has no vocabulary: neither `vocab_file` nor assets/vocab.txt.")
-    pieces = file.read_text(encoding="utf-8").split("\n")
+    with damage_errors(path):
+        pieces = file.read_text(encoding="utf-8").split("\n")
+        lower = _saved_flag(path, "do_lower_case") if hasattr(module, "do_lower_case") else None
     pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
-    lower = _saved_flag(path, "do_lower_case") if hasattr(module, "do_lower_case") else None
     if lower is None:
         lower = not any(p != p.lower() for p in pieces if not p.startswith("["))
     return pieces, lower

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from emotion_tf.errors import UserError
 from emotion_tf.models.graph_loader import load_module
 from emotion_tf.models.graph_safety import GRAPH_FILE
 
@@ -20,6 +22,18 @@ class Holder:
 
     def __init__(self, module: Any, files: Mapping[str, bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
         self.module, self.files, self.folder = module, files, folder
+
+
+@contextlib.contextmanager
+def damage_errors(handle: str) -> Iterator[None]:
+    """Raises UserError for what TensorFlow raises while it reads a damaged SavedModel."""
+    try:
+        yield
+    except (
+        tf.errors.OpError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"Encoder {handle!r} is damaged: {reason}. Copy or fetch it again.") from None
 
 
 def read_module_files(folder: str) -> dict[str, bytes]:
@@ -46,7 +60,16 @@ def load_graph(files: Mapping[str, bytes], source: str) -> Holder:
     """
     folder = tempfile.TemporaryDirectory(prefix="emotion_tf_module_")
     write_module_files(files, Path(folder.name))
-    return Holder(load_module(folder.name, with_variables=False, source=source), files, folder)
+    with damage_errors(source):
+        module = load_module(folder.name, with_variables=False, source=source)
+    return Holder(module, files, folder)
+
+
+def read_variables(module: Any, folder: str) -> None:
+    """Reads the values of a module's variables. Raises UserError if they are missing or damaged."""
+    with damage_errors(folder):
+        checkpoint = tf.train.Checkpoint(root=module)
+        checkpoint.read(str(Path(folder, "variables", "variables"))).assert_existing_objects_matched()
 
 
 def graph_sha256(files: Mapping[str, bytes]) -> str:

@@ -14,7 +14,6 @@ from emotion_tf.errors import UserError
 from emotion_tf.models.backbones import convert_fer
 from emotion_tf.models.hub_handles import resolve_encoder
 from emotion_tf.models.minilm import convert_minilm
-from emotion_tf.terminal import say
 
 _CONVERTERS = {"minilm": convert_minilm, "fer": convert_fer}
 
@@ -33,8 +32,6 @@ class PretrainedFiles(NamedTuple):
 
 def fetch_network(name: str) -> Path:
     """Returns the local file or folder of a network in `weights list`, which is downloaded if it is not cached."""
-    if weights.find(name) is None:
-        say(f"Fetching {name} ...", flush=True)
     try:
         return weights.fetch(name, _CONVERTERS[name])
     except tf.errors.OpError as error:  # TensorFlow writes the SavedModel of an encoder

@@ -1,0 +1,47 @@
+"""Checksums of the files of a folder."""
+
+import os
+import subprocess
+
+import pytest
+
+from emotion_tf import checksums
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "graph").write_bytes(b"graph")
+    (tmp_path / "assets" / "vocab.txt").write_text("a\nb\n")
+    checksums.write(tmp_path)
+    return tmp_path
+
+
+def test_an_undamaged_folder_passes(folder):
+    assert checksums.find_damage(folder) == ""
+    subprocess.run(["sha256sum", "--status", "-c", "SHA256SUMS"], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (lambda folder: (folder / "assets/vocab.txt").write_text("b\na\n"), "assets/vocab.txt"),
+        (lambda folder: (folder / "assets/vocab.txt").write_bytes(b""), "assets/vocab.txt"),
+        (lambda folder: (folder / "assets/vocab.txt").unlink(), "assets/vocab.txt"),
+        (lambda folder: (folder / "graph").rename(folder / "renamed"), "graph"),
+        (lambda folder: (folder / "assets" / "added").write_bytes(b""), "assets/added"),
+        (lambda folder: (folder / "SHA256SUMS").write_bytes(b"\xff\xfe"), "SHA256SUMS"),
+        (lambda folder: (folder / "SHA256SUMS").write_bytes(b""), "assets/vocab.txt"),
+        (lambda folder: ((folder / "graph").unlink(), os.mkfifo(folder / "graph")), "graph"),
+    ],
+    ids=["reordered", "emptied", "gone", "renamed", "added", "sums-garbage", "sums-emptied", "pipe"],
+)
+def test_the_first_damaged_file_is_named(folder, damage, name):
+    damage(folder)
+    assert checksums.find_damage(folder) == name
+
+
+def test_a_folder_without_checksums_gets_them(folder):
+    sums = (folder / checksums.NAME).read_bytes()
+    (folder / checksums.NAME).unlink()
+    assert checksums.find_damage(folder) == "" and (folder / checksums.NAME).read_bytes() == sums
