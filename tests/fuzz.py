@@ -86,7 +86,7 @@ def _fuzz_child(name: str, options: list[str]) -> None:
 
     target = TARGETS[name]
     corpus = Path(options[-1])
-    for data in (*target.seeds, *(path.read_bytes() for path in (CASES / name).glob("*"))):
+    for data in (*target.seeds(), *(path.read_bytes() for path in (CASES / name).glob("*"))):
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
     if target.words:
         words = corpus.parent / f"{name}.dict"

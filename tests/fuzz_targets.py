@@ -1,6 +1,6 @@
 """Readers of files and requests, as functions of bytes: what they refuse is a UserError, and nothing else.
 
-No target starts TensorFlow, so that thousands of inputs are read in a second.
+Only `record` starts TensorFlow: thousands of inputs are read in a second.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import functools
 import json
+import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,13 @@ class Target:
     Attributes:
         read: reads bytes.
         modules: the files of the reader, of which coverage is reported.
-        seeds: valid inputs, and some that reach other branches.
+        seeds: returns valid inputs, and some that reach other branches.
         words: pieces of valid inputs.
     """
 
     read: Callable[[bytes], object]
     modules: tuple[str, ...]
-    seeds: tuple[bytes, ...]
+    seeds: Callable[[], Sequence[bytes]]
     words: tuple[bytes, ...] = ()
 
 
@@ -92,6 +93,57 @@ def _table(data: bytes) -> None:
     from emotion_tf.serving.tables import read_table
 
     assert len(read_table(_file("table.csv", data)))
+
+
+def _shard(data: bytes) -> None:
+    from emotion_tf.data import verify
+
+    path = _file("train-00000-of-00001.tfrecord", data)
+    verify.verify_records(path)
+    assert all(isinstance(payload, bytes) for payload in verify.read_payloads(str(path)))
+
+
+def _record(data: bytes) -> None:
+    from emotion_tf.data.record_rules import Fault, RecordRules
+    from emotion_tf.errors import UserError
+
+    try:
+        columns = RecordRules(labels=3, face_size=16, max_faces=2, context=1, pieces=50).check([data])
+    except Fault as fault:  # the caller adds the shard
+        raise UserError(fault.message) from None
+    assert 0 <= columns["label"].values[0] < 3
+
+
+def _valid_record() -> bytes:
+    """Returns a record with a face and a line before it."""
+    import cv2
+    import numpy as np
+    import tensorflow as tf
+
+    from emotion_tf import schema
+
+    jpeg = cv2.imencode(".jpg", np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3))[1].tobytes()
+    lists = {"tokens": [2, 7], "context": [b"Hi"], "context_speaker": [b"Bob"], "face_jpeg": [jpeg], "face_mask": [1]}
+    first = {"schema_version": schema.SCHEMA_VERSION, "dialogue_id": b"1", "utterance_id": b"2", "weight": 1.0}
+    defaults = {"string": b"", "float32": 0.0, "int64": 0}
+    kinds = {
+        "string": lambda values: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+        "float32": lambda values: tf.train.Feature(float_list=tf.train.FloatList(value=values)),
+        "int64": lambda values: tf.train.Feature(int64_list=tf.train.Int64List(value=values)),
+    }
+    features = {}
+    for feature in schema.RECORD:
+        default = [] if feature.shape else [first.get(feature.name, defaults[feature.dtype])]
+        features[feature.name] = kinds[feature.dtype](lists.get(feature.name, default))
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def _valid_shard() -> bytes:
+    from emotion_tf.data.verify import CRC, HEADER, masked_crc32c
+
+    length = struct.pack("<Q", 3)
+    header = HEADER.pack(3, masked_crc32c(length))
+    return 2 * (header + b"abc" + CRC.pack(masked_crc32c(b"abc")))
 
 
 def _picture(data: bytes) -> None:
@@ -178,7 +230,7 @@ TARGETS = {
     "manifest": Target(
         _manifest,
         ("emotion_tf/data/manifest.py", "emotion_tf/csv_rows.py"),
-        (
+        lambda: (
             MANIFEST + b'train,1,1,Ann,"Hi, you",joy,a.jpg;b.jpg,0.5\ntrain,1,2,Bob,No,anger,,1\n',
             MANIFEST + b"dev,1,1,Ann,Hi,joy,,nan\n",
             b"\xef\xbb\xbf" + MANIFEST + b"test,1,1,,,neutral,../a.jpg,\n",
@@ -188,7 +240,7 @@ TARGETS = {
     "meld": Target(
         _meld,
         ("emotion_tf/data/meld.py", "emotion_tf/csv_rows.py"),
-        (
+        lambda: (
             MELD + b'1,"Hi, you",Ann,joy,positive,0,0,8,21,"00:16:16,059","00:16:21,731"\n',
             MELD + b"2,No\x92t,Bob,neutral,neutral,0,1,8,21,x,00:16:24\n",
         ),
@@ -197,7 +249,7 @@ TARGETS = {
     "subtitles": Target(
         _subtitles,
         ("emotion_tf/serving/film.py",),
-        (
+        lambda: (
             b"1\n00:00:01,000 --> 00:00:02,500\nHello.\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>You</i>\nthere\n",
             b"WEBVTT\n\n00:01.000 --> 00:02.000 align:start\nHello.\n",
             b"[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, "
@@ -208,7 +260,7 @@ TARGETS = {
     "embeddings": Target(
         _embeddings,
         ("emotion_tf/data/embeddings.py",),
-        (
+        lambda: (
             b"the 0.5 -1.25\nyou 1 2\ndo 0 0\nn't 1 1\n",
             b"2 3\nthe 0.5 -1.25 1e-3\nThe 1 2 3\n",
             b"1 2\nthe \x00\x00\x80?\x00\x00\x00@\n",
@@ -218,7 +270,7 @@ TARGETS = {
     "clips": Target(
         _clips,
         ("emotion_tf/data/clips.py", "emotion_tf/data/manifest.py"),
-        (
+        lambda: (
             b"split,dialogue_id,utterance_id,speaker,utterance,emotion,clip,start,end\n"
             b"train,1,1,Ann,Hi,joy,a.mp4,0,1.5\ntrain,1,2,Bob,No,anger,,,\n",
         ),
@@ -227,14 +279,18 @@ TARGETS = {
     "table": Target(
         _table,
         ("emotion_tf/serving/tables.py", "emotion_tf/evaluation/csv_tables.py"),
-        (b"utterance,faces,dialogue_id\nHi,a.jpg;b.jpg,1\n'=1+1,,2\n", b'utterance\n"a\nb"\n'),
+        lambda: (b"utterance,faces,dialogue_id\nHi,a.jpg;b.jpg,1\n'=1+1,,2\n", b'utterance\n"a\nb"\n'),
         (b"utterance", b"faces", b"speaker", b'"', b"'="),
     ),
-    "picture": Target(_picture, ("emotion_tf/pictures.py",), _pictures()),
+    "shard": Target(_shard, ("emotion_tf/data/verify.py",), lambda: (_valid_shard(),)),
+    "record": Target(
+        _record, ("emotion_tf/data/record_rules.py",), lambda: (_valid_record(),), (b"label", b"weight", b"face_jpeg")
+    ),
+    "picture": Target(_picture, ("emotion_tf/pictures.py",), _pictures),
     "request": Target(
         _request,
         ("emotion_tf/page/gate.py", "emotion_tf/page/uploads.py"),
-        (
+        lambda: (
             b"GET /\norigin:http://127.0.0.1:7860\n",
             b'POST /gradio_api/queue/join\norigin:null\n{"data":[{"path":"/etc/passwd"}],"fn_index":1}',
             b"POST /gradio_api/upload\ncontent-length:99\nabc",

@@ -11,7 +11,7 @@ SECONDS = 20
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_and_kept_finds(name):
-    for data in (*TARGETS[name].seeds, *(path.read_bytes() for path in sorted((fuzz.CASES / name).glob("*")))):
+    for data in (*TARGETS[name].seeds(), *(path.read_bytes() for path in sorted((fuzz.CASES / name).glob("*")))):
         check(TARGETS[name], data)
 
 

@@ -32,6 +32,8 @@ TEXTS = tuple(f.name for f in schema.RECORD if f.dtype == "string" and f.name !=
 NUMBERS = tuple(f.name for f in schema.RECORD if f.dtype == "float32")
 LISTS = tuple(f.name for f in schema.RECORD if f.shape)
 KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
+PARSER_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+"""What TensorFlow's parser raises; the second if its message holds bytes of the record that are not UTF-8."""
 BATCH = 1024
 MAX_SHOWN = 60
 """Number of characters of a value in a message."""
@@ -81,7 +83,7 @@ class RecordRules:
         """Returns the features of records. Raises Fault for the first record that breaks a rule."""
         try:
             columns = _parse(records)
-        except tf.errors.OpError as error:
+        except PARSER_ERRORS as error:
             raise _find_unparsable(records, error) from None
         faults = [fault for fault in (_find_absent(records), *self._faults(columns)) if fault is not None]
         if faults:
@@ -184,14 +186,14 @@ def _parse(records: Sequence[bytes]) -> dict[str, Column]:
     return columns
 
 
-def _find_unparsable(records: Sequence[bytes], error: tf.errors.OpError) -> Fault:
+def _find_unparsable(records: Sequence[bytes], error: Exception) -> Fault:
     """Returns the fault of the first record that TensorFlow cannot parse; `error` is that of all records."""
     for position, record in enumerate(records):
         try:
             _parse([record])
-        except tf.errors.OpError as of_record:
-            return Fault(position, _describe_unparsable(record) or " ".join(of_record.message.split())[:200])
-    return Fault(0, " ".join(error.message.split())[:200])
+        except PARSER_ERRORS as of_record:
+            return Fault(position, _describe_unparsable(record) or " ".join(str(of_record).split())[:200])
+    return Fault(0, " ".join(str(error).split())[:200])
 
 
 def _describe_unparsable(record: bytes) -> str:
