@@ -2,7 +2,7 @@
 
 import sys
 
-from emotion_tf.cli import main
+from emotion_tf.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,3 +20,6 @@ class _PrintableConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+    def on_broken_pipe(self) -> None:
+        raise  # to the command line; rich would exit here

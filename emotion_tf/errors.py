@@ -13,6 +13,27 @@ class UserError(Exception):
     """
 
 
+MAX_LINE, MAX_WORD = 300, 80
+"""Largest number of characters of an error message, and of a word in one that is longer."""
+
+
+def shorten(message: str) -> str:
+    """Returns a message as one line of at most `MAX_LINE` characters. Long words are cut in their middle first."""
+    words = message.split()
+    while len(" ".join(words)) > MAX_LINE:
+        longest = max(words, key=len)
+        if len(longest) <= MAX_WORD:
+            break
+        words[words.index(longest)] = _cut(longest, MAX_WORD)
+    return _cut(" ".join(words), MAX_LINE)
+
+
+def _cut(text: str, length: int) -> str:
+    """Returns a text with its middle cut out, if it is longer."""
+    half = (length - 3) // 2
+    return text if len(text) <= length else f"{text[: length - 3 - half]}...{text[-half:]}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns a hint such as ` Did you mean 'resnet50'?`; empty if no name is similar."""
     close = difflib.get_close_matches(name, list(valid), n=1)

@@ -274,13 +274,18 @@ def new_file(path: Path, follow: bool = False) -> Iterator[Path]:
         return
     target = Path(os.path.realpath(path)) if follow else path
     temporary = _temporary(target)
-    temporary.unlink(missing_ok=True)  # of an earlier process with this number, or a link
+    _remove(temporary)  # of an earlier process with this number, or a link
     try:
         with _write_errors(path, " The file is unchanged; free some space or choose another folder."):
             yield temporary
             temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # on a read-only disk the error that ends the block says more
+        path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -321,10 +326,7 @@ def sha256(path: Path) -> str:
 
 
 def open_regular(path: Path, max_bytes: int, what: str = "file", expected: str = "a file", where: str = "") -> BinaryIO:
-    """Opens a regular file of at most `max_bytes`, without waiting for a pipe. Raises UserError for anything else.
-
-    It also is the check for libraries that open files by name.
-    """
+    """Opens a regular file of at most `max_bytes`, without waiting for a pipe. Raises UserError for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         status = os.fstat(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from emotion_tf.program import program
 DEMO = Path(Config.data)
 """The demo data set, which `train` and `tune` draw if it is missing."""
 RUNS = Path("saved_models")
+NAME, MAX_NAME = re.compile(r"[^\W_][\w.-]*"), 100
 ENSEMBLE = "ensemble.json"
 """File in the folder of an ensemble, in place of the config.json and run.json of a run."""
 ENSEMBLE_KIND = Kind("ensemble", (ENSEMBLE,))
@@ -35,10 +37,11 @@ def other_results(run: Path, data: Path) -> Path:
 
 
 def check_name(name: str, folder: Path | None = None) -> None:
-    """Raises UserError unless `name` is a folder directly inside saved_models/ or `folder`: --overwrite deletes it."""
-    if name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+    """Raises UserError unless `name` can be that of a folder in saved_models/ or `folder`: --overwrite deletes it."""
+    if not NAME.fullmatch(name) or len(os.fsencode(name)) > MAX_NAME:
         raise UserError(
-            f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/, without a path. Received: {name!r}."
+            f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/: letters, digits, `.`, `_` and `-`, "
+            f"at most {MAX_NAME}, beginning with a letter or digit. Received: {name!r}."
         )
 
 
@@ -66,7 +69,8 @@ def newest_unfinished() -> Path:
 
 def stem(config: Config) -> str:
     """Returns data set and towers of a configuration, such as `demo-text-face`."""
-    return "-".join((Path(config.data).name, *config.towers))
+    data = re.sub(r"\W+", "-", Path(config.data).name).strip("-_")[:40]
+    return "-".join((data or "data", *config.towers))
 
 
 @contextlib.contextmanager

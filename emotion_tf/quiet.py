@@ -18,6 +18,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from emotion_tf import interrupts
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -52,7 +54,8 @@ def start_tensorflow(threads: int = 0) -> None:
         threads: number of threads of one operation; 0: one per processor. Only the first call has an effect.
     """
     if "tensorflow" not in sys.modules:
-        _import_tensorflow(threads)
+        with interrupts.deadly():
+            _import_tensorflow(threads)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 

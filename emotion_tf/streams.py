@@ -1,14 +1,19 @@
-"""Output to standard output, pipes and devices, which a new file must not replace."""
+"""Output to standard output, pipes and devices, which a new file must not replace, and which may be closed."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
+NO_READER = (errno.EPIPE, errno.EBADF)
+"""Errors of a pipe whose reader has ended, and of a closed descriptor."""
 STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -38,3 +43,77 @@ def _descriptor(path: Path) -> int | None:
     # A path such as /dev/stdout may lead to a regular file, which the shell has opened and goes on writing.
     number = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", str(path))
     return int(number[1]) if number else STANDARD.get(str(path))
+
+
+def open_standard() -> None:
+    """Makes standard output and error usable by all parts of the program.
+
+    A closed descriptor would be that of the next file, into which messages would be written. Characters that the
+    encoding does not have are escaped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            while os.open(os.devnull, os.O_RDWR) < number:
+                pass
+        if number and getattr(sys, name) is None:
+            stream = Lossy(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            stream.error = OSError(errno.EBADF, os.strerror(errno.EBADF))
+            setattr(sys, name, stream)
+        if number and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+class Lossy:
+    """A standard stream whose output is dropped from the first error on, such as a reader that has ended.
+
+    Attributes:
+        error: the first error; None: all was written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes a text, or drops it; returns its length."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.error = self.error or error
+        discard(self._stream)
+
+
+def discard(stream: TextIO) -> None:
+    """Sends what a stream still has, and all later output, to nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+@contextlib.contextmanager
+def lossy(name: str) -> Iterator[Lossy]:
+    """Lets the block go on if nobody reads a standard stream, `stdout` or `stderr`, or if it cannot be written."""
+    stream = getattr(sys, name)
+    wrapped = stream if isinstance(stream, Lossy) else Lossy(stream)
+    setattr(sys, name, wrapped)
+    try:
+        yield wrapped
+    finally:
+        wrapped.flush()
+        setattr(sys, name, stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import kills
 import pytest
 
-from emotion_tf import files
+from emotion_tf import files, folders
+from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 
@@ -251,3 +253,31 @@ def test_a_new_folder_without_progress_is_deleted_unless_the_disk_is_full(error,
             make(path, "new", *progress)
             raise error
         assert path.exists() == (stays or bool(progress))
+
+
+def test_the_clean_up_on_a_read_only_disk_does_not_hide_the_error(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(files.WriteError, match="Cannot write .*a.txt: Read-only file system"):
+        files.write_text(tmp_path / "a.txt", "text")
+
+
+@pytest.mark.parametrize("name", ["a", "Mañana_2.1-b", "0" * 100])
+def test_names_of_folders(name):
+    folders.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".a", "-a", "a/b", "a b", "a\0", "a\n", "a'", "x" * 101, "ñ" * 51, "\udcff"]
+)
+def test_names_that_no_folder_has(name):
+    with pytest.raises(UserError, match="Invalid `--name`. Expected .* letters, digits"):
+        folders.check_name(name)
+
+
+def test_the_default_name_is_a_name():
+    for data in ("tfrecords/Mañana 'x'", "x" * 255, "..", "/"):
+        folders.check_name(folders.stem(Config(data=data)))

@@ -33,6 +33,7 @@ BASE = {
     "locks",
     "pictures",
     "trust",
+    "interrupts",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {
@@ -49,6 +50,7 @@ MAY_IMPORT = {
     "serving": BELOW_TRAINING | {"training", "faces", "interpret"},
     "page": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
     "cli": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
+    "__main__": BASE | {"cli"},
 }
 OURS = ("emotion_tf.", "tuning.")
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}

@@ -61,7 +61,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel):
 
 def test_a_wheel_names_its_command_and_what_it_needs(wheel):
     archive, info = zipfile.ZipFile(wheel), f"emotion_tf-{emotion_tf.__version__}.dist-info"
-    assert "emotion-tf = emotion_tf.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "emotion-tf = emotion_tf.__main__:main" in archive.read(f"{info}/entry_points.txt").decode()
     metadata = archive.read(f"{info}/METADATA").decode()
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from emotion_tf import files
+from emotion_tf import cli, files, streams
+from emotion_tf.cli.verbs import Verb
 from emotion_tf.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,14 +105,70 @@ def test_a_table_on_standard_output(untrained_text, tmp_path, command):
     assert output.out.startswith("utterance,predicted,p_") and output.out.count("\n") == 2
 
 
-def test_a_full_or_closed_standard_output():
-    overview = [sys.executable, "main.py", "options"]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(overview, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: Cannot write: No space left on device.")
-    assert done.stderr.count("\n") == 1
+@pytest.fixture
+def unread():
+    """A text stream to a pipe whose reader has ended."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(overview, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    with open(writer, "w") as stream:
+        yield stream
+
+
+def test_a_lossy_stream_goes_on_without_its_reader(unread, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", unread)
+    with streams.lossy("stdout") as output:
+        for _ in range(3):
+            print("epoch", flush=True)
+        assert output.error.errno == errno.EPIPE
+    assert sys.stdout is unread
+    print("after", flush=True)  # to nowhere: the interpreter flushes it at its end
+
+
+@pytest.mark.parametrize(
+    ("path", "is_report", "message"),
+    [
+        ("pipe", False, None),
+        ("pipe", True, "Broken pipe"),
+        ("/dev/full", False, "No space left on device. All else is done."),
+        ("/dev/full", True, "No space left on device"),
+    ],
+)
+def test_only_a_report_needs_its_reader(path, is_report, message, unread, monkeypatch):
+    """A training goes on; that its output was lost on a full disk is said at its end."""
+    stream, steps = unread if path == "pipe" else open(path, "w"), []  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", stream)
+    verb = Verb("x", "", "", "", is_report=is_report)
+    ends = contextlib.nullcontext() if message is None else pytest.raises((OSError, UserError), match=message)
+    with ends, cli._output(verb):
+        print("first", flush=True)
+        steps.append("second")
+    assert bool(steps) == (not is_report)
+    streams.discard(stream)
+
+
+COMMANDS = {
+    "runs": {">&-": (2, "error: Cannot write to standard output: Bad file descriptor.\n"), "2>&-": (0, "")},
+    "options": {
+        ">/dev/full": (2, "error: Cannot write: No space left on device. Free some space or write to another place.\n"),
+        "| true": (141, ""),  # 128 + SIGPIPE, as for other tools
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "redirection", "code", "error"),
+    [(verb, redirection, *end) for verb, cases in COMMANDS.items() for redirection, end in cases.items()],
+)
+def test_a_report_without_its_streams(verb, redirection, code, error):
+    program = f"{sys.executable} main.py {verb} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.3])
+def test_an_interruption_during_the_imports_prints_no_traceback(delay):
+    program = subprocess.Popen([sys.executable, "main.py", "options"], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    time.sleep(delay)
+    program.send_signal(signal.SIGINT)
+    _, error = program.communicate(timeout=30)
+    assert program.returncode in (-signal.SIGINT, 130, 0) and "Traceback" not in error and error.count("\n") <= 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import importlib
-import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emotion_tf import command_line, trust
+from emotion_tf import command_line, streams, trust
 from emotion_tf.cli.verbs import VERBS, Verb
-from emotion_tf.errors import UserError, nearest
+from emotion_tf.errors import UserError, nearest, shorten
 from emotion_tf.program import program
 from emotion_tf.terminal import say
 
@@ -22,22 +24,29 @@ def main() -> int:
     """Runs the verb of the command line.
 
     Returns:
-        The exit code: 0, 1 if nobody reads the output, 2 for a `UserError`, 130 after an interruption.
+        The exit code: 0; 2 for a `UserError`; 130 after an interruption; 141 if nobody reads a report, as if a signal
+        of the pipe had ended it.
     """
+    streams.open_standard()
+    with streams.lossy("stderr"):
+        return _main()
+
+
+def _main() -> int:
     try:
         dispatch(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
-        _discard_output()
-        return 1
+        streams.discard(sys.stdout)
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _discard_output()
-        say(f"error: Cannot write: {error.strerror}. Free some space or write to another place.", file=sys.stderr)
+        streams.discard(sys.stdout)
+        _print_error(f"Cannot write: {error.strerror}. Free some space or write to another place.")
         return 2
     except UserError as error:
-        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _print_error(str(error))
         return 2
     except KeyboardInterrupt as interruption:
         say(f"Interrupted. {interruption}".strip(), file=sys.stderr)  # says what is kept, and how to continue
@@ -45,8 +54,8 @@ def main() -> int:
     return 0
 
 
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
+def _print_error(message: str) -> None:
+    say(f"error: {shorten(message)}", file=sys.stderr)
 
 
 def dispatch(args: Sequence[str]) -> None:
@@ -68,10 +77,22 @@ def run(verb: Verb, args: Sequence[str]) -> None:
     function = load(verb.run)
     if verb.arguments:
         arguments = load(verb.arguments)(args)
-        with trust.everything(arguments.trust):
-            function(arguments)
+        call, is_trusted = functools.partial(function, arguments), arguments.trust
     else:
-        command_line.parse(function, args, f"{program()} {verb.name}")()
+        call, is_trusted = command_line.parse(function, args, f"{program()} {verb.name}"), False
+    with trust.everything(is_trusted), _output(verb):
+        call()
+
+
+@contextlib.contextmanager
+def _output(verb: Verb) -> Iterator[None]:
+    """Lets all but a report go on without its reader. Raises UserError at the end if standard output was lost."""
+    with contextlib.nullcontext(sys.stdout) if verb.is_report else streams.lossy("stdout") as output:
+        yield
+    error = getattr(output, "error", None)
+    if error and (verb.is_report or error.errno not in streams.NO_READER):
+        rest = "" if verb.is_report else " All else is done."
+        raise UserError(f"Cannot write to standard output: {error.strerror}.{rest}")
 
 
 def load(reference: str) -> Any:

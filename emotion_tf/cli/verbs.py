@@ -16,6 +16,7 @@ class Verb(NamedTuple):
             called; the parameters of the function are the options.
         arguments: `module:function` that parses the command line to the argument of `run`, for a verb whose defaults
             depend on other options, such as --preset.
+        is_report: whether what it prints is all that it makes; it ends when nobody reads that. Others go on.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Verb(NamedTuple):
     summary: str
     run: str
     arguments: str = ""
+    is_report: bool = False
 
 
 VERBS = (
@@ -32,13 +34,13 @@ VERBS = (
     Verb("prepare faces", "DIR --out DIR", "folders of labelled faces, for a face tower", "prepare:prepare_faces"),
     Verb("prepare demo", "", "the built-in demo data set", "prepare:prepare_demo"),
     Verb("audit", "DATASET", "a page of faces, selections and gaps", "audit:audit"),
-    Verb("weights list", "", "pretrained networks by name", "weights:weights_list"),
+    Verb("weights list", "", "pretrained networks by name", "weights:weights_list", is_report=True),
     Verb("weights fetch", "NAME", "download one of them", "weights:fetch"),
     Verb("train", "", "train a run (by default on the demo data)", "train:train", "arguments:train_arguments"),
     Verb("crossval", "", "cross-validate by dialogue", "crossval:crossval", "arguments:crossval_arguments"),
     Verb("tune", "", "search hyperparameters", "tuning.verb:tune", "tuning.arguments:tune_arguments"),
     Verb("evaluate", "RUN", "accuracy, F1, confusion; --report: a page", "evaluate:evaluate"),
-    Verb("predict", "RUN --text T --face F", "the emotion of one utterance", "predict:predict"),
+    Verb("predict", "RUN --text T --face F", "the emotion of one utterance", "predict:predict", is_report=True),
     Verb("predict-table", "RUN TABLE --out CSV", "the emotions of a table of utterances", "predict:predict_table"),
     Verb("predict-film", "RUN CLIP SRT --out D", "the emotions of a film with subtitles", "predict:predict_film"),
     Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
@@ -48,6 +50,6 @@ VERBS = (
     Verb("export", "RUN", "a SavedModel for TF Serving; or --verify one", "export:export"),
     Verb("serve", "RUN", "start TF Serving with a run's newest export", "serve:serve"),
     Verb("features", "RUN DATA --out X.npz", "outputs of a tower or of any layer", "features:features"),
-    Verb("runs", "", "list the runs in saved_models/", "runs:runs"),
-    Verb("options", "", "every option of the configuration", "options:options"),
+    Verb("runs", "", "list the runs in saved_models/", "runs:runs", is_report=True),
+    Verb("options", "", "every option of the configuration", "options:options", is_report=True),
 )  # fmt: skip
