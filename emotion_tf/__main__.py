@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from emotion_tf import interrupts
@@ -12,6 +13,8 @@ def main() -> int:
     with interrupts.deadly():  # an import that Ctrl-C ends would print a traceback
         from emotion_tf import cli
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # from main.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return cli.main()
 
 

@@ -52,7 +52,7 @@ def test_a_closed_pipe_gives_no_traceback():
     os.close(reader)
     for words in (["train", "--help"], ["options"], []):
         done = subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
-        assert (done.returncode, done.stderr) == (1, b"")
+        assert (done.returncode, done.stderr) == (141, b"")
     os.close(writer)
 
 
