@@ -178,6 +178,16 @@ def command(monkeypatch, capfd, tmp_path):
     return run
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """`Forks.start` runs the command line in a process that need not import TensorFlow."""
+    from forks import Forks
+
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
 def fault(command):
     """Function from arguments to the error message of the command line, which must be one line."""

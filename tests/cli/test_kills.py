@@ -7,8 +7,8 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
 
 import kills
@@ -287,28 +287,24 @@ def test_a_kill_before_any_change_of_a_file_loses_nothing(
 
 
 @pytest.mark.slow
-def test_sigkills_at_random_moments(words, runs):
+def test_sigkills_at_random_moments(words, runs, forks):
     """Real processes, at any moment: the same bits as those of a process that nothing interrupts."""
-    code = "import sys; from emotion_tf import cli, folders; from pathlib import Path; "
-    code += "folders.RUNS = Path(sys.argv[1]); sys.argv = sys.argv[2:]; sys.exit(cli.main())"
-
-    def start(*words):
-        arguments = [sys.executable, "-c", code, str(runs), "main.py", *map(str, words)]
-        return subprocess.Popen(arguments, cwd=kills.ROOT, stderr=subprocess.PIPE, text=True)
-
-    began = time.monotonic()
-    start(*words[:-1], "undisturbed").communicate()
+    process, began = forks.start(runs.parent, *words[:-1], "undisturbed"), time.monotonic()
+    assert process.wait() == 0, process.log.read_text()
     duration, rng, deaths = time.monotonic() - began, np.random.default_rng(0), 0
     undisturbed = content(runs / "undisturbed")
     shutil.rmtree(runs / "undisturbed")
     while True:
-        with start(*(("train", "--resume", "--name", "x") if RUN.matches(runs / "x") else words)) as process:
-            try:
-                _, errors = process.communicate(timeout=rng.uniform(0.3, 1) * duration if deaths < 6 else None)
-                break
-            except subprocess.TimeoutExpired:
-                process.kill()
-                deaths += 1
-    assert process.returncode == 0 or "nothing to resume" in errors, errors
+        command = ("train", "--resume", "--name", "x") if RUN.matches(runs / "x") else words
+        process = forks.start(runs.parent, *command)
+        try:
+            code = process.wait(rng.uniform(0.1, 1) * duration if deaths < 6 else None)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            deaths += 1
+    output = process.log.read_text()
+    assert code == 0 or "nothing to resume" in output, output
     assert deaths > 2 and content(runs / "x") == undisturbed and os.listdir(runs) == ["x"]
     assert not list((runs / "x").rglob(".*"))
