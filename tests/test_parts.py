@@ -21,7 +21,7 @@ from emotion_tf.training.step import zero_sums
 
 pytestmark = pytest.mark.slow
 
-ROWS = 20
+ROWS = 12
 LARGE = {"resnet50", "resnet50v2", "vgg16", "inceptionv3"}
 """Networks whose updates take seconds: they learn half as many rows."""
 MOST_UPDATES = 300
@@ -69,7 +69,7 @@ MODELS = {
         ),
         class_weights="balanced",
         accumulate=2,
-        batch_size=20,
+        batch_size=ROWS,
     ),
     "resnet50, avg": face("resnet50"),
     "resnet50v2, max, from a layer on": face("resnet50v2", pooling="max", unfreeze_from="conv4_block1_preact_bn"),
