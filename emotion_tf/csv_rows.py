@@ -7,13 +7,20 @@ moves every other cell, and fills short rows up.
 from __future__ import annotations
 
 import csv
+import errno
+import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
+from emotion_tf import files
 from emotion_tf.errors import UserError, nearest
 
+MAX_BYTES = 1 << 30
 MAX_COLUMNS = 1000
+MAX_LINE = 1 << 20
 SHOWN_COLUMNS = 12
 """Number of columns in an error message."""
 
@@ -27,13 +34,18 @@ def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> I
         strict: whether text behind the closing quote of a cell is an error.
 
     Raises:
-        UserError: the table is empty, not UTF-8 or not CSV; the header lacks one of the `columns`, names one twice, or
-            has more than `MAX_COLUMNS`; a row has more or fewer cells than the header.
-        OSError: the table cannot be opened.
+        UserError: the table is no regular file, too large, empty, not UTF-8 or not CSV; the header lacks one of the
+            `columns`, names one twice, or has more than `MAX_COLUMNS`; a row has more or fewer cells than the header.
+        FileNotFoundError: there is no table.
     """
+    if not os.path.exists(path):  # nor a name that is too long
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            yield from parse_rows(path, file, columns, strict)
+        with (
+            files.open_regular(path, MAX_BYTES, "table", f"a CSV file{_with_columns(columns)}") as binary,
+            io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file,
+        ):
+            yield from parse_rows(path, _lines(path, file), columns, strict)
     except UnicodeDecodeError as error:
         byte = error.object[error.start : error.start + 1]
         raise UserError(
@@ -62,6 +74,13 @@ def parse_rows(
         ) from None
     if not width:
         raise UserError(f"{path}: The file is empty. Expected a CSV table{_with_columns(columns)}.")
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
+        if len(line) == MAX_LINE:
+            raise UserError(f"{path}: line {number}: Expected less than {MAX_LINE:,} characters. Received: more.")
+        yield line
 
 
 def _with_columns(columns: Sequence[str]) -> str:

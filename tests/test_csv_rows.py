@@ -1,10 +1,11 @@
 """Rows of CSV tables: the cells of the header, or an error with the line."""
 
+import os
 import time
 
 import pytest
 
-from emotion_tf.csv_rows import MAX_COLUMNS, read_rows
+from emotion_tf.csv_rows import MAX_BYTES, MAX_COLUMNS, MAX_LINE, read_rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.serving.tables import read_table
@@ -45,6 +46,34 @@ def test_no_reader_moves_or_fills_cells(read, text, message, table):
     with pytest.raises(UserError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "long line", "large", "none"])
+def test_what_is_no_table_is_refused_at_once(kind, tmp_path):
+    """A pipe may never end, and a line without an end takes the memory."""
+    path = tmp_path / "table.csv"
+    make = {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "long line": lambda: path.write_bytes(b"a,b\n" + bytes(MAX_LINE)),
+        "large": lambda: (path.touch(), os.truncate(path, MAX_BYTES + 1)),
+        "none": lambda: None,
+    }
+    make[kind]()
+    message = {
+        "long line": "line 2: Expected less than 1,048,576 characters",
+        "large": "Cannot read the table .*: More than 1,073,741,824 bytes",
+        "none": "No such file or directory",
+    }.get(kind, "Cannot read the table .*: Not a regular file. Expected a CSV file with columns a")
+    with pytest.raises(FileNotFoundError if kind == "none" else UserError, match=message):
+        list(read_rows(path, ["a"]))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have(name, tmp_path):
+    with pytest.raises(UserError, match="Cannot read the table .*: No such file or directory"):
+        read_table(tmp_path / name)
 
 
 def test_a_table_is_text_in_its_columns(table):

@@ -103,7 +103,7 @@ def read_cells(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
     """
     try:
         yield from name_cells(path, read_rows(path, columns))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(
             f"Cannot read the manifest {path}: {error.strerror}. Expected a CSV file with columns {', '.join(columns)}."
         ) from None

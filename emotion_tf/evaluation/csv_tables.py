@@ -47,7 +47,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Raises:
         UserError: see `csv_rows.read_rows`.
-        OSError: the table cannot be opened.
+        FileNotFoundError: there is no table.
     """
     (_, header), *rows = read_rows(path)
     table = pd.DataFrame([[unescape(cell) for cell in cells] for _, cells in rows], columns=header, dtype=str)

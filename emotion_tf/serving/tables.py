@@ -24,7 +24,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = read_csv(path)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(
             f"Cannot read the table {path}: {error.strerror}. Expected a CSV file with a column utterance, faces, or "
             "both."

@@ -137,7 +137,7 @@ def test_an_invalid_file(content, parts, tmp_path):
 
 def test_no_file_and_a_folder(tmp_path):
     assert "No such file" in fault(tmp_path / "none.csv")
-    assert "Is a directory" in fault(tmp_path)
+    assert "Not a regular file" in fault(tmp_path)
 
 
 @pytest.mark.parametrize("labels", [SENTIMENTS, EMORYNLP_EMOTIONS, ("b", "a")])
