@@ -52,7 +52,7 @@ def _step(branch: str, face_size: int, precision: str) -> Callable[[], object]:
     from emotion_tf.config import Config, FaceConfig
     from emotion_tf.labels import MELD_EMOTIONS
     from emotion_tf.models.two_tower import build_model
-    from emotion_tf.schema import DataSpec
+    from emotion_tf.run_info import DataSpec
     from emotion_tf.training.precision import computing_in
 
     name, _, layer = branch.partition(":")

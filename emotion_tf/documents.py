@@ -39,10 +39,11 @@ RULES = {
     "finite_number": "a finite number",
     "greater_than": "a number above {gt}",
     "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
-    "too_short": "at least {min_length} items",
+    "too_short": "{min_length} or more items",
     "too_long": "at most {max_length} items",
-    "string_too_short": "at least {min_length} characters",
+    "string_too_short": "a text that is not empty",
     "string_too_long": "at most {max_length} characters",
     "literal_error": "{expected}",
     "value_error": "{error}",
@@ -89,12 +90,30 @@ Unlike = AfterValidator(_unlike)
 """Rule of a list: its values differ."""
 
 
+def exactly(value: Any) -> AfterValidator:
+    """Returns the rule of a field that has one valid value, such as the version of a format."""
+
+    def check(received: Any) -> Any:
+        if received != value:
+            raise ValueError(str(value))
+        return received
+
+    return AfterValidator(check)
+
+
 def to_json(document: Any) -> str:
     """Returns a dataclass as the text of a document."""
     return json.dumps(dataclasses.asdict(document), indent=2) + "\n"
 
 
-def read(path: Path, kind: type[T], fix: str, missing: str = "", extra: Literal["forbid", "allow"] = "forbid") -> T:
+def read(
+    path: Path,
+    kind: type[T],
+    fix: str,
+    missing: str = "",
+    extra: Literal["forbid", "allow"] = "forbid",
+    defaults: bool = False,
+) -> T:
     """Reads a document.
 
     Args:
@@ -103,24 +122,35 @@ def read(path: Path, kind: type[T], fix: str, missing: str = "", extra: Literal[
         fix: sentence that says how to repair it.
         missing: message if the file does not exist.
         extra: whether there may be other keys than those of the type.
+        defaults: whether fields with a default may be missing. A program writes all of them, so one that is missing was
+            lost; a person may leave some out.
 
     Raises:
         UserError: the file is missing, no regular file or too large, or as `parse`.
     """
     if missing and not path.exists():
         raise UserError(missing)
-    return parse(files.read_regular(path, MAX_BYTES), kind, str(path), fix, extra)
+    return parse(files.read_regular(path, MAX_BYTES), kind, str(path), fix, extra, defaults)
 
 
-def parse(content: bytes, kind: type[T], source: str, fix: str, extra: Literal["forbid", "allow"] = "forbid") -> T:
-    """Returns the value of a document; `source` says where it comes from.
+def parse(
+    content: bytes,
+    kind: type[T],
+    source: str,
+    fix: str,
+    extra: Literal["forbid", "allow"] = "forbid",
+    defaults: bool = False,
+) -> T:
+    """Returns the value of a document; `source` says where it comes from, the other arguments are those of `read`.
 
     Raises:
         UserError: it is no JSON in UTF-8, is nested deeply, has a key twice, or breaks the rule of a field.
     """
     try:
         document: T = _adapter(kind).validate_json(content, strict=True, extra=extra)  # type: ignore[arg-type]
-        json.loads(content, object_pairs_hook=_check_keys)
+        values = json.loads(content, object_pairs_hook=_unique_keys)
+        if not defaults:
+            _check_complete(values, document)
     except ValidationError as error:
         raise UserError(f"{source}: {_describe(error, kind)} {fix}") from None
     except UserError as error:
@@ -128,15 +158,34 @@ def parse(content: bytes, kind: type[T], source: str, fix: str, extra: Literal["
     return document
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _check_keys(pairs: list[tuple[str, Any]]) -> None:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, number in Counter(name for name, _ in pairs).items():
         if number > 1:
             raise UserError(f"Invalid `{name[:100]}`. Expected one value. Received: {number}.")
+    return dict(pairs)
+
+
+def _check_complete(values: Any, document: Any, where: str = "") -> None:
+    """Raises UserError if a dataclass, or a named tuple, in a document was read from an object that lacks a field."""
+    names: Sequence[str] = getattr(document, "_fields", ())
+    if dataclasses.is_dataclass(document):
+        names = [field.name for field in dataclasses.fields(document)]
+    if names:
+        for name in names:
+            if not isinstance(values, dict) or name not in values:
+                raise UserError(f"No `{where}{name}`. Expected this field.")
+            _check_complete(values[name], getattr(document, name), f"{where}{name}.")
+    elif isinstance(document, dict):
+        for name, value in document.items():
+            _check_complete(values[name], value, f"{where}{name}.")
+    elif isinstance(document, (list, tuple)):
+        for i, value in enumerate(document):
+            _check_complete(values[i], value, f"{where.removesuffix('.')}[{i}].")
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _describe(error: ValidationError, kind: Any) -> str:

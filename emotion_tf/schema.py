@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -110,33 +110,6 @@ EXPLAIN_OUTPUTS = (
     Feature("face_attributions", "float32", (None, None, None), "Grad-CAM of each crop, at the size of the crop"),
 )
 """Further outputs of `explain`."""
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """The properties of a data set that a model depends on. Stored with every run.
-
-    Attributes:
-        labels: class names, in the order of the logits.
-        face_size: side of the square face crops in pixels.
-        max_faces: largest number of crops of an utterance.
-        lower_case: whether the word-piece tokenizer removes case and accents.
-        tokenizer: value of `prepare --tokenizer`.
-        tokenizer_sha256: hash of the tokenizer's vocabulary and `lower_case`.
-        data_sha256: hash of all shards of the data set.
-        crops: `--faces.*` options of the face crops; empty: the manifest names images.
-        context: largest number of past, and of future, utterances stored with an utterance.
-    """
-
-    labels: tuple[str, ...]
-    face_size: int
-    max_faces: int
-    lower_case: bool
-    tokenizer: str
-    tokenizer_sha256: str
-    data_sha256: str = ""
-    crops: dict[str, Any] = field(default_factory=dict)
-    context: int = 0
 
 
 def to_example(values: Mapping[str, Any]) -> bytes:

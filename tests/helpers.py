@@ -64,3 +64,31 @@ def pretend_gpu():
     """Lets Keras trace graphs inside the `with` as on a machine with a GPU: its GRU and LSTM ask for cuDNN."""
     rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")  # as an attribute, `rnn` is a function
     return unittest.mock.patch.object(rnn, "_is_gpu_available", lambda: True)
+
+
+def run_info(labels, **changes):
+    """Returns the text of a `run.json`."""
+    from emotion_tf.documents import to_json
+    from emotion_tf.run_info import RunInfo
+
+    values = {
+        "labels": tuple(labels), "face_size": 32, "max_faces": 1, "lower_case": True, "tokenizer": "learned",
+        "tokenizer_sha256": "0" * 64, "data_sha256": "0" * 64, "majority": labels[0],
+        "class_counts": (1.0,) * len(labels), "command": "train", "parameters": 1234, "word_dim": 8,
+        "words_sha256": "0" * 64,
+    }  # fmt: skip
+    return to_json(RunInfo(**values | changes))
+
+
+def ensemble_info(labels, names, **changes):
+    """Returns the text of an `ensemble.json`: the mean of the probabilities of some members."""
+    from emotion_tf.documents import to_json
+    from emotion_tf.evaluation.vote import EnsembleInfo, Member, Vote
+
+    values = {
+        "vote": Vote("soft", (1 / len(names),) * len(names)), "labels": tuple(labels), "parameters": None,
+        "members": tuple(Member(name, f"../{name}", "0" * 64, 0) for name in names), "data": "here",
+        "command": "ensemble", "fitted_on": {"predictions": "dev", "utterances": 60}, "selected_by": "--method",
+        "cross_validated": {},
+    }  # fmt: skip
+    return to_json(EnsembleInfo(**values | changes))

@@ -7,14 +7,17 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras_tuner as kt
 from keras_tuner.src.engine import conditions
 from keras_tuner.src.engine.trial import Trial
 from sklearn.exceptions import ConvergenceWarning
+from typing_extensions import TypedDict
 
-from emotion_tf import files
+from emotion_tf import documents, files
+from emotion_tf.documents import Amount, Count, Finite, Name, Text
+from emotion_tf.errors import UserError
 from tuning.plan import HYPERBAND_FACTOR
 
 OBJECTIVE = "dev_weighted_f1"
@@ -22,6 +25,7 @@ REPORT = "tuner/report"
 PLAN = "tuner/plan"
 LOST_AFTER = 30.0
 """Seconds without a heartbeat of a trial after which its worker counts as lost."""
+REPAIR = "Expected the file that `tune` wrote. Start the search again with --overwrite."
 HEARTBEAT = 5.0
 """Seconds between two heartbeats of a worker."""
 
@@ -30,6 +34,39 @@ conditions.print = lambda *_: None  # type: ignore[attr-defined]
 warnings.filterwarnings("ignore", message=r".*(currentThread|getName)\(\) is deprecated.*")
 # the length scale of a hyperparameter without influence has no optimum, which is no problem
 warnings.filterwarnings("ignore", category=ConvergenceWarning, module=r"sklearn\.gaussian_process.*")
+
+
+class Report(TypedDict):
+    """The report of a worker on a trial: its `Outcome`, and the worker."""
+
+    score: Finite | None
+    epochs: Count
+    seconds: Amount
+    error: Text
+    folds: list[Finite]
+    died: bool
+    worker: Text
+
+
+class TrialState(TypedDict):
+    """The state of a trial, in KerasTuner's format."""
+
+    trial_id: Name
+    hyperparameters: dict[str, Any]
+    metrics: dict[str, Any]
+    score: Finite | None
+    best_step: Count | None
+    status: Literal["RUNNING", "IDLE", "INVALID", "STOPPED", "COMPLETED", "FAILED"]
+    message: Text | None
+
+
+class State(TypedDict):
+    """The document `oracle.json`: the state of KerasTuner's oracle, of which it knows more keys, and of its trials."""
+
+    trials: list[TrialState]
+    reports: dict[str, Report]
+    retrained: dict[str, Finite]
+    end_order: list[Name]
 
 
 class ResumableOracle:
@@ -50,7 +87,7 @@ class ResumableOracle:
     def configure(self, file: Path, plan: str) -> None:
         """Sets the attributes that KerasTuner's constructors do not take."""
         self.file, self.plan = file, plan
-        self.reports: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, Report] = {}
         self.retrained: dict[str, float] = {}
         self.last_heartbeat: dict[str, float] = {}
         self.last_contact: float | None = None
@@ -78,11 +115,19 @@ class ResumableOracle:
         Trials that were running are queued again, before new ones. So are trials whose worker process died, since the
         trial may not have been the cause.
         """
-        state = json.loads(self.file.read_text(encoding="utf-8"))
-        self.trials = {trial["trial_id"]: Trial.from_state(trial) for trial in state["trials"]}
-        self.reports = {name: report for name, report in state["reports"].items() if not report["died"]}
-        self.retrained = state["retrained"]
-        self.set_state(state)  # type: ignore[attr-defined]
+        state = documents.read(self.file, State, REPAIR, extra="allow")
+        try:
+            self.trials = {trial["trial_id"]: Trial.from_state(trial) for trial in state["trials"]}
+            self.reports = {name: report for name, report in state["reports"].items() if not report["died"]}
+            self.retrained = state["retrained"]
+            self.set_state(state)  # type: ignore[attr-defined]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # of KerasTuner's own format
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+            raise UserError(f"{self.file}: Invalid state of a search ({reason}). {REPAIR}") from None
+        if unknown := sorted(set(state["end_order"]) - set(self.trials)):
+            raise UserError(
+                f"{self.file}: Invalid `end_order`. Expected trials. Received: {unknown[0][:80]!r}. {REPAIR}"
+            )
         self.end_order = [name for name in state["end_order"] if name in self.reports]
         ended = set(self.end_order)
         self._retry_queue = [name for name in self.trials if name not in ended]
@@ -128,7 +173,8 @@ class ResumableOracle:
         self.last_contact = time.monotonic()
         if trial.trial_id not in [running.trial_id for running in self.ongoing_trials.values()]:
             return
-        report = json.loads(trial.hyperparameters.values.pop(REPORT))
+        text = trial.hyperparameters.values.pop(REPORT)
+        report = documents.parse(text.encode(), Report, "The report of a worker", "Start it with this version.")
         self.reports[trial.trial_id] = report
         trial.message = report["error"] or None
         trial.status = "FAILED" if report["error"] else "COMPLETED"

@@ -18,8 +18,8 @@ from emotion_tf.faces.detect import detector_model
 from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
+    from emotion_tf.run_info import DataSpec
     from emotion_tf.runs.facts import ModelFacts
-    from emotion_tf.schema import DataSpec
     from emotion_tf.serving.predict import Predictor
 
 
@@ -52,7 +52,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         """Raises UserError for a model without a server, and for a number outside its range."""
-        rules.check_fields(self)
+        rules.check_numbers(self)
         if self.model and not self.server:
             raise UserError(f"--model names the model on a server. Expected --server, too. Received: {self.model!r}.")
 
@@ -75,8 +75,7 @@ class UtteranceOptions:
     """How faces are found."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for options that exclude each other, and for an invalid path."""
-        rules.check_fields(self)
+        """Raises UserError for options that exclude each other."""
         if self.face and self.clip:
             raise UserError("--face and --clip each give the face of the utterance. Expected one of them.")
         if self.face_is_crop and not self.face:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.terminal import say
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from emotion_tf.training.evaluate import Evaluation
 
 
+LEARNING = ("epoch", "loss", "dev_loss", "dev_weighted_f1")
+"""Columns of the history that the report shows."""
 OPTIMISTIC = {
     "train": "the model was trained on these utterances",
     "dev": "the epoch, the temperatures and the thresholds were selected on these utterances",
@@ -32,6 +32,7 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
     """Writes the report into the folder `out`, and MODEL_CARD.md into the run's folder; returns the report's path."""
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
+    from emotion_tf.evaluation.csv_tables import read_history
     from emotion_tf.evaluation.mistakes import worst_mistakes
     from emotion_tf.evaluation.reliability import confidence_of
     from emotion_tf.evaluation.report_page import ReportData, write_report
@@ -53,7 +54,7 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
         facts=_facts(run, dataset, command),
         optimistic_because=OPTIMISTIC.get(split, "") if out == run.path else "",
         training_data="" if out == run.path else run.config.data,
-        history=pd.read_csv(run.history) if run.history.exists() else None,
+        history=read_history(run.history, LEARNING) if run.history.exists() else None,
         contributions=contributions,
         contributions_note=note,
         best_accuracy=dataset.best_accuracy(split),
@@ -136,18 +137,17 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     config = run.config
     branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
     fusion = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
-    parameters, initial = run.metadata.get("parameters"), run.metadata.get("initial")
     return {
         "data": str(dataset.path),
         "SHA-256 of the data": dataset.spec.data_sha256,
         "SHA-256 of config.json": files.sha256(run.path / "config.json"),
         "SHA-256 of model.keras": files.sha256(run.model_path),
         "seed": str(config.train.seed),
-        "training command": run.metadata["command"],
+        "training command": run.info.command,
         "report command": command,
-        **({"initial towers": " ".join(initial)} if initial else {}),
-        "model": "; ".join([*branches, *fusion]) + (f"; {parameters:,} parameters" if parameters else ""),
-        "versions": ", ".join(f"{tool} {version}" for tool, version in run.metadata["versions"].items()),
+        **({"initial towers": " ".join(run.info.initial)} if run.info.initial else {}),
+        "model": "; ".join([*branches, *fusion]) + f"; {run.info.parameters:,} parameters",
+        "versions": ", ".join(f"{tool} {version}" for tool, version in run.info.versions.items()),
     }
 
 

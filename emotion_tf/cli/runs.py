@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from emotion_tf import folders
+from emotion_tf.config import read_config
 from emotion_tf.consoles import table_console
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation.results import read_metrics
+from emotion_tf.evaluation.vote import read_ensemble_info
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.program import program
+from emotion_tf.run_info import read_run_info
 from emotion_tf.terminal import say
 
 
@@ -28,46 +31,43 @@ def print_runs(folder: Path) -> None:
         say(f"No run in {folder}/. Train one with: {program()} train")
         return
     table = Table("run", "state", "data", "towers", "branches", "seed", "dev weighted F1", "test weighted F1")
+    problems = []
     for run in runs:
-        metrics = _read(run / "metrics.json")
-        about = _ensemble(run) if (run / ENSEMBLE).exists() else _run(run)
-        table.add_row(run.name, *about, *(_score(metrics, split) for split in ("dev", "test")))
+        try:
+            table.add_row(run.name, *_cells(run))
+        except UserError as error:
+            table.add_row(run.name, "not readable")
+            problems.append(str(error))
     table_console(160).print(table)
+    for problem in problems:
+        say(f"not readable: {problem}")
+
+
+def _cells(run: Path) -> list[str]:
+    """Returns the cells of a run or an ensemble. Raises UserError if one of its documents is invalid."""
+    cells = _ensemble(run) if (run / ENSEMBLE).exists() else _run(run)
+    metrics = read_metrics(run) if (run / "metrics.json").exists() else {}
+    return cells + [f"{metrics[split]['weighted_f1']:.4f}" if split in metrics else "" for split in ("dev", "test")]
 
 
 def _run(run: Path) -> list[str]:
-    config = _read(run / "config.json")
+    read_run_info(run)
+    config = read_config(run / "config.json")
     return [
         "finished" if (run / "model.keras").exists() else "unfinished",
-        config.get("data", "?"),
-        " ".join(config.get("towers", "?")),
-        _branches(config),
-        str(config.get("train", {}).get("seed", "?")),
+        config.data,
+        " ".join(config.towers),
+        " + ".join("/".join(getattr(config, tower).branches) for tower in config.towers),
+        str(config.train.seed),
     ]
 
 
 def _ensemble(run: Path) -> list[str]:
-    about = _read(run / ENSEMBLE)
-    members = about.get("members", [])
+    info = read_ensemble_info(run)
     return [
         "finished",
-        about.get("data", "?"),
+        info.data,
         "ensemble",
-        f"{about.get('vote', {}).get('method', '?')} vote of {', '.join(member['name'] for member in members)}",
-        " ".join(dict.fromkeys(str(member["seed"]) for member in members)),
+        f"{info.vote.method} vote of {', '.join(member.name for member in info.members)}",
+        " ".join(dict.fromkeys(str(member.seed) for member in info.members)),
     ]
-
-
-def _branches(config: dict[str, Any]) -> str:
-    return " + ".join("/".join(config.get(tower, {}).get("branches", [])) for tower in config.get("towers", []))
-
-
-def _score(metrics: dict[str, Any], split: str) -> str:
-    return f"{metrics[split]['weighted_f1']:.4f}" if split in metrics else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

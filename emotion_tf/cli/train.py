@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -96,14 +95,12 @@ def _splits(config: Config) -> list[str]:
 
 def _splits_to_evaluate(config: Config, run: Path) -> list[str]:
     """Returns the splits without metrics, and the last one if its report is missing; both are written last."""
-    with contextlib.suppress(OSError, ValueError):
-        evaluated = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        *others, last = _splits(config)
-        has_report = report_path(run, last).is_file()
-        return [split for split in others if split not in evaluated] + [last] * (
-            last not in evaluated or not has_report
-        )
-    return _splits(config)
+    from emotion_tf.evaluation.results import read_splits
+
+    evaluated = read_splits(run / "metrics.json")
+    *others, last = _splits(config)
+    is_missing = last not in evaluated or not report_path(run, last).is_file()
+    return [split for split in others if split not in evaluated] + [last] * is_missing
 
 
 def _train_seeds(arguments: TrainArguments) -> None:

@@ -66,4 +66,5 @@ def read_config(path: Path) -> Config:
         Config,
         "Expected the config.json of a run in saved_models/.",
         missing=f"No configuration at {path}. Expected the config.json of a run in saved_models/.",
+        defaults=True,
     )

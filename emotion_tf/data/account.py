@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emotion_tf.data.clip_source import ClipSource
@@ -59,7 +59,7 @@ def _first_detail(problems: Sequence[Sequence[str]]) -> str:
     return next(detail for problem, detail in problems if problem == UNDECODABLE)
 
 
-def format_lines(account: dict[str, Any]) -> list[str]:
+def format_lines(account: Mapping[str, Any]) -> list[str]:
     """Returns the account as text: a line for the rows and the clips of each split, notes, and the unused clips."""
     lines = []
     for kind in ("rows", "clips"):

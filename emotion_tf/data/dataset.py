@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import tensorflow as tf
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from emotion_tf import files, schema, trust
+from emotion_tf import documents, files, schema, trust
 from emotion_tf.data import record_rules, tokenizer, verify
 from emotion_tf.data.record_index import RecordIndex
 from emotion_tf.data.record_rules import RecordRules, check_split
+from emotion_tf.documents import Amount, Count, FileName, Labels, Length, Name, Sha256, Share, Side, Text, exactly
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
+from emotion_tf.run_info import Crops, DataSpec
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
 KIND = Kind("data set", (INFO, VOCABULARY), signature='"schema_version"')  # other libraries have such an INFO, too
-SHARED_OPTIONS = ("detector", "rate", "most_frames", "policy", "crops")  # `predict` must use those of `prepare`
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
 as_graph = tf.autograph.experimental.do_not_convert
 
@@ -68,10 +70,10 @@ class Rows:
 class Shard:
     """A TFRecord file: name in the data set's folder, number of records, size in bytes, and SHA-256."""
 
-    file: str
-    records: int
-    bytes: int
-    sha256: str
+    file: FileName
+    records: Count
+    bytes: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ class Split:
         shards: the files, in order.
     """
 
-    records: int
-    dialogues: int
-    with_face: int
-    per_class: Mapping[str, int]
+    records: Count
+    dialogues: Count
+    with_face: Count
+    per_class: Mapping[str, Count]
     shards: tuple[Shard, ...]
 
 
@@ -104,41 +106,98 @@ class Tokenizer:
         file: vocabulary file in the data set's folder.
     """
 
-    name: str
+    name: Name
     lower_case: bool
-    sha256: str
-    file: str = VOCABULARY
+    sha256: Sha256
+    file: FileName = VOCABULARY
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set as `prepare` writes it.
+class ClipOptions(Crops, total=False):
+    """The options of the face crops, the hash of the detector, and the folder of the clips (`ClipSource.to_json`)."""
+
+    seconds: Amount
+    detector_model: Sha256 | None
+    root: Name
+
+
+class UnusedClip(TypedDict):
+    """An utterance without the faces of its clip: the key of its row, the segments, and why they are not used."""
+
+    row: list[Text]
+    clip: list[Text]
+    problem: Text
+    detail: Text
+
+
+class Account(TypedDict, total=False):
+    """Counts of rows and clips (`account.summarize`)."""
+
+    rows: dict[str, dict[str, Count]]
+    clips: dict[str, dict[str, Count]]
+    notes: list[Text]
+    not_used: list[UnusedClip]
+
+
+class Demo(TypedDict, total=False):
+    """Description of the demo generator (`demo_distribution.describe`)."""
+
+    best_accuracy: dict[str, dict[str, Share]]
+    bayes_accuracy: Any
+    undecidable: Any
+    shares: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """The document `dataset_info.json`.
 
     Attributes:
-        path: the folder.
+        schema_version: version of the records.
         labels: class names, in the order of the logits.
         face_size: side of the face crops in pixels.
         max_faces: largest number of face crops of an utterance.
         context: largest number of past, and of future, utterances stored with an utterance.
         tokenizer: the word-piece tokenizer.
         splits: split -> its counts and shards.
-        faces: options of the face crops (`ClipSource.to_json`); empty if the manifest names images.
-        account: counts of rows and clips (`account.summarize`); empty if the manifest names images.
-        demo: description of the generator (`demo_distribution.describe`); empty for other data.
+        faces: options of the face crops; empty if the manifest names images.
+        account: counts of rows and clips; empty if the manifest names images.
+        demo: description of the generator; empty for other data.
         notes: remarks of `prepare`.
+        features: features of a record, for readers without this program.
+    """
+
+    schema_version: Annotated[int, exactly(schema.SCHEMA_VERSION)] = schema.SCHEMA_VERSION
+    labels: Labels
+    face_size: Side
+    max_faces: Annotated[Length, Field(ge=1)]
+    context: Length
+    tokenizer: Tokenizer
+    splits: Mapping[str, Split]
+    faces: ClipOptions = field(default_factory=ClipOptions)
+    account: Account = field(default_factory=Account)
+    demo: Demo = field(default_factory=Demo)
+    notes: tuple[Text, ...] = ()
+    features: tuple[schema.Feature, ...] = schema.RECORD
+
+    def __post_init__(self) -> None:
+        """Raises UserError if a split counts other labels, or in another order."""
+        for name, split in self.splits.items():
+            if tuple(split.per_class) != self.labels:
+                raise UserError(
+                    f"Invalid `splits.{name}.per_class`. Expected a number for each of the labels "
+                    f"{', '.join(self.labels)}, in their order. Received: {', '.join(split.per_class)}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(DatasetInfo):
+    """A data set as `prepare` writes it.
+
+    Attributes:
+        path: the folder.
     """
 
     path: Path
-    labels: tuple[str, ...]
-    face_size: int
-    max_faces: int
-    context: int
-    tokenizer: Tokenizer
-    splits: Mapping[str, Split]
-    faces: Mapping[str, Any] = field(default_factory=dict)
-    account: dict[str, Any] = field(default_factory=dict)
-    demo: Mapping[str, Any] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
@@ -148,38 +207,20 @@ class Dataset:
             UserError: there is no data set at `path`, the JSON is invalid, or the schema version differs.
         """
         files.restore_missing(path, KIND)
-        file = path / INFO
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            version = values["schema_version"]
-            dataset = _from_json(path, values) if version == schema.SCHEMA_VERSION else None
-        except FileNotFoundError:
-            raise UserError(
-                f"No data set at {path}: {INFO} does not exist. Make one with: {program()} prepare table "
-                f"MANIFEST --out {path}"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"Cannot read {file}: {type(error).__name__}: {error}. Prepare the data set again."
-            ) from None
-        if dataset is None:
-            raise UserError(
-                f"{file}: Schema version {version}. Expected {schema.SCHEMA_VERSION}. Prepare the data set "
-                "again with this program."
-            )
-        return dataset
+        info = documents.read(
+            path / INFO,
+            DatasetInfo,
+            "Prepare the data set again with this program.",
+            missing=f"No data set at {path}: {INFO} does not exist. Make one with: {program()} prepare table MANIFEST "
+            f"--out {path}",
+        )
+        return cls(path=path, **vars(info))
 
     def to_json(self) -> dict[str, Any]:
         """Returns the contents of `dataset_info.json`."""
         values = dataclasses.asdict(self)
         del values["path"]
-        optional = {name: values.pop(name) for name in ("account", "demo", "notes")}
-        return {
-            "schema_version": schema.SCHEMA_VERSION,
-            "features": [dataclasses.asdict(feature) for feature in schema.RECORD],
-            **values,
-            **{name: value for name, value in optional.items() if value},
-        }
+        return values
 
     def verify(self) -> None:
         """Compares the vocabulary and every shard with `dataset_info.json`, and checks the content of the records.
@@ -242,9 +283,9 @@ class Dataset:
         return trust.is_trusted(files.sha256(self.path / INFO))
 
     @cached_property
-    def spec(self) -> schema.DataSpec:
+    def spec(self) -> DataSpec:
         """The properties of the data set that a model depends on."""
-        return schema.DataSpec(
+        return DataSpec(
             labels=self.labels,
             face_size=self.face_size,
             max_faces=self.max_faces,
@@ -252,28 +293,10 @@ class Dataset:
             tokenizer=self.tokenizer.name,
             tokenizer_sha256=self.tokenizer.sha256,
             data_sha256=hashlib.sha256("".join(self.hashes.values()).encode()).hexdigest(),
-            crops={name: value for name, value in self.faces.items() if name in SHARED_OPTIONS},
+            crops=cast(Crops, {name: value for name, value in self.faces.items() if name in Crops.__annotations__}),
             context=self.context,
         )
 
     def best_accuracy(self, split: str) -> dict[str, float]:
         """Returns the Bayes accuracy on a demo split: modalities that are read -> accuracy. Empty for other data."""
         return self.demo.get("best_accuracy", {}).get(split, {})
-
-
-def _from_json(path: Path, values: dict[str, Any]) -> Dataset:
-    """Inverts `Dataset.to_json`. Raises ValueError, KeyError, TypeError or AttributeError for other values."""
-    splits = {
-        name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
-        for name, split in values["splits"].items()
-    }
-    pieces = Tokenizer(**values["tokenizer"])
-    for file in (pieces.file, *(shard.file for split in splits.values() for shard in split.shards)):
-        if Path(file).name != file or file in ("", ".."):
-            raise ValueError(f"expected the name of a file in this folder, received {file!r}")
-    names = {field.name for field in dataclasses.fields(Dataset)} & set(values)
-    return Dataset(
-        path=path,
-        **{name: values[name] for name in names}
-        | {"labels": tuple(values["labels"]), "tokenizer": pieces, "splits": splits},
-    )

@@ -8,10 +8,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from emotion_tf import files
+from typing_extensions import TypedDict
+
+from emotion_tf import documents, files
 from emotion_tf.data.manifest import Row
+from emotion_tf.documents import Count, Length, Sha256, Text
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,15 @@ class PlannedShard:
     name: str
     rows: Sequence[Row]
     key: str
+
+
+class Note(TypedDict):
+    """The note of a finished shard: its size and hash, and the number of faces and the problem of each record."""
+
+    bytes: Count
+    sha256: Sha256
+    faces: list[Length]
+    problems: list[tuple[Text, Text]]
 
 
 class PartialDataset:
@@ -42,7 +54,7 @@ class PartialDataset:
 
     def __init__(self, folder: Path, plan: Sequence[PlannedShard]) -> None:
         self.folder, self.plan = folder, tuple(plan)
-        self.notes: dict[str, dict[str, Any]] = {}
+        self.notes: dict[str, Note] = {}
         self.new_shards: list[PlannedShard] = []
         self._paths: dict[str, Path] = {}
 
@@ -56,12 +68,15 @@ class PartialDataset:
         note = self.folder / f"{shard.key}.json"
         if not note.is_file():
             return
-        values = json.loads(note.read_text(encoding="utf-8"))
+        values = self._read_note(note)
         # a call that was killed at its end has moved some shards
         for path in (self.folder / f"{shard.key}.tfrecord", files.result(self.folder) / shard.name):
             if path.is_file() and files.sha256(path) == values["sha256"]:
                 self.notes[shard.key], self._paths[shard.key] = values, path
                 return
+
+    def _read_note(self, note: Path) -> Note:
+        return documents.read(note, Note, f"Remove {self.folder}; `prepare` then begins again.")
 
     def has_become(self, data: Path) -> bool:
         """Whether `data` has all shards: a call was killed between the renaming of `result` and its end."""
@@ -71,7 +86,7 @@ class PartialDataset:
             note, path = self.folder / f"{shard.key}.json", data / shard.name
             if not note.is_file() or not path.is_file():
                 return False
-            if files.sha256(path) != json.loads(note.read_text(encoding="utf-8"))["sha256"]:
+            if files.sha256(path) != self._read_note(note)["sha256"]:
                 return False
         return bool(self.plan)
 
@@ -87,7 +102,7 @@ class PartialDataset:
         finally:
             temporary.unlink(missing_ok=True)  # of an error: a full disk needs the room
         files.write_text(self.folder / f"{shard.key}.json", json.dumps(note))
-        self.notes[shard.key], self._paths[shard.key] = note, path
+        self.notes[shard.key], self._paths[shard.key] = cast(Note, note), path
         self.new_shards.append(shard)
 
     def assemble(self) -> Path:

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from emotion_tf import files, locks, schema
 from emotion_tf.data import account, images, manifest, tokenizer
 from emotion_tf.data.clip_source import ClipSource
-from emotion_tf.data.dataset import INFO, KIND, Dataset, Shard, Split, Tokenizer
-from emotion_tf.data.partial import PartialDataset, PlannedShard, stamp
+from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
+from emotion_tf.data.partial import Note, PartialDataset, PlannedShard, stamp
 from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
@@ -89,9 +89,9 @@ def write_dataset(
         context=options.context,
         tokenizer=Tokenizer(options.tokenizer, pieces.lower_case, pieces.sha256),
         splits={},
-        faces=source.to_json() if source else {},
-        demo=demo or {},
-        notes=notes,
+        faces=cast(ClipOptions, source.to_json() if source else {}),
+        demo=cast(Demo, demo or {}),
+        notes=tuple(notes),
     )
     neighbours = _neighbours(rows, options.context)
     size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
@@ -109,7 +109,7 @@ def write_dataset(
             dataset,
             max_faces=max(1, *(count for note in shard_notes for count in note["faces"])),
             splits=_splits(plan, shard_notes, options.labels),
-            account=_account(partial, rows, source) if source else {},
+            account=cast(Account, _account(partial, rows, source) if source else {}),
         )
         data = partial.assemble()
         tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
@@ -183,7 +183,7 @@ def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[Key, Neighbours
     return neighbours
 
 
-def _splits(plan: Sequence[PlannedShard], notes: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Split]:
+def _splits(plan: Sequence[PlannedShard], notes: Sequence[Note], labels: Sequence[str]) -> dict[str, Split]:
     splits = {}
     for split in dict.fromkeys(shard.split for shard in plan):
         pairs = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]

@@ -194,6 +194,11 @@ def hash_vocabulary(tokens: Sequence[str], lower_case: bool) -> str:
     return hashlib.sha256("\n".join([str(lower_case), *tokens]).encode()).hexdigest()
 
 
+def hash_words(words: Sequence[str]) -> str:
+    """Returns the SHA-256 of words in their order, in hexadecimal."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
 def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:
     """Writes a `vocab.txt` with one token per line."""
     path.write_text("".join(token + "\n" for token in tokens), encoding="utf-8")

@@ -10,24 +10,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
+from typing_extensions import TypedDict
 
-from emotion_tf import files
+from emotion_tf import documents, files
+from emotion_tf.documents import Count, Finite
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.class_bias import select_biases
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import CONFIDENCE, Threshold, fit_thresholds
-from emotion_tf.evaluation.temperature import RANGE, fit_temperature
+from emotion_tf.evaluation.temperature import Temperature, fit_temperature
 from emotion_tf.modalities import presence_patterns
 
 FILE = "calibration.json"
 PATTERNS = presence_patterns()
 """Which modalities an utterance has."""
+REPAIR = "Remove the file and run `evaluate --report` to calibrate again; until then probabilities are not calibrated."
 MIN_UTTERANCES = 100
 MIN_ERRORS = 5
 
@@ -76,10 +79,15 @@ class Temperatures:
         biases: a number for each class, which is added to its logit; empty: none.
     """
 
-    pooled: float
-    own: Mapping[str, float]
-    fitted_on: Mapping[str, tuple[int, int]]
-    biases: tuple[float, ...] = ()
+    pooled: Temperature
+    own: Mapping[str, Temperature]
+    fitted_on: Mapping[str, tuple[Count, Count]]
+    biases: tuple[Finite, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UserError for the temperature of an unknown pattern."""
+        if unknown := sorted(set(self.own) - set(PATTERNS)):
+            raise UserError(f"Invalid `own`. Expected only {', '.join(PATTERNS)}. Received: {unknown[0][:80]!r}.")
 
     @property
     def values(self) -> np.ndarray:
@@ -139,6 +147,19 @@ class Calibration:
     utterances: int = 0
     dialogues: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises UserError for more dialogues than utterances, or thresholds that contradict each other."""
+        if self.dialogues > self.utterances:
+            raise UserError(
+                f"Invalid `dialogues`. Expected at most the {self.utterances} utterances. Received: {self.dialogues}."
+            )
+        targets = [row.target for row in self.thresholds]
+        if len(set(targets)) < len(targets):
+            raise UserError(f"Invalid `thresholds`. Expected one for each target. Received: {targets}.")
+        for row in self.thresholds:
+            if (row.threshold is None) != (row.precision is None):
+                raise UserError(f"Invalid `thresholds`. Expected a threshold with its precision. Received: {row}.")
+
     @property
     def fitted_on(self) -> str:
         """The validation utterances, in words."""
@@ -185,6 +206,17 @@ def fit_calibration(
     return Calibration(temperatures, thresholds, len(wrong), len(np.unique(dialogue)))
 
 
+class CalibrationFile(TypedDict):
+    """The document `calibration.json`."""
+
+    fitted_on: Annotated[str, documents.exactly("dev")]
+    confidence: Annotated[float, documents.exactly(CONFIDENCE)]
+    utterances: Count
+    dialogues: Count
+    temperatures: Temperatures
+    thresholds: tuple[Threshold, ...]
+
+
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Writes `calibration.json` into a run's folder."""
     values = {
@@ -192,7 +224,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         "confidence": CONFIDENCE,
         "utterances": calibration.utterances,
         "dialogues": calibration.dialogues,
-        "temperatures": _temperatures_to_json(calibration.temperatures),
+        "temperatures": asdict(calibration.temperatures),
         "thresholds": [threshold._asdict() for threshold in calibration.thresholds],
     }
     files.write_text(folder / FILE, json.dumps(values, indent=2) + "\n")
@@ -202,72 +234,13 @@ def read_calibration(folder: Path) -> Calibration:
     """Reads `calibration.json`. A run without it has temperature 1 and no thresholds.
 
     Raises:
-        UserError: the file exists and cannot be read.
+        UserError: the file exists and is invalid. Thresholds of another confidence than `CONFIDENCE` promise nothing.
     """
     path = folder / FILE
     if not path.exists():
         return Calibration()
+    values = documents.read(path, CalibrationFile, REPAIR)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        temperatures, thresholds = _temperatures_from_json(values["temperatures"]), _thresholds_from_json(values)
-        utterances, dialogues = int(values["utterances"]), int(values["dialogues"])
-        if not 0 <= dialogues <= utterances:
-            raise UserError(f"Expected as many utterances as dialogues, or more. Received: {utterances}, {dialogues}.")
-        return Calibration(temperatures, thresholds, utterances, dialogues)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise UserError(
-            f"Cannot read {path}: {error} Expected the file that `train` writes. Remove it and run `evaluate --report` "
-            "to calibrate again; until then probabilities are not calibrated."
-        ) from None
-
-
-def _thresholds_from_json(values: Any) -> tuple[Threshold, ...]:
-    """Raises UserError for anything but thresholds that promise precisions with `CONFIDENCE`."""
-    if values.get("confidence") != CONFIDENCE:
-        raise UserError(
-            f"Its thresholds do not promise a precision. Expected the confidence {CONFIDENCE}. "
-            f"Received: {values.get('confidence')}."
-        )
-    thresholds = tuple(_threshold_from_json(row) for row in values["thresholds"])
-    if len({row.target for row in thresholds}) < len(thresholds):
-        raise UserError(f"Expected one threshold for each target. Received: {[row.target for row in thresholds]}.")
-    return thresholds
-
-
-def _threshold_from_json(row: Any) -> Threshold:
-    """Raises UserError for anything that is not the JSON of a `Threshold`."""
-    if set(row) != set(Threshold._fields):
-        raise UserError(f"Invalid threshold. Expected {', '.join(Threshold._fields)}. Received: {row}.")
-    names = ("target", "coverage") if row["threshold"] is row["precision"] is None else Threshold._fields
-    values = {name: float(row[name]) for name in names}
-    if not all(0 <= value <= 1 for value in values.values()):
-        raise UserError(f"Invalid threshold. Expected numbers from 0 to 1. Received: {row}.")
-    return Threshold(**values)
-
-
-def _temperatures_to_json(temperatures: Temperatures) -> dict[str, Any]:
-    return {
-        "pooled": temperatures.pooled,
-        "own": dict(temperatures.own),
-        "fitted_on": {name: list(counts) for name, counts in temperatures.fitted_on.items()},
-        "biases": list(temperatures.biases),
-    }
-
-
-def _temperatures_from_json(values: Any) -> Temperatures:
-    """Raises UserError for anything that `_temperatures_to_json` does not return."""
-    try:
-        temperatures = Temperatures(
-            float(values["pooled"]),
-            {str(name): float(value) for name, value in values["own"].items()},
-            {str(name): (int(n), int(wrong)) for name, (n, wrong) in values["fitted_on"].items()},
-            tuple(float(value) for value in values["biases"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"It has no valid temperatures ({type(error).__name__}: {error}).") from None
-    is_valid = all(RANGE[0] / 2 < value < RANGE[1] * 2 for value in temperatures.values)
-    if not is_valid or set(temperatures.own) - set(PATTERNS):
-        raise UserError(f"Invalid temperatures. Expected numbers from {RANGE[0]} to {RANGE[1]}. Received: {values}.")
-    if not np.isfinite(temperatures.biases).all():
-        raise UserError(f"Invalid biases. Expected finite numbers. Received: {temperatures.biases}.")
-    return temperatures
+        return Calibration(values["temperatures"], values["thresholds"], values["utterances"], values["dialogues"])
+    except UserError as error:
+        raise UserError(f"{path}: {error} {REPAIR}") from None

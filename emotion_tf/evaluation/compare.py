@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,15 +15,18 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from emotion_tf import files
-from emotion_tf.config import Config
+from emotion_tf import files, run_info
+from emotion_tf.config import read_config
 from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import pages
-from emotion_tf.evaluation.csv_tables import read_csv
+from emotion_tf.evaluation.csv_tables import read_csv, read_history
+from emotion_tf.evaluation.results import REPAIR, read_metrics
 from emotion_tf.evaluation.significance import Difference, format_bounds, format_p, holm, intervals, paired_bootstrap
+from emotion_tf.evaluation.vote import read_ensemble_info
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
 from emotion_tf.program import program
+from emotion_tf.run_info import read_run_info
 
 METHOD = (
     "Intervals and two-sided p-values of differences come from a bootstrap over dialogues with 10,000 resamples, those "
@@ -32,6 +34,7 @@ METHOD = (
     "Holm's method (1979) adjusts the p-values for the number of pairs."
 )
 KEYS = ("dialogue_id", "utterance_id", "emotion")
+MAX_WEIGHT = 1e9
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,20 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     if not path.is_dir():
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
     folder = path if data is None else other_results(path, data)
+    predictions = folder / f"predictions_{split}.csv"
+    results = read_metrics(folder) if (folder / "metrics.json").exists() else {}
+    if split not in results or not predictions.exists():
+        raise UserError(
+            f"{path} has no results on {split}. Expected a run in saved_models/ that was evaluated: {program()} "
+            f"evaluate {path} --split {split}{f' --data {data}' if data else ''}"
+        )
+    options = read_options(path)
     try:
-        options = read_options(path)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[split]
-        table = read_csv(folder / f"predictions_{split}.csv")
+        table = read_csv(predictions)
         _ = table[[*KEYS, "predicted"]]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} has no results on {split} ({type(error).__name__}: {error}). Expected a run in saved_models/ that "
-            f"was evaluated: {program()} evaluate {path} --split {split}{f' --data {data}' if data else ''}"
-        ) from None
+        raise UserError(f"Cannot read {predictions}: {' '.join(str(error).split())[:150]}. {REPAIR}") from None
+    metrics: dict[str, Any] = {**results[split]}
     return RunResults(path.name, options, metrics, table, _seconds(path), _parameters(path), path)
 
 
@@ -115,11 +122,9 @@ def distinguish(runs: Sequence[RunResults]) -> list[RunResults]:
 def read_options(path: Path) -> dict[str, Any]:
     """Returns the flat configuration of a run, or members and method of an ensemble."""
     if (path / ENSEMBLE).is_file():
-        about = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
-        members = [member["name"] for member in about["members"]]
-        return {"ensemble.members": members, "ensemble.method": about["vote"]["method"]}
-    # options that an older run lacks had today's default
-    return _flat(dataclasses.asdict(Config())) | _flat(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        info = read_ensemble_info(path)
+        return {"ensemble.members": [member.name for member in info.members], "ensemble.method": info.vote.method}
+    return _flat(dataclasses.asdict(read_config(path / "config.json")))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -130,18 +135,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _seconds(path: Path) -> float | None:
-    try:
-        return float(pd.read_csv(path / "history.csv")["seconds"].sum())
-    except (OSError, ValueError, KeyError):
-        return None
+    history = path / "history.csv"
+    return float(read_history(history, ["seconds"])["seconds"].sum()) if history.exists() else None
 
 
 def _parameters(path: Path) -> int | None:
-    about = path / ENSEMBLE if (path / ENSEMBLE).is_file() else path / "run.json"
-    try:
-        return int(json.loads(about.read_text(encoding="utf-8"))["parameters"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    if (path / ENSEMBLE).is_file():
+        return read_ensemble_info(path).parameters
+    return read_run_info(path).parameters if (path / run_info.FILE).exists() else None
 
 
 def compare(runs: Sequence[RunResults], reference: str = "") -> list[Pair]:
@@ -189,8 +190,12 @@ def check_same_utterances(tables: Mapping[str, pd.DataFrame]) -> None:
 def row_weights(name: str, table: pd.DataFrame) -> np.ndarray:
     """Returns the weights of the utterances, float (N,). Raises UserError if they are invalid."""
     weights = pd.to_numeric(table.get("weight", pd.Series(1.0, index=table.index)), errors="coerce").to_numpy(float)
-    if not (weights >= 0).all() or not weights.any():
-        raise UserError(f"{name}: Invalid column `weight`. Expected numbers of at least 0, some of them positive.")
+    rule = f"{name}: Invalid column `weight`. Expected numbers from 0 to {MAX_WEIGHT:g}, some of them positive."
+    invalid = np.flatnonzero(~((weights >= 0) & (weights <= MAX_WEIGHT)))
+    if len(invalid):
+        raise UserError(f"{rule} Received: {table['weight'].iloc[invalid[0]]!r} in row {invalid[0] + 1}.")
+    if not weights.any():
+        raise UserError(f"{rule} Received: only zeros.")
     return weights
 
 

@@ -9,20 +9,27 @@ what `to_csv` has written is read as it was.
 from __future__ import annotations
 
 import csv
+import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from emotion_tf import files
 from emotion_tf.csv_rows import read_rows
+from emotion_tf.errors import UserError
 
 SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 FORMULA = re.compile(rf"'*[{SIGNS}\t\r\n]")
 AFTER_SEPARATOR = rf"(?=['\"]*[{SIGNS}])"
 INNER_FORMULA = re.compile(rf"([;\t\r\n]){AFTER_SEPARATOR}")
 ESCAPED_INNER_FORMULA = re.compile(rf"([;\t\r\n])'{AFTER_SEPARATOR}")
+MAX_BYTES = 1 << 26
+HISTORY = "Expected the file that `train` wrote. Copy the run again, or remove the file, which no command needs."
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -52,6 +59,25 @@ def read_csv(path: Path) -> pd.DataFrame:
     (_, header), *rows = read_rows(path)
     table = pd.DataFrame([[unescape(cell) for cell in cells] for _, cells in rows], columns=header, dtype=str)
     return table.rename(columns=unescape)
+
+
+def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a `history.csv`, to the last bit: a row for each epoch.
+
+    Raises:
+        UserError: it is no table of numbers with these columns, which have a finite number in each row.
+    """
+    content = files.read_regular(path, MAX_BYTES)
+    try:
+        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+    except ValueError as error:  # of pandas: empty, no table, or not UTF-8
+        raise UserError(f"{path}: {' '.join(str(error).split())[:100]}. {HISTORY}") from None
+    for name in columns:
+        if name not in table:
+            raise UserError(f"{path}: No column {name!r}. {HISTORY}")
+        if not is_numeric_dtype(table[name]) or not np.isfinite(table[name]).all():
+            raise UserError(f"{path}: Invalid column {name!r}. Expected finite numbers. {HISTORY}")
+    return table
 
 
 def escape(cell: Any) -> Any:

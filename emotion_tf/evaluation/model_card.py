@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from emotion_tf import files, weights
+from emotion_tf.config import Config, read_config
 from emotion_tf.evaluation import before_use, calibration, pages
-from emotion_tf.evaluation.votes import METHODS
+from emotion_tf.evaluation.results import Metrics, read_metrics
+from emotion_tf.evaluation.vote import METHODS, read_ensemble_info
 from emotion_tf.folders import ENSEMBLE
-from emotion_tf.modalities import FACE, TEXT
+from emotion_tf.run_info import read_run_info
 
 NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")
@@ -21,35 +21,32 @@ def text(run: Path, name: str = "") -> str:
     name = name or run.name
     if (run / ENSEMBLE).is_file():
         return _ensemble_card(run, name)
-    about, config, metrics = (_read(run / name) for name in ("run.json", "config.json", "metrics.json"))
-    towers = config.get("towers", [])
+    config = read_config(run / "config.json")
     return pages.render(
         "model_card.md",
         name=name,
-        about=about,
+        about=read_run_info(run),
         config=config,
-        branches={tower: config[tower]["branches"] for tower in towers},
-        licences=_licences(config, towers),
-        splits=_splits(metrics),
+        branches={tower: getattr(config, tower).branches for tower in config.towers},
+        licences=_licences(config),
+        splits=_splits(run),
         calibrated=(run / calibration.FILE).exists(),
         before_use=before_use,
     )
 
 
-def _licences(config: dict[str, Any], towers: list[str]) -> list[str]:
+def _licences(config: Config) -> list[str]:
     """Returns a sentence on the source and licence of each pretrained part of the model."""
-    text, face = config.get(TEXT, {}), config.get(FACE, {})
     parts = []
-    if TEXT in towers and "bert" in text["branches"]:
-        parts.append(("The encoder", text["encoder"]))
-    if TEXT in towers and text.get("embeddings"):
-        parts.append(("The word embeddings", text["embeddings"]))
-    if FACE in towers:
-        for name in face["branches"]:
-            if name in ("fer", "encoder"):
-                parts.append(("A face network", "fer" if name == "fer" else face["encoder"]))
-            elif name != "cnn" and face["weights"] == "imagenet":
-                parts.append((f"The face network {name}", "the ImageNet weights of keras.applications"))
+    if config.uses_bert:
+        parts.append(("The encoder", config.text.encoder))
+    if config.uses_text and config.text.embeddings:
+        parts.append(("The word embeddings", config.text.embeddings))
+    for name in config.face.branches if config.uses_face else ():
+        if name in ("fer", "encoder"):
+            parts.append(("A face network", "fer" if name == "fer" else config.face.encoder))
+        elif name != "cnn" and config.face.weights == "imagenet":
+            parts.append((f"The face network {name}", "the ImageNet weights of keras.applications"))
     return [f"{part} is initialised from {name}: {_terms(name)}." for part, name in parts]
 
 
@@ -59,18 +56,19 @@ def _terms(name: str) -> str:
 
 
 def _ensemble_card(path: Path, name: str) -> str:
-    about, metrics = _read(path / ENSEMBLE), _read(path / "metrics.json")
+    info = read_ensemble_info(path)
     return pages.render(
         "ensemble_card.md",
         name=name,
-        about=about,
-        method=METHODS[about["vote"]["method"]],
-        splits=_splits(metrics),
+        about=info,
+        method=METHODS[info.vote.method],
+        splits=_splits(path),
         before_use=before_use,
     )
 
 
-def _splits(metrics: dict[str, Any]) -> dict[str, Any]:
+def _splits(path: Path) -> dict[str, Metrics]:
+    metrics = read_metrics(path) if (path / "metrics.json").exists() else {}
     return {split: metrics[split] for split in SPLITS if split in metrics}
 
 
@@ -78,10 +76,3 @@ def write(run: Path) -> Path:
     """Writes the card into the run's folder, and returns its path."""
     files.write_text(run / NAME, text(run))
     return run / NAME
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

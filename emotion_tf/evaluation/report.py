@@ -18,20 +18,17 @@ import pandas as pd
 from rich.table import Table
 
 from emotion_tf import files
-from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.evaluation.reliability import confidence_of
+from emotion_tf.evaluation.results import read_splits
 from emotion_tf.evaluation.selective import PROMISE, format_threshold, with_abstentions
 
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
     """Sets the metrics of one split in `metrics.json` (split -> metric -> number); other splits stay."""
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"Cannot read {path}: {error}. Remove it; `evaluate` writes it again.") from None
+    splits = read_splits(path)
     files.write_text(path, json.dumps({**splits, split: numbers}, indent=2) + "\n")
 
 

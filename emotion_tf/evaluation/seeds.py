@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +18,8 @@ from emotion_tf.evaluation import compare
 from emotion_tf.evaluation.compare import KEYS, RunResults, TitledTable
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.jackknife import LEVEL, Estimate
+from emotion_tf.evaluation.results import read_cross_validation, read_metrics
 from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, format_p, intervals
-from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.program import program
 
 METRICS = ("weighted_f1", "accuracy", "macro_f1")
@@ -144,8 +142,10 @@ def _without_seed(value: str) -> str:
 
 def _read_repeats(path: Path) -> list[RunResults]:
     """Reads the out-of-fold results of each repeat of a cross-validation."""
+    if not (path / "metrics.json").exists():
+        raise UserError(f"{path} is no finished cross-validation. Rerun its `crossval`.")
+    numbers = read_cross_validation(path)
     try:
-        numbers = json.loads((path / CROSS_VALIDATION.result).read_text(encoding="utf-8"))
         options, order = compare.read_options(path), read_csv(path / "oof.csv")[list(KEYS)]
         tables = [
             pd.concat([read_csv(file) for file in sorted(path.glob(f"repeat{repeat}-fold*/held_out.csv"))])
@@ -158,7 +158,7 @@ def _read_repeats(path: Path) -> list[RunResults]:
         raise UserError(
             f"{path} is no finished cross-validation ({type(error).__name__}: {error}). Rerun its `crossval`."
         ) from None
-    about = {name: numbers[name] for name in ("command", "data")}
+    about = {"command": numbers["command"], "data": numbers["data"]}
     return [
         RunResults(
             f"{path.name}: repeat {repeat}",
@@ -266,7 +266,7 @@ def print_seeds(paths: Sequence[Path]) -> None:
     """Prints a table for each split: the metrics of each run, and their mean over seeds and dialogues."""
     console = table_console(140)
     for split in ("dev", "test"):
-        if not all(split in _metrics(path) for path in paths):
+        if not all(split in read_metrics(path) for path in paths):
             continue
         runs = [compare.read_run(path, split) for path in paths]
         note = "" if len(runs) >= MIN_SEEDS else f"; descriptive: a claim needs {MIN_SEEDS}"
@@ -277,8 +277,3 @@ def print_seeds(paths: Sequence[Path]) -> None:
         floor = runs[0].metrics["majority_floor"]
         table.add_row(f"always {floor['label']}", *(f"{floor[name]:.4f}" if name in floor else "" for name in METRICS))
         console.print(table)
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    numbers: dict[str, Any] = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    return numbers

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.stats import beta
 from scipy.stats import f as f_distribution
 
+from emotion_tf.documents import Share
+
 ABSTAINED = "abstained"
 PRECISIONS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 ERROR = 0.1
@@ -48,10 +50,10 @@ class Threshold(NamedTuple):
         precision: share of correct predictions among them; None without a threshold.
     """
 
-    target: float
-    threshold: float | None = None
-    coverage: float = 0.0
-    precision: float | None = None
+    target: Share
+    threshold: Share | None = None
+    coverage: Share = 0.0
+    precision: Share | None = None
 
 
 class SelectiveScores(NamedTuple):

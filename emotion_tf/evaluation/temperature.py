@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 RANGE = 0.05, 20.0
 """Valid range of temperatures."""
+Temperature = Annotated[float, Field(gt=RANGE[0] / 2, lt=RANGE[1] * 2)]
 
 
 def fit_temperature(label: np.ndarray, logits: np.ndarray, weight: np.ndarray | None = None) -> float:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
@@ -21,18 +19,9 @@ from emotion_tf.evaluation.calibration import is_sufficient
 from emotion_tf.evaluation.folds import dialogue_folds
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of
-from emotion_tf.evaluation.temperature import RANGE, fit_temperature
+from emotion_tf.evaluation.temperature import fit_temperature
+from emotion_tf.evaluation.vote import FLOOR, METHODS, Vote, to_tuples
 
-METHODS = {
-    "soft": "mean of the members' probabilities, with a temperature",
-    "weighted": "convex combination that minimises the log loss (linear opinion pool: Genest and Zidek 1986), with a "
-    "temperature",
-    "stacking": "multinomial logistic regression on log-probabilities (Wolpert 1992; Ting and Witten 1999)",
-}
-"""In order of complexity."""
-
-FLOOR = 1e-6
-"""Lower bound of probabilities before a logarithm: predictions on disk may be 0."""
 FOLDS = 5
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates for the inverse strength of the L2 penalty of stacking (`C` in scikit-learn)."""
@@ -82,72 +71,6 @@ class MemberPredictions:
         clipped = np.maximum(probabilities, FLOOR)
         clipped /= clipped.sum(axis=1, keepdims=True)
         return float(log_loss(self.label, clipped, labels=np.arange(clipped.shape[1]), sample_weight=self.weight))
-
-
-@dataclass(frozen=True)
-class Vote:
-    """A function that combines the probabilities of M members for C classes.
-
-    Attributes:
-        method: one of `METHODS`.
-        weights: float (M,), weights of a convex combination; None for stacking.
-        temperature: of a convex combination: the divisor of its logarithm.
-        coefficients: float (M, C, C), of stacking: maps each member's log-probabilities to logits.
-        bias: float (C,), of stacking.
-        strength: of stacking: the selected value of `STRENGTHS`.
-    """
-
-    method: str
-    weights: np.ndarray | None = None
-    temperature: float = 1.0
-    coefficients: np.ndarray | None = None
-    bias: np.ndarray | None = None
-    strength: float | None = None
-
-    def logits(self, probabilities: Any, ops: Any = np) -> Any:
-        """Combines the probabilities (M, N, C) of the members into logits (N, C).
-
-        Takes tensors with `ops=keras.ops`, so that the served graph and the evaluation share one rule.
-        """
-
-        def array(values: Any) -> Any:
-            return ops.array(values, dtype=probabilities.dtype.name)
-
-        if self.weights is not None:
-            pool = ops.einsum("m,mnc->nc", array(self.weights), probabilities)
-            return ops.log(ops.maximum(pool, FLOOR)) / self.temperature
-        logs = ops.log(ops.maximum(probabilities, FLOOR))
-        return ops.einsum("mnc,mck->nk", logs, array(self.coefficients)) + array(self.bias)
-
-    def combine(self, probabilities: np.ndarray) -> np.ndarray:
-        """Combines the probabilities (M, N, C) of the members into (N, C)."""
-        return softmax(self.logits(probabilities), axis=1)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the attributes as JSON values, without those that are None."""
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Vote:
-        """Creates a vote from the result of `to_json`. Raises ValueError or another built-in error if it is none."""
-        names = ("coefficients", "bias") if values["method"] == "stacking" else ("weights",)
-        arrays = {name: np.array(values[name], float) for name in names}
-        temperature = float(values["temperature"])
-        vote = cls(values["method"], **arrays, temperature=temperature, strength=values.get("strength"))
-        if vote.method not in METHODS or not all(np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError(f"Expected one of {', '.join(METHODS)}, and finite numbers")
-        if not RANGE[0] / 2 < vote.temperature < RANGE[1] * 2:
-            raise ValueError(f"Expected a temperature from {RANGE[0]} to {RANGE[1]}. Received: {vote.temperature}")
-        return vote
-
-    def check_shape(self, members: int, classes: int) -> None:
-        """Raises ValueError if the vote is not one of so many members and classes."""
-        expected = {"coefficients": (members, classes, classes), "bias": (classes,), "weights": (members,)}
-        for name, shape in expected.items():
-            array = getattr(self, name)
-            if array is not None and array.shape != shape:
-                raise ValueError(f"Expected {name} of the shape {shape}. Received: {array.shape}")
 
 
 @dataclass(frozen=True)
@@ -202,7 +125,8 @@ def fit(method: str, predictions: MemberPredictions) -> Vote:
     if method == "stacking":
         return _fit_stacking(predictions)
     members = len(predictions.probabilities)
-    pool = Vote(method, np.full(members, 1 / members) if method == "soft" else _fit_weights(predictions))
+    weights = np.full(members, 1 / members) if method == "soft" else _fit_weights(predictions)
+    pool = Vote(method, to_tuples(weights))
     logits = pool.logits(predictions.probabilities)
     if not is_sufficient(logits.argmax(axis=1) != predictions.label):
         return pool
@@ -262,7 +186,7 @@ def _regress(predictions: MemberPredictions, strength: float) -> Vote:
             weights, intercept = np.vstack([-weights / 2, weights / 2]), np.concatenate([-intercept / 2, intercept / 2])
         coefficients[..., present] = weights.T.reshape(members, classes, len(present))
         bias[present] = intercept
-    return Vote("stacking", coefficients=coefficients, bias=bias, strength=strength)
+    return Vote("stacking", coefficients=to_tuples(coefficients), bias=to_tuples(bias), strength=strength)
 
 
 def _folds(predictions: MemberPredictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:

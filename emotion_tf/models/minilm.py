@@ -75,6 +75,7 @@ def convert_minilm(raw: Path, out: Path) -> None:
     Raises:
         UserError: the sentence similarities of the SavedModel differ from the published ones by 1e-3 or more.
     """
+    # no schema: `weights` has compared the SHA-256 of each downloaded file
     sizes = json.loads((raw / "config.json").read_text(encoding="utf-8"))
     config = BertConfig(
         vocab_size=sizes["vocab_size"],

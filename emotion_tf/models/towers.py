@@ -10,7 +10,7 @@ from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.face_tower import build_face_tower
 from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.models.tower import Tower
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 
 class TowerArguments(NamedTuple):

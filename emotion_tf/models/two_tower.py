@@ -14,7 +14,7 @@ from emotion_tf.models.fusion import build_fusion, reads_sequences
 from emotion_tf.models.parameter_groups import PretrainedLayer
 from emotion_tf.models.tower import Tower, fusion_inputs
 from emotion_tf.models.towers import TOWERS, TowerArguments
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 Tensors = dict[str, Any]
 
@@ -30,11 +30,14 @@ class TwoTower(keras.Model):
     Args:
         towers: modality -> tower, in the order of `MODALITIES`.
         fusion: functional model from the `fusion_inputs` of all towers to logits.
+        labels: class names in the order of the logits, stored in the model so that no other file can exchange them.
     """
 
-    def __init__(self, towers: dict[str, Tower], fusion: keras.Model, **options: Any) -> None:
+    def __init__(
+        self, towers: dict[str, Tower], fusion: keras.Model, labels: Sequence[str] = (), **options: Any
+    ) -> None:
         # Layers
-        self.towers, self.fusion = dict(towers), fusion
+        self.towers, self.fusion, self.labels = dict(towers), fusion, tuple(labels)
         # Functional graph
         inputs = {name: _input_like(name, x) for tower in towers.values() for name, x in tower.input.items()}
         super().__init__(inputs=inputs, outputs=self.connect(inputs), **options)
@@ -73,6 +76,7 @@ class TwoTower(keras.Model):
             "name": self.name,
             "towers": {modality: serialize(tower) for modality, tower in self.towers.items()},
             "fusion": serialize(self.fusion),
+            "labels": list(self.labels),
         }
 
     @classmethod
@@ -124,4 +128,4 @@ def build_model(
     sequences = len(config.towers) > 1 and reads_sequences(config.fusion.kind)
     arguments = TowerArguments(config, spec, embedding_shape, encoder, face_files, sequences, frequencies)
     towers = {modality: TOWERS[modality](arguments) for modality in config.towers}
-    return TwoTower(towers, build_fusion(towers, config.fusion, len(spec.labels)), name="two_tower")
+    return TwoTower(towers, build_fusion(towers, config.fusion, len(spec.labels)), spec.labels, name="two_tower")

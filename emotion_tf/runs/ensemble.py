@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emotion_tf import files
+from emotion_tf import documents, files
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import RunResults
 from emotion_tf.evaluation.csv_tables import to_csv
-from emotion_tf.evaluation.votes import Vote
+from emotion_tf.evaluation.vote import EnsembleInfo, Member, Vote, read_ensemble_info
 from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND
+from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
-from emotion_tf.schema import DataSpec
 
 HASHED = ("model.keras", "config.json", "vocab.txt", "words.txt", "calibration.json")
 """Files that determine the predictions of a run; a run may lack some."""
@@ -32,41 +31,37 @@ class Ensemble:
     path: Path
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
+    def info(self) -> EnsembleInfo:
         """Contents of `ensemble.json`. Raises UserError if it cannot be read."""
-        try:
-            values = json.loads((self.path / ENSEMBLE).read_text(encoding="utf-8"))
-            _ = [(row["path"], row["sha256"]) for row in values["members"]]
-            Vote.from_json(values["vote"]).check_shape(len(values["members"]), len(values["labels"]))
-            return values
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"Cannot read {self.path / ENSEMBLE} ({type(error).__name__}: {error}). Expected the file that "
-                "`ensemble` wrote; make the ensemble again."
-            ) from None
+        return read_ensemble_info(self.path)
 
-    @cached_property
+    @property
     def vote(self) -> Vote:
         """How the members' probabilities are combined."""
-        return Vote.from_json(self.metadata["vote"])
+        return self.info.vote
 
     @cached_property
     def members(self) -> list[Run]:
         """The members. Raises UserError if one is missing or has changed."""
         runs = []
-        for member in self.metadata["members"]:
-            path = Path(os.path.normpath(self.path / member["path"]))
+        for member in self.info.members:
+            path = Path(os.path.normpath(self.path / member.path))
             if not path.is_dir():
                 raise UserError(
                     f"{self.path}: Its member {path} does not exist. Restore it, or make an ensemble without it; "
                     "an export holds all its members."
                 )
-            if digest(path) != member["sha256"]:
+            if digest(path) != member.sha256:
                 raise UserError(
                     f"{self.path}: Its member {path} has changed. The vote was fitted to "
                     "another model. Make the ensemble again with --overwrite."
                 )
             runs.append(Run(path))
+            if runs[-1].labels != self.info.labels:
+                raise UserError(
+                    f"{self.path / ENSEMBLE}: Invalid `labels`. Expected those of the member {path}: "
+                    f"{', '.join(runs[-1].labels)}. Received: {', '.join(self.info.labels)}. Make the ensemble again."
+                )
         return runs
 
     @property
@@ -142,20 +137,25 @@ def write_ensemble(
         metadata: further values of `ensemble.json`; `data` and `command` are also stored with the metrics.
         overwrite: whether to replace `out` if it exists.
     """
-    entries = [
-        {
-            "name": run.path.name,
-            "path": os.path.relpath(run.path.resolve(), out.resolve()),
-            "sha256": digest(run.path),
-            "seed": run.config.train.seed,
-        }
+    entries = tuple(
+        Member(
+            name=run.path.name,
+            path=os.path.relpath(run.path.resolve(), out.resolve()),
+            sha256=digest(run.path),
+            seed=run.config.train.seed,
+        )
         for run in members
-    ]
-    sizes = {"parameters": next(iter(results.values())).parameters, "labels": list(members[0].labels)}
-    context = {"command": metadata["command"], "data": metadata["data"], "seed": [entry["seed"] for entry in entries]}
+    )
+    info = EnsembleInfo(
+        vote=vote,
+        members=entries,
+        labels=members[0].labels,
+        parameters=next(iter(results.values())).parameters,
+        **metadata,
+    )
+    context = {"command": info.command, "data": info.data, "seed": [entry.seed for entry in entries]}
     with files.new_folder(out, ENSEMBLE_KIND, overwrite) as folder:
-        values = {"vote": vote.to_json(), "members": entries, **sizes, **metadata}
-        (folder / ENSEMBLE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        (folder / ENSEMBLE).write_text(documents.to_json(info), encoding="utf-8")
         for split, run in results.items():
             report.write_metrics(folder / "metrics.json", split, {**run.metrics, **context})
             to_csv(run.table, folder / f"predictions_{split}.csv")

@@ -20,7 +20,7 @@ from emotion_tf import files, trust
 from emotion_tf.errors import UserError
 from emotion_tf.models.graph_loader import load_session
 from emotion_tf.models.graph_safety import check_folder
-from emotion_tf.runs.facts import ModelFacts, read_exported
+from emotion_tf.runs.facts import ExportFacts, check_model, read_exported
 
 CHECKSUMS = Path("assets.extra", "SHA256SUMS")
 MAX_CHECKSUMS_BYTES = 16 << 20
@@ -36,7 +36,7 @@ class Export:
     """
 
     path: Path
-    facts: ModelFacts
+    facts: ExportFacts
 
     @classmethod
     def open(cls, path: Path) -> Export:
@@ -45,10 +45,11 @@ class Export:
         Raises:
             UserError: there is no export at `path`, its files have changed, or its graph may do harm.
         """
-        export = cls(path, read_exported(path))
+        facts = read_exported(path)
         check_files(path)
         check_folder(path)
-        return export
+        check_model(path, facts)
+        return cls(path, facts)
 
     @property
     def is_trusted(self) -> bool:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from emotion_tf import documents, files
+from emotion_tf.documents import Count, Labels, Length, Name, Sha256, Side
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_entries
+from emotion_tf.run_info import Crops
 from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
-_VALID = {
-    "name": (str, 1, 1000),
-    "labels": (list, 1, 10_000),
-    "face_size": (int, 1, 1024),
-    "max_faces": (int, 1, 10_000),
-    "context": (int, 0, 10_000),
-    "crops": (dict, 0, 1000),
-}
-"""Type of each fact, and the limits of its value or length: clients allocate what the facts of an export say."""
+GRAPH = "saved_model.pb"
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,32 @@ class ModelFacts:
         crops: the `--faces.*` options of the data set.
     """
 
-    name: str
-    labels: tuple[str, ...]
-    face_size: int
-    max_faces: int
-    context: int
+    name: Name
+    labels: Labels
+    face_size: Side
+    max_faces: Annotated[Length, Field(ge=1)]
+    context: Length
     speaker: bool
-    crops: dict[str, Any] = field(default_factory=dict)
+    crops: Crops = field(default_factory=Crops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFacts(ModelFacts):
+    """The document `model.json` of an export.
+
+    Attributes:
+        most_text_bytes: longest text that the graph reads, in bytes.
+        most_pixels: largest picture that the graph reads.
+        weights_bytes: size of the weights.
+        versions: library -> version.
+        model_sha256: hash of the graph with its signatures, and of the labels in their order (`hash_model`).
+    """
+
+    most_text_bytes: Count = 0
+    most_pixels: Count = 0
+    weights_bytes: Count = 0
+    versions: dict[str, Name] = field(default_factory=dict)
+    model_sha256: Sha256 = ""
 
 
 def facts_of(run: Run | Ensemble) -> ModelFacts:
@@ -61,41 +77,56 @@ def facts_of(run: Run | Ensemble) -> ModelFacts:
         # each member reads the number of previous lines that it was trained on
         max((text.context for text in texts), default=0),
         any(text.speaker for text in texts),
-        dict(spec.crops),
+        spec.crops,
     )
 
 
 def is_export(path: Path) -> bool:
     """Returns whether a folder holds an export."""
-    return (path / "saved_model.pb").is_file()
+    return (path / GRAPH).is_file()
 
 
 def read_facts(path: Path) -> ModelFacts:
     """Returns the facts of a run, an ensemble or an export. Raises UserError if `path` is none of them."""
-    return read_exported(path) if is_export(path) else facts_of(open_run(path))
+    if not is_export(path):
+        return facts_of(open_run(path))
+    facts = read_exported(path)
+    check_model(path, facts)
+    return facts
 
 
-def read_exported(export: Path) -> ModelFacts:
-    """Reads the facts of an export. Raises UserError if there is no export, or it has entries that are no files."""
+def read_exported(export: Path) -> ExportFacts:
+    """Reads the facts of an export.
+
+    Raises:
+        UserError: there is no export, it has entries that are no files, or its facts are invalid.
+    """
     check_entries(export, export)
-    try:
-        values = json.loads((export / FILE).read_text(encoding="utf-8"))
-        for name, (kind, least, most) in _VALID.items():
-            size = values[name] if kind is int else len(values[name])
-            if type(values[name]) is not kind or not least <= size <= most:
-                raise ValueError(f"invalid {name}")
-        if not all(isinstance(label, str) for label in values["labels"]):
-            raise ValueError("invalid labels")
-        fields = {row.name: values[row.name] for row in dataclasses.fields(ModelFacts)}
-        return ModelFacts(**fields | {"labels": tuple(values["labels"]), "speaker": bool(values["speaker"])})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    return documents.read(
+        export / FILE,
+        ExportFacts,
+        "Copy the export again, or export the run again.",
+        missing=f"No export at {export}: {FILE} does not exist. Expected a folder that `export` made, as "
+        "saved_models/RUN/serving/1.",
+    )
+
+
+def check_model(export: Path, facts: ExportFacts) -> None:
+    """Raises UserError if the facts of an export are those of another graph, or its labels were changed."""
+    if (received := hash_model(export, facts.labels)) != facts.model_sha256:
         raise UserError(
-            f"No export at {export}: cannot read {FILE} ({type(error).__name__}: {error}). Expected a folder that "
-            "`export` made, as saved_models/RUN/serving/1."
-        ) from None
+            f"{export / FILE}: Its labels or its graph have changed. Expected `model_sha256` "
+            f"{facts.model_sha256[:12]}... Received: {received[:12]}... Copy the export again, or export the run again."
+        )
+
+
+def hash_model(export: Path, labels: Sequence[str]) -> str:
+    """Returns the SHA-256 of the graph of an export, with its signatures, and of the labels in their order."""
+    graph = export / GRAPH
+    return hashlib.sha256("\n".join([files.sha256(graph) if graph.exists() else "", *labels]).encode()).hexdigest()
 
 
 def write_exported(export: Path, facts: ModelFacts, **more: Any) -> None:
-    """Writes the facts and further values to an export."""
-    values = dataclasses.asdict(facts) | more
-    (export / FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    """Writes the facts, and further ones of `ExportFacts`, to an export whose graph is written."""
+    values = ExportFacts(**vars(facts), **more, model_sha256=hash_model(export, facts.labels))
+    (export / FILE).write_text(documents.to_json(values), encoding="utf-8")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from emotion_tf import config as configuration
-from emotion_tf import files
+from emotion_tf import documents, files, run_info
 from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
-from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, read_vocabulary, write_vocabulary
+from emotion_tf.data.tokenizer import (
+    WordPieceTokenizer,
+    WordVocabulary,
+    hash_vocabulary,
+    hash_words,
+    read_vocabulary,
+    write_vocabulary,
+)
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import FILE as CALIBRATION
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
@@ -27,7 +32,7 @@ from emotion_tf.modalities import MIN_ABSENT_SHARE
 from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.program import program
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec, RunInfo, read_run_info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,63 +89,58 @@ class Run:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        metadata = {
-            **dataclasses.asdict(spec),
-            "majority": spec.labels[int(np.argmax(counts))],
-            "class_counts": list(counts),
-            "command": command,
-            "parameters": model.count_params(),
-            "word_dim": word_dim,
-            "initial": list(initial),
-            "absent_shares": absent_shares if absent_shares is None else dict(absent_shares),
-            "versions": {
+        info = RunInfo(
+            **vars(spec),
+            majority=spec.labels[int(np.argmax(counts))],
+            class_counts=tuple(float(count) for count in counts),
+            command=command,
+            parameters=model.count_params(),
+            word_dim=word_dim,
+            words_sha256=hash_words(words),
+            initial=tuple(initial),
+            absent_shares=absent_shares if absent_shares is None else dict(absent_shares),
+            versions={
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
             },
-        }
+        )
         with files.new_folder(self.path, RUN, overwrite) as folder:
             (folder / "checkpoint").mkdir()
             (folder / "config.json").write_text(configuration.to_json(config), encoding="utf-8")
             write_vocabulary(folder / "vocab.txt", pieces)
             write_vocabulary(folder / "words.txt", words)
-            (folder / "run.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+            (folder / run_info.FILE).write_text(documents.to_json(info), encoding="utf-8")
 
     def delete_checkpoints(self) -> None:
         """Deletes the checkpoints of a finished training, if there are any; a kill leaves all or none."""
         files.delete(self.checkpoints)
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """Contents of `run.json`. Raises UserError if there is no run."""
         files.restore_missing(self.path, RUN)
-        try:
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            if (self.path / ENSEMBLE).is_file():
-                raise UserError(
-                    f"{self.path} is an ensemble. Expected a single run, such as one of its members; predict, export, "
-                    "compare and runs take ensembles, too."
-                ) from None
+        if (self.path / ENSEMBLE).is_file() and not (self.path / run_info.FILE).exists():
             raise UserError(
-                f"No run at {self.path}: run.json does not exist or is not readable. Expected a folder that "
-                f"`train` made; see: {program()} runs"
-            ) from None
+                f"{self.path} is an ensemble. Expected a single run, such as one of its members; predict, export, "
+                "compare and runs take ensembles, too."
+            )
+        return read_run_info(
+            self.path,
+            f"No run at {self.path}: {run_info.FILE} does not exist. Expected a folder that `train` made; see: "
+            f"{program()} runs",
+        )
 
     @cached_property
     def config(self) -> Config:
         """The run's configuration."""
-        _ = self.metadata
+        _ = self.info
         return configuration.read_config(self.path / "config.json")
 
     @cached_property
     def spec(self) -> DataSpec:
         """Properties of the data set that the run was trained on."""
-        names = [f.name for f in dataclasses.fields(DataSpec) if f.name in self.metadata]
-        missing = [f.name for f in dataclasses.fields(DataSpec) if f.name not in (*names, "crops", "context")]
-        if missing:
-            raise UserError(f"{self.path / 'run.json'}: No {missing[0]!r}. Expected the run.json that `train` wrote.")
-        return DataSpec(**{name: self.metadata[name] for name in names} | {"labels": tuple(self.metadata["labels"])})
+        return self.info.spec
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -150,22 +150,22 @@ class Run:
     @property
     def word_dim(self) -> int:
         """Width of the word embedding. A file of word vectors overrides the configuration."""
-        return int(self.metadata["word_dim"])
+        return self.info.word_dim
 
     @property
     def class_counts(self) -> np.ndarray:
         """Weighted number of training rows of each class, float64 (C,)."""
-        return np.array(self.metadata["class_counts"], np.float64)
+        return np.array(self.info.class_counts, np.float64)
 
     @property
     def majority(self) -> int:
         """Index of the most frequent class in training."""
-        return self.labels.index(self.metadata["majority"])
+        return self.labels.index(self.info.majority)
 
     @property
     def never_absent(self) -> tuple[str, ...]:
         """The modalities that training hardly ever lacked, so that what stands in for an absent one is untrained."""
-        shares = self.metadata.get("absent_shares") or {}
+        shares = self.info.absent_shares or {}
         return tuple(name for name, share in shares.items() if share < MIN_ABSENT_SHARE)
 
     @cached_property
@@ -188,7 +188,7 @@ class Run:
         """Raises UserError if there is no run, or its training has not finished."""
         files.restore_missing(self.path, RUN)
         if not self.model_path.is_file():
-            _ = self.metadata  # raises if the folder is no run
+            _ = self.info  # raises if the folder is no run
             fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
             old = files.replaced_folder(self.path)
             kept = f" The run that it replaces is kept in {old}." if RUN.is_finished(old) else ""
@@ -201,11 +201,12 @@ class Run:
         """The trained model, for inference.
 
         Raises:
-            UserError: the training has not finished, the file is damaged, or it may do harm (see `check_keras_file`).
+            UserError: the training has not finished, the file is damaged, it may do harm (see `check_keras_file`), or
+                `run.json` describes another model.
         """
         self.check_finished()
         try:
-            return load_keras_file(self.model_path)
+            model = load_keras_file(self.model_path)
         except UserError:
             raise
         except Exception as error:
@@ -214,9 +215,43 @@ class Run:
                 f"Cannot load {self.model_path}: {str(error).splitlines()[0][:200]}. Copy the run again or "
                 "train it again."
             ) from None
+        self._check_info(model)
+        return model
+
+    def _check_info(self, model: TwoTower) -> None:
+        """Raises UserError if `run.json` describes another model."""
+        faces = model.input.get("faces")
+        rules = {"labels": getattr(model, "labels", None)}
+        if faces is not None:
+            rules["face_size"] = faces.shape[-2]
+        for name, expected in rules.items():
+            if (received := getattr(self.info, name)) != expected:
+                raise UserError(
+                    f"{self.path / run_info.FILE}: Invalid `{name}`. Expected {expected!r}, as in model.keras. "
+                    f"Received: {received!r}. Copy the run again, or train it again."
+                )
 
     def preprocessor(self, model: keras.Model) -> Preprocessor:
         """Returns the preprocessor for the inputs of a model of this run."""
-        pieces = WordPieceTokenizer(read_vocabulary(self.path / "vocab.txt"), self.spec.lower_case)
-        words = WordVocabulary(read_vocabulary(self.path / "words.txt"))
-        return Preprocessor(model.input, self.spec.face_size, self.config.text, pieces, words)
+        pieces, words = self._read_vocabularies()
+        return Preprocessor(
+            model.input,
+            self.spec.face_size,
+            self.config.text,
+            WordPieceTokenizer(pieces, self.spec.lower_case),
+            WordVocabulary(words),
+        )
+
+    def _read_vocabularies(self) -> tuple[list[str], list[str]]:
+        """Returns word pieces and words. Raises UserError if they are not those that the model was trained with."""
+        pieces, words = (read_vocabulary(self.path / name) for name in ("vocab.txt", "words.txt"))
+        for name, received, expected in (
+            ("vocab.txt", hash_vocabulary(pieces, self.spec.lower_case), self.info.tokenizer_sha256),
+            ("words.txt", hash_words(words), self.info.words_sha256),
+        ):
+            if received != expected:
+                raise UserError(
+                    f"{self.path / name}: The vocabulary is not the one of {run_info.FILE}. Expected SHA-256 "
+                    f"{expected[:12]}... Received: {received[:12]}... Copy the run again, or train it again."
+                )
+        return pieces, words

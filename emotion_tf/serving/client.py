@@ -17,19 +17,21 @@ from typing import Any
 import grpc
 import numpy as np
 import requests
-import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from typing_extensions import TypedDict
 
+from emotion_tf import documents
 from emotion_tf.data import images
+from emotion_tf.documents import Name, Text
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import crop_photo
 from emotion_tf.faces.detect import Detector
-from emotion_tf.modalities import MODALITIES
 from emotion_tf.program import program
 from emotion_tf.runs.facts import ModelFacts
 from emotion_tf.serving import warmup
-from emotion_tf.serving.predict import SCORES, Arrays, Prediction, Predictor, full_inputs
+from emotion_tf.serving.confined import read_tensor
+from emotion_tf.serving.predict import Arrays, Prediction, Predictor, check_answer, full_inputs
 
 BATCH = 32
 """Utterances per request."""
@@ -112,7 +114,7 @@ class Client(Predictor):
             rows = slice(i, i + self.batch)
             inputs = self._inputs(utterances[rows], contexts[rows], crops[rows])
             outputs = self._transport.call(SIGNATURE, inputs)
-            batches.append(self._check_outputs(outputs, len(inputs["utterance"])))
+            batches.append(check_answer(outputs, inputs, self.facts, self.source))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     def _inputs(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
@@ -122,28 +124,6 @@ class Client(Predictor):
         lines = [[line for line in context if line] for context in contexts]
         nearest = [context[max(0, len(context) - count) :] for context in lines]
         return full_inputs(utterances, nearest, crops, max(1, count), max(1, self.facts.max_faces))
-
-    def _check_outputs(self, outputs: Arrays, rows: int) -> Arrays:
-        """Returns logits, probabilities and presence. Raises UserError if they do not fit the facts of the model."""
-        try:
-            logits, p = (np.asarray(outputs[name], np.float32) for name in SCORES)
-            presence = [f"{modality}_present" for modality in MODALITIES]
-            present = {name: np.asarray(outputs[name], bool) for name in presence}
-            values = np.asarray(outputs["label"]).tolist()
-            labels = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-            fits = logits.shape == p.shape == (rows, len(self.facts.labels)) and np.allclose(
-                p.sum(axis=1), 1, atol=1e-3
-            )
-            fits = fits and labels == [self.facts.labels[i] for i in logits.argmax(axis=1)]
-            fits = fits and all(mask.shape == (rows,) for mask in present.values())
-        except (KeyError, IndexError, ValueError, TypeError, UnicodeDecodeError):
-            fits = False
-        if not fits:
-            raise UserError(
-                f"{self.source} is not {self.facts.name}: its outputs do not fit the labels "
-                f"{', '.join(self.facts.labels)}. Expected an export of that run; --model names it."
-            )
-        return {"logits": logits, "probabilities": p, **present}
 
 
 class Unavailable(UserError):
@@ -227,7 +207,10 @@ class Grpc(Transport):
             if code == grpc.StatusCode.NOT_FOUND:
                 raise self._not_found(detail) from None
             raise self._rejected(code.name, detail) from None
-        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+        try:
+            return {name: read_tensor(value) for name, value in response.outputs.items()}
+        except (ValueError, TypeError) as error:
+            raise self._rejected("invalid answer", str(error)) from None
 
     def is_ready(self) -> bool:
         """Queries `ModelService.GetModelStatus`."""
@@ -242,6 +225,25 @@ class Grpc(Transport):
     def close(self) -> None:
         """Closes the channel."""
         self._channel.close()
+
+
+class Answer(TypedDict, total=False):
+    """An answer of the REST API: the outputs by column, or an error."""
+
+    outputs: dict[str, list[Any]]
+    error: Text
+
+
+class VersionStatus(TypedDict):
+    """The state of a version of a model."""
+
+    state: Name
+
+
+class Status(TypedDict):
+    """The answer of the model status API."""
+
+    model_version_status: list[VersionStatus]
 
 
 class Rest(Transport):
@@ -259,19 +261,22 @@ class Rest(Transport):
         columns = {name: _to_json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns})
         try:
-            response = self._session.post(f"{self._url}:predict", data=body, timeout=seconds)
+            with self._session.post(f"{self._url}:predict", data=body, timeout=seconds, stream=True) as response:
+                content = _read(response)
         except requests.ReadTimeout:
             raise self._timed_out() from None
         except requests.RequestException as error:
             raise self._unavailable(str(error)) from None
         try:
-            values = response.json()
-        except ValueError:
-            values = None
-        values = values if isinstance(values, dict) else {"error": response.text}
-        if response.status_code == 200 and isinstance(values.get("outputs"), dict):
-            return {name: np.array(value) for name, value in values["outputs"].items()}
-        detail = str(values.get("error", values))
+            answer = documents.parse(content, Answer, self.address, "", extra="allow")
+        except UserError as error:
+            answer = {"error": str(error) if response.status_code == 200 else content.decode(errors="replace")[:200]}
+        if response.status_code == 200 and "outputs" in answer:
+            try:
+                return {name: np.array(value) for name, value in answer["outputs"].items()}
+            except ValueError as error:  # lists of different lengths
+                raise self._rejected("invalid answer", str(error)) from None
+        detail = str(answer.get("error", "no outputs"))
         if response.status_code == 503:
             raise self._unavailable(detail)
         if response.status_code == 404:
@@ -281,14 +286,25 @@ class Rest(Transport):
     def is_ready(self) -> bool:
         """Queries the model status API."""
         try:
-            versions = self._session.get(self._url, timeout=1.0).json()["model_version_status"]
-            return any(version["state"] == "AVAILABLE" for version in versions)
-        except (requests.RequestException, ValueError, KeyError, TypeError):
+            with self._session.get(self._url, timeout=1.0, stream=True) as response:
+                status = documents.parse(_read(response), Status, self.address, "", extra="allow")
+        except (requests.RequestException, UserError):
             return False
+        return any(version["state"] == "AVAILABLE" for version in status["model_version_status"])
 
     def close(self) -> None:
         """Closes all connections."""
         self._session.close()
+
+
+def _read(response: requests.Response) -> bytes:
+    """Returns the body of an answer, of at most `MAX_MESSAGE_BYTES`; a longer one is cut, and then no JSON."""
+    content = bytearray()
+    for block in response.iter_content(1 << 20):
+        content += block
+        if len(content) > MAX_MESSAGE_BYTES:
+            break
+    return bytes(content[:MAX_MESSAGE_BYTES])
 
 
 def _to_json(value: Any, binary: bool) -> Any:

@@ -108,7 +108,7 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     cards = [run.path, *(member.path for member in run.members)] if isinstance(run, Ensemble) else [run.path]
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     write_checksums(folder)
-    Export(folder, predictor.facts).remember()
+    Export(folder, facts.read_exported(folder)).remember()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from emotion_tf import schema
 from emotion_tf.data.images import decode_pictures
-from emotion_tf.evaluation.votes import Vote
+from emotion_tf.evaluation.vote import Vote
 from emotion_tf.interpret.signature import RecordedModel, attributions
 from emotion_tf.modalities import MODALITIES
 from emotion_tf.models.two_tower import presence_pattern

@@ -16,7 +16,7 @@ from emotion_tf.data import raw
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import with_abstentions
-from emotion_tf.modalities import MODALITIES
+from emotion_tf.modalities import FACE, MODALITIES, TEXT
 from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
 from emotion_tf.runs.facts import ModelFacts, facts_of, is_export
@@ -179,17 +179,63 @@ class ExportPredictor(Predictor):
         self._saved_model = open_model(export)
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
+        inputs = full_inputs(utterances, contexts, crops)
         try:
-            outputs = self._saved_model.run("serve_full", full_inputs(utterances, contexts, crops))
-            names = (*SCORES, *(f"{modality}_present" for modality in MODALITIES))
-            kinds = {name: (outputs[name].shape, outputs[name].dtype) for name in names}
+            outputs = self._saved_model.run("serve_full", inputs)
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{self.source}: serve_full fails: {' '.join(str(error).split())[:200]}.") from None
-        rows = len(utterances)
-        expected = dict.fromkeys(names, ((rows,), np.dtype(bool)))
-        if kinds != expected | dict.fromkeys(SCORES, ((rows, len(self.labels)), np.dtype(np.float32))):
-            raise UserError(f"{self.source}: serve_full gives other outputs than its model.json states: {kinds}.")
-        return outputs
+        return check_answer(outputs, inputs, self.facts, self.source)
+
+
+def check_answer(outputs: Mapping[str, Any], inputs: Arrays, facts: ModelFacts, source: str) -> Arrays:
+    """Returns logits, probabilities and presence of an answer of `serve_full`.
+
+    Raises:
+        UserError: an output is missing or has another shape; a number is not finite; probabilities do not sum to 1; a
+            label is not the one with the highest logit; or a modality is present that was not sent.
+    """
+    rows, sent = len(inputs["utterance"]), _sent(inputs)
+    try:
+        scores = {name: np.asarray(outputs[name], np.float32) for name in SCORES}
+        present = {f"{modality}_present": np.asarray(outputs[f"{modality}_present"]) for modality in MODALITIES}
+        values = np.asarray(outputs["label"]).tolist()
+        labels = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+        problem = _fault(scores, present, sent, rows, facts)
+        if not problem and labels != [facts.labels[i] for i in scores["logits"].argmax(axis=1)]:
+            problem = "`label` is not the one with the highest logit"
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, UnicodeDecodeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise UserError(
+            f"{source} is not {facts.name}: its outputs do not fit the labels {', '.join(facts.labels)[:100]} "
+            f"({' '.join(str(problem).split())[:100]}). Expected an export of that run."
+        )
+    return {**scores, **present}
+
+
+def _sent(inputs: Arrays) -> dict[str, np.ndarray]:
+    """Returns modality -> whether each utterance was sent with it, bool (N,)."""
+    lines = [[utterance, *context] for utterance, context in zip(inputs["utterance"], inputs["context"], strict=True)]
+    return {
+        TEXT: np.array([any(texts) for texts in lines], bool),
+        FACE: np.array([any(crops) for crops in inputs["face_jpeg"]], bool),
+    }
+
+
+def _fault(scores: Arrays, present: Arrays, sent: Mapping[str, np.ndarray], rows: int, facts: ModelFacts) -> str | None:
+    """Returns what is wrong with the numbers of an answer; None if nothing is."""
+    for name, value in scores.items():
+        if value.shape != (rows, len(facts.labels)) or not np.isfinite(value).all():
+            return f"`{name}` are no finite numbers of the shape ({rows}, {len(facts.labels)})"
+    if not np.allclose(scores["probabilities"].sum(axis=1), 1, atol=1e-3) or scores["probabilities"].min(initial=0) < 0:
+        return "`probabilities` do not sum to 1"
+    for modality in MODALITIES:
+        value = present[f"{modality}_present"]
+        if value.shape != (rows,) or value.dtype != bool:
+            return f"`{modality}_present` are no {rows} booleans"
+        if (value & ~sent[modality]).any():
+            return f"`{modality}_present` is true without one"
+    return None
 
 
 def open_predictor(path: Path) -> Predictor:

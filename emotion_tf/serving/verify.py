@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -85,11 +84,9 @@ def check_size(path: Path, size: int) -> float:
         path: the export.
         size: bytes of the variables in it.
     """
-    expected = json.loads((path / facts.FILE).read_text(encoding="utf-8")).get("weights_bytes")
-    if not isinstance(expected, int) or expected < 1:
-        raise UserError(
-            f"{path / facts.FILE}: Invalid weights_bytes. Expected a number of bytes. Received: {expected!r}."
-        )
+    expected = facts.read_exported(path).weights_bytes
+    if not expected:
+        raise UserError(f"{path / facts.FILE}: Invalid `weights_bytes`. Expected a number above 0. Received: 0.")
     if size > MAX_SIZE_RATIO * expected:
         raise UserError(
             f"{path}: The weights are stored more than once. Expected about {expected:,} bytes. Received: {size:,}."

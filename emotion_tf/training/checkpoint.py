@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+from pydantic import Field
 
-from emotion_tf import files
+from emotion_tf import documents, files
+from emotion_tf.documents import Amount, Count, Finite
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_no_link
 
@@ -29,10 +31,10 @@ class State:
         seconds: duration of all finished epochs.
     """
 
-    epoch: int = 0
-    best: float = -1.0
-    best_epoch: int = -1
-    seconds: float = 0.0
+    epoch: Count = 0
+    best: Finite = -1.0
+    best_epoch: Annotated[int, Field(ge=-1, le=10**9)] = -1
+    seconds: Amount = 0.0
 
     def after_epoch(self, score: float, seconds: float) -> State:
         """Returns the state after another epoch with weighted F1 `score` on dev."""
@@ -48,6 +50,13 @@ class State:
     def epochs_since_best(self) -> int:
         """Number of finished epochs after the best one."""
         return self.epoch - 1 - self.best_epoch if self.epoch else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedState(State):
+    """The document `about` in a checkpoint: the state, and the first epoch of the phase if it has a base."""
+
+    base: Count | None = None
 
 
 class Checkpoints:
@@ -105,11 +114,10 @@ class Checkpoints:
     def load(self, name: str) -> State:
         """Loads the variables of a checkpoint and of its base; returns the state."""
         about = self._read_about(name)
-        base = about.pop("base")
-        if base is not None:
-            self._assign(_base_name(base), "model", self.variables, partial=False)
-        self._assign(name, "model", self.variables, partial=base is not None)
-        return State(**about)
+        if about.base is not None:
+            self._assign(_base_name(about.base), "model", self.variables, partial=False)
+        self._assign(name, "model", self.variables, partial=about.base is not None)
+        return State(about.epoch, about.best, about.best_epoch, about.seconds)
 
     def load_optimizer(self, name: str, optimizer: keras.Optimizer) -> None:
         """Loads the variables of the optimizer from a checkpoint."""
@@ -124,9 +132,10 @@ class Checkpoints:
         with files.new_file(self.folder / name) as temporary:
             np.savez(temporary, about=json.dumps(about), **model, **arrays)  # type: ignore[arg-type]
 
-    def _read_about(self, name: str) -> dict[str, Any]:
+    def _read_about(self, name: str) -> SavedState:
         with np.load(self.folder / name, allow_pickle=False) as arrays:
-            return json.loads(str(arrays["about"]))
+            text = str(arrays["about"])
+        return documents.parse(text.encode(), SavedState, str(self.folder / name), "Train again with --overwrite.")
 
     def _assign(self, name: str, kind: str, variables: Sequence[Any], partial: bool) -> None:
         """Assigns the arrays of a file to variables. Raises UserError if they belong to another model."""

@@ -7,7 +7,6 @@ held-out utterances. The test split is not used.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ import keras
 import numpy as np
 
 from emotion_tf import config as configuration
-from emotion_tf import files
+from emotion_tf import documents, files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.documents import Count, Sha256, Text
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
@@ -32,6 +32,16 @@ from emotion_tf.training.outputs import collect_outputs, inference
 from emotion_tf.training.setup import TrainingData
 
 HELD_OUT = "held_out.csv"
+
+
+@dataclass(frozen=True)
+class CrossValidationInfo:
+    """The document `crossval.json`: numbers of folds and repeats, hash of the data set, and the command line."""
+
+    folds: Count
+    repeats: Count
+    data_sha256: Sha256
+    command: Text
 
 
 @dataclass(frozen=True)
@@ -96,25 +106,25 @@ class CrossValidation:
 
     def prepare(self, folds: int, repeats: int, command: str, overwrite: bool) -> None:
         """Creates the folder. Raises UserError if it exists, unless the same command created it or with `overwrite`."""
-        about = {"folds": folds, "repeats": repeats, "data_sha256": self.dataset.spec.data_sha256}
+        info = CrossValidationInfo(folds, repeats, self.dataset.spec.data_sha256, command)
         if self.path.exists() and not overwrite:
-            self._check_same(about)
+            self._check_same(info)
             return
         with files.new_folder(self.path, CROSS_VALIDATION, overwrite) as folder:
             (folder / "config.json").write_text(configuration.to_json(self.config), encoding="utf-8")
-            (folder / "crossval.json").write_text(json.dumps({**about, "command": command}, indent=2) + "\n")
+            (folder / "crossval.json").write_text(documents.to_json(info), encoding="utf-8")
 
-    def _check_same(self, about: dict[str, Any]) -> None:
-        try:
-            saved = json.loads((self.path / "crossval.json").read_text(encoding="utf-8"))
-            same = {name: saved[name] for name in about} == about
-        except (OSError, ValueError, KeyError):
-            same = False
-        if not same or configuration.read_config(self.path / "config.json") != self.config:
-            raise UserError(
-                f"{self.path} is not a cross-validation with these folds, repeats, data and options. Expected the same "
-                "ones to continue it. Choose another --name, or --overwrite it."
-            )
+    def _check_same(self, info: CrossValidationInfo) -> None:
+        other = (
+            f"{self.path} is not a cross-validation with these folds, repeats, data and options. Expected the same "
+            "ones to continue it. Choose another --name, or --overwrite it."
+        )
+        saved = documents.read(
+            self.path / "crossval.json", CrossValidationInfo, "Start again with --overwrite.", missing=other
+        )
+        config = configuration.read_config(self.path / "config.json")
+        if dataclasses.replace(saved, command=info.command) != info or config != self.config:
+            raise UserError(other)
 
     def run(self, folds: list[Fold]) -> Iterator[tuple[Fold, np.ndarray, np.ndarray]]:
         """Yields each fold with the predicted classes (n,) and the probabilities (n, C) of its held-out utterances.

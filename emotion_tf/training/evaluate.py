@@ -27,8 +27,8 @@ from emotion_tf.evaluation.reliability import calibration_error, class_calibrati
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
-from emotion_tf.schema import DataSpec
 from emotion_tf.training.losses import logit_shift
 from emotion_tf.training.outputs import Infer, collect_outputs, inference
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.evaluation.csv_tables import read_history
 from emotion_tf.folders import check_no_link
 from emotion_tf.locks import WriteError
 from emotion_tf.runs.run import Run
@@ -17,7 +18,7 @@ from emotion_tf.training.checkpoint import State
 
 def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
     """Appends the row of epoch `numbers["epoch"]` (from 1); replaces rows of an interrupted attempt."""
-    history = _read_history(run)
+    history = _read_history(run, ["epoch"])
     history = history[history["epoch"] < numbers["epoch"]] if len(history) else history
     with files.new_file(run.history) as temporary:
         pd.concat([history, pd.DataFrame([numbers])]).to_csv(temporary, index=False)
@@ -27,15 +28,15 @@ def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
 def finished_state(run: Run) -> State:
     """Returns the state of a finished training from its history."""
     state = State()
-    for row in _read_history(run).itertuples():
+    for row in _read_history(run, ["dev_weighted_f1", "seconds"]).itertuples():
         state = state.after_epoch(row.dev_weighted_f1, row.seconds)
     return state
 
 
-def _read_history(run: Run) -> pd.DataFrame:
+def _read_history(run: Run, columns: Sequence[str]) -> pd.DataFrame:
     if not run.history.exists():
         return pd.DataFrame()
-    return pd.read_csv(run.history, float_precision="round_trip")  # to the last bit, since it is written again
+    return read_history(run.history, columns)
 
 
 def _write_scalars(logs: Path, epoch: int, numbers: Mapping[str, float]) -> None:

@@ -19,8 +19,9 @@ from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
-from emotion_tf.schema import UNKNOWN_WORD_ID, DataSpec
+from emotion_tf.schema import UNKNOWN_WORD_ID
 
 
 def initialize_towers(

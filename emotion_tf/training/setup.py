@@ -23,8 +23,8 @@ from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
+from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
-from emotion_tf.schema import DataSpec
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
 from emotion_tf.training.average import Average
 from emotion_tf.training.evaluate import check_context, check_tokenizer

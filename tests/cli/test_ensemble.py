@@ -15,7 +15,7 @@ from emotion_tf.data.dataset import Dataset
 from emotion_tf.evaluation import votes
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.report import write_metrics, write_predictions
-from emotion_tf.evaluation.votes import METHODS, Vote
+from emotion_tf.evaluation.vote import METHODS, Vote
 from emotion_tf.labels import MELD_EMOTIONS as LABELS
 
 CLIENT = """
@@ -100,7 +100,7 @@ def test_members_and_methods_are_compared(members, predicted, tmp_path, succeed)
     assert about_ensemble["vote"]["method"] == max(METHODS, key=lambda name: scores[name])
     assert [one["path"] for one in about_ensemble["members"]] == ["../run0", "../run1"]
     assert about_ensemble["command"] and about_ensemble["data"] and about_ensemble["fitted_on"]["predictions"] == "dev"
-    vote = Vote.from_json(about_ensemble["vote"])
+    vote = Vote(**about_ensemble["vote"])
     numbers = json.loads((out / "metrics.json").read_text())
     for split, (_, label, p) in predicted.items():
         table = pd.read_csv(out / f"predictions_{split}.csv")
@@ -152,9 +152,7 @@ def test_out_of_fold_predictions_instead_of_dev(members, predicted, tmp_path, su
     assert about_ensemble["vote"]["weights"][0] < 0.1 and about_ensemble["fitted_on"]["utterances"] == len(rows)
     assert str(files[0]) in about_ensemble["fitted_on"]["predictions"] and str(files[0]) in printed
     combined = pd.read_csv(out / "predictions_dev.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
-    np.testing.assert_allclose(
-        combined, Vote.from_json(about_ensemble["vote"]).combine(predicted["dev"][2][:2]), atol=1e-5
-    )
+    np.testing.assert_allclose(combined, Vote(**about_ensemble["vote"]).combine(predicted["dev"][2][:2]), atol=1e-5)
 
     words = ("ensemble", *members, "--name", "x", "--weights-from")
     assert "a file for each of the 2 runs" in fault(*words, files[0])
@@ -189,7 +187,7 @@ def test_runs_that_cannot_vote_together(members, tmp_path, fault):
     assert "is no ensemble" in fault("ensemble", a, b, "--name", "run0", "--overwrite")  # a member cannot be replaced
     config = json.loads((b / "config.json").read_text())
     for name, value, said in (
-        ("labels", ["joy", "fear"], "labels is"),
+        ("labels", [*reversed(LABELS)], "labels is"),
         ("data_sha256", "0" * 64, "trained on different data"),
     ):
         before = (b / "run.json").read_text()
@@ -226,9 +224,9 @@ def test_a_name_in_use_and_a_changed_member(members, tmp_path, succeed, fault):
     broken = about(out)
     broken["vote"]["temperature"] = 0
     (out / "ensemble.json").write_text(json.dumps(broken))
-    assert "Expected a temperature" in fault("predict", out, "--text", "Hi")
+    assert "`vote.temperature`. Expected a number above 0.025" in fault("predict", out, "--text", "Hi")
     (out / "ensemble.json").write_text('{"members": []}')
-    assert "Cannot read" in fault("export", out)
+    assert "ensemble.json: No `vote`" in fault("export", out)
 
 
 @pytest.fixture
@@ -257,7 +255,7 @@ def test_an_ensemble_predicts_the_vote_of_its_members(members, crop, tmp_path, s
     combined = pd.read_csv(tmp_path / "p.csv")[[f"p_{name}" for name in LABELS]].to_numpy()
     before = [[], ["Ilka: No."], ["Ilka: No.", f"Ilka: {TEXTS[1]}"]]
     given = [face or None for face in faces]
-    said, silent = expected(members, Vote.from_json(about(out)["vote"]), (texts, given, before), (texts, given, None))
+    said, silent = expected(members, Vote(**about(out)["vote"]), (texts, given, before), (texts, given, None))
     np.testing.assert_allclose(combined, said, atol=1e-5)
     assert (np.abs(said - silent).max(axis=1) > 1e-6).tolist() == [False, True, True]
 
@@ -271,7 +269,7 @@ def test_the_export_in_another_process_returns_the_vote(
     succeed("ensemble", *members, "--name", "x", "--method", "stacking")
     out = tmp_path / "saved_models" / "x"
     faces = [crop, None, crop, None]
-    said, silent = expected(members, Vote.from_json(about(out)["vote"]), (TEXTS, faces, CONTEXT), (TEXTS, faces, None))
+    said, silent = expected(members, Vote(**about(out)["vote"]), (TEXTS, faces, CONTEXT), (TEXTS, faces, None))
     assert np.abs(said - silent).max() > 1e-6 and len(np.unique(said.round(6), axis=0)) == 4
     assert "serving/1" in succeed("export", out)
     for path in members:

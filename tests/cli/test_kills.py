@@ -208,7 +208,7 @@ def test_what_is_missing_after_the_model_is_done_once(fault, succeed, old, monke
 
 def test_a_finished_run_is_not_evaluated_on_other_data(fault, old):
     about = json.loads((old / "run.json").read_text())
-    (old / "run.json").write_text(json.dumps({**about, "data_sha256": "of before"}))
+    (old / "run.json").write_text(json.dumps({**about, "data_sha256": "0" * 64}))
     assert "was trained on other data" in fault("train", "--resume", "--name", "x")
 
 

@@ -85,7 +85,7 @@ def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, 
 def test_a_damaged_calibration_is_one_line(run, fault):
     (run / "calibration.json").write_text("{")
     message = fault("predict", run, "--text", "Hi")
-    assert str(run / "calibration.json") in message and "Remove it" in message
+    assert str(run / "calibration.json") in message and "Remove the file" in message
 
 
 def test_abstaining(run, tmp_path, succeed, fault):

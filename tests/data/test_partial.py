@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import kills
+import pytest
 
 from emotion_tf.data.partial import PartialDataset, PlannedShard
+from emotion_tf.errors import UserError
 
 SHARDS = "abc"
 PREPARE = f"""
@@ -20,7 +22,7 @@ if not kind.matches(Path("x/data")):
             with partial.new_shard(shard) as (path, note), open("log", "a") as log:
                 path.write_text(shard.name)
                 log.write(shard.name[0])
-                note["faces"] = [1]
+                note |= {{"faces": [1], "problems": [["", ""]]}}
         result = partial.assemble()
         (result / "info").write_text("data")
 else:
@@ -50,8 +52,33 @@ def test_a_file_of_another_shard_is_not_taken(tmp_path):
     shard = PlannedShard("train", "a.tfrecord", [], "key")
     (tmp_path / "result").mkdir()
     first = PartialDataset(tmp_path, [shard])
-    with first.new_shard(shard) as (path, _):
+    with first.new_shard(shard) as (path, note):
         path.write_text("right")
+        note |= {"faces": [], "problems": []}
     first.assemble()
     (tmp_path / "result" / "a.tfrecord").write_text("wrong")
     assert PartialDataset(tmp_path, [shard]).open() == [shard]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 10**5, "Expected JSON"),
+        ("null", "Expected an object"),
+        ('{"bytes": -1, "sha256": "%s", "faces": [], "problems": []}' % ("0" * 64), "`bytes`. Expected a number of at"),
+        ('{"bytes": 1, "sha256": 3, "faces": [], "problems": []}', "`sha256`. Expected a text"),
+        ('{"bytes": 1, "sha256": "%s", "faces": "x", "problems": []}' % ("0" * 64), "`faces`. Expected a list"),
+        ('{"bytes": 1, "sha256": "%s", "faces": []}' % ("0" * 64), "No `problems`"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_an_invalid_note_is_one_line(text, message, tmp_path):
+    shard = PlannedShard("train", "a.tfrecord", [], "key")
+    (tmp_path / "key.json").write_text(text)
+    (tmp_path / "a.tfrecord").write_text("")
+    for read in (
+        PartialDataset(tmp_path, [shard]).open,
+        lambda: PartialDataset(tmp_path, [shard]).has_become(tmp_path),
+    ):
+        with pytest.raises(UserError, match=rf"key.json: .*{message}.*Remove {tmp_path}; `prepare` then begins again"):
+            read()

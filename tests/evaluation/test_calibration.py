@@ -176,7 +176,7 @@ def test_a_damaged_calibration_is_one_line(change, tmp_path):
     calibration.write_calibration(tmp_path, Calibration(calibration.NONE, (), 10))
     path = tmp_path / "calibration.json"
     path.write_text(change(json.loads(path.read_text())))
-    with pytest.raises(UserError, match=r"Cannot read .*calibration\.json.*Remove it"):
+    with pytest.raises(UserError, match=r"calibration\.json: .*Remove the file"):
         calibration.read_calibration(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_thresholds_without_a_promise_are_not_read_as_one(tmp_path):
     values = json.loads(path.read_text())
     assert values.pop("confidence") == 0.9
     path.write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"do not promise a precision.*Remove it and run `evaluate --report`"):
+    with pytest.raises(UserError, match=r"No `confidence`.*Remove the file and run `evaluate --report`"):
         calibration.read_calibration(tmp_path)
 
 

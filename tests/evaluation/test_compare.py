@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ensemble_info, run_info
 from scipy.stats import bootstrap, norm, t
 
 from emotion_tf.config import Config, TrainConfig, to_json
@@ -37,7 +38,7 @@ def run(path, predicted, seed=0, **changes):
     }
     pd.DataFrame(rows | changes).to_csv(path / "predictions_test.csv", index=False)
     pd.DataFrame({"seconds": [60.0, 30.0]}).to_csv(path / "history.csv", index=False)
-    (path / "run.json").write_text(json.dumps({"parameters": 1234}))
+    (path / "run.json").write_text(run_info(LABELS))
     return path
 
 
@@ -109,6 +110,25 @@ def test_weights_apply_to_intervals_and_differences(tmp_path):
         assert low < result.metrics["weighted_f1"] < high
 
 
+@pytest.mark.parametrize(
+    ("weight", "message"), [("inf", "Received: 'inf' in row 8"), ("-5", "Received: '-5'"), ("nan", "")]
+)
+def test_weights_that_are_no_weights_are_refused(weight, message, tmp_path, fault):
+    runs = [
+        run(tmp_path / name, predictions([i]), weight=["1"] * 7 + [weight] + ["1"] * 52) for i, name in enumerate("ab")
+    ]
+    received = fault("compare", *runs)
+    assert "Invalid column `weight`. Expected numbers from 0 to 1e+09" in received and message in received
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"seconds\nx\n", b"seconds\n\n,\n", b"epoch\n1\n", b"seconds\ninf\n"]
+)
+def test_a_history_that_is_none_is_refused(content, two, fault):
+    (two[0] / "history.csv").write_bytes(content)
+    assert f"{two[0] / 'history.csv'}: " in fault("compare", *two)
+
+
 def test_pairs_with_a_reference(two, tmp_path):
     runs = [read_run(path, "test") for path in (*two, run(tmp_path / "c", predictions(range(8))))]
     assert [(pair.better, pair.other) for pair in compare(runs, "c")] == [("a", "c"), ("c", "b")]
@@ -118,8 +138,7 @@ def test_an_ensemble_beside_runs(two, tmp_path):
     voted = run(tmp_path / "e", predictions([]))
     for name in ("config.json", "run.json", "history.csv"):
         (voted / name).unlink()
-    values = {"members": [{"name": "a"}, {"name": "b"}], "vote": {"method": "soft"}, "parameters": None}
-    (voted / "ensemble.json").write_text(json.dumps(values))
+    (voted / "ensemble.json").write_text(ensemble_info(LABELS, "ab"))
     runs = [read_run(path, "test") for path in (voted, *two)]
     assert differing_options(runs) == {
         "ensemble.members": ["a b", "-", "-"],

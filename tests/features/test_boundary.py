@@ -10,7 +10,7 @@ import tensorflow as tf
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig
 from emotion_tf.features.boundary import connect_rest, frozen_parts, rest_inputs
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 SPEC = DataSpec(("a", "b", "c"), 16, 2, True, "learned", "")
 SHAPE = (9, 4)

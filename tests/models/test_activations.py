@@ -18,7 +18,7 @@ from emotion_tf.models.activations import (
     replay_all,
 )
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 SPEC = DataSpec(("a", "b", "c"), face_size=16, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 X = np.ones((2, 4), np.float32)

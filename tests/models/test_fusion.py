@@ -11,7 +11,7 @@ from emotion_tf.config import CHOICES, Config, FaceConfig, FusionConfig, TextCon
 from emotion_tf.errors import UserError
 from emotion_tf.models.fusion import build_fusion, reads_sequences
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 
 def tower(width):

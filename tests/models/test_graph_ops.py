@@ -170,7 +170,7 @@ def vote_ops(vote):
 
 def export_ops(run, tmp_path):
     from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
-    from emotion_tf.evaluation.votes import Vote
+    from emotion_tf.evaluation.vote import Vote
     from emotion_tf.serving.predict import RunPredictor
 
     write_calibration(run.path, Calibration(Temperatures(3.0, {"text only": 2.0}, {})))
@@ -180,8 +180,8 @@ def export_ops(run, tmp_path):
     for name, (serve, spec) in graph.signatures.items():
         archive.add_endpoint(name, serve, spec)
     archive.write_out(str(tmp_path / "export"), verbose=False)
-    stacked = Vote("stacked", coefficients=np.zeros((2, 7, 7)), bias=np.zeros(7))
-    voting = [vote_ops(vote) for vote in (Vote("mean", weights=np.array([0.5, 0.5])), stacked)]
+    stacked = Vote("stacking", coefficients=np.zeros((2, 7, 7)), bias=np.zeros(7))
+    voting = [vote_ops(vote) for vote in (Vote("weighted", weights=np.array([0.5, 0.5])), stacked)]
     return saved_ops(tmp_path / "export").union(*voting)
 
 

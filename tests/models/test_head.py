@@ -9,7 +9,7 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig
 from emotion_tf.models.head import build_head, feature_input
 from emotion_tf.models.two_tower import build_model
 from emotion_tf.models.word_branches import BranchOutputs
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 SPEC = DataSpec(("a", "b", "c"), face_size=16, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 CONFIG = Config(

@@ -11,7 +11,7 @@ from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.parameter_groups import PretrainedLayer, initialized_layers, set_trainable
 from emotion_tf.models.text_tower import build_text_tower
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 SPEC = DataSpec(("a", "b", "c"), face_size=16, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 SHAPE = (10, 4)

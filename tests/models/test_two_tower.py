@@ -18,7 +18,7 @@ from emotion_tf.config import CHOICES, Config, FaceConfig, FusionConfig, TextCon
 from emotion_tf.models.bert_module import BertConfig, BertModule, save_bert
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import TwoTower, build_model, presence_pattern
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 SPEC = DataSpec(("a", "b", "c"), face_size=16, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 SHAPE = (10, 4)

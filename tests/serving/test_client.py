@@ -2,6 +2,7 @@
 slow or has another model. With TF_SERVING_ADDRESS, also with a real server."""
 
 import dataclasses
+import json
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ from model_server import ModelServer
 from synthetic_faces import detect_faces, draw_face, draw_scene
 
 from emotion_tf.errors import UserError
-from emotion_tf.runs.facts import read_facts
+from emotion_tf.runs.facts import ModelFacts, read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import client as client_module
 from emotion_tf.serving.client import Client
@@ -200,3 +201,85 @@ def test_a_real_server():
     client = Client(os.environ["TF_SERVING_ADDRESS"], read_facts(run), os.environ.get("TF_SERVING_MODEL", ""))
     expected = RunPredictor(Run(run)).predict(TEXTS)
     np.testing.assert_allclose(client.predict(TEXTS).probabilities, expected.probabilities, atol=1e-5)
+
+
+class FakeResponse:
+    """A response of `requests` with this body."""
+
+    def __init__(self, content, status=200):
+        self.content, self.status_code = content, status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def iter_content(self, size):
+        return (self.content[i : i + size] for i in range(0, len(self.content), size))
+
+
+FACTS = ModelFacts("x", ("a", "b"), 32, 1, 0, False)
+ANSWER = {
+    "probabilities": [[0.25, 0.75]], "logits": [[0.0, 1.0]], "label": ["b"], "text_present": [True],
+    "face_present": [False],
+}  # fmt: skip
+
+
+def answered(monkeypatch, content, status=200):
+    client = Client("http://127.0.0.1:1", FACTS)
+    monkeypatch.setattr(client._transport._session, "post", lambda *_, **__: FakeResponse(content, status))
+    return client.predict(["Hi"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Expected JSON in UTF-8"),
+        (b"null", "Expected an object"),
+        (b'{"outputs": 3}', "`outputs`. Expected an object"),
+        (b'{"outputs": {"logits": 3}}', "`outputs.logits`. Expected a list"),
+        (b'{"outputs": {"logits": [[1], [1, 2]]}}', "invalid answer"),
+        (b'{"error": ["x"]}', "`error`. Expected a text"),
+        (b"[" * 10**5, "recursion limit"),
+        (b'{"outputs": {"a": ' + b"[" * 10**5, "recursion limit"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_answers_that_are_none(content, message, monkeypatch):
+    with pytest.raises(UserError) as error:
+        answered(monkeypatch, content)
+    assert message in str(error.value) and len(str(error.value)) < 400 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("probabilities", [[0.0, 1.0]], ""),
+        ("probabilities", [[0.25, 0.25]], "`probabilities` do not sum to 1"),
+        ("probabilities", [[-0.5, 1.5]], "`probabilities` do not sum to 1"),
+        ("probabilities", [["a", "b"]], "ValueError"),
+        ("probabilities", [[10**400, 1]], "OverflowError"),
+        ("logits", [[1.0, 0.0]], "`label` is not the one with the highest logit"),
+        ("logits", [[0.0, 1.0, 2.0]], "`logits` are no finite numbers of the shape (1, 2)"),
+        ("label", ["a"], "`label` is not the one with the highest logit"),
+        ("label", [], "`label` is not the one with the highest logit"),
+        ("text_present", [1], "`text_present` are no 1 booleans"),
+        ("face_present", [True], "`face_present` is true without one"),
+    ],
+    ids=str,
+)
+def test_an_answer_fits_the_facts_and_what_was_sent(name, value, message, monkeypatch):
+    content = json.dumps({"outputs": {**ANSWER, name: value}}).encode()
+    if not message:
+        assert answered(monkeypatch, content).label == ["b"]
+        return
+    with pytest.raises(UserError, match="The model x of .* is not x: its outputs do not fit the labels a, b") as error:
+        answered(monkeypatch, content)
+    assert message in str(error.value)
+
+
+def test_an_answer_without_an_end_is_cut(monkeypatch):
+    monkeypatch.setattr(client_module, "MAX_MESSAGE_BYTES", 1 << 21)
+    with pytest.raises(UserError, match="Expected JSON in UTF-8"):
+        answered(monkeypatch, b'{"error": "' + b"x" * (1 << 22) + b'"}')

@@ -82,24 +82,16 @@ def test_a_plain_saved_model_cannot_be_run(program, untrained, tmp_path):
 
 
 def test_an_ensemble_fulfils_the_contract(program, untrained_text, untrained, tmp_path):
-    import json
+    from helpers import ensemble_info
 
+    from emotion_tf.evaluation.vote import Member, Vote
+    from emotion_tf.labels import MELD_EMOTIONS
     from emotion_tf.runs.ensemble import Ensemble, digest
 
     members = [untrained_text, untrained]
-    vote = {"method": "weighted", "weights": [0.25, 0.75], "temperature": 1.0}
-    there = [{"name": p.name, "path": str(p), "sha256": digest(p), "seed": 0} for p in members]
-    (tmp_path / "ensemble.json").write_text(json.dumps({"vote": vote, "members": there, **CARD}))
+    there = tuple(Member(p.name, str(p), digest(p), 0) for p in members)
+    vote, names = Vote("weighted", (0.25, 0.75)), [p.name for p in members]
+    (tmp_path / "ensemble.json").write_text(ensemble_info(MELD_EMOTIONS, names, vote=vote, members=there))
     run = Ensemble(tmp_path)
     numbers, attributions = largest_differences(program, export(run), RunPredictor(run), tmp_path, 2)
     assert numbers <= 1e-5 and attributions <= 1e-4
-
-
-CARD = {
-    "labels": ["neutral"],
-    "parameters": 0,
-    "command": "pytest",
-    "data": "d",
-    "selected_by": "hand",
-    "fitted_on": {"predictions": "dev", "utterances": 1},
-}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 
 ROWS, WORDS = 20, 9
 

@@ -107,3 +107,19 @@ def test_weights_that_are_not_finite_are_not_saved(variables, tmp_path, value):
     with pytest.raises(UserError, match="The weights 'kernel' became nan or infinite"):
         checkpoints.save(LAST, State())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ('{"epoch": "1"}', "`epoch`. Expected an integer"),
+        ('{"epoch": 1, "best": NaN}', "`best`. Expected a finite number"),
+        ('{"epoch": 1, "best": 0.5, "best_epoch": 0, "seconds": 1.0}', "No `base`"),
+        ("[" * 10**5, "Expected JSON"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_an_invalid_state_is_one_line(about, message, tmp_path):
+    np.savez(tmp_path / "last.npz", about=about)
+    with pytest.raises(UserError, match=f"last.npz: .*{message}.*Train again with --overwrite"):
+        Checkpoints(tmp_path, []).load("last.npz")

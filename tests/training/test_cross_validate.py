@@ -102,19 +102,19 @@ def test_an_initial_tower_trained_on_the_folds_indirectly_is_refused(words, faul
     count = Dataset.open(dataset).splits["train"].records
     sha256 = Dataset.open(tmp_path / "other").spec.data_sha256
     first = make_run("first", tmp_path / "other", data_sha256=sha256)
-    second = make_run("second", tmp_path / "gone", init=first, data_sha256="of before")
+    second = make_run("second", tmp_path / "gone", init=first, data_sha256="0" * 64)
     for run in (first, second):
         message = fault(*words, "--name", "cv", "--text.init", run)
         assert f"{first} was trained on {count} of the utterances" in message and f"Received: {run}." in message
         face = ("--towers", "face", "--face.init", run)
         assert f"{first} was trained on " in fault(*words[:3], *face, "--name", "cv")
-    third = make_run("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="of before")
+    third = make_run("third", tmp_path / "gone", init=tmp_path / "no", data_sha256="0" * 64)
     lines = []
     config = dataclasses.replace(Config(), data=str(dataset), text=dataclasses.replace(Config().text, init=str(third)))
     check_unseen(config, Dataset.open(dataset), ["train"], say=lines.append)
     assert f"Not checked whether {third} was trained on these data: No data set at" in lines[0]
     assert f"{third} started from {tmp_path / 'no'}, which does not exist" in lines[1]
-    itself = make_run("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="of before")
+    itself = make_run("itself", tmp_path / "gone", init=tmp_path / "itself", data_sha256="0" * 64)
     text = dataclasses.replace(config.text, init=str(itself))
     check_unseen(dataclasses.replace(config, text=text), Dataset.open(dataset), ["train"], say=lines.append)
     assert len(lines) == 3

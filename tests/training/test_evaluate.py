@@ -74,7 +74,9 @@ def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eag
     counts = np.bincount([row["label"] for row in pipeline.read_rows(Dataset.open(dataset).rows("train"))], minlength=7)
     np.testing.assert_allclose(biases, 0.5 * np.log(counts / counts.sum()), rtol=1e-6)
     run_of_less = Run(tmp_path)
-    run_of_less.metadata["labels"] = run_of_less.metadata["labels"][:6]
+    info = run_of_less.info
+    less = dataclasses.replace(info, labels=info.labels[:6], class_counts=info.class_counts[:6])
+    vars(run_of_less).update(info=less, spec=less.spec)
     with pytest.raises(UserError, match="Invalid biases. Expected 6, one for each class. Received: 7"):
         _ = run_of_less.calibration
 

@@ -86,7 +86,7 @@ def test_word_vectors_set_the_width_and_leave_the_configuration(text_config, tmp
     run = Run(tmp_path / "run")
     training_setup.create_run(run, setup, "pytest", overwrite=False, initial=["a (text) has not seen test."])
     assert run.word_dim == 3 and run.config == config
-    assert run.metadata["initial"] == ["a (text) has not seen test."]
+    assert run.info.initial == ("a (text) has not seen test.",)
     vectors.unlink()
     data = training_data(config)
     resumed = training_setup.build_setup(config, data, PretrainedFiles(), lines.append, run.word_dim)

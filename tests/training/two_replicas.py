@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 from emotion_tf.models.two_tower import build_model
-from emotion_tf.schema import DataSpec
+from emotion_tf.run_info import DataSpec
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
 from emotion_tf.training.average import Average
 from emotion_tf.training.losses import build_loss

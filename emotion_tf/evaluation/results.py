@@ -1,0 +1,70 @@
+"""The document `metrics.json`: the results of a run on each split, or of a cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from emotion_tf import documents
+from emotion_tf.documents import Amount, Count, Text
+
+REPAIR = "Remove it and evaluate again."
+Score = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
+"""A share that was computed with rounding errors."""
+
+
+class Floor(TypedDict):
+    """Scores of always predicting the most frequent class of the training."""
+
+    label: Text
+    accuracy: Score
+    weighted_f1: Score
+
+
+class ClassScores(TypedDict):
+    """Scores of a class."""
+
+    precision: Score
+    recall: Score
+    f1: Score
+    support: Amount
+
+
+class Metrics(TypedDict):
+    """Metrics of a split (`metrics.metrics`), as far as they are read again."""
+
+    utterances: Count
+    accuracy: Score
+    weighted_f1: Score
+    macro_f1: Score
+    majority_floor: Floor
+    per_class: dict[str, ClassScores]
+    intervals: NotRequired[dict[str, tuple[float, float] | None]]
+    command: NotRequired[Text]
+    data: NotRequired[Text]
+
+
+class CrossValidationResults(TypedDict):
+    """Results of a cross-validation, as far as they are read again: the metrics of each repeat."""
+
+    pooled: Annotated[list[Metrics], Field(min_length=1, max_length=10_000)]
+    command: Text
+    data: Text
+
+
+def read_metrics(folder: Path) -> dict[str, Metrics]:
+    """Returns the metrics of each split. Raises UserError if `metrics.json` is missing or invalid."""
+    return documents.read(folder / "metrics.json", dict[str, Metrics], REPAIR, extra="allow")
+
+
+def read_cross_validation(folder: Path) -> CrossValidationResults:
+    """Returns the results of a cross-validation. Raises UserError if `metrics.json` is missing or invalid."""
+    return documents.read(folder / "metrics.json", CrossValidationResults, "Rerun its `crossval`.", extra="allow")
+
+
+def read_splits(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the splits of a `metrics.json`, whose metrics are not checked. Raises UserError if it is invalid."""
+    return documents.read(path, dict[str, dict[str, Any]], REPAIR, extra="allow") if path.exists() else {}

@@ -1,0 +1,252 @@
+"""Every JSON document that is read: one edit of a valid one, and the rule that the message states."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from helpers import ensemble_info, run_info
+
+from emotion_tf import config, documents
+from emotion_tf.errors import UserError
+from emotion_tf.evaluation import results, vote
+from emotion_tf.evaluation.calibration import Calibration, Temperatures, read_calibration, write_calibration
+from emotion_tf.evaluation.selective import Threshold
+from emotion_tf.run_info import read_run_info
+
+LABELS = ("joy", "fear", "anger")
+NAN, INFINITE = float("nan"), float("inf")
+SCORES = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 3.0}
+METRICS = {
+    "utterances": 9, "accuracy": 0.5, "weighted_f1": 0.5, "macro_f1": 0.5, "data": "d", "command": "c",
+    "majority_floor": {"label": "joy", "accuracy": 0.5, "weighted_f1": 0.5},
+    "per_class": {label: SCORES for label in LABELS}, "intervals": {"accuracy": [0.25, 0.75], "macro_f1": None},
+}  # fmt: skip
+
+
+def stacking():
+    zeros = ((0.0,) * 3,) * 3
+    return vote.Vote("stacking", coefficients=(zeros, zeros), bias=(0.0,) * 3, strength=1.0)
+
+
+def calibration():
+    own = {"text only": 2.0}
+    return Calibration(Temperatures(1.5, own, {"all": (9, 3)}, (0.5, 0.0, 0.0)), (Threshold(0.8, 0.5, 0.4, 0.9),), 9, 3)
+
+
+WRITE = {
+    "run.json": lambda path: path.write_text(run_info(LABELS, absent_shares={"text": 0.5}, crops={"rate": 8.0})),
+    "config.json": lambda path: path.write_text(config.to_json(config.Config())),
+    "calibration.json": lambda path: write_calibration(path.parent, calibration()),
+    "ensemble.json": lambda path: path.write_text(ensemble_info(LABELS, "ab")),
+    "metrics.json": lambda path: path.write_text(json.dumps({"test": METRICS})),
+    "cross-validated metrics.json": lambda path: path.write_text(
+        json.dumps({"pooled": [METRICS], "command": "c", "data": "d", "folds": []})
+    ),
+}
+READ = {
+    "run.json": lambda path: read_run_info(path.parent),
+    "config.json": config.read_config,
+    "calibration.json": lambda path: read_calibration(path.parent),
+    "ensemble.json": lambda path: vote.read_ensemble_info(path.parent),
+    "metrics.json": lambda path: results.read_metrics(path.parent),
+    "cross-validated metrics.json": lambda path: results.read_cross_validation(path.parent),
+}
+
+
+@pytest.fixture
+def document(tmp_path):
+    """Function from the name of a document to its valid file and its reader."""
+
+    def write(name):
+        path = tmp_path / name.split()[-1]
+        WRITE[name](path)
+        READ[name](path)
+        return path, READ[name]
+
+    return write
+
+
+def edit(values, field, value):
+    """Sets a field, such as `splits.train.records`; the value `KeyError` removes it."""
+    *parents, last = (int(key) if key.isdigit() else key for key in field.split("."))
+    for key in parents:
+        values = values[key]
+    if value is KeyError:
+        del values[last]
+    else:
+        values[last] = value
+
+
+ROWS = [
+    ("run.json", "labels", 3, "`labels`. Expected a list. Received: 3"),
+    ("run.json", "labels", "abc", "`labels`. Expected a list. Received: 'abc'"),
+    ("run.json", "labels", {"a": 1}, "`labels`. Expected a list"),
+    ("run.json", "labels", [], "`labels`. Expected 2 or more items"),
+    ("run.json", "labels", ["joy", 3, "x"], "`labels[1]`. Expected a text. Received: 3"),
+    ("run.json", "labels", ["joy", "", "x"], "`labels[1]`. Expected a text that is not empty"),
+    ("run.json", "labels", ["joy", "joy", "x"], "`labels`. Expected different values"),
+    ("run.json", "labels", ["joy", "a\nb", "x"], "`labels[1]`. Expected a label of one line"),
+    ("run.json", "labels", ["joy", "fear"], "`class_counts`. Expected 2, one for each label. Received: 3"),
+    ("run.json", "labels", KeyError, "No `labels`. Expected this field"),
+    ("run.json", "majority", "zzz", "`majority`. Expected one of the labels. Received: 'zzz'"),
+    ("run.json", "face_size", 1_000_000, "`face_size`. Expected a number of at most 1024. Received: 1000000"),
+    ("run.json", "face_size", 10**400, "`face_size`. Expected a number of at most 1024"),
+    ("run.json", "face_size", -1, "`face_size`. Expected a number of at least 1. Received: -1"),
+    ("run.json", "face_size", 0, "`face_size`. Expected a number of at least 1. Received: 0"),
+    ("run.json", "face_size", "48", "`face_size`. Expected an integer. Received: '48'"),
+    ("run.json", "face_size", 48.5, "`face_size`. Expected an integer. Received: 48.5"),
+    ("run.json", "face_size", True, "`face_size`. Expected an integer. Received: True"),
+    ("run.json", "face_size", None, "`face_size`. Expected an integer. Received: None"),
+    ("run.json", "lower_case", "no", "`lower_case`. Expected true or false. Received: 'no'"),
+    ("run.json", "crops", "x", "`crops`. Expected an object. Received: 'x'"),
+    ("run.json", "crops.rate", "x", "`crops.rate`. Expected a number"),
+    ("run.json", "crops.zoom", 2, "Unknown key `crops.zoom`"),
+    ("run.json", "parameters", INFINITE, "`parameters`. Expected an integer. Received: inf"),
+    ("run.json", "class_counts.1", INFINITE, "`class_counts[1]`. Expected a finite number. Received: inf"),
+    ("run.json", "class_counts.1", -1, "`class_counts[1]`. Expected a number of at least 0"),
+    ("run.json", "word_dim", 10**20, "`word_dim`. Expected a number of at most 100000"),
+    ("run.json", "absent_shares.text", 2, "`absent_shares.text`. Expected a number of at most 1"),
+    ("run.json", "absent_shares", KeyError, "No `absent_shares`"),
+    ("run.json", "words_sha256", "x", "`words_sha256`. Expected"),
+    ("run.json", "versions.keras", 3, "`versions.keras`. Expected a text"),
+    ("run.json", "command", "x" * 200_000, "`command`. Expected at most 100000 characters. Received: 'xxx"),
+    ("run.json", "label", [], "Unknown key `label`. Did you mean 'labels'?"),
+    ("config.json", "train.epochs", "3", "`train.epochs`. Expected an integer"),
+    ("config.json", "towers", None, "`towers`. Expected a list"),
+    ("calibration.json", "utterances", INFINITE, "`utterances`. Expected an integer. Received: inf"),
+    ("calibration.json", "utterances", -3, "`utterances`. Expected a number of at least 0"),
+    ("calibration.json", "dialogues", 10, "`dialogues`. Expected at most the 9 utterances. Received: 10"),
+    ("calibration.json", "confidence", 0.5, "`confidence`. Expected 0.9. Received: 0.5"),
+    ("calibration.json", "confidence", KeyError, "No `confidence`"),
+    ("calibration.json", "fitted_on", "test", "`fitted_on`. Expected dev. Received: 'test'"),
+    ("calibration.json", "temperatures.pooled", 0, "`temperatures.pooled`. Expected a number above 0.025"),
+    ("calibration.json", "temperatures.pooled", NAN, "`temperatures.pooled`. Expected a number below 40"),
+    ("calibration.json", "temperatures.pooled", INFINITE, "`temperatures.pooled`. Expected a number below 40"),
+    ("calibration.json", "temperatures.own", {"texts": 1.0}, "`own`. Expected only "),
+    ("calibration.json", "temperatures.biases.0", NAN, "`temperatures.biases[0]`. Expected a finite number"),
+    ("calibration.json", "temperatures.biases", KeyError, "No `temperatures.biases`"),
+    ("calibration.json", "temperatures.fitted_on.all", [9], "`temperatures.fitted_on.all"),
+    ("calibration.json", "thresholds.0.threshold", 1.5, "`thresholds[0].threshold`. Expected a number of at most 1"),
+    ("calibration.json", "thresholds.0.precision", None, "`thresholds`. Expected a threshold with its precision"),
+    ("calibration.json", "thresholds.0.coverage", KeyError, "No `thresholds[0].coverage`"),
+    ("calibration.json", "thresholds", [[0.8, 0.5, 0.4, 0.9]], "No `thresholds[0].target`"),
+    ("ensemble.json", "members", [], "`members`. Expected 1 or more items"),
+    ("ensemble.json", "members.1", KeyError, "`weights`. Expected the shape (1,), for 1 members and 3 labels"),
+    ("ensemble.json", "members.0.path", 3, "`members[0].path`. Expected a text. Received: 3"),
+    ("ensemble.json", "members.0.sha256", "", "`members[0].sha256`. Expected"),
+    ("ensemble.json", "vote.method", "median", "`method`. Expected one of: soft, weighted, stacking"),
+    ("ensemble.json", "vote.weights", [NAN, 0.5], "`vote.weights[0]`. Expected a finite number. Received: nan"),
+    ("ensemble.json", "vote.weights", [-0.5, 1], "`vote.weights[0]`. Expected a number of at least 0"),
+    ("ensemble.json", "vote.weights", [1, 1], "`weights`. Expected a sum of 1. Received: 2"),
+    ("ensemble.json", "vote.weights", [1], "`weights`. Expected the shape (2,)"),
+    ("ensemble.json", "vote.weights", None, "`weights`. A soft vote has weights alone"),
+    ("ensemble.json", "vote.temperature", INFINITE, "`vote.temperature`. Expected a number below 40"),
+    ("ensemble.json", "labels", ["joy", "joy"], "`labels`. Expected different values"),
+    ("ensemble.json", "parameters", 1.5, "`parameters`. Expected an integer"),
+    ("metrics.json", "test", [], "`test`. Expected an object"),
+    ("metrics.json", "test", {}, "No `test.utterances`"),
+    ("metrics.json", "test.weighted_f1", "x", "`test.weighted_f1`. Expected a number. Received: 'x'"),
+    ("metrics.json", "test.weighted_f1", None, "`test.weighted_f1`. Expected a number. Received: None"),
+    ("metrics.json", "test.weighted_f1", NAN, "`test.weighted_f1`. Expected a number of at most 1"),
+    ("metrics.json", "test.majority_floor", 3, "`test.majority_floor`. Expected an object"),
+    ("metrics.json", "test.per_class.joy.f1", -1, "`test.per_class.joy.f1`. Expected a number of at least"),
+    ("metrics.json", "test.intervals.accuracy", [0.5], "`test.intervals.accuracy"),
+    ("cross-validated metrics.json", "pooled", [], "`pooled`. Expected 1 or more items"),
+    ("cross-validated metrics.json", "pooled.0.accuracy", 7, "`pooled[0].accuracy`. Expected a number of at most 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "message"), ROWS, ids=lambda value: str(value)[:30])
+def test_an_edit_that_breaks_a_rule(name, field, value, message, document):
+    path, read = document(name)
+    values = json.loads(path.read_text())
+    edit(values, field, value)
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < len(str(path)) + 300
+
+
+CONTENTS = {
+    "empty": (b"", "Expected JSON in UTF-8. Received: EOF"),
+    "cut": (b'{"a": ', "Expected JSON in UTF-8. Received: EOF"),
+    "deep": (b"[" * 10**5, "Expected JSON in UTF-8. Received: recursion limit"),
+    "deep object": (b'{"a":' * 10**5, "Expected JSON in UTF-8. Received: recursion limit"),
+    "not UTF-8": (b'{"a": "\xff"}', "Expected JSON in UTF-8. Received: invalid unicode"),
+    "half a character": (rb'{"a": "\ud800"}', "Expected JSON in UTF-8. Received: "),
+    "null": (b"null", "Expected an object. Received: None"),
+    "number": (b"3", "Expected an object. Received: 3"),
+    "list": (b"[]", "Expected an object. Received: []"),
+    "long number": (b"9" * 5000, "Expected JSON in UTF-8. Received: number out of range"),
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("name", WRITE)
+def test_a_file_that_is_no_such_document(name, content, document):
+    path, read = document(name)
+    path.write_bytes(CONTENTS[content][0])
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: {CONTENTS[content][1]}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_a_key_twice(name, document):
+    path, read = document(name)
+    text = path.read_text()
+    key = json.dumps(next(iter(json.loads(text))))
+    path.write_text(text.replace("{", f"{{{key}: {json.dumps(json.loads(text)[json.loads(key)])}, ", 1))
+    with pytest.raises(UserError, match=f"Invalid `{json.loads(key)}`. Expected one value. Received: 2"):
+        read(path)
+
+
+def test_pipes_and_large_files_are_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(UserError, match="Not a regular file"):
+        read_run_info(tmp_path)
+    (tmp_path / "config.json").write_text(config.to_json(config.Config()))
+    monkeypatch.setattr(documents, "MAX_BYTES", 99)
+    with pytest.raises(UserError, match="More than 99 bytes"):
+        config.read_config(tmp_path / "config.json")
+
+
+def test_a_vote_of_stacking_has_a_matrix_for_each_member(tmp_path):
+    path = tmp_path / "ensemble.json"
+    path.write_text(ensemble_info(LABELS, "ab", vote=stacking()))
+    assert vote.read_ensemble_info(tmp_path).vote == stacking()
+    values = json.loads(path.read_text())
+    for coefficients in (values["vote"]["coefficients"][:1], [[[0.0] * 3] * 2] * 2, [[[0.0], []]]):
+        path.write_text(json.dumps({**values, "vote": {**values["vote"], "coefficients": coefficients}}))
+        with pytest.raises(UserError, match="`coefficients`. Expected the shape"):
+            vote.read_ensemble_info(tmp_path)
+
+
+def test_runs_lists_what_it_can_read_and_names_what_it_cannot(tmp_path, capsys):
+    from emotion_tf.cli.runs import print_runs
+
+    for name in ("good", "deep", "null", "voted", "broken"):
+        (tmp_path / name).mkdir()
+        if name in ("voted", "broken"):
+            WRITE["ensemble.json"](tmp_path / name / "ensemble.json")
+        else:
+            for document in ("run.json", "config.json", "metrics.json"):
+                WRITE[document](tmp_path / name / document)
+    (tmp_path / "deep" / "metrics.json").write_text("[" * 10**5)
+    (tmp_path / "null" / "config.json").write_text("null")
+    (tmp_path / "broken" / "ensemble.json").write_text('{"vote": ')
+    print_runs(tmp_path)
+    table, *problems = capsys.readouterr().out.split("not readable: ")
+    lines = [
+        line for line in table.splitlines() if any(name in line for name in ("good", "deep", "null", "oted", "oken"))
+    ]
+    assert [line.count("not readable") for line in lines] == [1, 1, 0, 1, 0]
+    assert "0.5000" in table and "soft vote of a, b" in table
+    assert [problem.split(": ")[0] for problem in problems] == [
+        str(tmp_path / "broken" / "ensemble.json"),
+        str(tmp_path / "deep" / "metrics.json"),
+        str(tmp_path / "null" / "config.json"),
+    ]
