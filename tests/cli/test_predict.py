@@ -49,11 +49,11 @@ def test_missing_arguments_are_named(fault, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["Cannot read"]),
+        (b"", ["The file is empty"]),
         (b"text,face\nHi,\n", ["line 1", "Neither a column utterance nor faces", "text, face"]),
         (b"utterance,faces\n", ["no row"]),
         (b"utterance\ncaf\xe9\n", ["UTF-8"]),
-        (b"utterance,faces\na,b\nHi,text.jpg,x,y\n", ["Cannot read"]),
+        (b"utterance,faces\na,b\nHi,text.jpg,x,y\n", ["line 3", "Expected 2 cells", "Received: 4"]),
         (b"utterance,faces\nHi,none.jpg\n", ["none.jpg", "No such file"]),
     ],
 )

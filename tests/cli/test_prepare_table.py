@@ -29,7 +29,7 @@ def check_refused(manifest, parts, fault):
     [
         ({"emotion": "joyous"}, ["line 5", "Unknown emotion", "neutral, joy", "'joyous'", "'joy'", "--labels"]),
         ({"utterance_id": "0", "split": "train"}, ["line 5", "Duplicate key", "line 2", "Remove one"]),
-        ({"faces": "none.jpg"}, ["line 5", "none.jpg", "No such file", "existing file"]),
+        ({"faces": "none.jpg"}, ["line 5", "none.jpg", "No such file", "Expected a file"]),
         ({"faces": "text.jpg"}, ["line 5", "text.jpg", "Cannot decode", "b'This is '"]),
         ({"faces": "a.jpg;empty.jpg"}, ["line 5", "empty.jpg", "an empty file"]),
         ({"faces": "cut.png"}, ["line 5", "cut.png", "Cannot decode"]),
@@ -76,7 +76,7 @@ def test_an_invalid_table_writes_nothing(content, parts, manifest, fault):
         (["--labels", "mled"], ["--labels", "'mled'", "Did you mean 'meld'?"]),
         (["--labels", "joy", "joy"], ["--labels", "different"]),
         (["--labels", "sentiment"], ["line 2", "Unknown emotion", "neutral, positive, negative"]),
-        (["--face-size", "4"], ["--face-size", "from 8 to 1024", "4"]),
+        (["--face-size", "4"], ["--face-size", "from 8 to 1,024", "4"]),
         (["--face-size", "100000"], ["--face-size", "100000"]),
         (["--context", "-1"], ["--context", "-1"]),
         (["--tokenizer", "none.txt"], ["none.txt", "No such file"]),
