@@ -173,3 +173,7 @@ def test_an_interruption_during_the_imports_prints_no_traceback(delay):
     _, error = program.communicate(timeout=30)
     if "main.py" in error or "Traceback" not in error:  # else the interpreter itself had not started yet
         assert program.returncode in (-signal.SIGINT, 130, 0) and error.count("\n") <= 1, error
+
+
+def test_an_argument_that_is_not_utf8_is_refused(fault):
+    assert "Invalid argument '\\udcff.png'. Expected UTF-8." in fault("predict", "run", "--face", "\udcff.png")

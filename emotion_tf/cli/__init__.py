@@ -59,7 +59,12 @@ def _print_error(message: str) -> None:
 
 
 def dispatch(args: Sequence[str]) -> None:
-    """Runs a verb with its arguments. Raises UserError for an unknown verb or option."""
+    """Runs a verb with its arguments. Raises UserError for an unknown verb or option, and for one that is not UTF-8."""
+    for word in args:
+        try:
+            word.encode()
+        except UnicodeEncodeError:  # it stands in reports, in config.json and in tables, which are UTF-8
+            raise UserError(f"Invalid argument {word!r}. Expected UTF-8. Rename the file, or type it again.") from None
     if not args or args[0] in HELP:
         say(overview())
         return
