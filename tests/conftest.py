@@ -21,7 +21,7 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 
 FACE_SIZE = 32
 LONG = (
-    "test_parts", "tuning/test_verb", "serving/test_export", "cli/test_kills", "training/test_loop",
+    "test_parts", "tuning/test_verb", "test_fuzz", "serving/test_export", "cli/test_kills", "training/test_loop",
     "training/test_step", "serving/test_cpp", "interpret/test_explain", "serving/test_launch",
     "faces/test_real_clips", "interpret/test_text", "cli/test_ensemble", "models/test_backbones", "page/test_server",
     "page/test_browser_page", "test_end_to_end", "models/test_two_tower", "features/test_cache",

@@ -95,6 +95,35 @@ def _table(data: bytes) -> None:
     assert len(read_table(_file("table.csv", data)))
 
 
+def _history(data: bytes) -> None:
+    import numpy as np
+
+    from emotion_tf.evaluation.csv_tables import read_history
+
+    columns = ("epoch", "dev_loss")
+    table = read_history(_file("history.csv", data), columns)
+    assert np.isfinite(table[list(columns)]).all(axis=None)
+
+
+def _document(data: bytes) -> None:
+    """First byte: which document."""
+    from small_documents import READ
+
+    name = list(READ)[data[0] % len(READ)] if data else "run.json"
+    READ[name](_file(name.split()[-1], data[1:]))
+
+
+def _valid_documents() -> tuple[bytes, ...]:
+    from small_documents import WRITE
+
+    contents = []
+    for number, (name, write) in enumerate(WRITE.items()):
+        path = _file(name.split()[-1], b"")
+        write(path)
+        contents.append(bytes([number]) + path.read_bytes())
+    return tuple(contents)
+
+
 def _shard(data: bytes) -> None:
     from emotion_tf.data import verify
 
@@ -281,6 +310,25 @@ TARGETS = {
         ("emotion_tf/serving/tables.py", "emotion_tf/evaluation/csv_tables.py"),
         lambda: (b"utterance,faces,dialogue_id\nHi,a.jpg;b.jpg,1\n'=1+1,,2\n", b'utterance\n"a\nb"\n'),
         (b"utterance", b"faces", b"speaker", b'"', b"'="),
+    ),
+    "history": Target(
+        _history,
+        ("emotion_tf/evaluation/csv_tables.py", "emotion_tf/csv_rows.py"),
+        lambda: (b"epoch,loss,dev_loss\n1,0.5,0.25\n2,,1e-3\n",),
+        (b"epoch", b"dev_loss", b"1e999", b"nan", b",", b'"'),
+    ),
+    "document": Target(
+        _document,
+        (
+            "emotion_tf/documents.py",
+            "emotion_tf/run_info.py",
+            "emotion_tf/config/__init__.py",
+            "emotion_tf/evaluation/results.py",
+            "emotion_tf/evaluation/vote.py",
+            "emotion_tf/evaluation/calibration.py",
+        ),
+        _valid_documents,
+        (b"null", b"true", b"-1", b"1e999", b"NaN", b"[", b"{", b'"', b"[[", b"\\u0000"),
     ),
     "shard": Target(_shard, ("emotion_tf/data/verify.py",), lambda: (_valid_shard(),)),
     "record": Target(

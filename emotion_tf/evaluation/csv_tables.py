@@ -69,12 +69,12 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     content = files.read_regular(path, MAX_BYTES)
     try:
-        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
-    except ValueError as error:  # of pandas: empty, no table, or not UTF-8
-        raise UserError(f"{path}: {' '.join(str(error).split())[:100]}. {HISTORY}") from None
+        for _ in read_rows(path, columns):  # each as long as the header: pandas moves the cells of longer ones
+            pass
+    except UserError as error:
+        raise UserError(f"{error} {HISTORY}") from None
+    table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
     for name in columns:
-        if name not in table:
-            raise UserError(f"{path}: No column {name!r}. {HISTORY}")
         if not is_numeric_dtype(table[name]) or not np.isfinite(table[name]).all():
             raise UserError(f"{path}: Invalid column {name!r}. Expected finite numbers. {HISTORY}")
     return table
