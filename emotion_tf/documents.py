@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from emotion_tf import files
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.labels import MAX_LABEL, is_label
 
 T = TypeVar("T")
 MAX_BYTES = 64 << 20
@@ -66,8 +67,8 @@ def _file_name(name: str) -> str:
 
 
 def _label(label: str) -> str:
-    if label.strip() != label or not label.isprintable():
-        raise ValueError("a label of one line, without spaces around it")
+    if not is_label(label):
+        raise ValueError(f"a printable label of 1 to {MAX_LABEL} characters, without spaces around it")
     return label
 
 
@@ -75,7 +76,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 FileName = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_file_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_label)]
+Label = Annotated[str, AfterValidator(_label)]
 Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=10_000), AfterValidator(_unlike)]
 Side = Annotated[int, Field(ge=1, le=1024)]
 """Side of a face crop in pixels. Readers allocate what a document says."""

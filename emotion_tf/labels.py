@@ -22,9 +22,12 @@ ALIASES = {
 LABEL_SETS = {"meld": MELD_EMOTIONS, "emorynlp": EMORYNLP_EMOTIONS, "sentiment": SENTIMENTS}
 
 
+MAX_LABEL = 100
+
+
 def is_label(name: str) -> bool:
-    """Whether a name can be a label: printable, on one line, without spaces around it."""
-    return name.strip() == name != "" and name.isprintable()
+    """Whether a name can be a label: of 1 to `MAX_LABEL` printable characters, without spaces around it."""
+    return 0 < len(name) <= MAX_LABEL and name.strip() == name and name.isprintable()
 
 
 def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
@@ -36,7 +39,8 @@ def label_set(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     labels = LABEL_SETS.get(names[0], tuple(names)) if len(names) == 1 else tuple(names)
     if len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(is_label, labels)):
         raise UserError(
-            f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different printable names. "
+            f"Invalid `--labels`. Expected one of {', '.join(LABEL_SETS)}, or two or more different names of at "
+            f"most {MAX_LABEL} printable characters. "
             f"Received: {' '.join(names)!r}.{nearest(names[0], LABEL_SETS) if len(names) == 1 else ''}"
         )
     return labels

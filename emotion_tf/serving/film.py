@@ -117,6 +117,8 @@ def read_subtitles(path: Path) -> list[Subtitle]:
     if not events:
         raise UserError(f"{path}: No subtitles: the file has none. Expected SRT, WebVTT or ASS.")
     subtitles = [Subtitle(event.start / 1000, event.end / 1000, " ".join(event.plaintext.split())) for event in events]
+    if not any(subtitle.text for subtitle in subtitles):
+        raise UserError(f"{path}: No subtitles: none of {len(subtitles)} has a text. Expected SRT, WebVTT or ASS.")
     return sorted(subtitles, key=lambda subtitle: subtitle.start)
 
 

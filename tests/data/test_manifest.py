@@ -148,7 +148,17 @@ def test_rows_take_any_labels(labels, tmp_path):
 
 def test_label_sets():
     assert label_set(["meld"]) == MELD_EMOTIONS and label_set(("x", "y")) == ("x", "y")
-    for names in ([], ["mled"], ["one"], ["a", "a"], ["a", ""], ["a", " b"], ["a", "b\nc"], ["a\x1b", "b"]):
+    for names in (
+        [],
+        ["mled"],
+        ["one"],
+        ["a", "a"],
+        ["a", ""],
+        ["a", " b"],
+        ["a", "b\nc"],
+        ["a", "b" * 101],
+        ["a\x1b", "b"],
+    ):
         with pytest.raises(UserError, match="--labels"):
             label_set(names)
     with pytest.raises(UserError, match="Did you mean 'meld'"):

@@ -119,6 +119,7 @@ def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, su
         (b"just words\nand more", "No subtitles"),
         (BACKWARDS, "Subtitle 1 ends before it starts.*5 and 2 seconds, .Backwards"),
         (b"\xff\xfe\x00\x01", "No subtitles"),
+        (b"1\n00:00:00,000 --> 00:00:01,000\n<i></i>\n", "No subtitles: none of 1 has a text"),
         (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><p begin="25f">Hi</p></body></tt>', "ttml is not read"),
         (None, "Cannot read the subtitles .*No such file"),
     ],
