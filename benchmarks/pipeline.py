@@ -54,8 +54,10 @@ def main() -> None:
         batches = pools.flat_map(lambda *pool: pipeline._by_length(examples, pool, 32, tf.constant([0, epoch])))
         return batches.map(examples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
+    epoch_batches = pipeline.train_batches(rows, preprocess, 32, None)
+
     def by_length(epoch: int) -> Batches:
-        return pipeline.train_batches(rows, preprocess, 32, pipeline.EpochOrder(0, epoch), None)
+        return epoch_batches(pipeline.EpochOrder(0, epoch))
 
     table = Table("batches", "utterances/s", "padding, share of token positions", title=f"{data}, batch 32, 3 epochs")
     orders = {"shuffled": shuffled, "by length": by_length, "by length, in a window": window}

@@ -45,44 +45,53 @@ def train_batches(
     rows: Rows,
     preprocess: Preprocessor,
     batch_size: int,
-    order: EpochOrder,
     augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
-) -> Batches:
-    """Returns the batches of one epoch: shuffles records, batches similar lengths, decodes, augments.
+) -> Callable[[EpochOrder], Batches]:
+    """Returns the function from an epoch to its batches, traced once for all epochs.
 
-    The order is a permutation of all records, which are read from the shards in this order. A pool of `POOL_BATCHES`
-    batches is cut into batches while the next one is read. Drawing the order takes 24 bytes a record.
+    An epoch shuffles records, batches similar lengths, decodes, augments. The order is a permutation of all records,
+    which are read from the shards in this order. A pool of `POOL_BATCHES` batches is cut into batches while the next
+    one is read. Drawing the order takes 24 bytes a record.
 
     Args:
         rows: the utterances.
         preprocess: computes the inputs that are read from the records.
         batch_size: utterances per batch.
-        order: seed and number of the epoch.
         augment: augments faces uint8 (B, T, H, W, 3), with a seed (2,).
         cached: cached features of the shards as further inputs; they do not change the batches.
 
     Returns:
-        Batches of (inputs, label int64 (B,), weight float32 (B,)).
+        Function to batches of (inputs, label int64 (B,), weight float32 (B,)).
     """
-    seed = _mix(order)
-    pool = batch_size * POOL_BATCHES
     make = Examples(preprocess, cached)
-    dataset = (
-        tf.data.Dataset.from_tensor_slices(order.shuffle(make.positions(rows)))
-        .batch(pool)
-        .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
-        .prefetch(1)
-        .enumerate()
-        .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
-        .enumerate()
-        .map(
-            as_graph(lambda i, features: make(features, augment and partial(augment, seed=tf.stack([seed + 1, i])))),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+    positions = make.positions(rows)
+
+    def build(order: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+        return (
+            tf.data.Dataset.from_tensor_slices(order)
+            .batch(batch_size * POOL_BATCHES)
+            .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
+            .prefetch(1)
+            .enumerate()
+            .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
+            .enumerate()
+            .map(
+                as_graph(
+                    lambda i, features: make(features, augment and partial(augment, seed=tf.stack([seed + 1, i])))
+                ),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .prefetch(tf.data.AUTOTUNE)
         )
+
+    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64))
+    # the concrete function runs as a graph even if functions run eagerly
+    graph = tf.function(build, input_signature=signature, autograph=False).get_concrete_function()
+    return lambda order: Batches(
+        graph(tf.constant(order.shuffle(positions)), tf.constant(_mix(order), tf.int64)), rows.paths
     )
-    return Batches(dataset.prefetch(tf.data.AUTOTUNE), rows.paths)
 
 
 def eval_batches(
@@ -124,8 +133,8 @@ def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.
     """Returns label int64, weight float32 and length int64, each (N,), in the order of `eval_batches`."""
     names = ("label", "weight", "length")
     make = Examples(preprocess)
-    parsed = make.elements(rows).batch(1024).map(as_graph(make.parse))
-    batches = [[features[name].numpy() for name in names] for features in Batches(parsed, rows.paths)]
+    elements = Batches(make.elements(rows).batch(1024), rows.paths)
+    batches = [[features[name].numpy() for name in names] for features in (make.parse(*pair) for pair in elements)]
     label, weight, length = (np.concatenate(column) for column in zip(*batches, strict=True))
     return label, weight, length
 
@@ -136,8 +145,9 @@ def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
     The lines are those of `context` and `future` that are not empty.
     """
     names = [*IDS, "face_mask", "context", "future"]
-    dataset = rows.enumerate_records().batch(1024).map(lambda _, r: schema.parse_examples(r, names))
-    for batch in Batches(dataset, rows.paths):
+    # parsed here: tracing a function for `map` takes longer than to read a few thousand records
+    for _, records in Batches(rows.enumerate_records().batch(1024), rows.paths):
+        batch = schema.parse_examples(records, names)
         faces = batch.pop("face_mask").row_lengths().numpy()
         for name in ("context", "future"):
             batch[name] = tf.reduce_sum(tf.cast(batch[name] != "", tf.int32), axis=1)

@@ -121,5 +121,9 @@ class Recurrent(keras.layers.Layer):
         sequence, mask = inputs
         return self.both(sequence, mask=ops.cast(mask, "bool"))
 
+    def compute_output_spec(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+        # without it, Keras traces both loops each time that a model is built or opened
+        return keras.KerasTensor((inputs[0].shape[0], 2 * self.units), self.compute_dtype)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -37,7 +37,7 @@ def ablations(
     outputs = _tower_outputs(model, (inputs for inputs, _, _ in data))
     absent = _tower_outputs(model, [preprocess({"utterance": tf.constant([""])})])
     rng = np.random.default_rng(seed)
-    fuse = tf.function(lambda inputs: model.fusion(inputs, training=False), reduce_retracing=True)
+    fuse = tf.function(lambda inputs: model.fusion(inputs, training=False), reduce_retracing=True, autograph=False)
     results = {}
     rows = np.arange(len(pattern))
     for modality in model.towers:
@@ -60,6 +60,7 @@ def _tower_outputs(model: TwoTower, batches: Iterable[Mapping[str, tf.Tensor]]) 
         modality: tf.function(
             lambda inputs, modality=modality, tower=tower: fusion_inputs(modality, tower(inputs, training=False)),
             reduce_retracing=True,
+            autograph=False,
         )
         for modality, tower in model.towers.items()
     }

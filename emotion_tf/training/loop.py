@@ -192,7 +192,7 @@ def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints, state: State) -
     checkpoints.load(best_name(state.best_epoch))
     for layer in setup.model.pretrained:
         layer.set_trainable(True)
-    calibrate(run, setup.model, setup.preprocess, setup.data.dev)
+    calibrate(run, setup.model, setup.preprocess, setup.data.dev, setup.infer)
     with files.new_file(run.model_path) as temporary:
         setup.model.save(temporary)
     run.delete_checkpoints()

@@ -23,7 +23,8 @@ def input_spec(model: keras.Model) -> dict[str, tf.TensorSpec]:
 
 def inference(model: keras.Model) -> Infer:
     """Returns the function from inputs to a model's outputs, traced once for any batch size."""
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[input_spec(model)])
+    signature = [input_spec(model)]
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
 
 
 def collect_outputs(infer: Infer, data: Iterable[tuple[Tensors, tf.Tensor, tf.Tensor]]) -> Outputs:

@@ -86,13 +86,14 @@ class Stage:
 
     def train_batches(self, epoch: int) -> Batches:
         """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
+        order = pipeline.EpochOrder(self.setup.config.train.seed, epoch)
+        return self._epochs(order).take(self.setup.steps)
+
+    @cached_property
+    def _epochs(self) -> Callable[[pipeline.EpochOrder], Batches]:
         setup, face = self.setup, self.setup.config.face
-        order = pipeline.EpochOrder(setup.config.train.seed, epoch)
         augment = partial(augment_faces, erase=face.erase) if face.augment else None
-        batches = pipeline.train_batches(
-            setup.data.train, self.preprocess, setup.update_rows, order, augment, self.train
-        )
-        return batches.take(setup.steps)
+        return pipeline.train_batches(setup.data.train, self.preprocess, setup.update_rows, augment, self.train)
 
     @cached_property
     def dev_batches(self) -> Batches:
@@ -134,7 +135,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         network=network,
         optimizer=optimizer,
         update=_compile(update),
-        infer=inference(model if cache is None else network),
+        infer=setup.infer if cache is None else inference(network),
         preprocess=preprocess,
         train=features[0] if features else None,
         dev=features[1] if features else None,
@@ -153,7 +154,7 @@ def _compile(update: Update) -> Callable[..., Sums]:
 
     sums_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, zero_sums())
     batch_spec = (input_spec(update.network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
-    return tf.function(run, input_signature=(sums_spec, *batch_spec))
+    return tf.function(run, input_signature=(sums_spec, *batch_spec), autograph=False)
 
 
 def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from emotion_tf.training.average import Average
 from emotion_tf.training.evaluate import check_context, check_tokenizer
 from emotion_tf.training.initialize import initialize_towers, initialize_words
 from emotion_tf.training.losses import RowLoss, build_loss, class_counts
+from emotion_tf.training.outputs import Infer, inference
 from emotion_tf.training.precision import choose_precision, computing_in
 
 Say = Callable[[str], None]
@@ -114,6 +116,11 @@ class Setup:
         """Updates per epoch."""
         steps = math.ceil(self.utterances / self.update_rows)
         return min(steps, self.config.train.steps_per_epoch or steps)
+
+    @cached_property
+    def infer(self) -> Infer:
+        """The function from the inputs of the model to its outputs, traced once for all phases and the calibration."""
+        return inference(self.model)
 
     def objective(self, y_true: tf.Tensor, outputs: Mapping[str, Any]) -> tf.Tensor:
         """Returns the loss of each row, float32 (B,): that of the logits plus the auxiliary loss."""

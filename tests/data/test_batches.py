@@ -37,9 +37,9 @@ def flip_byte(path):
 
 def test_a_shard_that_is_damaged_between_epochs(rows):
     path = rows.paths[-1]
-    list(train_batches(rows, preprocess, 8, EpochOrder(0, 0), None))
+    list(train_batches(rows, preprocess, 8, None)(EpochOrder(0, 0)))
     flip_byte(path)
-    epoch = train_batches(rows, preprocess, 8, EpochOrder(0, 1), None)
+    epoch = train_batches(rows, preprocess, 8, None)(EpochOrder(0, 1))
     assert message(epoch).startswith(f"{path}: The record at offset ")
     assert message(epoch.take(100)).endswith("Prepare the data set again, or copy the shard again.")
     expected = f"{path}: Flipped byte in the record at offset "
@@ -50,7 +50,7 @@ def test_a_shard_that_is_damaged_between_epochs(rows):
 def test_a_shard_that_is_removed_between_epochs(rows):
     assert len(rows.index) > 0
     Path(rows.paths[0]).unlink()
-    for batches in (train_batches(rows, preprocess, 8, EpochOrder(0, 1), None), eval_batches(rows, preprocess, 8)):
+    for batches in (train_batches(rows, preprocess, 8, None)(EpochOrder(0, 1)), eval_batches(rows, preprocess, 8)):
         assert message(batches).startswith(f"{rows.paths[0]}: The shard is missing.")
 
 

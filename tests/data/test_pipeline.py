@@ -39,13 +39,21 @@ class Plain:
 
     context_fields = ()
     text = TextConfig()
+    calls = 0
 
     def __call__(self, raw):
+        self.calls += 1
         assert raw.get("context") is None and raw.get("future") is None
         return {"utterance": raw["utterance"], "face_jpeg": raw["face_jpeg"], "length": raw["tokens"].row_lengths()}
 
 
 plain = Plain()
+
+
+@pytest.fixture(scope="module")
+def epoch_batches(data):
+    """Function from an epoch to the batches of the training split."""
+    return train_batches(data[0]["train"], plain, BATCH, None)
 
 
 def texts(batches) -> list[list[bytes]]:
@@ -56,9 +64,9 @@ def flat(batches) -> list[bytes]:
     return [text for batch in texts(batches) for text in batch]
 
 
-def test_every_record_once_an_epoch(data):
+def test_every_record_once_an_epoch(data, epoch_batches):
     paths, opened = data
-    batches = list(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), None))
+    batches = list(epoch_batches(EpochOrder(0, 0)))
     count = opened.splits["train"].records
     expected = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
     assert Counter(flat(batches)) == Counter(expected) and len(set(expected)) == count
@@ -66,7 +74,7 @@ def test_every_record_once_an_epoch(data):
     assert sorted(len(label) for _, label, _ in batches)[1:] == [BATCH] * (len(batches) - 1)
 
 
-def test_label_weight_and_faces_stay_with_their_utterance(data):
+def test_label_weight_and_faces_stay_with_their_utterance(data, epoch_batches):
     paths, _ = data
 
     def rows(batches):
@@ -78,7 +86,7 @@ def test_label_weight_and_faces_stay_with_their_utterance(data):
             )
         }
 
-    shuffled = rows(train_batches(paths["train"], plain, BATCH, EpochOrder(3, 1), None))
+    shuffled = rows(epoch_batches(EpochOrder(3, 1)))
     assert shuffled == rows(eval_batches(paths["train"], plain, 50))
     labels = {row["utterance"].encode(): row["label"] for row in pipeline.read_rows(paths["train"])}
     assert {text: label for text, (label, _, _) in shuffled.items()} == labels
@@ -86,10 +94,11 @@ def test_label_weight_and_faces_stay_with_their_utterance(data):
 
 def test_the_order_follows_from_seed_and_epoch(data):
     paths, _ = data
-    orders = {
-        o: texts(train_batches(paths["train"], plain, BATCH, EpochOrder(*o), None)) for o in ((0, 0), (0, 1), (1, 0))
-    }
-    assert texts(train_batches(paths["train"], plain, BATCH, EpochOrder(0, 0), augment_faces)) == orders[0, 0]
+    preprocess = Plain()
+    epoch_batches = train_batches(paths["train"], preprocess, BATCH, None)
+    orders = {o: texts(epoch_batches(EpochOrder(*o))) for o in ((0, 0), (0, 1), (1, 0))}
+    assert preprocess.calls == 1  # traced once for all epochs
+    assert texts(train_batches(paths["train"], plain, BATCH, augment_faces)(EpochOrder(0, 0))) == orders[0, 0]
     mixed = [[sorted(batch) for batch in order] for order in orders.values()]
     for i, first in enumerate(mixed):
         for second in mixed[i + 1 :]:
@@ -125,7 +134,7 @@ def test_sixty_thousand_rows_sorted_by_class_are_mixed():
         assert abs(np.corrcoef(np.arange(rows), order)[0, 1]) < 5 / rows**0.5
 
 
-def test_batches_follow_the_order_of_the_epoch(data):
+def test_batches_follow_the_order_of_the_epoch(data, epoch_batches):
     """Records are taken in this order; a pool of 16 batches is sorted by length."""
     paths, opened = data
     order = EpochOrder(5, 3)
@@ -133,13 +142,13 @@ def test_batches_follow_the_order_of_the_epoch(data):
     count = opened.splits["train"].records
     expected = [utterances[i] for i in order.shuffle(np.arange(count))]
     pool = BATCH * pipeline.POOL_BATCHES
-    received = flat(train_batches(paths["train"], plain, BATCH, order, None))
+    received = flat(epoch_batches(order))
     assert count > pool
     for start in range(0, count, pool):
         assert sorted(received[start : start + pool]) == sorted(expected[start : start + pool])
     some = paths["train"].select(range(3, count, 5))
     expected = [utterances[i] for i in order.shuffle(np.arange(3, count, 5))]
-    assert sorted(flat(train_batches(some, plain, 1, order, None))[:16]) == sorted(expected[:16])
+    assert sorted(flat(train_batches(some, plain, 1, None)(order))[:16]) == sorted(expected[:16])
 
 
 def test_epochs_of_neighbouring_seeds_differ():
@@ -149,7 +158,7 @@ def test_epochs_of_neighbouring_seeds_differ():
 
 
 def test_one_data_set_gives_the_same_epoch_twice(data):
-    epoch = train_batches(data[0]["dev"], plain, BATCH, EpochOrder(0, 0), None)
+    epoch = train_batches(data[0]["dev"], plain, BATCH, None)(EpochOrder(0, 0))
     assert texts(epoch) == texts(epoch)
 
 
@@ -168,7 +177,7 @@ def test_training_and_evaluation_batches_have_the_same_examples(data, preprocess
                 contents.append((text, words[words > 0].tobytes(), faces, int(label[i]), float(weight[i])))
         return Counter(contents)
 
-    shuffled = examples(train_batches(paths["test"], preprocess, BATCH, EpochOrder(0, 0), augment=None))
+    shuffled = examples(train_batches(paths["test"], preprocess, BATCH, augment=None)(EpochOrder(0, 0)))
     assert shuffled == examples(eval_batches(paths["test"], preprocess, 2 * BATCH))
 
 
@@ -183,7 +192,7 @@ def test_evaluation_keeps_the_order_of_the_records(data):
 
 def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):
     widths = set()
-    for inputs, _, _ in train_batches(data[0]["train"], preprocess, BATCH, EpochOrder(0, 0), None):
+    for inputs, _, _ in train_batches(data[0]["train"], preprocess, BATCH, None)(EpochOrder(0, 0)):
         mask, words = inputs["input_mask"].numpy(), inputs["word_ids"].numpy()
         assert mask.sum(axis=1).max() == mask.shape[1] == inputs["input_word_ids"].shape[1]
         assert (words > 0).sum(axis=1).max() == words.shape[1]
@@ -191,20 +200,18 @@ def test_tokens_are_padded_to_the_longest_of_the_batch_alone(data, preprocess):
     assert len(widths) > 2
 
 
-def test_batches_of_similar_length_have_less_padding(data):
+def test_batches_of_similar_length_have_less_padding(data, epoch_batches):
     def padding_share(batches) -> float:
         lengths = [inputs["length"].numpy() for inputs, _, _ in batches]
         return 1 - sum(n.sum() for n in lengths) / sum(n.max() * len(n) for n in lengths)
 
-    train = data[0]["train"]
-    by_length = padding_share(train_batches(train, plain, BATCH, EpochOrder(0, 0), None))
-    assert by_length < 0.5 * padding_share(eval_batches(train, plain, BATCH))
+    by_length = padding_share(epoch_batches(EpochOrder(0, 0)))
+    assert by_length < 0.5 * padding_share(eval_batches(data[0]["train"], plain, BATCH))
 
 
-def test_batches_are_not_sorted_by_length(data):
+def test_batches_are_not_sorted_by_length(epoch_batches):
     """Inside a pool the batches come in random order, not from short to long."""
-    batches = train_batches(data[0]["train"], plain, BATCH, EpochOrder(0, 0), None)
-    lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in batches]
+    lengths = [int(inputs["length"].numpy().max()) for inputs, _, _ in epoch_batches(EpochOrder(0, 0))]
     assert lengths != sorted(lengths)
 
 
@@ -214,7 +221,7 @@ def test_augmentation_changes_faces_alone_and_follows_the_order(data, preprocess
         return {name: value.numpy() for name, value in inputs.items()}
 
     whole, augmented = (
-        train_batches(data[0]["dev"], preprocess, BATCH, EpochOrder(0, 0), a) for a in (None, augment_faces)
+        train_batches(data[0]["dev"], preprocess, BATCH, a)(EpochOrder(0, 0)) for a in (None, augment_faces)
     )
     spec, label, weight = augmented.dataset.element_spec
     assert spec["faces"].shape[2:] == (32, 32, 3) and spec["faces"].dtype == tf.uint8
@@ -241,7 +248,7 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
     paths = odd.rows("train")
     for batches in (
         eval_batches(paths, preprocess, 2),
-        train_batches(paths, preprocess, 2, EpochOrder(0, 0), augment_faces),
+        train_batches(paths, preprocess, 2, augment_faces)(EpochOrder(0, 0)),
     ):
         shapes = []
         for inputs, label, _ in batches:
@@ -252,7 +259,7 @@ def test_a_batch_without_a_face_has_one_absent_frame(odd):
 
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_a_split_smaller_than_a_batch(odd, batch):
-    batches = list(train_batches(odd.rows("train"), plain, batch, EpochOrder(0, 0), None))
+    batches = list(train_batches(odd.rows("train"), plain, batch, None)(EpochOrder(0, 0)))
     assert len(batches) == -(-5 // batch) and len(set(flat(batches))) == 5
 
 
