@@ -160,13 +160,15 @@ def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
     lines = ["split,dialogue_id,utterance_id,speaker,utterance,emotion,clip"]
     for n, path in enumerate(sorted(VIDEOS.iterdir())):
         shutil.copy(path, tmp_path)
-        for split, emotion in (("train", "joy"), ("dev", "anger"), ("test", "joy")):
+        held_out = (("dev", "anger"), ("test", "joy")) if path.stem in SPEAKERS else ()
+        for split, emotion in (("train", "joy"), *held_out):
             lines.append(f"{split},{n},0,Ada,Number {n}!,{emotion},{path.name}")
     table.write_text("\n".join(lines) + "\n")
     model = ("--faces.detector-model", MODEL)
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", "--tokenizer", "learned", *model)
     assert f"train: {n + 1} rows: no face found 2, with a face {n - 1}" in printed
-    succeed("train", "--data", tmp_path / "data", "--name", "clips", "--smoke")
+    towers = ("--text.branches", "cnn", "--face.cnn-filters", 8, 8)  # a GRU takes half a minute to be traced
+    succeed("train", "--data", tmp_path / "data", "--name", "clips", "--smoke", *towers)
     run = tmp_path / "saved_models" / "clips"
     assert "audit.html" in succeed("audit", tmp_path / "data")
     printed = succeed("predict", run, "--clip", tmp_path / "lp_d0.mp4", "--text", "You did it!", *model)

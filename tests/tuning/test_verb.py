@@ -15,19 +15,18 @@ from helpers import ROOT
 
 pytestmark = pytest.mark.slow
 SEARCH = ("--search", "learning_rate", "optimizer=adamw,adam", "fusion.kind=concat,gated", "fusion.dropout")
-SMALL = ("--train.steps-per-epoch", "8", "--text.gru-units", "8", "--face.cnn-filters", "4", "8")
+# towers that are traced in a second or two, which is what a trial takes
+SMALL = ("--train.steps-per-epoch", "4", "--text.branches", "cnn", "--text.word-dim", "8", "--text.cnn-filters", "4")
+SMALL += ("--face.cnn-filters", "4")
 SHORT = ("--train.epochs", "2", *SMALL)
 MINUTE = 60
 
 
 class Program:
-    """The command line in a process of its own, in a folder of its own."""
+    """The command line in a process of its own."""
 
-    def __init__(self, folder: Path, *words):
-        self.log = folder / f"{time.monotonic_ns()}.log"
-        command = [sys.executable, str(ROOT / "main.py"), *map(str, words)]
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    def __init__(self, process, log: Path):
+        self.process, self.log = process, log
 
     def end(self, code: int = 0, within: float = 10 * MINUTE) -> str:
         ended = self.process.wait(within)
@@ -36,7 +35,7 @@ class Program:
         return output
 
     def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
     @property
@@ -51,11 +50,21 @@ class Program:
 
 
 @pytest.fixture
-def run(tmp_path, dataset):
+def run(tmp_path, dataset, forks):
+    """Function that starts the command line in a folder of the test: by a fork, or `new`, as a user does."""
     started = []
 
-    def start(*words, data=True):
-        started.append(Program(tmp_path, *words, *(("--data", dataset) if data else ())))
+    def start(*words, data=True, new=False):
+        words = [*map(str, words), *(("--data", str(dataset)) if data else ())]
+        if new:
+            log = tmp_path / f"{time.monotonic_ns()}.log"
+            command = [sys.executable, str(ROOT / "main.py"), *words]
+            with open(log, "w") as output:
+                process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+        else:
+            process = forks.start(tmp_path, *words)
+            log = process.log
+        started.append(Program(process, log))
         return started[-1]
 
     yield start
@@ -77,7 +86,7 @@ def trials(folder: Path) -> pd.DataFrame:
 
 
 def wait_for(program: Program, folder: Path, count: int) -> None:
-    end = time.monotonic() + 5 * MINUTE
+    end = time.monotonic() + 10 * MINUTE
     while len(trials(folder)) < count:
         assert time.monotonic() < end and program.process.poll() is None
         time.sleep(0.1)
@@ -90,18 +99,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_training_with_best_json_repeats_the_best_trial_exactly(run, results, tmp_path):
-    run("tune", "--name", "x", "--trials", 5, *SEARCH, *SHORT).end()
-    summary = json.loads((results / "x" / "summary.json").read_text())
-    assert summary["trials"] == 5 and summary["broken"] == 0
-    assert set(trials(results / "x")["worker"]) == {"worker0", "worker1"}
-    run("train", "--config", results / "x" / "best.json", "--name", "again", data=False).end()
-    again = json.loads((tmp_path / "saved_models" / "again" / "metrics.json").read_text())
-    assert again["dev"]["weighted_f1"] == summary["best"]["dev_weighted_f1"]
-    assert again["dev"]["majority_floor"]["weighted_f1"] == summary["majority_floor"]["weighted_f1"]
-
-
-def test_killed_and_resumed(run, results):
+def test_killed_and_resumed_and_training_with_best_json_repeats_the_best_trial(run, results, tmp_path):
     first = run("tune", "--name", "x", "--trials", 6, *SEARCH, *SHORT)
     wait_for(first, results / "x", 2)
     children = first.children
@@ -114,7 +112,14 @@ def test_killed_and_resumed(run, results):
     run("tune", "--resume", data=False).end()
     after = trials(results / "x")
     assert len(after) == 6 and after["trial"].is_unique and len(children) == 2
+    assert set(after["worker"]) == {"worker0", "worker1"}
     pd.testing.assert_frame_equal(after[: len(before)], before)
+    summary = json.loads((results / "x" / "summary.json").read_text())
+    assert summary["trials"] == 6 and summary["broken"] == 0
+    run("train", "--config", results / "x" / "best.json", "--name", "again", data=False).end()
+    again = json.loads((tmp_path / "saved_models" / "again" / "metrics.json").read_text())
+    assert again["dev"]["weighted_f1"] == summary["best"]["dev_weighted_f1"]
+    assert again["dev"]["majority_floor"]["weighted_f1"] == summary["majority_floor"]["weighted_f1"]
 
 
 def test_killed_workers_end_the_search(run, results):
@@ -136,8 +141,8 @@ def test_a_chief_with_remote_workers_and_after_their_end(run, results):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     chief = run("tune", "--name", "x", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
-                "--tuner.role", "chief", "--tuner.address", address)  # fmt: skip
-    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
+                "--tuner.role", "chief", "--tuner.address", address, new=True)  # fmt: skip
+    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, new=True)
     wait_for(chief, results / "x", 2)
     worker.kill()
     assert "All workers are lost" in chief.end(2, within=MINUTE)
@@ -152,7 +157,7 @@ def test_a_chief_with_remote_workers_and_after_their_end(run, results):
 
 
 def test_hyperband_continues_trials_and_retrains_the_winner(run, results):
-    words = ("--tuner.algorithm", "hyperband", "--tuner.epochs", 4, "--trials", 10, *SEARCH, *SMALL)
+    words = ("--tuner.algorithm", "hyperband", "--tuner.epochs", 4, "--trials", 8, *SEARCH, *SMALL)
     output = run("tune", "--name", "x", *words, "--train.epochs", 4).end()
     summary, table = json.loads((results / "x" / "summary.json").read_text()), trials(results / "x")
     best = table[table["trial"] == summary["best"]["trial"]].iloc[0]
@@ -162,7 +167,7 @@ def test_hyperband_continues_trials_and_retrains_the_winner(run, results):
 
 
 def test_folds(run, results):
-    run("tune", "--name", "x", "--trials", 2, "--folds", 2, *SEARCH, *SHORT).end()
+    run("tune", "--name", "x", "--trials", 2, "--folds", 2, *SEARCH, *SHORT, new=True).end()
     table = trials(results / "x")
     assert table["dev_weighted_f1"].tolist() == pytest.approx(((table["fold0"] + table["fold1"]) / 2).tolist())
     assert (table["fold0"] != table["fold1"]).any() and (table["epochs"] == 4).all()
