@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emotion_tf import files
 from emotion_tf.csv_rows import parse_rows
 from emotion_tf.data import manifest, meld_clips
 from emotion_tf.data.clip_source import Key
@@ -23,6 +24,8 @@ from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 from emotion_tf.labels import MELD_EMOTIONS, SENTIMENTS
 
+MAX_BYTES = 16 << 20
+"""The tables of MELD have 0.1 to 1.2 MB."""
 TARGETS = {"emotion": ("Emotion", MELD_EMOTIONS), "sentiment": ("Sentiment", SENTIMENTS)}
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
 MAX_DIGITS = 18
@@ -83,7 +86,7 @@ def _tables(root: Path) -> dict[str, Path]:
     for split in manifest.SPLITS:
         name = f"{split}_sent_emo.csv"
         paths = sorted(path for path in root.rglob(name) if path.is_file())
-        if len({path.read_bytes() for path in paths}) > 1:
+        if len({_read(path) for path in paths}) > 1:
             raise UserError(f"Two different {name}: {paths[0]} and {paths[1]}. Expected one. Remove the other.")
         if paths:
             tables[split] = paths[0]
@@ -118,8 +121,12 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
     return sorted(manifest.check_rows(path, rows), key=lambda row: (int(row.dialogue_id), int(row.utterance_id))), notes
 
 
+def _read(path: Path) -> bytes:
+    return files.read_regular(path, MAX_BYTES, "table", "a table of MELD of at most 16 MB")
+
+
 def _decode(path: Path) -> tuple[str, list[str]]:
-    data = path.read_bytes()
+    data = _read(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

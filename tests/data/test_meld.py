@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -151,6 +152,13 @@ def test_the_error_without_clips_has_the_folder(raw, tmp_path):
 def test_an_invalid_table_is_an_error_with_its_line(tmp_path, text, message):
     (tmp_path / "train_sent_emo.csv").write_bytes(text)
     with pytest.raises(UserError, match=message):
+        meld.read_meld(tmp_path, text_only=True)
+
+
+def test_a_large_table_is_not_read(tmp_path):
+    (tmp_path / "train_sent_emo.csv").touch()
+    os.truncate(tmp_path / "train_sent_emo.csv", meld.MAX_BYTES + 1)
+    with pytest.raises(UserError, match="Cannot read the table .*: More than 16,777,216 bytes"):
         meld.read_meld(tmp_path, text_only=True)
 
 
