@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 
 pytestmark = pytest.mark.slow
+SMALL = ("--text.branches", "cnn", "--face.cnn-filters", "8", "8")  # the default's GRU takes half a minute to be traced
 
 
 def main(folder, *args):
@@ -20,8 +21,8 @@ def main(folder, *args):
 
 
 def test_demo_from_nothing_with_a_kill_in_epoch_two(tmp_path):
-    main(tmp_path, "prepare", "demo", "--utterances", "400")
-    command = [sys.executable, str(ROOT / "main.py"), "train", "--train.epochs", "4", "--name", "killed"]
+    main(tmp_path, "prepare", "demo", "--utterances", "240")
+    command = [sys.executable, str(ROOT / "main.py"), "train", "--train.epochs", "4", "--name", "killed", *SMALL]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 300
