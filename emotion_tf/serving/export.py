@@ -90,11 +90,12 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     extra = folder / "assets.extra"
     extra.mkdir()
     requests = []
-    for signature, inputs in warmup.example_requests(graph):
-        tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        serve, _ = signatures[signature]  # not its endpoint, which TensorFlow would optimise once more
-        outputs = serve(tensors)
-        requests.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
+    with _unoptimized():
+        for signature, inputs in warmup.example_requests(graph):
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            serve, _ = signatures[signature]  # not its endpoint, which is another function
+            outputs = serve(tensors)
+            requests.append((signature, inputs, {name: value.numpy() for name, value in outputs.items()}))
     with _disk_errors(run):
         warmup.write_requests(folder / warmup.FILE, predictor.facts.name, requests)
     facts.write_exported(
@@ -109,6 +110,18 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     write_checksums(folder)
     Export(folder, facts.read_exported(folder)).remember()
+
+
+@contextlib.contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Runs functions as they were traced: to optimise a graph that answers twice takes longer than the answers."""
+    options = tf.config.optimizer
+    before = options.get_experimental_options().get("disable_meta_optimizer", False)
+    options.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        options.set_experimental_options({"disable_meta_optimizer": before})
 
 
 @contextlib.contextmanager

@@ -204,7 +204,9 @@ def test_the_command_line_verifies_and_predicts(exported, predictor, succeed, fa
 def test_an_export_of_somebody_else_runs_in_a_process_with_limits(exported, served, rows, tmp_path, monkeypatch):
     from emotion_tf.serving.confined import ConfinedModel
 
-    assert "made or trusted by you" in verify.verify(exported)
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "check_outputs", lambda model: 0.0)  # `export` has compared them in this process
+        assert "made or trusted by you" in verify.verify(exported)
     monkeypatch.setenv("EMOTION_TF_CONFIG", str(tmp_path))  # of another user
     other = ExportPredictor(Export.open(exported))
     assert isinstance(other._saved_model, ConfinedModel)
