@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import shutil
@@ -186,6 +187,19 @@ def forks(tmp_path_factory):
     forks = Forks(tmp_path_factory.mktemp("forks"))
     yield forks
     forks.close()
+
+
+@pytest.fixture(scope="session")
+def _open_once():
+    from emotion_tf.serving.predict import open_predictor
+
+    return functools.cache(open_predictor)
+
+
+@pytest.fixture
+def opened_once(_open_once, monkeypatch):
+    """Lets commands share a predictor of each path: a run that does not change is loaded and traced once."""
+    monkeypatch.setattr("emotion_tf.serving.predict.open_predictor", _open_once)
 
 
 @pytest.fixture

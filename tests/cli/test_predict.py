@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from small_tables import write_picture
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 
 def test_predict_without_an_utterance(untrained, tmp_path, fault):
     assert "No utterance. Expected --text, --face or --clip" in fault("predict", untrained)

@@ -88,6 +88,7 @@ def test_a_damaged_calibration_is_one_line(run, fault):
     assert str(run / "calibration.json") in message and "Remove the file" in message
 
 
+@pytest.mark.usefixtures("opened_once")
 def test_abstaining(run, tmp_path, succeed, fault):
     printed = succeed("predict", run, "--text", "yes", "--abstain-below", "0.999")
     assert printed.startswith("abstained: the prediction has a probability below 0.999\n") and "neutral" in printed

@@ -18,6 +18,8 @@ from emotion_tf.faces.crops import crop_clip
 from emotion_tf.faces.frames import Segment
 from emotion_tf.serving import film
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 SRT = """1
 00:00:00,000 --> 00:00:01,500
 <i>You did it!</i>
