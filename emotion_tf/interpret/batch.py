@@ -14,13 +14,15 @@ import tensorflow as tf
 
 from emotion_tf.data import raw
 from emotion_tf.interpret.gradients import watch
+from emotion_tf.interpret.recurrent import LazyGraph
 from emotion_tf.modalities import FACE, TEXT
-from emotion_tf.models.activations import record, replay
+from emotion_tf.models.activations import intercept, record, replay
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.layers import FoldFrames
 from emotion_tf.models.pooling import AttentionWeights
 from emotion_tf.models.tower import Tower
 from emotion_tf.models.two_tower import presence_pattern
+from emotion_tf.models.word_branches import RecurrentBranch
 from emotion_tf.runs.run import Run
 
 ROWS = 64
@@ -61,6 +63,18 @@ class Scorer:
     def __init__(self, run: Run) -> None:
         self.run, self.model = run, run.model
         self.preprocess = run.preprocessor(self.model)
+        text = self.model.towers.get(TEXT)
+        self._recurrent = [] if text is None else [LazyGraph(branch) for branch in text.layers_of(RecurrentBranch)]
+
+    def outputs(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the outputs of the model."""
+        # eager: tracing a large network takes longer than explaining one utterance
+        with contextlib.ExitStack() as stack:
+            for branch in self._recurrent:
+                stack.enter_context(
+                    intercept(branch.branch, lambda _, inputs, branch=branch, **options: branch(inputs))
+                )
+            return self.model(inputs, training=False)
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
@@ -115,8 +129,7 @@ class Scorer:
 
     def _passes(self, utterances: Sequence[Utterance]) -> Iterator[dict[str, tf.Tensor]]:
         for i in range(0, len(utterances), ROWS):
-            # eager: tracing a large network takes longer than explaining one utterance
-            yield self.model(self.inputs(utterances[i : i + ROWS]), training=False)
+            yield self.outputs(self.inputs(utterances[i : i + ROWS]))
 
 
 def embedded_inputs(tower: Tower) -> tuple[str, ...]:
@@ -172,7 +185,7 @@ class Batch:
                 stack.enter_context(record(layer, self.activations[name]))
             for name, into in outputs.items():
                 stack.enter_context(watch(self.towers[FACE].find_layer(name), into, tape))
-            self.outputs = scorer.model(self.inputs, training=False)
+            self.outputs = scorer.outputs(self.inputs)
             self.logits = np.asarray(self.outputs["logits"], np.float32)
             self.target = self.logits.argmax(axis=1) if target is None else np.asarray(target)
             score = scores(self.outputs["logits"], self.target)
@@ -194,7 +207,7 @@ class Batch:
 
     def score(self, inputs: Mapping[str, tf.Tensor], rows: np.ndarray) -> tf.Tensor:
         """Returns the score (R,) of inputs (R, ...) that belong to the utterances `rows` (R,)."""
-        return scores(self.scorer.model(inputs, training=False)["logits"], self.target[rows])
+        return scores(self.scorer.outputs(inputs)["logits"], self.target[rows])
 
     def _other_towers(self, modality: str) -> list[str]:
         return [name for name in self.towers if name != modality]
@@ -209,7 +222,7 @@ class Batch:
         parts = [np.zeros((0, self.logits.shape[1]), np.float32)]
         for i in range(0, len(changed), ROWS):
             with self.replayed(self._other_towers(TEXT), rows[i : i + ROWS]):
-                outputs = self.scorer.model(self.scorer.inputs(changed[i : i + ROWS]), training=False)
+                outputs = self.scorer.outputs(self.scorer.inputs(changed[i : i + ROWS]))
             parts.append(np.asarray(outputs["logits"]))
         return np.concatenate(parts)
 
@@ -220,7 +233,7 @@ class Batch:
             part = rows[i : i + ROWS]
             inputs = self.rows(part) | {"faces": tf.constant(faces[i : i + ROWS])}
             with self.replayed(self._other_towers(FACE), part):
-                parts.append(np.asarray(self.scorer.model(inputs, training=False)["logits"]))
+                parts.append(np.asarray(self.scorer.outputs(inputs)["logits"]))
         return np.concatenate(parts)
 
 
