@@ -139,8 +139,12 @@ class Account(TypedDict, total=False):
 
 
 class Demo(TypedDict, total=False):
-    """Description of the demo generator (`demo_distribution.describe`)."""
+    """Description of the demo generator (`demo.write_demo`)."""
 
+    generator: Text
+    seed: Count
+    utterances: Count
+    face_size: Side
     best_accuracy: dict[str, dict[str, Share]]
     bayes_accuracy: Any
     undecidable: Any

@@ -271,3 +271,11 @@ def test_the_error_of_too_many_utterances_has_the_maximum(tmp_path):
 def test_a_folder_in_use_is_an_error(demo_folder):
     with pytest.raises(UserError, match="exists already"):
         demo.write_demo(demo_folder[0], utterances=200)
+
+
+def test_dataset_info_takes_the_description_of_the_demo(demo_folder):
+    from emotion_tf import documents
+    from emotion_tf.data.dataset import Demo
+
+    content = json.dumps(demo_folder[1]).encode()
+    assert documents.parse(content, Demo, "x", "") == demo_folder[1]
