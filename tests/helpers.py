@@ -1,7 +1,11 @@
 """Trainings, set-ups and graphs that several test files use."""
 
+import contextlib
 import importlib
+import os
 import re
+import resource
+import sys
 import unittest.mock
 from pathlib import Path
 
@@ -92,3 +96,21 @@ def ensemble_info(labels, names, **changes):
         "cross_validated": {},
     }  # fmt: skip
     return to_json(EnsembleInfo(**values | changes))
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Limits the files of this process and of those that it starts: larger writes fail, as on a full disk.
+
+    Python would keep the first bytes of a compiled module, with which no later process could import it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with (
+            unittest.mock.patch.object(sys, "dont_write_bytecode", True),
+            unittest.mock.patch.dict(os.environ, {"PYTHONDONTWRITEBYTECODE": "1"}),
+        ):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

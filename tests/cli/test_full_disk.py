@@ -5,25 +5,14 @@ Files are limited to a few kilobytes (RLIMIT_FSIZE): larger writes fail, as on a
 
 from __future__ import annotations
 
-import contextlib
-import resource
 import shutil
 
 import pytest
+from helpers import largest_file
 from small_tables import write_table
 
 from emotion_tf import folders
 from emotion_tf.data.manifest import COLUMNS
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

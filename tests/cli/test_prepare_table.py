@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 
 import cv2
 import numpy as np
 import pytest
+from helpers import largest_file
 from small_tables import COLUMNS, good_rows, pieces, write_table
 
 LEARNED = ("--tokenizer", "learned", "--face-size", "32")
@@ -133,12 +133,8 @@ def test_a_full_disk_writes_nothing(manifest, fault):
     """Files are limited to 100 kB: larger writes fail, as on a full disk."""
     large_table(manifest)
     out = manifest.parent.parent / "out"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
+    with largest_file(100_000):
         message = fault("prepare", "table", manifest, "--out", out / "data", *pieces(manifest))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(out / "data") in message and "File too large" in message and "free some space" in message
     assert os.listdir(out) == []
 
