@@ -94,8 +94,8 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     results = read_metrics(folder) if (folder / "metrics.json").exists() else {}
     if split not in results or not predictions.exists():
         raise UserError(
-            f"{path} has no results on {split}. Expected a run in saved_models/ that was evaluated: {program()} "
-            f"evaluate {path} --split {split}{f' --data {data}' if data else ''}"
+            f"{path} has no results on {split}. Evaluate it: {program()} evaluate {path} --split {split}"
+            + (f" --data {data}" if data else "")
         )
     options = read_options(path)
     try:
