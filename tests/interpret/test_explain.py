@@ -121,7 +121,9 @@ def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_neve
         about = json.loads((run / "run.json").read_text())
         absent_shares = shares and dict(zip(("text", "face"), shares, strict=True))
         (run / "run.json").write_text(json.dumps({**about, "absent_shares": absent_shares}))
-        (explanation,) = explain(Run(run), [explained.utterance], check=False)
+        opened = Run(run)
+        vars(opened)["model"] = scorer.model  # loaded once
+        (explanation,) = explain(opened, [explained.utterance], check=False)
         assert len(explanation.shapley_notes) == sentences
         answer = Answer("run", explanation.labels, 0, explanation.probabilities, 0.0, "", explanation, (), 0.1)
         render.write_page(tmp_path, [(explanation, "")], None, {"title": "", "about": [], "repeats": 1})
