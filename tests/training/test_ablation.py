@@ -26,7 +26,8 @@ def parts(request, small_config, dataset):
     """A model as it was initialised, its preprocessor, and a split of raw inputs."""
     data = Dataset.open(dataset)
     fusion = FusionConfig(kind=request.param, width=8, heads=2, dense_units=(8,))
-    config = dataclasses.replace(small_config, fusion=fusion, text=dataclasses.replace(small_config.text, context=2))
+    text = dataclasses.replace(small_config.text, branches=("cnn",), cnn_filters=4, context=2)
+    config = dataclasses.replace(small_config, fusion=fusion, text=text)
     words = WordVocabulary(["i", "the", "you", "is", "it"])
     keras.utils.set_random_seed(0)
     model = build_model(config, data.spec, (len(words), config.text.word_dim))

@@ -29,7 +29,7 @@ def text_config(small_config):
     return dataclasses.replace(small_config, towers=("text",))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def frozen_config(bert_config):
     """BERT, whose tokens a trained layer pools, without the face tower."""
     text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention")
@@ -80,6 +80,11 @@ def test_averages_go_on_at_the_boundary(frozen_config, tiny_bert, checkpoints):
     np.testing.assert_allclose(mean, momentum * before + (1 - momentum) * np.asarray(weight), atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def frozen_setup(frozen_config, tiny_bert):
+    return build_setup(frozen_config, tiny_bert)
+
+
 @pytest.mark.parametrize(
     ("freeze_epochs", "expected"),
     [
@@ -89,8 +94,9 @@ def test_averages_go_on_at_the_boundary(frozen_config, tiny_bert, checkpoints):
         (9, (Phase(0, 5, True),)),
     ],
 )
-def test_the_first_epochs_freeze_pretrained_layers(frozen_config, tiny_bert, freeze_epochs, expected):
-    assert phases(build_setup(change(frozen_config, freeze_epochs=freeze_epochs), tiny_bert)) == expected
+def test_the_first_epochs_freeze_pretrained_layers(frozen_setup, frozen_config, freeze_epochs, expected):
+    config = change(frozen_config, freeze_epochs=freeze_epochs)
+    assert phases(dataclasses.replace(frozen_setup, config=config)) == expected
 
 
 def test_each_phase_has_its_own_variables_rates_and_schedule(frozen_config, tiny_bert, checkpoints):
@@ -142,7 +148,7 @@ def test_a_frozen_phase_trains_the_rest_on_cached_features(frozen_config, tiny_b
         np.testing.assert_allclose(whole[name], rest_of_it[name], atol=1e-6)
 
 
-def test_features_are_not_cached_for_less_than_an_epoch(frozen_config, tiny_bert, checkpoints, cache):
+def test_features_are_not_cached_for_less_than_an_epoch(frozen_config, tiny_bert, checkpoints, cache, eager):
     config = change(frozen_config, steps_per_epoch=1, epochs=1)
     config = dataclasses.replace(config, text=dataclasses.replace(config.text, train_encoder=False))
     setup = build_setup(config, tiny_bert)
@@ -153,7 +159,7 @@ def test_features_are_not_cached_for_less_than_an_epoch(frozen_config, tiny_bert
     assert begin_phase(setup, *phases(setup), checkpoints(setup)).train is not None
 
 
-def test_augmented_faces_are_reported_to_need_their_network(bert_config, tiny_bert, checkpoints):
+def test_augmented_faces_are_reported_to_need_their_network(bert_config, tiny_bert, checkpoints, eager):
     config = dataclasses.replace(
         change(bert_config, batch_size=64),
         text=dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=False),

@@ -22,7 +22,7 @@ from emotion_tf.training.average import Average
 from emotion_tf.training.losses import build_loss
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.schedules import WarmupSchedule
-from emotion_tf.training.step import Update, replica_sums
+from emotion_tf.training.step import Update, apply_update, replica_sums
 
 ROWS, FIRST = 8, 5  # rows of an update, and how many of them the first of two devices has
 CLIP_NORM, RATE, MOMENTUM = 0.5, 0.1, 0.9
@@ -69,11 +69,12 @@ def build_update(weights):
     )
 
 
-def clipped_gradients(update, batch):
-    """Returns what an update applies, and the norm before it was clipped."""
+def make_update(update, batch):
+    """Makes an update as `Update` does; also returns the gradients that it applies, and their norm before clipping."""
     sums = replica_sums(update, batch)
-    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
-    return tf.clip_by_global_norm([gradient / sums.rows for gradient in sums.gradients], CLIP_NORM)
+    reduced = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    gradients, norm = tf.clip_by_global_norm([gradient / reduced.rows for gradient in reduced.gradients], CLIP_NORM)
+    return apply_update(update, sums)._replace(gradients=[]), gradients, norm
 
 
 def run(strategy, batches, weights=None):
@@ -89,13 +90,13 @@ def run(strategy, batches, weights=None):
         strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group])
         for parts in batches
     ]
-    gradients, norm = tf.function(lambda: strategy.run(clipped_gradients, args=(update, batches[0])))()
-    results = {f"gradients/{i}": on_devices(gradient) for i, gradient in enumerate(gradients)}
-    results |= {"norm": on_devices(norm)[0], "clip_norm": CLIP_NORM}
-    network.set_weights(start)  # batch norm has moved its statistics
-    step = tf.function(lambda batch: strategy.run(update, args=(batch,)))
+    step = tf.function(lambda batch: strategy.run(make_update, args=(update, batch)), autograph=False)
+    results = {"clip_norm": CLIP_NORM}
     for number, batch in enumerate(batches, start=1):
-        sums = step(batch)
+        sums, gradients, norm = step(batch)
+        if number == 1:
+            results |= {f"gradients/{i}": on_devices(gradient) for i, gradient in enumerate(gradients)}
+            results["norm"] = on_devices(norm)[0]
         trained = {id(v) for v in network.trainable_weights}
         changed = {
             "sums": {name: getattr(sums, name) for name in ("rows", "loss", "weight", "correct")},
