@@ -101,9 +101,8 @@ def check(sha256: str, what: str, where: Path | str) -> None:
         with contextlib.suppress(RuntimeError):
             place = folder()
         raise UserError(
-            f"{where}: Its {what} was not made here by you, or its record is lost. Expected one that this program has "
-            f"recorded in {place} (EMOTION_TF_CONFIG sets another folder), since a graph is a program. Received: "
-            f"SHA-256 {sha256[:12]}... If you trust its author, add --trust, or trust=True in Python."
+            f"{where}: Its {what} was not made here by you, or its record in {place} (EMOTION_TF_CONFIG) is lost. "
+            f"Received: SHA-256 {sha256[:12]}... If you trust its author, add --trust, or trust=True in Python."
         )
 
 

@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share the folder
 
 import pytest
 
-from emotion_tf import cli, folders
+from emotion_tf import cli, errors, folders
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 
 FACE_SIZE = 32
@@ -171,6 +171,7 @@ def eager():
 def command(monkeypatch, capfd, tmp_path):
     """Function from arguments to the exit code and the output of the command line; runs go to a folder of the test."""
     monkeypatch.setattr(folders, "RUNS", tmp_path / "saved_models")
+    monkeypatch.setattr(errors, "MAX_LINE", 1000)  # the names of the tests' folders are long
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])

@@ -124,10 +124,11 @@ def test_an_unfinished_run_is_not_offered_in_place_of_the_new_one(error, words, 
     assert output.err.splitlines()[-1].endswith("x is as it was before.") and "--resume" not in output.err
 
 
-def test_the_hint_quotes_the_name(words, command, runs, monkeypatch, eager):
+def test_the_hint_names_the_run_which_needs_no_quotes(words, command, fault, runs, monkeypatch, eager):
     monkeypatch.setattr(loop, "_train_epoch", raises(KeyboardInterrupt()))
-    _, output = command(*words[:-1], "my run")
-    assert output.err.endswith("my run is kept. Continue with: python main.py train --resume --name 'my run'\n")
+    assert "Invalid `--name`. Expected" in fault(*words[:-1], "my run")
+    _, output = command(*words[:-1], "my-run")
+    assert output.err.endswith("my-run is kept. Continue with: python main.py train --resume --name my-run\n")
 
 
 def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(words, command, runs, untrained, monkeypatch):
