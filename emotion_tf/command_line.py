@@ -131,6 +131,8 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     def deferred(*args: Any, **options: Any) -> Callable[[], None]:
         for name, limits in rules.ranges_of(verb).items():
             limits.check(rules.option(name), options[name])
+        for name, value in options.items():
+            rules.check_paths(rules.option(name), value)
         return functools.partial(verb, *args, **options)
 
     deferred.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(verb) or "")  # tyro prints line breaks as they are
@@ -207,6 +209,7 @@ def starting_configuration(early: argparse.Namespace) -> Config:
     """Returns the configuration of --config or --preset, which the other options change."""
     if early.name is not None:
         folders.check_name(early.name)
+    rules.check_path("--config", early.config or "")
     check_start(early)
     if early.config and not early.resume:
         return configuration.read_config(Path(early.config))

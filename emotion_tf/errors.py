@@ -13,7 +13,7 @@ class UserError(Exception):
     """
 
 
-MAX_LINE, MAX_WORD = 300, 80
+MAX_LINE, MAX_WORD = 300, 120
 """Largest number of characters of an error message, and of a word in one that is longer."""
 
 

@@ -21,6 +21,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from emotion_tf.streams import silent_libraries
+
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_SCAN_PIXELS = 16 * MAX_PIXELS
 """Largest number of pixels times scans of a progressive JPEG: each scan takes as long as the whole picture."""
@@ -56,7 +58,8 @@ def decode(data: bytes) -> np.ndarray:
     """
     check_header(data)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with silent_libraries():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         pixels = None
     if pixels is None:

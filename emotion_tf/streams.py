@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -117,3 +118,27 @@ def lossy(name: str) -> Iterator[Lossy]:
     finally:
         wrapped.flush()
         setattr(sys, name, stream)
+
+
+_silent_blocks, _silent_lock = 0, threading.Lock()
+_stderr_copy = -1
+
+
+@contextlib.contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Hides what C libraries such as libpng print on standard error inside the block. Blocks of threads may overlap."""
+    global _silent_blocks, _stderr_copy
+    with _silent_lock:
+        if not _silent_blocks:
+            _stderr_copy, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+        _silent_blocks += 1
+    try:
+        yield
+    finally:
+        with _silent_lock:
+            _silent_blocks -= 1
+            if not _silent_blocks:
+                os.dup2(_stderr_copy, 2)
+                os.close(_stderr_copy)

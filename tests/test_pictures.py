@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -121,3 +122,15 @@ def test_other_formats_reach_no_decoder(kind, monkeypatch):
 
 def test_one_module_decodes_pictures():
     assert modules_with(r"\bim(decode|read)\w*\(|\bImage\.open\(") == ["emotion_tf/pictures.py"]
+
+
+def test_the_libraries_of_pictures_print_nothing(capfd):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for suffix in (".png", ".jpg"):
+        data = bytearray(cv2.imencode(suffix, noise)[1].tobytes())
+        data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+        for content in (bytes(data), bytes(data[: len(data) // 3])):
+            with contextlib.suppress(ValueError):
+                pictures.decode(content)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"

@@ -7,10 +7,11 @@ from typing import get_type_hints
 
 import pytest
 
+from emotion_tf import command_line
 from emotion_tf.cli import load
 from emotion_tf.cli.arguments import crossval_arguments, train_arguments
 from emotion_tf.cli.verbs import VERBS
-from emotion_tf.config import Config, CropConfig, FusionConfig, rules
+from emotion_tf.config import Config, CropConfig, FusionConfig, TextConfig, rules
 from emotion_tf.errors import UserError
 
 
@@ -51,3 +52,16 @@ def test_the_last_of_several_seeds_is_in_the_range(verb, option):
     assert verb(last).config.train.seed == 2**32 - 1
     with pytest.raises(UserError, match=f"Expected at most 4294967294 with {option} 2"):
         verb([*last, option, "2"])
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a/" + "x" * 256, "a\0b", "a\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(path):
+    for make in (lambda: Config(data=path), lambda: TextConfig(init=path), lambda: CropConfig(detector_model=path)):
+        with pytest.raises(UserError, match="Expected a path of less than 4,096 bytes"):
+            make()
+    with pytest.raises(UserError, match="Invalid `--out`. Expected a path of less than 4,096 bytes"):
+        command_line.parse(load("predict:predict_table"), ["run", "t.csv", "--out", path], "x")
+
+
+def test_a_name_that_is_not_utf8_is_a_path():
+    Config(data="a\udcff")

@@ -44,7 +44,7 @@ class TunerOptions:
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("tuner.role", self.role, ROLES)
-        rules.check_numbers(self, "tuner")
+        rules.check_fields(self, "tuner")
         if bool(self.address) != (self.role != "alone"):
             raise UserError(
                 "Invalid `tuner.address`. Expected HOST:PORT with --tuner.role chief or worker, and none without. "
@@ -93,7 +93,7 @@ class TuneArguments(ConfigArguments):
             raise UserError(
                 "Received --resume and --overwrite. Expected one: the first continues, the second starts anew."
             )
-        rules.check_numbers(self)
+        rules.check_fields(self)
         if not self.workers and self.tuner.role != "chief":
             raise UserError("Invalid `--workers`. Expected 1 or more; 0 only with --tuner.role chief. Received: 0.")
 

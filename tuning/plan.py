@@ -54,7 +54,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("tuner.algorithm", self.algorithm, ALGORITHMS)
-        rules.check_numbers(self)
+        rules.check_fields(self)
         if self.folds == 1:
             raise UserError(f"Invalid `--folds`. Expected 0 (dev alone) or at least 2. Received: {self.folds}.")
         if self.algorithm == "hyperband" and self.config.train.epochs < HYPERBAND_FACTOR:

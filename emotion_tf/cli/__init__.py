@@ -55,7 +55,7 @@ def _main() -> int:
 
 
 def _print_error(message: str) -> None:
-    say(f"error: {shorten(message)}", file=sys.stderr)
+    say(shorten(f"error: {message}"), file=sys.stderr)
 
 
 def dispatch(args: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ class TrainArguments(ConfigArguments):
 
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range, and for seeds that are too large."""
-        rules.check_numbers(self)
+        rules.check_fields(self)
         _check_last_seed("--seeds", self.seeds, self.config.train.seed)
 
 
@@ -45,7 +45,7 @@ class CrossvalArguments(ConfigArguments):
 
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range, and for seeds that are too large."""
-        rules.check_numbers(self)
+        rules.check_fields(self)
         _check_last_seed("--repeats", self.repeats, self.config.train.seed)
 
 

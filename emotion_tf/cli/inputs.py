@@ -52,7 +52,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         """Raises UserError for a model without a server, and for a number outside its range."""
-        rules.check_numbers(self)
+        rules.check_fields(self)
         if self.model and not self.server:
             raise UserError(f"--model names the model on a server. Expected --server, too. Received: {self.model!r}.")
 
@@ -75,7 +75,8 @@ class UtteranceOptions:
     """How faces are found."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for options that exclude each other."""
+        """Raises UserError for options that exclude each other, and for an invalid path."""
+        rules.check_fields(self)
         if self.face and self.clip:
             raise UserError("--face and --clip each give the face of the utterance. Expected one of them.")
         if self.face_is_crop and not self.face:

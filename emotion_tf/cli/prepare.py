@@ -47,7 +47,7 @@ class FaceDatasetArguments:
 
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range."""
-        rules.check_numbers(self)
+        rules.check_fields(self)
 
     @property
     def context(self) -> int:
@@ -98,7 +98,7 @@ class ClipArguments:
 
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range."""
-        rules.check_numbers(self)
+        rules.check_fields(self)
 
     def source(self, root: Path, clips: Any, account: dict[str, Any] | None = None) -> ClipSource:
         """Returns the clips with their detector. Raises UserError if the boxes that the policy needs are missing."""

@@ -30,6 +30,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises UserError for values that exclude each other. Each section checks its own values."""
         rules.several_of("towers", self.towers, MODALITIES)
+        rules.check_path("data", self.data)
         object.__setattr__(self, "towers", in_order(self.towers))  # the order of the model, whatever was typed
         if self.fusion.modality_dropout and len(self.towers) == 1:
             raise UserError(

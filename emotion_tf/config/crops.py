@@ -44,4 +44,4 @@ class CropConfig:
         """Raises UserError for an invalid value."""
         rules.one_of("faces.detector", self.detector, DETECTORS)
         rules.one_of("faces.policy", self.policy, POLICIES)
-        rules.check_numbers(self, "faces")
+        rules.check_fields(self, "faces")

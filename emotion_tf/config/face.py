@@ -158,7 +158,7 @@ class FaceConfig:
         rules.one_of("face.pooling", self.pooling, POOLINGS)
         rules.one_of("face.encoder_range", self.encoder_range, RANGES)
         rules.one_of("face.frames", self.frames, FRAMES)
-        rules.check_numbers(self, "face")
+        rules.check_fields(self, "face")
         if not self.cnn_filters:
             raise UserError("Invalid `face.cnn_filters`. Expected at least one number of filters. Received: none.")
         self._check_effects()

@@ -53,7 +53,7 @@ class FusionConfig:
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
         rules.one_of("fusion.kind", self.kind, KINDS)
-        rules.check_numbers(self, "fusion")
+        rules.check_fields(self, "fusion")
         if self.kind == "cross_attention" and self.width % self.heads:
             raise UserError(
                 f"Invalid `fusion.heads`. Expected a divisor of --fusion.width {self.width}. Received: {self.heads}."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
@@ -73,18 +75,46 @@ def _hints(annotated: Any) -> dict[str, Any]:
     return get_type_hints(annotated, include_extras=True)
 
 
-def check_numbers(values: Any, section: str = "") -> None:
-    """Checks every number of a dataclass with the range of its field.
+def check_fields(values: Any, section: str = "") -> None:
+    """Checks every number of a dataclass with the range of its field, and every path.
 
     Args:
         values: the dataclass.
         section: of the configuration, such as `text`. Empty: the fields are options of their own, such as `--seeds`.
 
     Raises:
-        UserError: a number is outside its range.
+        UserError: a number is outside its range, or a path cannot be that of a file.
     """
-    for name, limits in ranges_of(type(values)).items():
-        limits.check(f"{section}.{name}" if section else option(name), getattr(values, name))
+    limits = ranges_of(type(values))
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        name = f"{section}.{field.name}" if section else option(field.name)
+        if field.name in limits:
+            limits[field.name].check(name, value)
+        elif isinstance(value, str) and section:  # texts of the configuration are names and paths
+            check_path(name, value)
+        else:
+            check_paths(name, value)
+
+
+def check_paths(name: str, value: Any) -> None:
+    """Checks a value, or each of several, that is a `Path`."""
+    for path in value if isinstance(value, tuple) else (value,):
+        if isinstance(path, Path):
+            check_path(name, str(path))
+
+
+def check_path(name: str, path: str) -> None:
+    """Raises UserError for a path that no file can have: functions of `pathlib` would raise other errors."""
+    try:
+        encoded = os.fsencode(path)
+        is_valid = len(encoded) < 4096 and all(len(part) < 256 for part in encoded.split(b"/")) and b"\0" not in encoded
+    except UnicodeEncodeError:
+        is_valid = False
+    if not is_valid:
+        raise UserError(
+            f"Invalid `{name}`. Expected a path of less than 4,096 bytes, and of 256 in each name. Received: {path!r}."
+        )
 
 
 def option(name: str) -> str:

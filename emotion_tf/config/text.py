@@ -81,7 +81,7 @@ class TextConfig:
         """Raises UserError for an invalid value."""
         rules.several_of("text.branches", self.branches, BRANCHES)
         rules.one_of("text.pooling", self.pooling, POOLINGS)
-        rules.check_numbers(self, "text")
+        rules.check_fields(self, "text")
         if not self.cnn_widths or len(set(self.cnn_widths)) < len(self.cnn_widths):
             raise UserError(
                 f"Invalid `text.cnn_widths`. Expected one or more different numbers. Received: {list(self.cnn_widths)}."

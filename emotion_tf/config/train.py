@@ -155,7 +155,7 @@ class TrainConfig:
         """Raises UserError for an invalid value."""
         for name, table in NAMES.items():
             rules.one_of(f"train.{name}", getattr(self, name), table)
-        rules.check_numbers(self, "train")
+        rules.check_fields(self, "train")
         self._check_effects()
 
     def _check_effects(self) -> None:
