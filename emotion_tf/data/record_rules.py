@@ -22,6 +22,7 @@ from emotion_tf.data.manifest import MAX_WEIGHT
 from emotion_tf.data.verify import CRC, HEADER, REPAIR, read_payloads
 from emotion_tf.errors import UserError
 from emotion_tf.pictures import describe, jpeg_size
+from emotion_tf.streams import silent_libraries
 
 VERSION = 1
 """Is raised with every new rule: records that passed earlier rules are checked again."""
@@ -227,16 +228,20 @@ def _find_absent(records: Sequence[bytes]) -> Fault | None:
 
 def _check_decoding(faces: Column, face_size: int) -> None:
     """Raises Fault for the first record with a face that the pipeline cannot decode."""
-    decode = _decoder(face_size)
+    if _can_decode(faces.values, face_size):
+        return
+    for position, jpeg in zip(faces.rows, faces.values, strict=True):
+        if not _can_decode([jpeg], face_size):
+            raise Fault(int(position), _invalid("face_jpeg", "JPEGs that can be decoded", describe(jpeg)))
+
+
+def _can_decode(jpegs: Sequence[bytes], face_size: int) -> bool:
     try:
-        decode(tf.constant(list(faces.values), tf.string))
+        with silent_libraries():
+            _decoder(face_size)(tf.constant(list(jpegs), tf.string))
     except tf.errors.OpError:
-        for position, jpeg in zip(faces.rows, faces.values, strict=True):
-            try:
-                decode(tf.constant([jpeg]))
-            except tf.errors.OpError:
-                expected = "JPEGs that can be decoded"
-                raise Fault(int(position), _invalid("face_jpeg", expected, describe(jpeg))) from None
+        return False
+    return True
 
 
 @cache

@@ -145,13 +145,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("payload", "message"), BAD.values(), ids=BAD)
-def test_a_bad_record_is_an_error_with_its_place(payload, message, check, tmp_path):
+def test_a_bad_record_is_an_error_with_its_place(payload, message, check, tmp_path, capfd):
     before = record(utterance_id="0")
     with pytest.raises(UserError) as caught:
         check(before, payload, record(utterance_id="2"))
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'b.tfrecord'}: record 1 at offset {len(before) + 16}: ") and "\n" not in text
     assert re.search(message, text) and text.endswith("Prepare the data set again, or copy the shard again.")
+    assert capfd.readouterr().err == ""  # libjpeg writes lines of its own
 
 
 def test_the_first_of_several_bad_records_is_named(check):
