@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT
 
 pytestmark = pytest.mark.slow
-SMALL = ("--text.branches", "cnn", "--face.cnn-filters", "8", "8")  # the default's GRU takes half a minute to be traced
+SMALL = ("--text.branches", "cnn", "--face.cnn-filters", "8", "8")  # towers that are traced in seconds
 
 
 def main(folder, *args):

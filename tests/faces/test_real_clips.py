@@ -167,7 +167,7 @@ def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
     model = ("--faces.detector-model", MODEL)
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", "--tokenizer", "learned", *model)
     assert f"train: {n + 1} rows: no face found 2, with a face {n - 1}" in printed
-    towers = ("--text.branches", "cnn", "--face.cnn-filters", 8, 8)  # a GRU takes half a minute to be traced
+    towers = ("--text.branches", "cnn", "--face.cnn-filters", 8, 8)  # which are traced in seconds
     succeed("train", "--data", tmp_path / "data", "--name", "clips", "--smoke", *towers)
     run = tmp_path / "saved_models" / "clips"
     assert "audit.html" in succeed("audit", tmp_path / "data")
