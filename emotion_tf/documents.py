@@ -86,6 +86,8 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 """A sum of weights, or a duration."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
+"""A share that was computed, with rounding errors."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Unlike = AfterValidator(_unlike)
 """Rule of a list: its values differ."""

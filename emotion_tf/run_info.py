@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from emotion_tf import documents
-from emotion_tf.documents import Amount, Count, Labels, Length, Name, Sha256, Share, Side, Text
+from emotion_tf.documents import Amount, Count, Labels, Length, Name, Score, Sha256, Side, Text
 from emotion_tf.errors import UserError
 
 FILE = "run.json"
@@ -78,7 +78,7 @@ class RunInfo(DataSpec):
     word_dim: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     words_sha256: Sha256
     initial: tuple[Text, ...] = ()
-    absent_shares: dict[str, Share] | None = None
+    absent_shares: dict[str, Score] | None = None
     versions: dict[str, Name] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from helpers import ensemble_info
+from helpers import ensemble_info, run_info
 from small_documents import LABELS, READ, WRITE, stacking
 
 from emotion_tf import config, documents
@@ -212,3 +212,9 @@ def test_runs_lists_what_it_can_read_and_names_what_it_cannot(tmp_path, capsys):
         str(tmp_path / "deep" / "metrics.json"),
         str(tmp_path / "null" / "config.json"),
     ]
+
+
+def test_a_share_with_a_rounding_error_is_a_share(tmp_path):
+    shares = {"text": -2.2e-16, "face": 1 + 2.2e-16}
+    (tmp_path / "run.json").write_text(run_info(LABELS, absent_shares=shares))
+    assert read_run_info(tmp_path).absent_shares == shares

@@ -9,11 +9,9 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from emotion_tf import documents
-from emotion_tf.documents import Amount, Count, Text
+from emotion_tf.documents import Amount, Count, Score, Text
 
 REPAIR = "Remove it and evaluate again."
-Score = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
-"""A share that was computed with rounding errors."""
 
 
 class Floor(TypedDict):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import beta
 from scipy.stats import f as f_distribution
 
-from emotion_tf.documents import Share
+from emotion_tf.documents import Score, Share
 
 ABSTAINED = "abstained"
 PRECISIONS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -51,9 +51,9 @@ class Threshold(NamedTuple):
     """
 
     target: Share
-    threshold: Share | None = None
-    coverage: Share = 0.0
-    precision: Share | None = None
+    threshold: Score | None = None
+    coverage: Score = 0.0
+    precision: Score | None = None
 
 
 class SelectiveScores(NamedTuple):
