@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from helpers import ROOT
+from small_records import replace_record
 from small_tables import good_rows, pieces, write_table
 
 from emotion_tf import cli, config
@@ -134,6 +135,24 @@ def test_train_with_damaged_data(dataset, tmp_path, fault):
     (copy / "dataset_info.json").write_text('{"splits": ')
     assert "Cannot read" in fault("train", "--data", copy)
     assert not (tmp_path / "saved_models").exists()
+
+
+def test_commands_that_read_a_data_set_check_its_records_first(dataset, untrained, tmp_path, fault):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    replace_record(copy, "dev", 2, weight=-5.0)
+    before = sorted(tmp_path.iterdir())
+    for words in (
+        ("train", "--data", copy, "--smoke"),
+        ("crossval", "--data", copy, "--name", "validation"),
+        ("tune", "--data", copy, "--name", "search"),
+        ("evaluate", untrained, "--data", copy),
+        ("features", untrained, copy, "--out", tmp_path / "f.npz"),
+        ("audit", copy),
+    ):
+        message = fault(*words)
+        assert "dev-00000-of-00001.tfrecord: record 2 at offset" in message and "Received: -5.0" in message, words
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_train_refuses_data_of_another_tokenizer(dataset, tmp_path, fault):
