@@ -161,7 +161,12 @@ class RunPredictor(Predictor):
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         inputs = {name: tf.constant(value) for name, value in full_inputs(utterances, contexts, crops).items()}
-        return {name: value.numpy() for name, value in self.graph.full(inputs).items()}
+        outputs = {name: value.numpy() for name, value in self.graph.full(inputs).items()}
+        if not np.isfinite(outputs["probabilities"]).all():
+            raise UserError(
+                f"{self.source}: The model returns nan or infinite numbers. Train it again, or copy it again."
+            )
+        return outputs
 
 
 class ExportPredictor(Predictor):

@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import BIASES, ROOT
 
 import emotion_tf
@@ -16,6 +18,7 @@ from emotion_tf.data.context import previous_lines
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
+from emotion_tf.serving.predict import RunPredictor
 from emotion_tf.training.evaluate import evaluate
 
 
@@ -140,3 +143,12 @@ def test_pipeline_and_raw_text_give_the_same_inputs(predictor, dataset):
     assert tf.reduce_max(raw["input_type_ids"]) == 1
     for name in ("input_word_ids", "input_mask", "input_type_ids", "word_ids"):
         np.testing.assert_array_equal(inputs[name], raw[name])
+
+
+def test_a_model_that_returns_nan_is_refused():
+    predictor = RunPredictor.__new__(RunPredictor)
+    predictor.source = "saved_models/x"
+    answer = {"probabilities": tf.constant([[float("nan"), 0.5]])}
+    predictor.graph = SimpleNamespace(full=lambda inputs: answer)
+    with pytest.raises(UserError, match="saved_models/x: The model returns nan or infinite numbers"):
+        predictor._predict_batch(["a"], [[]], [[]])
