@@ -88,8 +88,8 @@ def check_unseen(
                 say(sentences[-1])
             for use, (count, splits_of_count) in seen.items():
                 raise UserError(
-                    f"Invalid `{name}.init`. Expected a run on other data: {init} was {use} on {count} of the "
-                    f"utterances of {config.data} that are held out ({_join(splits_of_count)}). "
+                    f"Invalid `{name}.init`. Expected other data: {init} was {use} on {count} of the utterances of "
+                    f"{config.data} that are held out ({_join(splits_of_count)}). "
                     f"Received: {getattr(config, name).init}."
                 )
             init = getattr(run.config, name).init

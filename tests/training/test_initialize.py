@@ -167,7 +167,7 @@ def test_a_tower_that_has_seen_the_utterances_of_test_is_refused(tower, use, cop
     run = copy_run("first", data)
     target = with_dev_as_test(dataset, tmp_path / "target").path if use == "validated" else dataset
     printed = fault("train", "--data", target, "--towers", "text", "face", f"--{tower}.init", run, "--name", "leak")
-    assert f"Invalid `{tower}.init`. Expected a run on other data: {run} was {use} on " in printed
+    assert f"Invalid `{tower}.init`. Expected other data: {run} was {use} on " in printed
     assert "are held out (test" in printed and not Path("saved_models/leak").exists()
 
 
