@@ -194,7 +194,8 @@ def container(meta, canary):
 
 
 def placeholder_attribute(meta, canary):
-    next(n for n in body(meta) if n.op == "Cast").attr["DstT"].placeholder = "T"
+    nodes = (n for function in meta.graph_def.library.function for n in function.node_def)
+    next(n for n in nodes if n.op == "Cast").attr["DstT"].placeholder = "T"
 
 
 def device_of_another_machine(meta, canary):
