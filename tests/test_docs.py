@@ -279,6 +279,12 @@ def test_every_page_is_reached_from_the_readme():
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"](docs/{page.name}" not in readme] == []
 
 
+def test_every_test_that_a_page_names_exists():
+    for page in PAGES:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{page}: {file}::{name}"
+
+
 def test_every_picture_is_used():
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [picture.name for picture in (ROOT / "docs").glob("*.png") if picture.name not in pages] == []
