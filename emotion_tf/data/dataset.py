@@ -170,7 +170,7 @@ class DatasetInfo:
         features: features of a record, for readers without this program.
     """
 
-    schema_version: Annotated[int, exactly(schema.SCHEMA_VERSION)] = schema.SCHEMA_VERSION
+    schema_version: Annotated[int, exactly(schema.SCHEMA_VERSION)]
     labels: Labels
     face_size: Side
     max_faces: Annotated[Length, Field(ge=1)]
@@ -217,6 +217,7 @@ class Dataset(DatasetInfo):
             "Prepare the data set again with this program.",
             missing=f"No data set at {path}: {INFO} does not exist. Make one with: {program()} prepare table MANIFEST "
             f"--out {path}",
+            defaults=True,  # older programs left out what was empty
         )
         return cls(path=path, **vars(info))
 

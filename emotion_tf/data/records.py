@@ -83,6 +83,7 @@ def write_dataset(
         files.check_replaceable(out, KIND)
     dataset = Dataset(
         path=out,
+        schema_version=schema.SCHEMA_VERSION,
         labels=options.labels,
         face_size=options.face_size,
         max_faces=1,

@@ -88,6 +88,19 @@ def test_an_edit_of_dataset_info_that_breaks_a_rule(field, value, message, datas
     assert str(error.value).startswith(f"{tmp_path / INFO}: ") and message in str(error.value)
 
 
+def test_a_data_set_without_the_fields_that_older_programs_left_out_when_empty(dataset, tmp_path):
+    values = json.loads((dataset / INFO).read_text())
+    left_out = {"account": {}, "demo": {}, "notes": ()}
+    old = {key: value for key, value in values.items() if key not in left_out}
+    (tmp_path / INFO).write_text(json.dumps(old))
+    opened = Dataset.open(tmp_path)
+    assert {name: getattr(opened, name) for name in left_out} == left_out
+    assert opened.spec == Dataset.open(dataset).spec
+    (tmp_path / INFO).write_text(json.dumps({k: v for k, v in old.items() if k != "schema_version"}))
+    with pytest.raises(UserError, match="No `schema_version`. Expected this field"):
+        Dataset.open(tmp_path)
+
+
 def test_a_subset_of_several_splits_is_read_in_order(dataset):
     rows = Dataset.open(dataset).rows("train", "dev")
     utterances = [row["utterance"] for row in pipeline.read_rows(rows)]
