@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
-from emotion_tf.locks import WriteError
 
 MAX_BYTES = 1 << 20
 NAME = "SHA256SUMS"
 
 
 def write(folder: Path) -> None:
-    """Writes the checksums of all files of a folder into it."""
+    """Writes the checksums of all files of a folder into it, but for hidden ones; the caller alone knows the folder."""
     lines = [f"{files.sha256(folder / name)}  {name}\n" for name in _names(folder)]
     files.write_text(folder / NAME, "".join(lines))
 
@@ -22,19 +20,15 @@ def write(folder: Path) -> None:
 def find_damage(folder: Path) -> str:
     """Returns the first file that is missing, has changed or does not belong to a folder; empty: all is as written.
 
-    A folder without checksums, of an earlier version of the program, gets them.
+    Hidden files, such as those of a file system or of a killed process, do not count.
     """
-    if not (folder / NAME).exists():
-        with contextlib.suppress(OSError, WriteError):  # a folder that cannot be written
-            write(folder)
-        return ""
     try:
         lines = files.read_regular(folder / NAME, MAX_BYTES).decode(errors="replace").splitlines()
     except UserError:
         return NAME
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in sorted({*listed, *_names(folder)}):
-        if not _matches(folder / name, listed.get(name)):
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines) if not _is_hidden(name)}
+    for name in sorted({*digests, *_names(folder)}):
+        if not _matches(folder / name, digests.get(name)):
             return name or NAME
     return ""
 
@@ -47,5 +41,9 @@ def _matches(path: Path, digest: str | None) -> bool:
 
 
 def _names(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path.relative_to(folder).as_posix() for path in paths if path != folder / NAME)
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != NAME and not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

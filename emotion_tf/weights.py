@@ -206,6 +206,8 @@ def _keep(raw: Path, out: Path) -> None:
 def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
     """Downloads, checks and converts the weights of that name, unless the cache has them already, undamaged.
 
+    A cached copy without checksums, such as one of an earlier version of the program, is replaced if that is possible.
+
     Args:
         name: a row of the table.
         convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project
@@ -221,20 +223,31 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
     if (cached := find(name)) and not checksums.find_damage(row.folder):
         return cached
     try:
-        row.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _thread_lock, locks.writer(row.folder, wait=True):
-            damage = checksums.find_damage(row.folder) if find(name) else ""
-            if damage:
-                say(f"{row.folder / damage} is damaged, or does not belong there.", flush=True)
-            if damage or find(name) is None:
-                say(f"Fetching {name} ...", flush=True)
-                _fetch(row, convert)
-    except (OSError, locks.WriteError) as error:
-        raise cache_error(name, str(error)) from error
+        _replace(row, convert)
+    except UserError as error:
+        if not cached or os.path.lexists(row.folder / checksums.NAME):
+            raise
+        say(f"{row.folder} has no {checksums.NAME}: it is used unchecked. {error}", flush=True)
+        return cached
     cached = find(name)
     if cached is None:
         raise UserError(f"The converter of weights {name!r} left no {row.marker} in {row.folder}.")
     return cached
+
+
+def _replace(row: Weights, convert: Callable[[Path, Path], None]) -> None:
+    """Fetches the weights under the lock of their folder, unless another process has done so meanwhile."""
+    try:
+        row.folder.parent.mkdir(parents=True, exist_ok=True)
+        with _thread_lock, locks.writer(row.folder, wait=True):
+            damage = checksums.find_damage(row.folder) if find(row.name) else ""
+            if damage:
+                say(f"{row.folder / damage} is missing, damaged, or does not belong there.", flush=True)
+            if damage or find(row.name) is None:
+                say(f"Fetching {row.name} ...", flush=True)
+                _fetch(row, convert)
+    except (OSError, locks.WriteError) as error:
+        raise cache_error(row.name, str(error)) from error
 
 
 def cache_error(name: str, reason: str) -> UserError:

