@@ -149,16 +149,33 @@ def parse(
     Raises:
         UserError: it is no JSON in UTF-8, is nested deeply, has a key twice, or breaks the rule of a field.
     """
+    document = _validate(content, kind, source, fix, extra)
     try:
-        document: T = _adapter(kind).validate_json(content, strict=True, extra=extra)  # type: ignore[arg-type]
         values = json.loads(content, object_pairs_hook=_unique_keys)
         if not defaults:
             _check_complete(values, document)
-    except ValidationError as error:
-        raise UserError(f"{source}: {_describe(error, kind)} {fix}") from None
     except UserError as error:
         raise UserError(f"{source}: {error} {fix}") from None
     return document
+
+
+def parse_answer(content: bytes, kind: type[T], source: str) -> T:
+    """Returns the value of a server's answer.
+
+    An answer may have other keys than those of the type, and a key twice, as for any client of an API. `parse` would
+    read a long one twice.
+
+    Raises:
+        UserError: it is no JSON in UTF-8, is nested deeply, or breaks the rule of a field.
+    """
+    return _validate(content, kind, source, "", "allow")
+
+
+def _validate(content: bytes, kind: type[T], source: str, fix: str, extra: Literal["forbid", "allow"]) -> T:
+    try:
+        return _adapter(kind).validate_json(content, strict=True, extra=extra)  # type: ignore[no-any-return,arg-type]
+    except ValidationError as error:
+        raise UserError(f"{source}: {_describe(error, kind)} {fix}".rstrip()) from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

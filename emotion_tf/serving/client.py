@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 import requests
+import urllib3
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from typing_extensions import TypedDict
@@ -261,14 +262,15 @@ class Rest(Transport):
         columns = {name: _to_json(value.tolist(), binary="jpeg" in name) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns})
         try:
+            end = time.monotonic() + seconds
             with self._session.post(f"{self._url}:predict", data=body, timeout=seconds, stream=True) as response:
-                content = _read(response)
+                content = _read(response, end)
         except requests.ReadTimeout:
             raise self._timed_out() from None
         except requests.RequestException as error:
             raise self._unavailable(str(error)) from None
         try:
-            answer = documents.parse(content, Answer, self.address, "", extra="allow")
+            answer = documents.parse_answer(content, Answer, self.address)
         except UserError as error:
             answer = {"error": str(error) if response.status_code == 200 else content.decode(errors="replace")[:200]}
         if response.status_code == 200 and "outputs" in answer:
@@ -286,8 +288,9 @@ class Rest(Transport):
     def is_ready(self) -> bool:
         """Queries the model status API."""
         try:
+            end = time.monotonic() + 1.0
             with self._session.get(self._url, timeout=1.0, stream=True) as response:
-                status = documents.parse(_read(response), Status, self.address, "", extra="allow")
+                status = documents.parse_answer(_read(response, end), Status, self.address)
         except (requests.RequestException, UserError):
             return False
         return any(version["state"] == "AVAILABLE" for version in status["model_version_status"])
@@ -297,13 +300,24 @@ class Rest(Transport):
         self._session.close()
 
 
-def _read(response: requests.Response) -> bytes:
-    """Returns the body of an answer, of at most `MAX_MESSAGE_BYTES`; a longer one is cut, and then no JSON."""
+def _read(response: requests.Response, end: float) -> bytes:
+    """Returns the body of an answer, of at most `MAX_MESSAGE_BYTES`; a longer one is cut, and then no JSON.
+
+    Raises:
+        requests.ReadTimeout: the body goes on after `end`, a value of `time.monotonic`, or nothing arrives any more.
+        requests.ConnectionError: the connection fails.
+    """
     content = bytearray()
-    for block in response.iter_content(1 << 20):
-        content += block
-        if len(content) > MAX_MESSAGE_BYTES:
-            break
+    try:
+        # `read1` returns what has arrived, so that a server cannot delay the next look at the clock byte by byte
+        while (block := response.raw.read1(1 << 20, decode_content=True)) and len(content) <= MAX_MESSAGE_BYTES:
+            content += block
+            if time.monotonic() > end:
+                raise requests.ReadTimeout
+    except urllib3.exceptions.ReadTimeoutError:
+        raise requests.ReadTimeout from None
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(str(error)) from None
     return bytes(content[:MAX_MESSAGE_BYTES])
 
 

@@ -1,11 +1,14 @@
 """The client with a test server that has TensorFlow Serving's APIs: requests, responses, and a server that is down or
 slow or has another model. With TF_SERVING_ADDRESS, also with a real server."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import socket
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ from helpers import ROOT
 from model_server import ModelServer
 from synthetic_faces import detect_faces, draw_face, draw_scene
 
+from emotion_tf import documents
 from emotion_tf.errors import UserError
 from emotion_tf.runs.facts import ModelFacts, read_facts
 from emotion_tf.runs.run import Run
@@ -207,7 +211,8 @@ class FakeResponse:
     """A response of `requests` with this body."""
 
     def __init__(self, content, status=200):
-        self.content, self.status_code = content, status
+        self.raw, self.status_code = self, status
+        self.content = io.BytesIO(content)
 
     def __enter__(self):
         return self
@@ -215,8 +220,8 @@ class FakeResponse:
     def __exit__(self, *_):
         pass
 
-    def iter_content(self, size):
-        return (self.content[i : i + size] for i in range(0, len(self.content), size))
+    def read1(self, size, decode_content):
+        return self.content.read1(size)
 
 
 FACTS = ModelFacts("x", ("a", "b"), 32, 1, 0, False)
@@ -283,3 +288,56 @@ def test_an_answer_without_an_end_is_cut(monkeypatch):
     monkeypatch.setattr(client_module, "MAX_MESSAGE_BYTES", 1 << 21)
     with pytest.raises(UserError, match="Expected JSON in UTF-8"):
         answered(monkeypatch, b'{"error": "' + b"x" * (1 << 22) + b'"}')
+
+
+def test_an_answer_is_parsed_once(monkeypatch):
+    monkeypatch.setattr(documents.json, "loads", lambda *_, **__: pytest.fail("parsed again"))
+    assert answered(monkeypatch, json.dumps({"outputs": ANSWER}).encode()).label == ["b"]
+
+
+@contextlib.contextmanager
+def answering(head, pieces, pause):
+    """A server that answers with these pieces, and a pause after each one. Yields its address."""
+
+    def answer():
+        connection, _ = listener.accept()
+        listener.close()  # a second attempt fails at once
+        with connection, contextlib.suppress(OSError):
+            while not connection.recv(1 << 16).endswith(b"}"):  # headers, then the body
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+            for piece in pieces:
+                connection.sendall(piece)
+                if ended.wait(pause):
+                    return
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield address
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("pieces, pause", [([b"{"], 9), ([b" "] * 100, 0.1)], ids=["stops", "drips"])
+def test_an_answer_that_begins_and_does_not_end_in_time(pieces, pause):
+    begin = time.monotonic()
+    with (
+        answering(b"Content-Length: 100", pieces, pause) as address,
+        pytest.raises(UserError, match=r"gave no answer within 0\.3 s"),
+    ):
+        Client(address, FACTS, timeout=0.3).predict(["Hi"])
+    assert time.monotonic() - begin < 5
+
+
+def test_an_answer_in_pieces_is_read_whole_and_a_cut_one_is_none():
+    body = json.dumps({"outputs": ANSWER}).encode()
+    chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:20], body[20:])] + [b"0\r\n\r\n"]
+    with answering(b"Transfer-Encoding: chunked", chunks, 0.01) as address:
+        assert Client(address, FACTS).predict(["Hi"]).label == ["b"]
+    with answering(b"Content-Length: 999", [body], 0) as address, pytest.raises(UserError, match="No server answers"):
+        Client(address, FACTS).predict(["Hi"])
