@@ -37,8 +37,8 @@ def read_crop(path: Path, face_size: int, where: str = "") -> bytes:
 def encode_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", where: str = "") -> bytes:
     """Encodes the bytes of an image file, or RGB pixels uint8 (H, W, 3), as the JPEG of a square crop.
 
-    A JPEG that already has `face_size` pixels is returned unchanged. An image that is not square is padded with its
-    border.
+    A JPEG that already has `face_size` pixels is returned unchanged, unless decoders may read it in different ways. An
+    image that is not square is padded with its border.
 
     Raises:
         UserError: `data` is not an image, or pixels of another dtype or shape.
@@ -51,7 +51,7 @@ def encode_crop(data: bytes | np.ndarray, face_size: int, name: str = "face", wh
         pixels = cv2.cvtColor(data, cv2.COLOR_RGB2BGR)
     else:
         pixels = _decode(data, name, where)
-        if pixels.shape[:2] == (face_size, face_size) and _is_complete_jpeg(data):
+        if pictures.jpeg_size(data) == pixels.shape[:2] == (face_size, face_size) and _is_complete_jpeg(data):
             return data
     return encode_square(pixels, face_size)
 
@@ -103,7 +103,7 @@ def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
     """
     mask = tf.not_equal(face_jpeg, "")
     crops = tf.boolean_mask(face_jpeg, mask)
-    pixels = tf.map_fn(lambda jpeg: _decode_record(jpeg, face_size), crops, fn_output_signature=_pixel_spec(face_size))
+    pixels = tf.map_fn(lambda jpeg: decode_face(jpeg, face_size), crops, fn_output_signature=_pixel_spec(face_size))
     return {"faces": _scatter(pixels, mask, face_size), "face_mask": mask}
 
 
@@ -183,8 +183,16 @@ def _png_area(picture: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.reduce_sum(tf.reshape(tf.cast(sides, tf.int64), (2, 4)) * powers, axis=1) % (1 << 31))
 
 
-def _decode_record(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:
-    """`_decode_crop`; fails for a JPEG of more than `MAX_PIXELS` before memory is allocated."""
+def decode_face(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:
+    """Decodes the JPEG of a record, inside the graph. Fails for more than `MAX_PIXELS` before memory is allocated.
+
+    Args:
+        jpeg: string ().
+        face_size: side of the crop in pixels; another size is resized.
+
+    Returns:
+        uint8 (face_size, face_size, 3).
+    """
     with tf.control_dependencies([tf.debugging.assert_less_equal(_jpeg_area(jpeg), tf.constant(MAX_PIXELS, tf.int64))]):
         return _decode_crop(jpeg, face_size)
 

@@ -6,10 +6,9 @@ parser of the pipeline and their faces decoded by its decoder, so that nothing p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,8 @@ KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
 PARSER_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 """What TensorFlow's parser raises; the second if its message holds bytes of the record that are not UTF-8."""
 BATCH = 1024
+BATCH_BYTES = 64 << 20
+"""Largest number of records, and of their bytes, that are checked at once. A larger record is checked alone."""
 MAX_SHOWN = 60
 """Number of characters of a value in a message."""
 
@@ -148,8 +149,8 @@ def check_split(name: str, paths: Sequence[str], rules: RecordRules) -> None:
     ids: set[tuple[bytes, bytes]] = set()
     weight = 0.0
     for path in paths:
-        payloads, number, offset = read_payloads(path), 0, 0
-        while records := list(islice(payloads, BATCH)):
+        number = offset = 0
+        for records in batches(read_payloads(path)):
             ends = np.cumsum([HEADER.size + len(record) + CRC.size for record in records])
             try:
                 columns = rules.check(records)
@@ -164,6 +165,20 @@ def check_split(name: str, paths: Sequence[str], rules: RecordRules) -> None:
         raise UserError(
             f"{paths[0]}: All weights of {name} are 0. Expected at least one utterance that counts. {REPAIR}"
         )
+
+
+def batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yields lists of at most `BATCH` records and `BATCH_BYTES`."""
+    batch: list[bytes] = []
+    size = 0
+    for record in records:
+        if batch and (len(batch) == BATCH or size + len(record) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record)
+    if batch:
+        yield batch
 
 
 def _check_ids(columns: Mapping[str, Column], ids: set[tuple[bytes, bytes]]) -> None:
@@ -247,9 +262,8 @@ def _can_decode(jpegs: Sequence[bytes], face_size: int) -> bool:
 @cache
 def _decoder(face_size: int) -> Any:
     def decode(jpegs: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(
-            tf.cast(images.decode_faces(jpegs[tf.newaxis], face_size)["faces"][..., 0, 0, 0], tf.int32)
-        )
+        # one value of each face: the pixels of all of them would take gigabytes
+        return tf.map_fn(lambda jpeg: images.decode_face(jpeg, face_size)[0, 0, 0], jpegs, fn_output_signature=tf.uint8)
 
     return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 

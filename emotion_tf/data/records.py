@@ -9,13 +9,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import tensorflow as tf
 
 from emotion_tf import files, locks, schema
-from emotion_tf.data import account, images, manifest, tokenizer
+from emotion_tf.data import account, images, manifest, record_rules, tokenizer
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
 from emotion_tf.data.partial import Note, PartialDataset, PlannedShard, stamp
@@ -26,6 +27,7 @@ from emotion_tf.terminal import say
 
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
+RECORDS_PER_CHECK = 128  # the pictures of a whole shard may take gigabytes
 Key = tuple[str, str, str]
 Neighbours = tuple[list[manifest.Row], list[manifest.Row]]
 """The past and the future utterances that are stored with an utterance."""
@@ -161,7 +163,7 @@ def _plan(rows: Sequence[manifest.Row], size: int, key: Callable[[Sequence[manif
 def _key(
     dataset: Dataset, rows: Sequence[manifest.Row], neighbours: Mapping[Key, Neighbours], source: ClipSource | None
 ) -> str:
-    """Returns a hash of everything that the bytes of a shard depend on."""
+    """Returns a hash of everything that the bytes of a shard, and whether they are taken, depend on."""
     about = replace(dataset, notes=()).to_json()
     texts: dict[Key, tuple[str, str]] = {}
     for row in rows:
@@ -169,7 +171,9 @@ def _key(
         texts |= {other.key: (other.speaker, other.utterance) for other in (*past, row, *future)}
     values = [(row.key, row.label, row.weight, *map(stamp, row.faces)) for row in rows]
     clips = [source.cache_key(row) for row in rows] if source else []
-    return hashlib.sha256(json.dumps([about, list(texts.items()), values, clips]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([about, record_rules.VERSION, list(texts.items()), values, clips]).encode()
+    ).hexdigest()
 
 
 def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[Key, Neighbours]:
@@ -238,27 +242,33 @@ def _write_shard(
     Raises:
         UserError: a record breaks a rule, such as a picture that OpenCV can decode and TensorFlow cannot.
     """
-    shard_faces: list[FaceCrops] = []
-    places: list[str] = []
-    records: list[bytes] = []
+    counts: list[int] = []
+    problems: list[list[str]] = []
+    items = iter(items)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for row_tokens, (row, faces) in items:
-            clip = source.segment_names(row) if source else []
-            records.append(schema.to_example(_record(row, row_tokens, neighbours[row.key], faces, clip)))
-            writer.write(records[-1])
-            places.append(row.where)
-            shard_faces.append(replace(faces, jpegs=(b"",) * len(faces.jpegs)))
+        while batch := list(islice(items, RECORDS_PER_CHECK)):
+            records = [
+                schema.to_example(
+                    _record(row, tokens, neighbours[row.key], faces, source.segment_names(row) if source else [])
+                )
+                for tokens, (row, faces) in batch
+            ]
+            _check_records(records, [row.where for _, (row, _) in batch], rules)
+            for record in records:
+                writer.write(record)
+            counts += [len(faces.jpegs) for _, (_, faces) in batch]
+            problems += [[faces.problem, faces.detail] for _, (_, faces) in batch]
         writer.flush()
+    return {"faces": counts, "problems": problems}
+
+
+def _check_records(records: Sequence[bytes], places: Sequence[str], rules: RecordRules) -> None:
     try:
         rules.check(records)
     except Fault as fault:
         raise UserError(
             f"{places[fault.position]}: {fault.message} Correct the row, or save its pictures again."
         ) from None
-    return {
-        "faces": [len(faces.jpegs) for faces in shard_faces],
-        "problems": [[faces.problem, faces.detail] for faces in shard_faces],
-    }
 
 
 def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:

@@ -16,6 +16,7 @@ from small_tables import write_picture
 
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
+from emotion_tf.pictures import jpeg_size
 
 SIZE = 32
 
@@ -78,6 +79,19 @@ def test_a_jpeg_that_tensorflow_may_read_otherwise_is_encoded_again(data):
         return  # OpenCV cannot read it either
     assert crop != data
     tf.io.decode_jpeg(crop)
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\0"])
+def test_a_jpeg_with_bytes_that_decoders_skip_is_encoded_again(filler):
+    """The check of records would refuse it."""
+    data = jpeg()[:2] + filler + jpeg()[2:]
+    try:
+        crop = images.encode_crop(data, SIZE)
+    except UserError:
+        assert filler == b"\0"  # no JPEG by its first bytes
+        return
+    assert crop != data and jpeg_size(crop) == (SIZE, SIZE)
+    assert np.abs(pixels(crop).astype(int) - pixels(jpeg())).mean() < 2
 
 
 def test_a_png_with_alpha_loses_it(tmp_path):

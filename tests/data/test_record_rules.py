@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from small_records import replace_record
 
 from emotion_tf import schema, trust
 from emotion_tf.data import dataset as datasets
-from emotion_tf.data import images
+from emotion_tf.data import images, record_rules
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.record_rules import RecordRules, check_split
 from emotion_tf.errors import UserError
@@ -180,6 +181,34 @@ def test_a_jpeg_with_bytes_that_decoders_skip_has_no_size():
     hidden = b"\xff\xd8\xff\x01" + struct.pack(">H", 2 + 200) + CROP[2:]
     for data in (b"", b"\xff\xd8\xff", CROP[:2] + b"\0" + CROP[2:], hidden, CROP[:2] + b"\xff\xff" + CROP[3:]):
         assert jpeg_size(data) is None
+
+
+def test_checking_large_faces_takes_little_memory():
+    """The pixels of 24 crops of 1024 px are 75 MB, and as integers of 32 bits 300 MB."""
+    counter = Path("/proc/self/clear_refs")
+    if not counter.exists():
+        pytest.skip("only Linux counts the peak of the memory")
+    crops = [jpeg(1024)] * 24
+    rules = RecordRules(labels=7, face_size=1024, max_faces=99, context=1, pieces=100)
+    rules.check([record(face_jpeg=crops[:1])])  # traces the decoder
+    counter.write_text("5")  # sets the peak to the present size
+    before = memory("VmHWM")
+    rules.check([record(face_jpeg=crops, face_mask=[1] * len(crops))])
+    assert memory("VmHWM") - before < 100 << 20
+
+
+def memory(name) -> int:
+    """Returns a number of bytes of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) << 10
+
+
+def test_records_are_checked_in_batches_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(record_rules, "BATCH", 3)
+    monkeypatch.setattr(record_rules, "BATCH_BYTES", 10)
+    records = [b"a" * size for size in (1, 1, 1, 1, 9, 1, 11, 0)]
+    batches = list(record_rules.batches(iter(records)))
+    assert [[len(record) for record in batch] for batch in batches] == [[1, 1, 1], [1, 9], [1], [11], [0]]
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from small_records import NAMES, PIECES, contents, read, shards
 from small_tables import write_picture, write_table
 
 from emotion_tf import files, schema
-from emotion_tf.data import context, images, manifest, records
+from emotion_tf.data import context, images, manifest, record_rules, records
 from emotion_tf.data.dataset import INFO, Dataset
+from emotion_tf.data.record_rules import RecordRules
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
@@ -172,6 +173,28 @@ def test_shards_are_cut_and_numbered(tmp_path, monkeypatch):
     assert [s.file for s in shard_list] == [f"train-0000{n}-of-00003.tfrecord" for n in range(3)]
     assert [s.records for s in shard_list] == [2, 2, 1]
     assert [r["utterance_id"] for r in read(shards(tmp_path / "out", "train"))] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_the_records_of_a_shard_are_checked_a_few_at_a_time(small, tmp_path, monkeypatch):
+    """Their pictures may take gigabytes."""
+    sizes = []
+    check = RecordRules.check
+    monkeypatch.setattr(
+        RecordRules, "check", lambda rules, records: [sizes.append(len(records)), check(rules, records)]
+    )
+    monkeypatch.setattr(records, "RECORDS_PER_CHECK", 2)
+    assert len(read(shards(write(small, tmp_path / "out").path, "train"))) == 5
+    assert sizes == [2, 2, 1, 1]
+
+
+def test_a_shard_that_was_checked_by_earlier_rules_is_written_again(small, tmp_path, monkeypatch):
+    rows = manifest.read_manifest(small, MELD_EMOTIONS)
+    dataset = write(small, tmp_path / "out")
+    neighbours = records._neighbours(rows, 3)
+    key = records._key(dataset, rows, neighbours, None)
+    assert records._key(dataset, rows, neighbours, None) == key
+    monkeypatch.setattr(record_rules, "VERSION", record_rules.VERSION + 1)
+    assert records._key(dataset, rows, neighbours, None) != key
 
 
 @pytest.mark.parametrize("labels", [("neutral", "positive", "negative"), ("no", "yes")])
