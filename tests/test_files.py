@@ -227,18 +227,18 @@ def test_no_reader_waits_for_a_pipe(tmp_path, monkeypatch):
     from emotion_tf.data.images import read_crop, read_pixels
     from emotion_tf.data.tokenizer import read_vocabulary
     from emotion_tf.faces.containers import open_clip
-    from emotion_tf.runs import export
+    from emotion_tf.runs import export_files
     from emotion_tf.serving.film import read_subtitles
 
     os.mkfifo(tmp_path / "fifo")
-    monkeypatch.setattr(export, "CHECKSUMS", Path("fifo"))
+    monkeypatch.setattr(export_files, "CHECKSUMS", Path("fifo"))
     readers = {
         "face picture": lambda path: read_crop(path, 48),
         "clip": open_clip,
         "subtitles": read_subtitles,
         "word embeddings": lambda path: read_embeddings(path, ["a"]),
         "vocabulary": read_vocabulary,
-        "file": lambda path: export.check_files(tmp_path),
+        "file": lambda path: export_files.check_files(tmp_path),
     }
     for what, read in {**readers, "face picture ": read_pixels}.items():
         with pytest.raises(UserError, match=f"Cannot read the {what.strip()} .*fifo: Not a regular file. Expected"):

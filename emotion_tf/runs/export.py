@@ -1,7 +1,4 @@
-"""The folder of an export: facts of the model, checksums, and the graph.
-
-The checksums have the format of `sha256sum -c`, so that an export can be verified without Python.
-"""
+"""The folder of an export: facts of the model, checksums, and the graph."""
 
 from __future__ import annotations
 
@@ -20,10 +17,8 @@ from emotion_tf import files, trust
 from emotion_tf.errors import UserError
 from emotion_tf.models.graph_loader import load_session
 from emotion_tf.models.graph_safety import check_folder
+from emotion_tf.runs.export_files import CHECKSUMS, check_files
 from emotion_tf.runs.facts import ExportFacts, check_model, read_exported
-
-CHECKSUMS = Path("assets.extra", "SHA256SUMS")
-MAX_CHECKSUMS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -155,36 +150,3 @@ def weights_size(folder: Path) -> int:
         raise UserError(f"Cannot read {folder / 'variables'}: {' '.join(str(error).split())[:200]}.") from None
     shapes, types = stored.get_variable_to_shape_map(), stored.get_variable_to_dtype_map()
     return sum(math.prod(shape) * types[name].size for name, shape in shapes.items() if "VARIABLE_VALUE" in name)
-
-
-def write_checksums(folder: Path) -> None:
-    """Writes the checksums of all files of a folder to `assets.extra/SHA256SUMS`."""
-    lines = [f"{files.sha256(folder / name)}  {name.as_posix()}\n" for name in _names(folder)]
-    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def check_files(folder: Path) -> None:
-    """Raises UserError if a file of the export was changed, removed or added."""
-    try:
-        lines = files.read_regular(folder / CHECKSUMS, MAX_CHECKSUMS_BYTES).decode(errors="replace").splitlines()
-    except UserError as error:
-        raise UserError(f"No export at {folder}: {error} Export the run again.") from None
-    listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
-    present = set(_names(folder))
-    for name, digest in listed.items():
-        received = files.sha256(folder / name) if name in present else "no file"
-        if received != digest:
-            raise UserError(
-                f"{folder / name} has changed. Expected SHA-256 {digest[:12]}... Received: "
-                f"{received[:12]}. Copy the export again, or export the run again."
-            )
-    unlisted = sorted(present - set(listed))
-    if unlisted:
-        raise UserError(
-            f"{folder / unlisted[0]} does not belong to this export. Expected only the files in {CHECKSUMS}."
-        )
-
-
-def _names(folder: Path) -> list[Path]:
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name != CHECKSUMS)

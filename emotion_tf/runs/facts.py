@@ -16,6 +16,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.folders import check_entries
 from emotion_tf.run_info import Crops
 from emotion_tf.runs.ensemble import Ensemble, open_run
+from emotion_tf.runs.export_files import check_files
 from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
@@ -87,10 +88,15 @@ def is_export(path: Path) -> bool:
 
 
 def read_facts(path: Path) -> ModelFacts:
-    """Returns the facts of a run, an ensemble or an export. Raises UserError if `path` is none of them."""
+    """Returns the facts of a run, an ensemble or an export.
+
+    Raises:
+        UserError: `path` is none of them; files of the export have changed.
+    """
     if not is_export(path):
         return facts_of(open_run(path))
     facts = read_exported(path)
+    check_files(path)
     check_model(path, facts)
     return facts
 

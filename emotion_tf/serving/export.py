@@ -20,7 +20,8 @@ from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
-from emotion_tf.runs.export import Export, is_version, versions, write_checksums
+from emotion_tf.runs.export import Export, is_version, versions
+from emotion_tf.runs.export_files import write_checksums
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import warmup
 from emotion_tf.serving.graph import MAX_TEXT_BYTES

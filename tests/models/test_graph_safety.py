@@ -13,7 +13,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelPro
 from emotion_tf.errors import UserError
 from emotion_tf.models import graph_safety
 from emotion_tf.models.graph_safety import check_folder, check_graph
-from emotion_tf.runs.export import CHECKSUMS
+from emotion_tf.runs.export_files import CHECKSUMS
 from emotion_tf.runs.facts import FILE, ModelFacts, write_exported
 
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from emotion_tf.errors import UserError
 from emotion_tf.models.graph_safety import SavedModelProto
-from emotion_tf.runs.export import Export, SavedModel, versions, weights_size, write_checksums
+from emotion_tf.runs.export import Export, SavedModel, versions, weights_size
+from emotion_tf.runs.export_files import write_checksums
 from emotion_tf.runs.facts import FILE, ModelFacts, read_exported, read_facts, write_exported
 
 
@@ -103,6 +104,15 @@ def test_labels_in_another_order_and_exchanged_outputs_are_refused_also_with_new
     outputs["same"].ParseFromString(double)
     (copied / "saved_model.pb").write_bytes(proto.SerializeToString())
     refused()
+
+
+@pytest.mark.parametrize("read", [Export.open, read_facts])
+@pytest.mark.parametrize(("key", "value"), [("face_size", 64), ("context", 3), ("name", "y")])
+def test_other_facts_are_refused_by_their_sums(key, value, read, copied):
+    facts = json.loads((copied / FILE).read_text())
+    (copied / FILE).write_text(json.dumps({**facts, key: value}))
+    with pytest.raises(UserError, match="model.json has changed. Expected SHA-256"):
+        read(copied)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage" * 9], ids=str)

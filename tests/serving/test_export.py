@@ -21,7 +21,8 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.models.graph_safety import SavedModelProto, nodes
-from emotion_tf.runs.export import CHECKSUMS, Export, SavedModel
+from emotion_tf.runs.export import Export, SavedModel
+from emotion_tf.runs.export_files import CHECKSUMS
 from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
 from emotion_tf.serving.predict import ExportPredictor, RunPredictor

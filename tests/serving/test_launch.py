@@ -57,7 +57,8 @@ def program(tmp_path, monkeypatch):
 @pytest.fixture
 def with_export(untrained, tmp_path):
     """A run with a small graph in place of an export, which the user trusts."""
-    from emotion_tf.runs.export import Export, write_checksums
+    from emotion_tf.runs.export import Export
+    from emotion_tf.runs.export_files import write_checksums
     from emotion_tf.runs.facts import write_exported
 
     run = shutil.copytree(untrained, tmp_path / "run")
