@@ -34,8 +34,9 @@ def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> I
         strict: whether text behind the closing quote of a cell is an error.
 
     Raises:
-        UserError: the table is no regular file, too large, empty, not UTF-8 or not CSV; the header lacks one of the
-            `columns`, names one twice, or has more than `MAX_COLUMNS`; a row has more or fewer cells than the header.
+        UserError: the table cannot be read, is no regular file, too large, empty, not UTF-8 or not CSV; the header
+            lacks one of the `columns`, names one twice, or has more than `MAX_COLUMNS`; a row has more or fewer cells
+            than the header.
         FileNotFoundError: there is no table.
     """
     if not os.path.exists(path):  # nor a name that is too long
@@ -46,6 +47,8 @@ def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> I
             io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file,
         ):
             yield from parse_rows(path, _lines(path, file), columns, strict)
+    except OSError as error:  # of a disk or a server, while the table is read
+        raise UserError(f"Cannot read the table {path}: {error.strerror or error}. Copy it again.") from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start : error.start + 1]
         raise UserError(

@@ -7,8 +7,10 @@ named tuples and TypedDicts as they are, bounds the nesting, names the field of 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
+import os
 import re
 import reprlib
 import typing
@@ -131,9 +133,20 @@ def read(
     Raises:
         UserError: the file is missing, no regular file or too large, or as `parse`.
     """
-    if missing and not path.exists():
+    if missing and is_missing(path):
         raise UserError(missing)
     return parse(files.read_regular(path, MAX_BYTES), kind, str(path), fix, extra, defaults)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no file, rather than one that cannot be read, for which `read` has a message."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    except ValueError:
+        return False
+    return False
 
 
 def parse(

@@ -1,8 +1,12 @@
-"""Kinds of folders that commands write: how one is recognised, and when it is finished."""
+"""Kinds of folders that commands write: how one is recognised, and when it is finished.
+
+Functions of `os.path` return False for a folder that this user may not enter, where those of `Path` raise.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +31,12 @@ class Kind:
 
     def matches(self, path: Path) -> bool:
         """Whether a path is a folder of this kind."""
-        return path.is_dir() and not self.mismatch(path)
+        return os.path.isdir(path) and not self.mismatch(path)
 
     def mismatch(self, path: Path) -> str:
         """Returns what a folder lacks to be of this kind; empty: nothing."""
         for marker in self.markers:
-            if not (path / marker).is_file():
+            if not os.path.isfile(path / marker):
                 return f"it has no {marker}"
         is_ours = not self.signature
         with contextlib.suppress(OSError), open(path / self.markers[0], "rb") as file:
@@ -41,8 +45,8 @@ class Kind:
 
     def is_finished(self, path: Path) -> bool:
         """Whether a path is a finished folder of this kind."""
-        return self.matches(path) and (not self.result or (path / self.result).is_file())
+        return self.matches(path) and (not self.result or os.path.isfile(path / self.result))
 
     def has_progress(self, path: Path) -> bool:
         """Whether an unfinished folder can be continued."""
-        return any(file.is_file() for pattern in self.progress for file in path.glob(pattern))
+        return any(os.path.isfile(file) for pattern in self.progress for file in path.glob(pattern))

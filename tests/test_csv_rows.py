@@ -1,10 +1,13 @@
 """Rows of CSV tables: the cells of the header, or an error with the line."""
 
+import errno
+import io
 import os
 import time
 
 import pytest
 
+from emotion_tf import files
 from emotion_tf.csv_rows import MAX_BYTES, MAX_COLUMNS, MAX_LINE, read_rows
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
@@ -94,3 +97,13 @@ def test_many_columns_are_refused_at_once(table):
         list(read_rows(table(",".join(names) + "\n"), ["split"]))
     assert len(str(caught.value)) < 400
     assert len(list(read_rows(table(",".join(names) + "\n")))) == 1
+
+
+def test_a_disk_that_fails_while_a_table_is_read_is_one_line(table, monkeypatch):
+    class FailingFile(io.BytesIO):
+        def read1(self, size=-1):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "open_regular", lambda *args: FailingFile())
+    with pytest.raises(UserError, match=r"Cannot read the table .*table.csv: Input/output error\. Copy it again"):
+        list(read_rows(table("a\n1\n")))

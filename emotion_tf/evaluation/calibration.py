@@ -237,7 +237,7 @@ def read_calibration(folder: Path) -> Calibration:
         UserError: the file exists and is invalid. Thresholds of another confidence than `CONFIDENCE` promise nothing.
     """
     path = folder / FILE
-    if not path.exists():
+    if documents.is_missing(path):
         return Calibration()
     values = documents.read(path, CalibrationFile, REPAIR)
     try:

@@ -65,4 +65,4 @@ def read_cross_validation(folder: Path) -> CrossValidationResults:
 
 def read_splits(path: Path) -> dict[str, dict[str, Any]]:
     """Returns the splits of a `metrics.json`, whose metrics are not checked. Raises UserError if it is invalid."""
-    return documents.read(path, dict[str, dict[str, Any]], REPAIR, extra="allow") if path.exists() else {}
+    return {} if documents.is_missing(path) else documents.read(path, dict[str, dict[str, Any]], REPAIR, extra="allow")

@@ -78,7 +78,7 @@ class Ensemble:
 def open_run(path: Path) -> Run | Ensemble:
     """Returns the run or the ensemble in a folder."""
     files.restore_missing(path, ENSEMBLE_KIND)
-    return Ensemble(path) if (path / ENSEMBLE).is_file() else Run(path)
+    return Ensemble(path) if os.path.isfile(path / ENSEMBLE) else Run(path)
 
 
 def digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -120,7 +121,7 @@ class Run:
     def info(self) -> RunInfo:
         """Contents of `run.json`. Raises UserError if there is no run."""
         files.restore_missing(self.path, RUN)
-        if (self.path / ENSEMBLE).is_file() and not (self.path / run_info.FILE).exists():
+        if os.path.isfile(self.path / ENSEMBLE) and not os.path.exists(self.path / run_info.FILE):
             raise UserError(
                 f"{self.path} is an ensemble. Expected a single run, such as one of its members; predict, export, "
                 "compare and runs take ensembles, too."
