@@ -189,6 +189,8 @@ def _validate(content: bytes, kind: type[T], source: str, fix: str, extra: Liter
         return _adapter(kind).validate_json(content, strict=True, extra=extra)  # type: ignore[no-any-return,arg-type]
     except ValidationError as error:
         raise UserError(f"{source}: {_describe(error, kind)} {fix}".rstrip()) from None
+    except UserError as error:  # of a rule of several fields
+        raise UserError(f"{source}: {error} {fix}".rstrip()) from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
