@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import files, locks, weights
+from emotion_tf.arrays import open_arrays
 from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
 from emotion_tf.data.dataset import Rows
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.progress import track
 
@@ -159,16 +160,14 @@ def _save(path: Path, columns: Mapping[str, Column]) -> None:
 
 def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
     """Reads the columns of a file; returns None if it does not exist, has moved or is damaged (it has checksums)."""
-    if not path.is_file():  # a pipe would block
-        return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if arrays[PLACE] != _place(path):
+        with open_arrays(path, "Remove it.") as arrays:
+            if str(arrays[PLACE]) != _place(path):
                 return None
             return {
                 name: (arrays[name], arrays[f"{name}/steps"]) if axis else arrays[name] for name, axis in steps.items()
             }
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except UserError:
         return None
 
 

@@ -13,11 +13,13 @@ import numpy as np
 from pydantic import Field
 
 from emotion_tf import documents, files
+from emotion_tf.arrays import open_arrays
 from emotion_tf.documents import Amount, Count, Finite
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_no_link
 
 LAST = "last.npz"
+REPAIR = "Train again with --overwrite."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +135,13 @@ class Checkpoints:
             np.savez(temporary, about=json.dumps(about), **model, **arrays)  # type: ignore[arg-type]
 
     def _read_about(self, name: str) -> SavedState:
-        with np.load(self.folder / name, allow_pickle=False) as arrays:
+        with open_arrays(self.folder / name, REPAIR) as arrays:
             text = str(arrays["about"])
-        return documents.parse(text.encode(), SavedState, str(self.folder / name), "Train again with --overwrite.")
+        return documents.parse(text.encode(errors="replace"), SavedState, str(self.folder / name), REPAIR)
 
     def _assign(self, name: str, kind: str, variables: Sequence[Any], partial: bool) -> None:
         """Assigns the arrays of a file to variables. Raises UserError if they belong to another model."""
-        with np.load(self.folder / name, allow_pickle=False) as arrays:
+        with open_arrays(self.folder / name, REPAIR) as arrays:
             for i, variable in enumerate(variables):
                 value = arrays.get(f"{kind}/{i}")
                 if value is None and partial:
@@ -147,7 +149,7 @@ class Checkpoints:
                 if value is None or value.shape != tuple(variable.shape):
                     raise UserError(
                         f"{self.folder / name}: The checkpoint belongs to another model ({kind} variable {i}, "
-                        f"{variable.name}). Train again with --overwrite."
+                        f"{variable.name}). {REPAIR}"
                     )
                 variable.assign(value)
 

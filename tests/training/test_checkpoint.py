@@ -123,3 +123,25 @@ def test_an_invalid_state_is_one_line(about, message, tmp_path):
     np.savez(tmp_path / "last.npz", about=about)
     with pytest.raises(UserError, match=f"last.npz: .*{message}.*Train again with --overwrite"):
         Checkpoints(tmp_path, []).load("last.npz")
+
+
+@pytest.mark.parametrize("name", ["last.npz", "base-2.npz"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:200]),
+        lambda path: path.write_bytes(b"garbage"),
+        lambda path: np.savez(path, a=1),
+        lambda path: path.unlink(),
+    ],
+    ids=["empty", "cut", "garbage", "other arrays", "gone"],
+)
+def test_a_damaged_checkpoint_is_one_line(name, damage, variables, tmp_path):
+    checkpoints = Checkpoints(tmp_path, variables)
+    checkpoints.save_base(2)
+    checkpoints.save(LAST, State(epoch=3), trained=set(), base=2)
+    damage(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}\b.*Train again with --overwrite\.$") as error:
+        checkpoints.load(LAST)
+    assert "\n" not in str(error.value)
