@@ -16,6 +16,8 @@ from typing import Any, TextIO
 NO_READER = (errno.EPIPE, errno.EBADF)
 """Errors of a pipe whose reader has ended, and of a closed descriptor."""
 STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_closed: frozenset[int] = frozenset()
+"""Standard descriptors that were closed when the program started; see `open_standard`."""
 
 
 def is_stream(path: Path) -> bool:
@@ -24,8 +26,14 @@ def is_stream(path: Path) -> bool:
 
 
 def copy_to_stream(source: Path, path: Path) -> None:
-    """Writes the content of a file to a stream. Raises OSError, such as BrokenPipeError if nobody reads a pipe."""
+    """Writes the content of a file to a stream.
+
+    Raises:
+        OSError: the stream is closed, nobody reads a pipe (BrokenPipeError), or the like.
+    """
     descriptor = _descriptor(path)
+    if descriptor in _closed:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if descriptor == 1:
         sys.stdout.flush()
     target = path if descriptor is None else descriptor
@@ -52,10 +60,10 @@ def open_standard() -> None:
     A closed descriptor would be that of the next file, into which messages would be written. Characters that the
     encoding does not have are escaped.
     """
+    global _closed
+    _closed = frozenset(number for number in range(3) if not _is_open(number))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
+        if number in _closed:
             while os.open(os.devnull, os.O_RDWR) < number:
                 pass
         if number and getattr(sys, name) is None:
@@ -64,6 +72,14 @@ def open_standard() -> None:
             setattr(sys, name, stream)
         if number and hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 class Lossy:
@@ -78,6 +94,8 @@ class Lossy:
         self.error: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of a copy that is being made, which has no stream yet
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:

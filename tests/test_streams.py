@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import signal
@@ -163,6 +164,29 @@ def test_a_report_without_its_streams(verb, redirection, code, error):
     program = f"{sys.executable} main.py {verb} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (code, error)
+
+
+@pytest.mark.parametrize(
+    ("path", "redirection", "error"),
+    [("-", ">&-", "error: Cannot write -: Bad file descriptor.\n"), ("/dev/stderr", "2>&-", "")],
+)
+def test_a_result_that_goes_to_a_closed_stream_is_an_error(path, redirection, error):
+    """The descriptor itself is open then, and leads to nowhere."""
+    code = f"""if True:
+        import pathlib, sys
+        from emotion_tf import cli, files
+        cli.dispatch = lambda args: files.write_text(pathlib.Path({path!r}), "text", follow=True)
+        sys.exit(cli.main())
+    """
+    program = ["bash", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, error)
+
+
+def test_a_lossy_stream_is_copied():
+    """Without end, its look-up of the missing stream asked for itself."""
+    lossy = streams.Lossy(sys.stdout)
+    assert vars(copy.copy(lossy)) == vars(lossy) and lossy.encoding == sys.stdout.encoding
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.4])
