@@ -150,7 +150,7 @@ def is_missing(path: Path) -> bool:
 
 
 def parse(
-    content: bytes,
+    content: bytes | str,
     kind: type[T],
     source: str,
     fix: str,
@@ -162,6 +162,8 @@ def parse(
     Raises:
         UserError: it is no JSON in UTF-8, is nested deeply, has a key twice, or breaks the rule of a field.
     """
+    if isinstance(content, str):
+        content = content.encode(errors="surrogatepass")  # an array of NumPy holds any code points
     document = _validate(content, kind, source, fix, extra)
     try:
         values = json.loads(content, object_pairs_hook=_unique_keys)

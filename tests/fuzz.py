@@ -86,14 +86,15 @@ def _fuzz_child(name: str, options: list[str]) -> None:
 
     target = TARGETS[name]
     corpus = Path(options[-1])
-    for data in (*target.seeds(), *(path.read_bytes() for path in (CASES / name).glob("*"))):
+    with atheris.instrument_imports(include=["emotion_tf", "tuning"]):
+        check(target, b"")  # imports the reader
+        seeds = target.seeds()
+    for data in (*seeds, *(path.read_bytes() for path in (CASES / name).glob("*"))):
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
     if target.words:
         words = corpus.parent / f"{name}.dict"
         words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
         options = [f"-dict={words}", *options]
-    with atheris.instrument_imports(include=["emotion_tf"]):
-        check(target, b"")  # imports the reader
     atheris.Setup([sys.argv[0], *options], lambda data: check(target, data))
     atheris.Fuzz()
 

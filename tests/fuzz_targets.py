@@ -1,6 +1,6 @@
 """Readers of files and requests, as functions of bytes: what they refuse is a UserError, and nothing else.
 
-Only `record` starts TensorFlow: thousands of inputs are read in a second.
+Only `record` and `document` start TensorFlow: thousands of inputs are read in a second.
 """
 
 from __future__ import annotations
@@ -107,21 +107,28 @@ def _history(data: bytes) -> None:
 
 def _document(data: bytes) -> None:
     """First byte: which document."""
-    from small_documents import READ
+    from small_documents import DOCUMENTS
 
-    name = list(READ)[data[0] % len(READ)] if data else "run.json"
-    READ[name](_file(name.split()[-1], data[1:]))
+    kinds = list(DOCUMENTS.values())
+    kind = kinds[data[0] % len(kinds)] if data else kinds[0]
+    kind.read(_document_file(kind.file, data[1:]))
 
 
 def _valid_documents() -> tuple[bytes, ...]:
-    from small_documents import WRITE
+    from small_documents import DOCUMENTS
 
     contents = []
-    for number, (name, write) in enumerate(WRITE.items()):
-        path = _file(name.split()[-1], b"")
-        write(path)
+    for number, kind in enumerate(DOCUMENTS.values()):
+        path = _document_file(kind.file, b"")
+        kind.write(path)
+        kind.read(path)  # imports the reader, before the time of an input is measured
         contents.append(bytes([number]) + path.read_bytes())
     return tuple(contents)
+
+
+def _document_file(name: str, data: bytes) -> Path:
+    (_folder() / name).parent.mkdir(parents=True, exist_ok=True)
+    return _file(name, data)
 
 
 def _shard(data: bytes) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from helpers import ensemble_info, run_info
 
-from emotion_tf import config
+from emotion_tf import config, documents
+from emotion_tf.errors import UserError
 from emotion_tf.evaluation import results, vote
 from emotion_tf.evaluation.calibration import Calibration, Temperatures, read_calibration, write_calibration
 from emotion_tf.evaluation.selective import Threshold
@@ -31,21 +37,216 @@ def calibration():
     return Calibration(Temperatures(1.5, own, {"all": (9, 3)}, (0.5, 0.0, 0.0)), (Threshold(0.8, 0.5, 0.4, 0.9),), 9, 3)
 
 
-WRITE = {
-    "run.json": lambda path: path.write_text(run_info(LABELS, absent_shares={"text": 0.5}, crops={"rate": 8.0})),
-    "config.json": lambda path: path.write_text(config.to_json(config.Config())),
-    "calibration.json": lambda path: write_calibration(path.parent, calibration()),
-    "ensemble.json": lambda path: path.write_text(ensemble_info(LABELS, "ab")),
-    "metrics.json": lambda path: path.write_text(json.dumps({"test": METRICS})),
-    "cross-validated metrics.json": lambda path: path.write_text(
-        json.dumps({"pooled": [METRICS], "command": "c", "data": "d", "folds": []})
+@dataclass(frozen=True)
+class Document:
+    """A kind of document.
+
+    Attributes:
+        file: its file in a folder; a document that is no file of its own gets one here.
+        write: writes a valid document to a path.
+        read: reads the document at a path, by the function of the project that does.
+        source: how messages begin; `{path}` stands for the path. Empty: the reader gives no reason.
+        is_answer: whether it is a server's answer, in which a key may occur twice.
+    """
+
+    file: str
+    write: Callable[[Path], object]
+    read: Callable[[Path], object]
+    source: str = "{path}: "
+    is_answer: bool = False
+
+
+def write_json(values):
+    return lambda path: path.write_text(json.dumps(values))
+
+
+def text_of(path):
+    return path.read_text("utf-8", "surrogateescape")
+
+
+def write_dataset_info(path):
+    from emotion_tf import schema
+    from emotion_tf.data import dataset
+
+    shard = dataset.Shard("train-00000-of-00001.tfrecord", 3, 99, "0" * 64)
+    split = dataset.Split(3, 1, 2, dict.fromkeys(LABELS, 1), (shard,))
+    info = dataset.DatasetInfo(
+        schema_version=schema.SCHEMA_VERSION, labels=LABELS, face_size=32, max_faces=1, context=1,
+        tokenizer=dataset.Tokenizer("learned", True, "0" * 64), splits={"train": split}, faces={"rate": 8.0},
+        account={"rows": {"train": {"used": 3}}}, demo={"seed": 0}, notes=("A remark.",),
+    )  # fmt: skip
+    path.write_text(documents.to_json(info))
+
+
+def read_dataset_info(path):
+    from emotion_tf.data.dataset import Dataset
+
+    return Dataset.open(path.parent)
+
+
+def read_note(path):
+    from emotion_tf.data.partial import PartialDataset
+
+    return PartialDataset(path.parent, ())._read_note(path)
+
+
+def write_crossval(path):
+    from emotion_tf.training.cross_validate import CrossValidationInfo
+
+    path.write_text(documents.to_json(CrossValidationInfo(3, 1, "0" * 64, "crossval")))
+    (path.parent / "config.json").write_text(config.to_json(config.Config()))
+
+
+def read_crossval(path):
+    from emotion_tf.training.cross_validate import CrossValidation, CrossValidationInfo
+
+    validation = CrossValidation(config.Config(), path.parent, None, None, print)
+    validation._check_same(CrossValidationInfo(3, 1, "0" * 64, "crossval"))
+
+
+def read_checkpoint(path):
+    import numpy as np
+
+    from emotion_tf.training.checkpoint import Checkpoints
+
+    np.savez(path.with_name("about"), about=text_of(path))
+    return Checkpoints(path.parent, ())._read_about("about.npz")
+
+
+def write_facts(path):
+    from emotion_tf.runs.facts import ExportFacts
+
+    facts = ExportFacts(
+        name="x", labels=LABELS, face_size=32, max_faces=1, context=0, speaker=False, most_text_bytes=9,
+        model_sha256="0" * 64,
+    )  # fmt: skip
+    path.write_text(documents.to_json(facts))
+
+
+def read_facts(path):
+    from emotion_tf.runs.facts import read_exported
+
+    return read_exported(path.parent.parent)
+
+
+class Session:
+    """Stands in for `requests.Session`: every answer has these bytes."""
+
+    status_code = 200
+
+    def __init__(self, content):
+        self.raw, self.file = self, io.BytesIO(content)
+        self.post = self.get = lambda *_, **__: contextlib.nullcontext(self)
+
+    def read1(self, size, decode_content):
+        return self.file.read1(size)
+
+
+def ask(path):
+    """Returns a REST client whose server answers with the content of a file."""
+    from emotion_tf.serving.client import Rest
+
+    client = Rest("http://x:1", "x", 9.0)
+    client._session = Session(path.read_bytes())
+    return client
+
+
+def read_status(path):
+    if not ask(path).is_ready():
+        raise UserError("The model is not ready.")
+
+
+def search_plan():
+    from tuning.plan import Plan
+
+    return Plan(config.Config(), ("fusion.kind",), (), "random", 0, "0" * 64, 3, "tune")
+
+
+def read_search(path):
+    from tuning.arguments import read_plan
+
+    return read_plan(path.parent)
+
+
+def read_sent_plan(path):
+    from tuning.plan import from_json
+
+    return from_json(text_of(path))
+
+
+def search_state(path):
+    from tuning import oracle
+
+    return oracle.build("random", lambda space: space.Choice("kind", ["a", "b"]), 3, 4, 0, path, "plan")
+
+
+def read_report(path):
+    from tuning.oracle import parse_report
+
+    return parse_report(text_of(path))
+
+
+REPORT = {"score": 0.5, "epochs": 3, "seconds": 1.5, "error": "", "folds": [], "died": False, "worker": "w0"}
+DOCUMENTS = {
+    "run": Document(
+        "run.json",
+        lambda path: path.write_text(run_info(LABELS, absent_shares={"text": 0.5}, crops={"rate": 8.0})),
+        lambda path: read_run_info(path.parent),
     ),
-}
-READ = {
-    "run.json": lambda path: read_run_info(path.parent),
-    "config.json": config.read_config,
-    "calibration.json": lambda path: read_calibration(path.parent),
-    "ensemble.json": lambda path: vote.read_ensemble_info(path.parent),
-    "metrics.json": lambda path: results.read_metrics(path.parent),
-    "cross-validated metrics.json": lambda path: results.read_cross_validation(path.parent),
+    "config": Document(
+        "config.json", lambda path: path.write_text(config.to_json(config.Config())), config.read_config
+    ),
+    "calibration": Document(
+        "calibration.json",
+        lambda path: write_calibration(path.parent, calibration()),
+        lambda path: read_calibration(path.parent),
+    ),
+    "ensemble": Document(
+        "ensemble.json",
+        lambda path: path.write_text(ensemble_info(LABELS, "ab")),
+        lambda path: vote.read_ensemble_info(path.parent),
+    ),
+    "metrics": Document("metrics.json", write_json({"test": METRICS}), lambda path: results.read_metrics(path.parent)),
+    "splits": Document("metrics.json", write_json({"test": METRICS}), results.read_splits),
+    "cross-validated metrics": Document(
+        "metrics.json",
+        write_json({"pooled": [METRICS], "command": "c", "data": "d", "folds": []}),
+        lambda path: results.read_cross_validation(path.parent),
+    ),
+    "data set": Document("dataset_info.json", write_dataset_info, read_dataset_info),
+    "note": Document(
+        "note.json",
+        write_json({"bytes": 99, "sha256": "0" * 64, "faces": [1, 0], "problems": [["", ""], ["no face", "a.jpg"]]}),
+        read_note,
+    ),
+    "cross-validation": Document("crossval.json", write_crossval, read_crossval),
+    "checkpoint": Document(
+        "about.json",
+        write_json({"epoch": 1, "best": 0.5, "best_epoch": 0, "seconds": 1.5, "base": None}),
+        read_checkpoint,
+        "{path.parent}/about.npz: ",
+    ),
+    "export": Document("export/assets.extra/model.json", write_facts, read_facts),
+    "search": Document("search.json", lambda path: path.write_text(search_plan().to_json()), read_search),
+    "sent plan": Document(
+        "sent.json", lambda path: path.write_text(search_plan().to_json()), read_sent_plan, "The chief's search: "
+    ),
+    "state of a search": Document(
+        "oracle.json", lambda path: search_state(path).save(), lambda path: search_state(path).reload()
+    ),
+    "report": Document("report.json", write_json(REPORT), read_report, "The report of a worker: "),
+    "answer": Document(
+        "answer.json",
+        write_json({"outputs": {"logits": [[0.0, 1.0]]}}),
+        lambda path: ask(path)._call_once("serve_full", {}, 9.0),
+        "http://x:1 rejected the request (200: http://x:1: ",
+        is_answer=True,
+    ),
+    "status": Document(
+        "status.json",
+        write_json({"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]}),
+        read_status,
+        source="",
+        is_answer=True,
+    ),
 }

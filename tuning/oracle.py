@@ -173,8 +173,7 @@ class ResumableOracle:
         self.last_contact = time.monotonic()
         if trial.trial_id not in [running.trial_id for running in self.ongoing_trials.values()]:
             return
-        text = trial.hyperparameters.values.pop(REPORT)
-        report = documents.parse(text.encode(), Report, "The report of a worker", "Start it with this version.")
+        report = parse_report(trial.hyperparameters.values.pop(REPORT))
         self.reports[trial.trial_id] = report
         trial.message = report["error"] or None
         trial.status = "FAILED" if report["error"] else "COMPLETED"
@@ -208,6 +207,11 @@ class Bayesian(ResumableOracle, kt.oracles.BayesianOptimizationOracle):
 
 class Hyperband(ResumableOracle, kt.oracles.HyperbandOracle):
     """Many short trials, the best of which continue (Li 2018)."""
+
+
+def parse_report(text: str) -> Report:
+    """Returns the report that a worker sends. Raises UserError if it is none."""
+    return documents.parse(text, Report, "The report of a worker", "Start it with this version.")
 
 
 def build(

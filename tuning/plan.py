@@ -96,6 +96,4 @@ def _difference(ours: object, theirs: object, name: str) -> str:
 
 def from_json(text: str) -> Plan:
     """Returns the plan that a chief sends."""
-    return documents.parse(
-        text.encode(), Plan, "The chief's search", "Start the workers with the version of the chief."
-    )
+    return documents.parse(text, Plan, "The chief's search", "Start the workers with the version of the chief.")

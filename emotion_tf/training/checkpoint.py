@@ -137,7 +137,7 @@ class Checkpoints:
     def _read_about(self, name: str) -> SavedState:
         with open_arrays(self.folder / name, REPAIR) as arrays:
             text = str(arrays["about"])
-        return documents.parse(text.encode(errors="replace"), SavedState, str(self.folder / name), REPAIR)
+        return documents.parse(text, SavedState, str(self.folder / name), REPAIR)
 
     def _assign(self, name: str, kind: str, variables: Sequence[Any], partial: bool) -> None:
         """Assigns the arrays of a file to variables. Raises UserError if they belong to another model."""
