@@ -19,6 +19,10 @@ DEMO = Path(Config.data)
 """The demo data set, which `train` and `tune` draw if it is missing."""
 RUNS = Path("saved_models")
 NAME, MAX_NAME = re.compile(r"[^\W_][\w.-]*"), 100
+SEED = re.compile(r"-seed\d{1,10}\Z")
+"""End of a name that `train --seeds` appends; it does not count in the length of a name."""
+MAX_STEM = 40
+"""Bytes of a data set's name in the default name of a run."""
 ENSEMBLE = "ensemble.json"
 """File in the folder of an ensemble, in place of the config.json and run.json of a run."""
 ENSEMBLE_KIND = Kind("ensemble", (ENSEMBLE,))
@@ -38,10 +42,11 @@ def other_results(run: Path, data: Path) -> Path:
 
 def check_name(name: str, folder: Path | None = None) -> None:
     """Raises UserError unless `name` can be that of a folder in saved_models/ or `folder`: --overwrite deletes it."""
-    if not NAME.fullmatch(name) or len(os.fsencode(name)) > MAX_NAME:
+    is_short = len(os.fsencode(SEED.sub("", name))) <= MAX_NAME
+    if not NAME.fullmatch(name) or not is_short:
         raise UserError(
             f"Invalid `--name`. Expected the name of a folder in {folder or RUNS}/: letters, digits, `.`, `_` and `-`, "
-            f"at most {MAX_NAME}, beginning with a letter or digit. Received: {name!r}."
+            f"at most {MAX_NAME} bytes, beginning with a letter or digit. Received: {name!r}."
         )
 
 
@@ -69,7 +74,8 @@ def newest_unfinished() -> Path:
 
 def stem(config: Config) -> str:
     """Returns data set and towers of a configuration, such as `demo-text-face`."""
-    data = re.sub(r"\W+", "-", Path(config.data).name).strip("-_")[:40]
+    data = re.sub(r"\W+", "-", Path(config.data).name).strip("-_")
+    data = data.encode()[:MAX_STEM].decode(errors="ignore").strip("-_")
     return "-".join((data or "data", *config.towers))
 
 

@@ -265,13 +265,30 @@ def test_the_clean_up_on_a_read_only_disk_does_not_hide_the_error(tmp_path, monk
         files.write_text(tmp_path / "a.txt", "text")
 
 
-@pytest.mark.parametrize("name", ["a", "Mañana_2.1-b", "0" * 100])
+@pytest.mark.parametrize("name", ["a", "Mañana_2.1-b", "0" * 100, "0" * 100 + "-seed4294967295"])
 def test_names_of_folders(name):
     folders.check_name(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".a", "-a", "a/b", "a b", "a\0", "a\n", "a'", "x" * 101, "ñ" * 51, "\udcff"]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".a",
+        "-a",
+        "a/b",
+        "a b",
+        "a\0",
+        "a\n",
+        "a'",
+        "x" * 101,
+        "ñ" * 51,
+        "\udcff",
+        f"x-seed{'0' * 100}",
+        "x" * 101 + "-seed0",
+    ],
 )
 def test_names_that_no_folder_has(name):
     with pytest.raises(UserError, match="Invalid `--name`. Expected .* letters, digits"):
@@ -279,5 +296,6 @@ def test_names_that_no_folder_has(name):
 
 
 def test_the_default_name_is_a_name():
-    for data in ("tfrecords/Mañana 'x'", "x" * 255, "..", "/"):
+    for data in ("tfrecords/Mañana 'x'", "x" * 255, "..", "/", "数" * 85, "a" + "数" * 84):
         folders.check_name(folders.stem(Config(data=data)))
+    assert folders.stem(Config(data="a" * 39 + "-b")) == "a" * 39 + "-text-face"
