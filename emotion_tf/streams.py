@@ -138,25 +138,45 @@ def lossy(name: str) -> Iterator[Lossy]:
         setattr(sys, name, stream)
 
 
-_silent_blocks, _silent_lock = 0, threading.Lock()
-_stderr_copy = -1
+_silent_lock = threading.Lock()
+_silent_blocks: set[object] = set()
+_stderr_copy: int | None = None
+"""Descriptor of standard error while at least one block is silent."""
 
 
 @contextlib.contextmanager
 def silent_libraries() -> Iterator[None]:
-    """Hides what C libraries such as libpng print on standard error inside the block. Blocks of threads may overlap."""
-    global _silent_blocks, _stderr_copy
-    with _silent_lock:
-        if not _silent_blocks:
-            _stderr_copy, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 2)
-            os.close(null)
-        _silent_blocks += 1
+    """Hides what C libraries such as libpng print on standard error inside the block. Blocks of threads may overlap.
+
+    Ctrl-C may come at any point: standard error is restored twice, since the first time may be interrupted.
+    """
+    block = object()
     try:
+        _silence(block)
         yield
     finally:
-        with _silent_lock:
-            _silent_blocks -= 1
-            if not _silent_blocks:
-                os.dup2(_stderr_copy, 2)
-                os.close(_stderr_copy)
+        try:
+            _restore(block)
+        finally:
+            _restore(block)
+
+
+def _silence(block: object) -> None:
+    global _stderr_copy
+    with _silent_lock, contextlib.suppress(OSError):  # in a process whose standard error is closed
+        _silent_blocks.add(block)
+        if _stderr_copy is None:
+            _stderr_copy = os.dup(2)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+
+
+def _restore(block: object) -> None:
+    global _stderr_copy
+    with _silent_lock:
+        _silent_blocks.discard(block)
+        if not _silent_blocks and _stderr_copy is not None:
+            os.dup2(_stderr_copy, 2)
+            duplicate, _stderr_copy = _stderr_copy, None
+            os.close(duplicate)

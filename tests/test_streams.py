@@ -183,6 +183,51 @@ def test_a_result_that_goes_to_a_closed_stream_is_an_error(path, redirection, er
     assert (done.returncode, done.stderr) == (2, error)
 
 
+def standard_error():
+    """Returns what descriptor 2 leads to."""
+    status = os.fstat(2)
+    return status.st_dev, status.st_ino
+
+
+@pytest.mark.parametrize("name", ["dup", "open", "dup2", "close"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", [0, 1])
+def test_an_interrupted_silence_ends(name, after, call, capfd, monkeypatch):
+    """Ctrl-C before or after each step, on the way in or out: its message must be seen."""
+    before, function, calls = standard_error(), getattr(os, name), []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) != call + 1:
+            return function(*args)
+        result = function(*args) if after else None
+        raise KeyboardInterrupt(result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, interrupt)
+        with contextlib.suppress(KeyboardInterrupt), streams.silent_libraries():
+            assert standard_error() != before
+    assert standard_error() == before
+    with streams.silent_libraries():
+        os.write(2, b"libpng warning")
+    os.write(2, b"seen")
+    assert capfd.readouterr().err == "seen"
+
+
+def test_silence_without_standard_error(monkeypatch):
+    """As in the process of a daemon."""
+
+    def fail(descriptor):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    before = standard_error()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", fail)
+        with streams.silent_libraries():
+            pass
+    assert standard_error() == before
+
+
 def test_a_lossy_stream_is_copied():
     """Without end, its look-up of the missing stream asked for itself."""
     lossy = streams.Lossy(sys.stdout)
