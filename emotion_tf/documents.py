@@ -28,6 +28,7 @@ from emotion_tf.labels import MAX_LABEL, is_label
 T = TypeVar("T")
 MAX_BYTES = 64 << 20
 MAX_NAME, MAX_TEXT = 1000, 100_000
+MAX_LENGTH = 10_000
 RULES = {
     "string_type": "a text",
     "int_type": "an integer",
@@ -75,14 +76,18 @@ def _label(label: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Pathname = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path (`config.rules.check_path`), or what stands in place of one."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Command = Annotated[str, Field(max_length=8 << 20)]
+"""A command line with its quotes. Linux takes 2 MB."""
 FileName = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_file_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, AfterValidator(_label)]
 Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=10_000), AfterValidator(_unlike)]
 Side = Annotated[int, Field(ge=1, le=1024)]
 """Side of a face crop in pixels. Readers allocate what a document says."""
-Length = Annotated[int, Field(ge=0, le=10_000)]
+Length = Annotated[int, Field(ge=0, le=MAX_LENGTH)]
 """Length of a list in memory."""
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
@@ -107,8 +112,18 @@ def exactly(value: Any) -> AfterValidator:
 
 
 def to_json(document: Any) -> str:
-    """Returns a dataclass as the text of a document."""
-    return json.dumps(dataclasses.asdict(document), indent=2) + "\n"
+    """Returns a dataclass as the text of a document. Raises UserError as `check` does."""
+    text = json.dumps(dataclasses.asdict(document), indent=2) + "\n"
+    check(text, type(document))
+    return text
+
+
+def check(text: str, kind: type[Any]) -> None:
+    """Raises UserError if `read` would refuse a document that is about to be written."""
+    content = text.encode(errors="surrogateescape")  # a file name that is not UTF-8
+    if len(content) > MAX_BYTES:
+        raise UserError(f"Cannot write a document of {len(content):,} bytes. Expected at most {MAX_BYTES:,}.")
+    parse(content, kind, "Cannot write a document that could not be read", "Change this value.")
 
 
 def read(

@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from emotion_tf import documents
-from emotion_tf.documents import Amount, Count, Labels, Length, Name, Score, Sha256, Side, Text
+from emotion_tf.documents import Amount, Command, Count, Labels, Length, Name, Pathname, Score, Sha256, Side, Text
 from emotion_tf.errors import UserError
 
 FILE = "run.json"
@@ -48,7 +48,7 @@ class DataSpec:
     face_size: Side
     max_faces: Annotated[Length, Field(ge=1)]
     lower_case: bool
-    tokenizer: Name
+    tokenizer: Pathname
     tokenizer_sha256: Sha256
     data_sha256: Sha256 = ""
     crops: Crops = field(default_factory=Crops)
@@ -73,7 +73,7 @@ class RunInfo(DataSpec):
 
     majority: str
     class_counts: tuple[Amount, ...]
-    command: Text
+    command: Command
     parameters: Count
     word_dim: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     words_sha256: Sha256

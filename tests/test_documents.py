@@ -77,7 +77,7 @@ ROWS = [
     ("run", "absent_shares", KeyError, "No `absent_shares`"),
     ("run", "words_sha256", "x", "`words_sha256`. Expected"),
     ("run", "versions.keras", 3, "`versions.keras`. Expected a text"),
-    ("run", "command", "x" * 200_000, "`command`. Expected at most 100000 characters. Received: 'xxx"),
+    ("run", "command", "x" * (9 << 20), "`command`. Expected at most 8388608 characters. Received: 'xxx"),
     ("run", "label", [], "Unknown key `label`. Did you mean 'labels'?"),
     ("config", "train.epochs", "3", "`train.epochs`. Expected an integer"),
     ("config", "towers", None, "`towers`. Expected a list"),
@@ -277,3 +277,21 @@ def test_a_share_with_a_rounding_error_is_a_share(tmp_path):
     shares = {"text": -2.2e-16, "face": 1 + 2.2e-16}
     (tmp_path / "run.json").write_text(run_info(LABELS, absent_shares=shares))
     assert read_run_info(tmp_path).absent_shares == shares
+
+
+def test_a_document_that_could_not_be_read_is_not_written(monkeypatch):
+    """A run in such a folder trained for hours, and no command opened it."""
+    member = vote.Member("a", "../" + "a/" * 1000, "0" * 64, 1)
+    assert documents.parse(documents.to_json(member).encode(), vote.Member, "x", "") == member
+    with pytest.raises(UserError, match="could not be read: Invalid `path`. Expected at most 4096 characters"):
+        documents.to_json(vote.Member("a", "a/" * 3000, "0" * 64, 1))
+    with pytest.raises(UserError, match="could not be read: Invalid `seed`. Expected a number of at least 0"):
+        documents.to_json(vote.Member("a", "b", "0" * 64, -1))
+    monkeypatch.setattr(documents, "MAX_BYTES", 100)
+    with pytest.raises(UserError, match="^Cannot write a document of 2,[0-9]* bytes. Expected at most 100"):
+        documents.to_json(member)
+
+
+def test_a_command_line_is_as_long_as_linux_takes(tmp_path):
+    (tmp_path / "run.json").write_text(run_info(LABELS, command="x" * (2 << 20)))
+    assert len(read_run_info(tmp_path).command) == 2 << 20

@@ -13,11 +13,12 @@ from emotion_tf.faces.crops import NO_FACE
 
 WITH_FACE = "with a face"
 UNDECODABLE = "cannot be decoded"
-MAX_LISTED = 20  # unused clips listed for each problem
+MAX_LISTED = 20  # unused clips printed for each problem
+MAX_STORED = 10_000  # unused clips in dataset_info.json, whose size is bounded
 
 
 def summarize(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: ClipSource) -> dict[str, Any]:
-    """Counts the rows of a data set by split and problem, and lists the clips that were not used.
+    """Counts the rows of a data set by split and problem, and lists the first clips that were not used.
 
     Args:
         rows: all rows, in any order.
@@ -51,7 +52,7 @@ def summarize(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: Cl
             {"row": list(row.key), "clip": source.segment_names(row), "problem": problem, "detail": detail}
             for row, (problem, detail) in zip(ordered, problems, strict=True)
             if problem not in ("", NO_FACE)
-        ],
+        ][:MAX_STORED],
     }
 
 
@@ -73,5 +74,10 @@ def format_lines(account: Mapping[str, Any]) -> list[str]:
         if listed[entry["problem"]] <= MAX_LISTED:
             reason = entry["problem"] + (f": {entry['detail']}" if entry["detail"] else "")
             lines.append(f"not used: {' '.join(entry['row'])} ({', '.join(entry['clip']) or '-'}): {reason}")
-    more = [f"{n - MAX_LISTED} more: {problem}" for problem, n in listed.items() if n > MAX_LISTED]
-    return lines + [f"not used: {', '.join(more)}; dataset_info.json names them all"] * bool(more)
+    unused: Counter[str] = Counter()
+    for count in account.get("rows", {}).values():
+        unused.update({problem: n for problem, n in count.items() if problem not in ("total", WITH_FACE, NO_FACE)})
+    hidden = {problem: unused[problem] - min(listed[problem], MAX_LISTED) for problem in {**listed, **unused}}
+    more = [f"{n} more: {problem}" for problem, n in hidden.items() if n > 0]
+    stored = "them all" if listed == unused else f"the first {MAX_STORED:,}"
+    return lines + [f"not used: {', '.join(more)}; dataset_info.json names {stored}"] * bool(more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from emotion_tf import documents, files, schema, trust
 from emotion_tf.data import record_rules, tokenizer, verify
 from emotion_tf.data.record_index import RecordIndex
 from emotion_tf.data.record_rules import RecordRules, check_split
-from emotion_tf.documents import Amount, Count, FileName, Labels, Length, Name, Sha256, Share, Side, Text, exactly
+from emotion_tf.documents import Amount, Count, FileName, Labels, Length, Pathname, Sha256, Share, Side, Text, exactly
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
@@ -106,7 +107,7 @@ class Tokenizer:
         file: vocabulary file in the data set's folder.
     """
 
-    name: Name
+    name: Pathname
     lower_case: bool
     sha256: Sha256
     file: FileName = VOCABULARY
@@ -117,7 +118,7 @@ class ClipOptions(Crops, total=False):
 
     seconds: Amount
     detector_model: Sha256 | None
-    root: Name
+    root: Pathname
 
 
 class UnusedClip(TypedDict):
@@ -221,11 +222,13 @@ class Dataset(DatasetInfo):
         )
         return cls(path=path, **vars(info))
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the contents of `dataset_info.json`."""
+    def to_json(self) -> str:
+        """Returns the text of `dataset_info.json`. Raises UserError if it could not be read (`documents.check`)."""
         values = dataclasses.asdict(self)
         del values["path"]
-        return values
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        documents.check(text, DatasetInfo)
+        return text
 
     def verify(self) -> None:
         """Compares the vocabulary and every shard with `dataset_info.json`, and checks the content of the records.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
 from emotion_tf.data.partial import Note, PartialDataset, PlannedShard, stamp
 from emotion_tf.data.record_rules import Fault, RecordRules
+from emotion_tf.documents import MAX_LENGTH
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.terminal import say
@@ -79,7 +79,8 @@ def write_dataset(
         rows_per_shard: 0: 1,000, or 200 with clips.
 
     Raises:
-        UserError: an image cannot be read, no clip can be decoded, `out` exists, or the disk is full.
+        UserError: an image cannot be read, no clip can be decoded, `out` exists, the disk is full, or a text, a path or
+            a number of faces is larger than readers take.
     """
     if overwrite:
         files.check_replaceable(out, KIND)
@@ -96,6 +97,7 @@ def write_dataset(
         demo=cast(Demo, demo or {}),
         notes=tuple(notes),
     )
+    dataset.to_json()  # what is too long is refused now, not after days
     neighbours = _neighbours(rows, options.context)
     size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
     plan = _plan(rows, size, lambda members: _key(dataset, members, neighbours, source))
@@ -116,7 +118,7 @@ def write_dataset(
         )
         data = partial.assemble()
         tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
-        files.write_text(data / INFO, json.dumps(dataset.to_json(), indent=2, ensure_ascii=False) + "\n")
+        files.write_text(data / INFO, dataset.to_json())
     dataset.remember()
     return dataset
 
@@ -214,7 +216,7 @@ def _write_shards(
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> None:
     """Writes the shards that an interrupted call did not finish."""
-    rules = RecordRules(len(options.labels), options.face_size, sys.maxsize, options.context, len(pieces.vocabulary))
+    rules = RecordRules(len(options.labels), options.face_size, MAX_LENGTH, options.context, len(pieces.vocabulary))
     unfinished = partial.open()
     pending = [row for shard in unfinished for row in shard.rows]
     faces = source.crops(pending, options.face_size) if source else (_pictures(r, options.face_size) for r in pending)

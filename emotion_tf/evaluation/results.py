@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from emotion_tf import documents
-from emotion_tf.documents import Amount, Count, Score, Text
+from emotion_tf.documents import Amount, Command, Count, Score, Text
 
 REPAIR = "Remove it and evaluate again."
 
@@ -49,7 +49,7 @@ class CrossValidationResults(TypedDict):
     """Results of a cross-validation, as far as they are read again: the metrics of each repeat."""
 
     pooled: Annotated[list[Metrics], Field(min_length=1, max_length=10_000)]
-    command: Text
+    command: Command
     data: Text
 
 

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from emotion_tf import documents
 from emotion_tf.config import rules
-from emotion_tf.documents import Amount, Count, Finite, Labels, Name, Sha256, Share, Text
+from emotion_tf.documents import Amount, Command, Count, Finite, Labels, Name, Pathname, Sha256, Share, Text
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.temperature import Temperature
 from emotion_tf.folders import ENSEMBLE
@@ -109,7 +109,7 @@ class Member:
     """A member of an ensemble: its name, its folder from that of the ensemble, the hash of its files, and its seed."""
 
     name: Name
-    path: Name
+    path: Pathname
     sha256: Sha256
     seed: Count
 
@@ -142,7 +142,7 @@ class EnsembleInfo:
     labels: Labels
     parameters: Count | None
     data: Text
-    command: Text
+    command: Command
     fitted_on: FittedOn
     selected_by: Text
     cross_validated: dict[str, dict[str, Finite]]

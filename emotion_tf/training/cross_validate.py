@@ -20,7 +20,7 @@ from emotion_tf import documents, files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset, Rows
-from emotion_tf.documents import Count, Sha256, Text
+from emotion_tf.documents import Command, Count, Sha256
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
@@ -41,7 +41,7 @@ class CrossValidationInfo:
     folds: Count
     repeats: Count
     data_sha256: Sha256
-    command: Text
+    command: Command
 
 
 @dataclass(frozen=True)

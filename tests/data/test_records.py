@@ -197,6 +197,26 @@ def test_a_shard_that_was_checked_by_earlier_rules_is_written_again(small, tmp_p
     assert records._key(dataset, rows, neighbours, None) != key
 
 
+def test_the_name_of_a_tokenizer_is_a_long_path(small, tmp_path):
+    name = "a/" * 1000
+    assert Dataset.open(write(small, tmp_path / "out", tokenizer=name).path).tokenizer.name == name
+
+
+@pytest.mark.parametrize("name", ["a/" * 2049, "", "caf\udce9/vocab.txt"])
+def test_what_could_not_be_read_is_refused_before_the_first_shard(name, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_write_shard", None)
+    with pytest.raises(UserError, match="Cannot write a document that could not be read: .*Change this value"):
+        write(small, tmp_path / "home" / "out", tokenizer=name)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_row_with_more_faces_than_can_be_read_is_refused(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MAX_LENGTH", 1)
+    with pytest.raises(UserError, match="line 2: Invalid face_jpeg. Expected at most 1 values. Received: 2 values"):
+        write(small, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("labels", [("neutral", "positive", "negative"), ("no", "yes")])
 def test_other_labels(labels, tmp_path):
     rows = [{"utterance_id": str(i), "emotion": label} for i, label in enumerate(labels)]
