@@ -17,10 +17,12 @@ from typing import TextIO
 
 from emotion_tf import files
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.streams import is_stream
 
 MAX_BYTES = 1 << 30
 MAX_COLUMNS = 1000
 MAX_LINE = 1 << 20
+csv.field_size_limit(MAX_LINE)  # also of a quoted cell of many lines; Python's own limit is 128 KiB
 SHOWN_COLUMNS = 12
 """Number of columns in an error message."""
 
@@ -35,15 +37,18 @@ def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> I
 
     Raises:
         UserError: the table cannot be read, is no regular file, too large, empty, not UTF-8 or not CSV; the header
-            lacks one of the `columns`, names one twice, or has more than `MAX_COLUMNS`; a row has more or fewer cells
-            than the header.
+            lacks one of the `columns`, has a name twice (columns without one do not count), or has more than
+            `MAX_COLUMNS`; a row has more or fewer cells than the header.
         FileNotFoundError: there is no table.
     """
     if not os.path.exists(path):  # nor a name that is too long
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    expected = f"a CSV file{_with_columns(columns)}"
+    if is_stream(path):  # which would be gone when the table is read again
+        expected += ", not a pipe. Write the output of the other command to a file"
     try:
         with (
-            files.open_regular(path, MAX_BYTES, "table", f"a CSV file{_with_columns(columns)}") as binary,
+            files.open_regular(path, MAX_BYTES, "table", expected) as binary,
             io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file,
         ):
             yield from parse_rows(path, _lines(path, file), columns, strict)
@@ -72,6 +77,11 @@ def parse_rows(
             _check_row(f"{path}: line {reader.line_num}", cells, width)
             yield reader.line_num, cells
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise UserError(
+                f"{path}: line {reader.line_num}: Expected at most {MAX_LINE:,} characters in a cell. Received: more. "
+                "Close its quotes."
+            ) from None
         raise UserError(
             f"{path}: line {reader.line_num}: Not a CSV table: {error}. Quote cells that hold a comma or a line break."
         ) from None
@@ -102,9 +112,11 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
                 f"{path}: line 1: No column {column!r}. Expected {', '.join(columns)}. Received: "
                 f"{', '.join(header[:SHOWN_COLUMNS])}{rest}.{nearest(column, header)}"
             )
-    duplicates = sorted(column for column, count in Counter(header).items() if count > 1)
+    duplicates = sorted(column for column, count in Counter(header).items() if count > 1 and column)
     if duplicates:
-        raise UserError(f"{path}: line 1: Column {duplicates[0]!r} occurs twice. Expected each column once.")
+        raise UserError(
+            f"{path}: line 1: Column {duplicates[0]!r} occurs twice. Expected each column once. Rename one."
+        )
 
 
 def _check_row(where: str, cells: list[str], width: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,26 @@ def test_a_disk_that_fails_while_a_table_is_read_is_one_line(table, monkeypatch)
     monkeypatch.setattr(files, "open_regular", lambda *args: FailingFile())
     with pytest.raises(UserError, match=r"Cannot read the table .*table.csv: Input/output error\. Copy it again"):
         list(read_rows(table("a\n1\n")))
+
+
+def test_a_cell_is_as_long_as_a_line(table):
+    assert len(list(read_rows(table("a,b\n1," + "x" * (MAX_LINE - 10) + "\n")))[1][1][1]) == MAX_LINE - 10
+    lines = ("x" * 1000 + "\n") * (MAX_LINE // 1000)
+    with pytest.raises(UserError, match="line 10.*: Expected at most 1,048,576 characters in a cell.*Close its quotes"):
+        list(read_rows(table(f'a\n"{lines}x' + lines)))
+
+
+def test_columns_without_a_name(table):
+    """As spreadsheets write them behind the last column."""
+    columns = read_table(table("utterance,,\nHi,2,\n")).to_dict("list")
+    assert columns == {"utterance": ["Hi"], "Unnamed: 1": ["2"], "Unnamed: 2": [""]}
+
+
+def test_the_output_of_a_command_is_refused_with_the_way_out():
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(UserError, match=r"Not a regular file\. .*, not a pipe\. Write the output .* to a file"):
+            read_table(Path(f"/dev/fd/{reader}"))
+    finally:
+        os.close(reader)
+        os.close(writer)

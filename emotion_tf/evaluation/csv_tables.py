@@ -50,15 +50,15 @@ def to_csv(table: pd.DataFrame, path: Path | None = None, **options: Any) -> Any
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Reads a table, all of whose cells are text.
+    """Reads a table, all of whose cells are text. Columns without a name get one, as in pandas: `Unnamed: 2`.
 
     Raises:
         UserError: see `csv_rows.read_rows`.
         FileNotFoundError: there is no table.
     """
     (_, header), *rows = read_rows(path)
-    table = pd.DataFrame([[unescape(cell) for cell in cells] for _, cells in rows], columns=header, dtype=str)
-    return table.rename(columns=unescape)
+    names = [unescape(name) or f"Unnamed: {number}" for number, name in enumerate(header)]
+    return pd.DataFrame([[unescape(cell) for cell in cells] for _, cells in rows], columns=names, dtype=str)
 
 
 def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
