@@ -26,21 +26,29 @@ class Holder:
 
 @contextlib.contextmanager
 def damage_errors(handle: str) -> Iterator[None]:
-    """Raises UserError for what TensorFlow raises while it reads a damaged SavedModel."""
+    """Raises UserError for what TensorFlow raises while it reads a SavedModel that is damaged or may not be read."""
     try:
         yield
+    except tf.errors.ResourceExhaustedError:  # memory, which another copy would not add
+        raise
+    except (PermissionError, tf.errors.PermissionDeniedError) as error:
+        raise UserError(f"Cannot read encoder {handle!r}: {_reason(error)}. Change its permissions.") from None
     except (
         tf.errors.OpError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"Encoder {handle!r} is damaged: {reason}. Copy or fetch it again.") from None
+        raise UserError(f"Encoder {handle!r} is damaged: {_reason(error)}. Copy or fetch it again.") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def read_module_files(folder: str) -> dict[str, bytes]:
     """Returns the graph and assets of a SavedModel, without its variables: relative path -> content."""
     root = Path(folder)
-    paths = [root / GRAPH_FILE, *(p for p in sorted((root / "assets").rglob("*")) if p.is_file())]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    with damage_errors(folder):
+        paths = [root / GRAPH_FILE, *(p for p in sorted((root / "assets").rglob("*")) if p.is_file())]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 def write_module_files(files: Mapping[str, bytes], folder: Path) -> None:

@@ -1,12 +1,16 @@
 """A damaged SavedModel of an encoder is an error that says so."""
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from emotion_tf.errors import UserError
 from emotion_tf.models.hub_handles import load_vocabulary
-from emotion_tf.models.hub_module import load_graph, read_module_files, read_variables
+from emotion_tf.models.hub_module import damage_errors, load_graph, read_module_files, read_variables
 
 DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
 
@@ -64,3 +68,17 @@ def test_a_damaged_graph_or_vocabulary(file, change, message, copied):
     (copied / file).write_bytes(change((copied / file).read_bytes()))
     with pytest.raises(UserError, match=message):
         load_vocabulary(str(copied))
+
+
+def test_an_encoder_that_may_not_be_read_is_not_called_damaged(copied, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"^Cannot read encoder .*: .*Permission denied.*\. Change its permissions\.$"):
+        read_module_files(str(copied))
+
+
+def test_a_lack_of_memory_is_no_damage():
+    with pytest.raises(tf.errors.ResourceExhaustedError), damage_errors("encoder"):
+        raise tf.errors.ResourceExhaustedError(None, None, "failed to allocate memory")
