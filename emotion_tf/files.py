@@ -175,8 +175,8 @@ def growing_folder(
     """Holds the lock of a folder in which a long task writes one file after the other.
 
     A folder that `new_folder` replaces inside the block is kept as `.NAME.replaced` until the new one has its result.
-    After an exception, it gets its name back, unless the new one can be continued. Messages say what is kept. A new
-    folder without progress is deleted after a `UserError` that is not about the disk, unless `keep_failed`.
+    After an exception, it gets its name back, unless the new one can be continued. Messages say what is kept. After a
+    `UserError` that is not about the disk, a new folder of this kind without progress is deleted.
 
     Args:
         path: the folder.
@@ -194,10 +194,9 @@ def growing_folder(
             raise KeyboardInterrupt(_keep(path, kind, resume, before)) from None
         except UserError as error:
             is_disk = isinstance(error, WriteError)
-            if is_new and not (is_disk or keep_failed or kind.is_finished(path) or kind.has_progress(path)):
+            if is_new and kind.lacks_progress(path) and not (is_disk or keep_failed):
                 delete(path)
-            kept = _keep(path, kind, resume if is_disk else "", before)
-            raise UserError(f"{error} {kept}".rstrip()) from None
+            raise UserError(f"{error} {_keep(path, kind, resume if is_disk else '', before)}".rstrip()) from None
         except BaseException:
             _keep(path, kind, "", before)
             raise
@@ -207,8 +206,7 @@ def growing_folder(
 def _keep(path: Path, kind: Kind, resume: str, before: int | None) -> str:
     """Keeps the new folder if it can be continued, else the one that it replaces; returns sentences that say so."""
     old = replaced_folder(path)
-    is_restored = kind.matches(old) and kind.matches(path) and not (kind.is_finished(path) or kind.has_progress(path))
-    if is_restored:
+    if is_restored := kind.matches(old) and kind.lacks_progress(path):
         delete(path)
     recover(path, kind)
     if is_restored or (before and _inode(path) == before):
@@ -345,4 +343,8 @@ def open_regular(path: Path, max_bytes: int, what: str = "file", expected: str =
 def read_regular(path: Path, max_bytes: int, *texts: str, **named_texts: str) -> bytes:
     """Returns the content of a file that `open_regular` opens."""
     with open_regular(path, max_bytes, *texts, **named_texts) as file:
-        return file.read(max_bytes)
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # `read(max_bytes)` would allocate as much
+    if len(content) > size:
+        raise UserError(f"{path} has grown while it was read. Expected a complete file. Rerun the command.")
+    return content

@@ -50,3 +50,7 @@ class Kind:
     def has_progress(self, path: Path) -> bool:
         """Whether an unfinished folder can be continued."""
         return any(os.path.isfile(file) for pattern in self.progress for file in path.glob(pattern))
+
+    def lacks_progress(self, path: Path) -> bool:
+        """Whether a path is a folder of this kind that is not finished and cannot be continued."""
+        return self.matches(path) and not (self.is_finished(path) or self.has_progress(path))

@@ -6,7 +6,10 @@ import errno
 import os
 import re
 import shutil
+import stat
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import kills
 import pytest
@@ -222,6 +225,26 @@ def test_only_a_regular_file_of_a_bounded_size_is_read(tmp_path):
         files.read_regular(path, 2)
 
 
+def test_a_small_file_takes_little_memory(tmp_path):
+    """`read(max_bytes)` takes 256 MB for each picture, and ten times as long."""
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "empty").write_bytes(b"")
+    tracemalloc.start()
+    try:
+        contents = [files.read_regular(tmp_path / name, 64 << 20) for name in ("a", "empty")]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert contents == [b"abc", b""]
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"abc")
+    monkeypatch.setattr(os, "fstat", lambda _: SimpleNamespace(st_mode=stat.S_IFREG, st_size=2))
+    with pytest.raises(UserError, match="/a has grown while it was read"):
+        files.read_regular(tmp_path / "a", 9)
+
+
 def test_no_reader_waits_for_a_pipe(tmp_path, monkeypatch):
     from emotion_tf.data.embeddings import read_embeddings
     from emotion_tf.data.images import read_crop, read_pixels
@@ -253,6 +276,18 @@ def test_a_new_folder_without_progress_is_deleted_unless_the_disk_is_full(error,
             make(path, "new", *progress)
             raise error
         assert path.exists() == (stays or bool(progress))
+
+
+def test_a_folder_of_another_kind_that_appears_meanwhile_is_not_deleted(tmp_path):
+    """`train` verifies the data for minutes before it creates its folder."""
+    path = tmp_path / "a"
+    message = "a exists. Expected a new name"
+    with pytest.raises(UserError, match=message), files.growing_folder(path, GROWING, "Go on."):
+        path.mkdir()
+        (path / "thesis.txt").write_text("mine")
+        with files.new_folder(path, GROWING):
+            pass
+    assert content(path) == {"thesis.txt": "mine"}
 
 
 def test_the_clean_up_on_a_read_only_disk_does_not_hide_the_error(tmp_path, monkeypatch):
