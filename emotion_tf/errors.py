@@ -13,18 +13,18 @@ class UserError(Exception):
     """
 
 
-MAX_LINE, MAX_WORD = 300, 120
-"""Largest number of characters of an error message, and of a word in one that is longer."""
+MAX_LINE = 300
+"""Largest number of characters of an error message."""
+MAX_WORDS = (120, 60)
+"""Largest number of characters of a word in a message that is longer, and in one that then still is."""
 
 
 def shorten(message: str) -> str:
     """Returns a message as one line of at most `MAX_LINE` characters. Long words are cut in their middle first."""
     words = message.split()
-    while len(" ".join(words)) > MAX_LINE:
-        longest = max(words, key=len)
-        if len(longest) <= MAX_WORD:
-            break
-        words[words.index(longest)] = _cut(longest, MAX_WORD)
+    for length in MAX_WORDS:
+        while len(" ".join(words)) > MAX_LINE and len(longest := max(words, key=len)) > length:
+            words[words.index(longest)] = _cut(longest, length)
     return _cut(" ".join(words), MAX_LINE)
 
 
