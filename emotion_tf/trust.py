@@ -37,20 +37,18 @@ def remember(sha256: str, origin: str) -> None:
     """Stores the checksum of a graph or an export that this user has made; `origin` says where, for a reader.
 
     With `--trust` nothing is stored: what was made may contain a graph of somebody else. A folder that cannot be
-    written is no error: a warning says once that the graph then needs `--trust`.
+    written is no error: a warning says once what follows from it.
     """
-    if trusts_everything():
-        return
-    try:
-        _write(sha256, origin)
-    except (OSError, RuntimeError) as error:
-        _warn(" ".join(str(error).split()))
+    if not trusts_everything():
+        _store(sha256, origin)
 
 
 def remember_check(sha256: str, origin: str) -> None:
-    """Stores the checksum of something that has passed a check, so that the check need not be repeated."""
-    with contextlib.suppress(OSError, RuntimeError):
-        _write(sha256, origin)
+    """Stores the checksum of something that has passed a check, so that the check need not be repeated.
+
+    A folder that cannot be written is no error, as for `remember`.
+    """
+    _store(sha256, origin)
 
 
 def has_passed(sha256: str) -> bool:
@@ -63,8 +61,8 @@ def has_passed(sha256: str) -> bool:
 @functools.cache
 def _warn(error: str) -> None:
     say(
-        f"warning: Cannot record what you make ({error}): opening it will need --trust. EMOTION_TF_CONFIG sets another "
-        "folder.",
+        f"warning: Cannot record what you make or check ({error}): opening it will need --trust, and each command "
+        "checks the records of data again. EMOTION_TF_CONFIG sets another folder.",
         file=sys.stderr,
     )
 
@@ -104,6 +102,15 @@ def check(sha256: str, what: str, where: Path | str) -> None:
             f"{where}: Its {what} was not made here by you, or its record in {place} (EMOTION_TF_CONFIG) is lost. "
             f"Received: SHA-256 {sha256[:12]}... If you trust its author, add --trust, or trust=True in Python."
         )
+
+
+def _store(sha256: str, origin: str) -> None:
+    try:
+        _write(sha256, origin)
+    except OSError as error:
+        _warn(f"{error.strerror or error}: {folder()}")
+    except RuntimeError as error:  # a user without a home
+        _warn(" ".join(str(error).split()))
 
 
 def _write(sha256: str, origin: str) -> None:

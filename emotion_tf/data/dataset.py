@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -24,10 +25,14 @@ from emotion_tf.documents import Amount, Count, FileName, Labels, Length, Pathna
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
+from emotion_tf.progress import track
 from emotion_tf.run_info import Crops, DataSpec
+from emotion_tf.terminal import say
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
+LONG_CHECK = 1000
+"""Number of records whose check takes seconds, and is announced."""
 KIND = Kind("data set", (INFO, VOCABULARY), signature='"schema_version"')  # other libraries have such an INFO, too
 # No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
 as_graph = tf.autograph.experimental.do_not_convert
@@ -241,10 +246,16 @@ class Dataset(DatasetInfo):
         pieces = self.read_vocabulary()
         verify.verify_shards(self.path, self.splits)
         if not trust.has_passed(self._check_key):
-            rules = self.record_rules(len(pieces))
-            for split in self.splits:
-                check_split(split, self.rows(split).paths, rules)
+            self._check_records(self.record_rules(len(pieces)))
             trust.remember_check(self._check_key, f"records of the data set {self.path.name}, checked")
+
+    def _check_records(self, rules: RecordRules) -> None:
+        total = sum(split.records for split in self.splits.values())
+        if total >= LONG_CHECK:
+            say(f"Checking {total:,} records of {self.path}, once.", file=sys.stderr)
+        for name, split in self.splits.items():
+            progress = partial(track, total=split.records, title=f"checking {name}", unit="records")
+            check_split(name, self.rows(name).paths, rules, progress)
 
     def record_rules(self, pieces: int) -> RecordRules:
         """Returns the rules of the records, given the number of entries of the vocabulary."""

@@ -237,6 +237,45 @@ def test_records_are_checked_once(copied, monkeypatch):
     assert not Dataset.open(copied).is_own
 
 
+def test_a_long_check_is_announced(copied, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMOTION_TF_CONFIG", str(tmp_path))  # of another user
+    monkeypatch.setattr(datasets, "LONG_CHECK", 3)
+    monkeypatch.setattr(datasets, "track", lambda records, total, title, unit: shown.append((total, title)) or records)
+    shown = []
+    dataset = Dataset.open(copied)
+    dataset.verify()
+    total = sum(split.records for split in dataset.splits.values())
+    assert capsys.readouterr().err == f"Checking {total:,} records of {copied}, once.\n"
+    assert shown == [(split.records, f"checking {name}") for name, split in dataset.splits.items()]
+    dataset.verify()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_check_that_cannot_be_recorded_is_said_once(copied, tmp_path, monkeypatch, capsys):
+    """Each command then checks the records again."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EMOTION_TF_CONFIG", str(tmp_path / "file"))
+    trust._warn.cache_clear()
+    monkeypatch.setattr(datasets, "check_split", lambda *_: None)
+    for _ in range(2):
+        Dataset.open(copied).verify()
+    warning = capsys.readouterr().err
+    assert warning.count("warning: Cannot record") == 1 and "checks the records of data again" in warning
+    trust.remember("0" * 64, "a test")
+    assert capsys.readouterr().err == ""
+
+
+def test_ids_are_told_apart_by_their_bounds(check):
+    check(record(dialogue_id="1", utterance_id="23"), record(dialogue_id="12", utterance_id="3"))
+
+
+def test_the_digests_of_ids_are_small():
+    digests = set()
+    columns = record_rules._parse([record(dialogue_id="x" * 500), record(utterance_id="y" * 500)])
+    record_rules._check_ids(columns, digests)
+    assert [len(digest) for digest in digests] == [16, 16]
+
+
 def test_an_empty_split(copied):
     values = json.loads((copied / INFO).read_text())
     (shard,) = values["splits"]["dev"]["shards"]
