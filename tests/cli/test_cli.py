@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from small_records import replace_record
 from small_tables import good_rows, pieces, write_table
 
 from emotion_tf import cli, config
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 
 
@@ -141,7 +143,11 @@ def test_commands_that_read_a_data_set_check_its_records_first(dataset, untraine
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
     replace_record(copy, "dev", 2, weight=-5.0)
-    before = sorted(tmp_path.iterdir())
+    run_of_copy = shutil.copytree(untrained, tmp_path / "run")
+    about = {"data": str(copy)}, {"data_sha256": Dataset.open(copy).spec.data_sha256}
+    for file, changes in zip(("config.json", "run.json"), about, strict=True):
+        (run_of_copy / file).write_text(json.dumps({**json.loads((run_of_copy / file).read_text()), **changes}))
+    before = sorted(tmp_path.rglob("*"))
     for words in (
         ("train", "--data", copy, "--smoke"),
         ("crossval", "--data", copy, "--name", "validation"),
@@ -149,10 +155,12 @@ def test_commands_that_read_a_data_set_check_its_records_first(dataset, untraine
         ("evaluate", untrained, "--data", copy),
         ("features", untrained, copy, "--out", tmp_path / "f.npz"),
         ("audit", copy),
+        ("explain", run_of_copy, "--data", copy, "--out", tmp_path / "explained"),
+        ("evaluate", run_of_copy, "--data", dataset, "--report"),  # calibrates on dev of the run's own data
     ):
         message = fault(*words)
         assert "dev-00000-of-00001.tfrecord: record 2 at offset" in message and "Received: -5.0" in message, words
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_train_refuses_data_of_another_tokenizer(dataset, tmp_path, fault):

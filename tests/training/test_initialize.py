@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import build_setup, train_run
-from small_records import with_dev_as_test
+from small_records import replace_record, with_dev_as_test
 
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.train import train
@@ -157,6 +157,14 @@ def with_test_as_train(data, out):
     values["splits"]["train"] = values["splits"]["test"]
     (out / "dataset_info.json").write_text(json.dumps(values))
     return out
+
+
+def test_data_of_an_initial_run_are_checked_before_they_are_read(copy_run, dataset, small_config, tmp_path):
+    data = shutil.copytree(dataset, tmp_path / "source")
+    replace_record(data, "dev", 2, weight=-5.0)
+    config, printed = init(small_config, face=copy_run("first", data)), []
+    assert check_unseen(config, Dataset.open(dataset), ["test"], ["dev"], printed.append) == printed
+    assert "Not checked whether" in printed[0] and "record 2 at offset" in printed[0] and "Received: -5.0" in printed[0]
 
 
 @pytest.mark.parametrize("tower", ["text", "face"])
