@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from emotion_tf import files, run_info
+from emotion_tf import documents, files, run_info
 from emotion_tf.config import read_config
 from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
@@ -87,12 +87,12 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     """
     for kind in (RUN, ENSEMBLE_KIND):
         files.restore_missing(path, kind)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike `Path.is_dir`, without an error for a folder that may not be entered
         raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
     folder = path if data is None else other_results(path, data)
     predictions = folder / f"predictions_{split}.csv"
-    results = read_metrics(folder) if (folder / "metrics.json").exists() else {}
-    if split not in results or not predictions.exists():
+    results = {} if documents.is_missing(folder / "metrics.json") else read_metrics(folder)
+    if split not in results or not os.path.exists(predictions):
         raise UserError(
             f"{path} has no results on {split}. Evaluate it: {program()} evaluate {path} --split {split}"
             + (f" --data {data}" if data else "")
@@ -121,7 +121,7 @@ def distinguish(runs: Sequence[RunResults]) -> list[RunResults]:
 
 def read_options(path: Path) -> dict[str, Any]:
     """Returns the flat configuration of a run, or members and method of an ensemble."""
-    if (path / ENSEMBLE).is_file():
+    if os.path.isfile(path / ENSEMBLE):
         info = read_ensemble_info(path)
         return {"ensemble.members": [member.name for member in info.members], "ensemble.method": info.vote.method}
     return _flat(dataclasses.asdict(read_config(path / "config.json")))
@@ -140,7 +140,7 @@ def _seconds(path: Path) -> float | None:
 
 
 def _parameters(path: Path) -> int | None:
-    if (path / ENSEMBLE).is_file():
+    if os.path.isfile(path / ENSEMBLE):
         return read_ensemble_info(path).parameters
     return read_run_info(path).parameters if (path / run_info.FILE).exists() else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Configuration:
 
 def is_configuration(path: Path) -> bool:
     """Returns whether a path names several runs: a cross-validation, or `NAME` of NAME-seed0, NAME-seed1, ..."""
-    return (path / CROSSVAL).is_file() or (not path.exists() and bool(_seed_folders(path)))
+    return os.path.isfile(path / CROSSVAL) or (not os.path.exists(path) and bool(_seed_folders(path)))
 
 
 def _seed_folders(path: Path) -> list[Path]:
@@ -75,7 +76,7 @@ def _seed_folders(path: Path) -> list[Path]:
 
 def unused_seeds(paths: Sequence[Path]) -> list[str]:
     """Returns the names of runs that differ from those of these only by the seed and are not among them."""
-    names = {p.name for path in paths for p in ([path] if path.exists() else _seed_folders(path))}
+    names = {p.name for path in paths for p in ([path] if os.path.exists(path) else _seed_folders(path))}
     stems = {path.with_name(re.sub(r"-seed\d+$", "", path.name)) for path in paths}
     return sorted(p.name for stem in stems for p in _seed_folders(stem) if p.name not in names)
 
@@ -90,9 +91,9 @@ def read_configuration(paths: Sequence[Path], split: str | None = None, data: Pa
     if not paths:
         raise UserError(f"Expected runs on both sides of --with: {program()} compare RUN ... --with RUN ...")
     for path in paths:
-        if (path.parent / CROSSVAL).is_file():
+        if os.path.isfile(path.parent / CROSSVAL):
             raise UserError(f"{path} is a fold of a cross-validation. Expected the whole of it: {path.parent}")
-    if any((path / CROSSVAL).is_file() for path in paths):
+    if any(os.path.isfile(path / CROSSVAL) for path in paths):
         if len(paths) > 1:
             raise UserError(f"Expected one cross-validation on a side, or runs. Received: {' '.join(map(str, paths))}.")
         if data is not None or split is not None:
@@ -102,7 +103,9 @@ def read_configuration(paths: Sequence[Path], split: str | None = None, data: Pa
             )
         runs = _read_repeats(paths[0])
         return _checked(Configuration(paths[0].name, tuple(runs), OUT_OF_FOLD))
-    folders = [folder for path in paths for folder in ([path] if path.exists() else _seed_folders(path) or [path])]
+    folders = [
+        folder for path in paths for folder in ([path] if os.path.exists(path) else _seed_folders(path) or [path])
+    ]
     split = split or "test"
     runs = [compare.read_run(folder, split, data) for folder in folders]
     return _checked(Configuration(re.sub(r"-seed\d+$", "", runs[0].name), tuple(runs), split))

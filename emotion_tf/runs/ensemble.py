@@ -98,7 +98,7 @@ def check_members(paths: Sequence[Path]) -> list[Run]:
     if len({path.resolve() for path in paths}) < max(2, len(paths)) or len({path.name for path in paths}) < len(paths):
         raise UserError(f"Expected two or more different runs. Received: {', '.join(map(str, paths)) or 'none'}.")
     for path in paths:
-        if (path / ENSEMBLE).is_file():
+        if os.path.isfile(path / ENSEMBLE):
             raise UserError(f"{path} is an ensemble. Expected runs: name its members instead.")
     runs = [Run(path) for path in paths]
     for run in runs:

@@ -188,7 +188,7 @@ class Run:
     def check_finished(self) -> None:
         """Raises UserError if there is no run, or its training has not finished."""
         files.restore_missing(self.path, RUN)
-        if not self.model_path.is_file():
+        if not os.path.isfile(self.model_path):
             _ = self.info  # raises if the folder is no run
             fix = "continue it with --resume" if self.checkpoints.is_dir() else "train it again"
             old = files.replaced_folder(self.path)

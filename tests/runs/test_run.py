@@ -11,9 +11,11 @@ import pytest
 
 from emotion_tf.data import dataset
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation import compare, seeds
 from emotion_tf.evaluation.calibration import read_calibration
 from emotion_tf.evaluation.results import read_splits
 from emotion_tf.folders import RUN
+from emotion_tf.runs import ensemble
 from emotion_tf.runs.ensemble import open_run
 from emotion_tf.runs.run import Run
 
@@ -79,8 +81,11 @@ def locked(tmp_path, monkeypatch):
         lambda folder: Run(folder).config,
         read_calibration,  # not one without temperature
         lambda folder: read_splits(folder / "metrics.json"),
+        lambda folder: compare.read_run(folder, "test"),
+        lambda folder: seeds.read_configuration([folder]),
+        lambda folder: ensemble.check_members([folder, folder.with_name("other")]),
     ],
-    ids=["data", "run", "open_run", "config", "calibration", "metrics"],
+    ids=["data", "run", "open_run", "config", "calibration", "metrics", "compare", "seeds", "ensemble"],
 )
 def test_a_folder_that_may_not_be_entered_is_one_line(read, locked):
     with pytest.raises(UserError, match=r"Cannot read the .*locked/\w+\.json: Permission denied"):
