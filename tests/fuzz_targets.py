@@ -26,12 +26,15 @@ class Target:
         read: reads bytes.
         modules: the files of the reader, of which coverage is reported.
         seeds: returns valid inputs, and some that reach other branches.
+        least_covered: share of the lines and branches of `modules` that 20 s cover at least, in percent: some 15 points
+            below what they covered when it was measured, and more than an empty input covers.
         words: pieces of valid inputs.
     """
 
     read: Callable[[bytes], object]
     modules: tuple[str, ...]
     seeds: Callable[[], Sequence[bytes]]
+    least_covered: int
     words: tuple[bytes, ...] = ()
 
 
@@ -271,6 +274,7 @@ TARGETS = {
             MANIFEST + b"dev,1,1,Ann,Hi,joy,,nan\n",
             b"\xef\xbb\xbf" + MANIFEST + b"test,1,1,,,neutral,../a.jpg,\n",
         ),
+        72,
         (b"train", b"dev", b"joy", b"faces", b"weight", b",", b'"', b";", b"\r\n", b"inf", b"1e999"),
     ),
     "meld": Target(
@@ -280,6 +284,7 @@ TARGETS = {
             MELD + b'1,"Hi, you",Ann,joy,positive,0,0,8,21,"00:16:16,059","00:16:21,731"\n',
             MELD + b"2,No\x92t,Bob,neutral,neutral,0,1,8,21,x,00:16:24\n",
         ),
+        45,
         (b"joy", b"00:16:16,059", b"\x92", b'"', b","),
     ),
     "subtitles": Target(
@@ -291,6 +296,7 @@ TARGETS = {
             b"[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, "
             b"MarginV, Effect, Text\nDialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\b1}Hello\n",
         ),
+        50,
         (b" --> ", b"WEBVTT", b"00:00:01,000", b"[Events]", b"Dialogue: ", b"\n\n", b"99999999"),
     ),
     "embeddings": Target(
@@ -301,6 +307,7 @@ TARGETS = {
             b"2 3\nthe 0.5 -1.25 1e-3\nThe 1 2 3\n",
             b"1 2\nthe \x00\x00\x80?\x00\x00\x00@\n",
         ),
+        66,
         (b"the ", b"you ", b"nan", b"inf", b"1e39", b"2 3\n", b" ", b"\n", b"\x00\x00\x80?"),
     ),
     "clips": Target(
@@ -310,18 +317,21 @@ TARGETS = {
             b"split,dialogue_id,utterance_id,speaker,utterance,emotion,clip,start,end\n"
             b"train,1,1,Ann,Hi,joy,a.mp4,0,1.5\ntrain,1,2,Bob,No,anger,,,\n",
         ),
+        45,
         (b"start", b"end", b"1e309", b"-1", b"nan", b"a.mp4"),
     ),
     "table": Target(
         _table,
         ("emotion_tf/serving/tables.py", "emotion_tf/evaluation/csv_tables.py"),
         lambda: (b"utterance,faces,dialogue_id\nHi,a.jpg;b.jpg,1\n'=1+1,,2\n", b'utterance\n"a\nb"\n'),
+        45,
         (b"utterance", b"faces", b"speaker", b'"', b"'="),
     ),
     "history": Target(
         _history,
         ("emotion_tf/evaluation/csv_tables.py", "emotion_tf/csv_rows.py"),
         lambda: (b"epoch,loss,dev_loss\n1,0.5,0.25\n2,,1e-3\n",),
+        69,
         (b"epoch", b"dev_loss", b"1e999", b"nan", b",", b'"'),
     ),
     "document": Target(
@@ -335,13 +345,18 @@ TARGETS = {
             "emotion_tf/evaluation/calibration.py",
         ),
         _valid_documents,
+        66,
         (b"null", b"true", b"-1", b"1e999", b"NaN", b"[", b"{", b'"', b"[[", b"\\u0000"),
     ),
-    "shard": Target(_shard, ("emotion_tf/data/verify.py",), lambda: (_valid_shard(),)),
+    "shard": Target(_shard, ("emotion_tf/data/verify.py",), lambda: (_valid_shard(),), 46),
     "record": Target(
-        _record, ("emotion_tf/data/record_rules.py",), lambda: (_valid_record(),), (b"label", b"weight", b"face_jpeg")
+        _record,
+        ("emotion_tf/data/record_rules.py",),
+        lambda: (_valid_record(),),
+        61,
+        (b"label", b"weight", b"face_jpeg"),
     ),
-    "picture": Target(_picture, ("emotion_tf/pictures.py",), _pictures),
+    "picture": Target(_picture, ("emotion_tf/pictures.py",), _pictures, 60),
     "request": Target(
         _request,
         ("emotion_tf/page/gate.py", "emotion_tf/page/uploads.py"),
@@ -351,6 +366,7 @@ TARGETS = {
             b"POST /gradio_api/upload\ncontent-length:99\nabc",
             b"GET /gradio_api/file=/etc/hostname\nsec-fetch-site:cross-site\n",
         ),
+        37,
         (b"/gradio_api/", b"queue/join", b"origin:", b'"path"', b'"url"', b"content-length:", b"http://"),
     ),
 }

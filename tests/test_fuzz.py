@@ -25,4 +25,4 @@ def test_fuzzing(name, tmp_path):
     pytest.importorskip("atheris")  # Linux
     result = fuzz.fuzz(name, SECONDS, tmp_path / "corpus")
     assert not result.find, f"{result.find.read_bytes()!r}: {result.error}"
-    assert result.executions > 100
+    assert result.executions > 100 and result.covered >= TARGETS[name].least_covered, result
