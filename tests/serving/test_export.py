@@ -22,7 +22,7 @@ from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_c
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.models.graph_safety import SavedModelProto, nodes
 from emotion_tf.runs.export import Export, SavedModel
-from emotion_tf.runs.export_files import CHECKSUMS
+from emotion_tf.runs.export_files import CHECKSUMS, write_checksums
 from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
 from emotion_tf.serving.predict import ExportPredictor, RunPredictor
@@ -253,6 +253,18 @@ def test_outputs_that_differ_from_those_of_keras(served, copy, exported, monkeyp
     (copy / warmup.FILE).write_bytes(b"no record" * 9)
     with pytest.raises(UserError, match="Cannot read the warm-up requests"):
         verify.check_outputs(served._saved_model)
+
+
+def test_verify_refuses_an_export_with_the_answers_of_another_model(served, copy, monkeypatch):
+    request = warmup.read_requests(copy / warmup.FILE)[3]
+    request[2]["probabilities"][0, 0] += 1e-3
+    warmup.write_requests(copy / warmup.FILE, "x", [request])
+    write_checksums(copy)
+    monkeypatch.setattr(served._saved_model, "path", copy)
+    monkeypatch.setattr(served._saved_model, "close", lambda: None)
+    monkeypatch.setattr(verify, "open_model", lambda export: served._saved_model)
+    with pytest.raises(UserError, match="The probabilities of explain differ"):
+        verify.verify(copy)
 
 
 def test_an_op_that_a_server_lacks_is_named(tmp_path):
