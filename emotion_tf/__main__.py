@@ -10,7 +10,7 @@ from emotion_tf import interrupts
 
 def main() -> int:
     """Imports the command line and runs it; returns the exit code."""
-    with interrupts.deadly():  # an import that Ctrl-C ends would print a traceback
+    with interrupts.end_on_interrupt():  # an import that Ctrl-C ends would print a traceback
         from emotion_tf import cli
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # from main.py

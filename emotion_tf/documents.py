@@ -57,7 +57,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 60
 
 
-def _unlike(values: Sequence[Any]) -> Sequence[Any]:
+def _check_distinct(values: Sequence[Any]) -> Sequence[Any]:
     if len(set(values)) < len(values):
         raise ValueError("different values")
     return values
@@ -84,20 +84,19 @@ Command = Annotated[str, Field(max_length=8 << 20)]
 FileName = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_file_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, AfterValidator(_label)]
-Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=10_000), AfterValidator(_unlike)]
+Labels = Annotated[tuple[Label, ...], Field(min_length=2, max_length=10_000), AfterValidator(_check_distinct)]
 Side = Annotated[int, Field(ge=1, le=1024)]
 """Side of a face crop in pixels. Readers allocate what a document says."""
 Length = Annotated[int, Field(ge=0, le=MAX_LENGTH)]
 """Length of a list in memory."""
 Count = Annotated[int, Field(ge=0, le=10**15)]
+"""A number of things, which is not allocated: utterances, bytes, parameters."""
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 """A sum of weights, or a duration."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
 """A share that was computed, with rounding errors."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Unlike = AfterValidator(_unlike)
-"""Rule of a list: its values differ."""
 
 
 def exactly(value: Any) -> AfterValidator:
@@ -252,8 +251,8 @@ def _describe(error: ValidationError, kind: Any) -> str:
         return f"Unknown key `{field}`.{nearest(str(fault['loc'][-1]), names) or ' Expected no such key.'}"
     if fault["type"] == "missing":
         return f"No `{field}`. Expected this field."
-    known = RULES.get(fault["type"])
-    rule = known.format(**context) if known else re.sub("^Input should (be )?", "", fault["msg"])
+    template = RULES.get(fault["type"])
+    rule = template.format(**context) if template else re.sub("^Input should (be )?", "", fault["msg"])
     invalid = f"Invalid `{field}`. " if field else ""
     return f"{invalid}Expected {rule}. Received: {_short.repr(fault['input'])}."
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def deadly() -> Iterator[None]:
+def end_on_interrupt() -> Iterator[None]:
     """Lets Ctrl-C end the process at once inside the block, without a word and with exit code 130 in a shell.
 
     For imports before anything is written. A handler that another part of the program has set stays.

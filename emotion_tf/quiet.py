@@ -54,7 +54,7 @@ def start_tensorflow(threads: int = 0) -> None:
         threads: number of threads of one operation; 0: one per processor. Only the first call has an effect.
     """
     if "tensorflow" not in sys.modules:
-        with interrupts.deadly():
+        with interrupts.end_on_interrupt():
             _import_tensorflow(threads)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 

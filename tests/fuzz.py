@@ -60,10 +60,10 @@ def fuzz(name: str, seconds: int, corpus: Path) -> Result:
         )
         covered = _number("covered:", _run("--cover", name, str(corpus)))
         for find in Path(folder).iterdir():
-            kept = corpus.parent / f"{name}-{find.name[:24]}"
-            kept.write_bytes(find.read_bytes())
+            copy = corpus.parent / f"{name}-{find.name[:24]}"
+            copy.write_bytes(find.read_bytes())
             error = re.search(r"=== Uncaught Python exception: ===\n(.*)", output)
-            return Result(executions, rate, covered, kept, error[1] if error else output[-300:])
+            return Result(executions, rate, covered, copy, error[1] if error else output[-300:])
     return Result(executions, rate, covered)
 
 
@@ -76,8 +76,8 @@ def _number(label: str, output: str) -> float:
 
 def _run(*words: str) -> str:
     command = [sys.executable, __file__, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout + done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
+    return process.stdout + process.stderr
 
 
 def _fuzz_child(name: str, options: list[str]) -> None:

@@ -21,7 +21,7 @@ def restored():
 )
 def test_only_the_default_handler_is_replaced(before, inside):
     signal.signal(signal.SIGINT, before)
-    with interrupts.deadly():
+    with interrupts.end_on_interrupt():
         assert signal.getsignal(signal.SIGINT) == inside
     assert signal.getsignal(signal.SIGINT) == before
 
@@ -31,7 +31,7 @@ def test_another_thread_changes_no_handler():
     seen = []
 
     def look():
-        with interrupts.deadly():
+        with interrupts.end_on_interrupt():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)

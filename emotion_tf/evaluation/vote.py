@@ -50,6 +50,16 @@ class Vote:
     bias: tuple[Finite, ...] | None = None
     strength: Amount | None = None
 
+    def __post_init__(self) -> None:
+        """Raises UserError for an unknown method, arrays that it does not have, or weights that do not sum to 1."""
+        arrays = ("coefficients", "bias") if self.method == "stacking" else ("weights",)
+        rules.one_of("method", self.method, METHODS)
+        for name in ("weights", "coefficients", "bias"):
+            if (getattr(self, name) is not None) != (name in arrays):
+                raise UserError(f"Invalid `{name}`. A {self.method} vote has {' and '.join(arrays)} alone.")
+        if self.weights is not None and abs(sum(self.weights) - 1) > 1e-6:
+            raise UserError(f"Invalid `weights`. Expected a sum of 1. Received: {sum(self.weights):g}.")
+
     def logits(self, probabilities: Any, ops: Any = np) -> Any:
         """Combines the probabilities (M, N, C) of the members into logits (N, C).
 
@@ -68,16 +78,6 @@ class Vote:
     def combine(self, probabilities: np.ndarray) -> np.ndarray:
         """Combines the probabilities (M, N, C) of the members into (N, C)."""
         return softmax(self.logits(probabilities), axis=1)
-
-    def __post_init__(self) -> None:
-        """Raises UserError for an unknown method, arrays that it does not have, or weights that do not sum to 1."""
-        arrays = ("coefficients", "bias") if self.method == "stacking" else ("weights",)
-        rules.one_of("method", self.method, METHODS)
-        for name in ("weights", "coefficients", "bias"):
-            if (getattr(self, name) is not None) != (name in arrays):
-                raise UserError(f"Invalid `{name}`. A {self.method} vote has {' and '.join(arrays)} alone.")
-        if self.weights is not None and abs(sum(self.weights) - 1) > 1e-6:
-            raise UserError(f"Invalid `weights`. Expected a sum of 1. Received: {sum(self.weights):g}.")
 
     def check_shape(self, members: int, classes: int) -> None:
         """Raises UserError if the vote is not one of so many members and classes."""

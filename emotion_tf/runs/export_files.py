@@ -26,19 +26,19 @@ def check_files(folder: Path) -> None:
         lines = files.read_regular(folder / CHECKSUMS, MAX_CHECKSUMS_BYTES).decode(errors="replace").splitlines()
     except UserError as error:
         raise UserError(f"No export at {folder}: {error} Export the run again.") from None
-    listed = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums = {Path(name): digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = set(_names(folder))
-    for name, digest in listed.items():
+    for name, digest in sums.items():
         received = files.sha256(folder / name) if name in present else "no file"
         if received != digest:
             raise UserError(
                 f"{folder / name} has changed. Expected SHA-256 {digest[:12]}... Received: "
                 f"{received[:12]}. Copy the export again, or export the run again."
             )
-    unlisted = sorted(present - set(listed))
-    if unlisted:
+    additional = sorted(present - set(sums))
+    if additional:
         raise UserError(
-            f"{folder / unlisted[0]} does not belong to this export. Expected only the files in {CHECKSUMS}."
+            f"{folder / additional[0]} does not belong to this export. Expected only the files in {CHECKSUMS}."
         )
 
 
