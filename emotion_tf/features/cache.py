@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf import files, locks, weights
+from emotion_tf import files, locks
 from emotion_tf.arrays import open_arrays
 from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
@@ -22,6 +22,7 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.progress import track
+from emotion_tf.weights_table import cache_folder
 
 VERSION = 2
 BATCH = 64
@@ -45,7 +46,7 @@ class FeatureCache:
         self.parts, self.preprocess, self.say = tuple(parts), preprocess, say
         self._preprocess = [preprocess.for_inputs(part.model.input) for part in parts]
         self._keys = [_key(*pair) for pair in zip(self.parts, self._preprocess, strict=True)]
-        self.folder = weights.cache_folder() / "features"
+        self.folder = cache_folder() / "features"
 
     @property
     def columns(self) -> set[str]:

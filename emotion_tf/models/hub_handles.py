@@ -16,6 +16,7 @@ from emotion_tf.errors import UserError, nearest
 from emotion_tf.models.graph_safety import GRAPH_FILE
 from emotion_tf.models.hub_module import damage_errors, load_graph, read_module_files
 from emotion_tf.program import program
+from emotion_tf.weights_table import cache_folder
 
 _REMOTE = ("http", "https", "gs")
 
@@ -80,7 +81,7 @@ def _tfhub_cache() -> Iterator[None]:
     if os.environ.get("TFHUB_CACHE_DIR"):
         yield
         return
-    os.environ["TFHUB_CACHE_DIR"] = str(weights.cache_folder() / "tfhub")
+    os.environ["TFHUB_CACHE_DIR"] = str(cache_folder() / "tfhub")
     try:
         yield
     finally:
