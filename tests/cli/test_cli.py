@@ -135,7 +135,8 @@ def test_train_with_damaged_data(dataset, tmp_path, fault):
     shard.unlink()
     assert "missing" in fault("train", "--data", copy)
     (copy / "dataset_info.json").write_text('{"splits": ')
-    assert "Cannot read" in fault("train", "--data", copy)
+    message = fault("train", "--data", copy)
+    assert "dataset_info.json: Expected JSON in UTF-8" in message and "Prepare the data set again" in message
     assert not (tmp_path / "saved_models").exists()
 
 

@@ -76,7 +76,13 @@ def test_other_outputs_than_the_stored_ones(outputs, tmp_path):
 
 
 PRESENCE = {"text_present": np.ones(1, bool), "face_present": np.zeros(1, bool)}
-PREDICTION = {**ONE, **PRESENCE, "logits": np.log(ONE["probabilities"])}
+PROBABILITIES = np.array([[0.75, 0.25]], np.float32)
+PREDICTION = {
+    **PRESENCE,
+    "probabilities": PROBABILITIES,
+    "logits": np.log(PROBABILITIES),
+    "label": np.array([b"a"], object),
+}
 
 
 @pytest.mark.parametrize(
@@ -98,5 +104,5 @@ def test_predictions_of_another_kind_than_the_facts_state(changes, tmp_path):
     assert predictor.predict(["Hi"]).label == ["a"]
     outputs = {name: value for name, value in (PREDICTION | changes).items() if value is not None}
     predictor._saved_model = Answers(tmp_path, outputs)
-    with pytest.raises(UserError, match="serve_full"):
+    with pytest.raises(UserError, match="its outputs do not fit the labels a, b"):
         predictor.predict(["Hi"])
