@@ -13,12 +13,12 @@ name="$(basename "$0") $1"
 echo "begin $name" >>events
 [ -z "${{PYTHONDONTWRITEBYTECODE:-}}" ] || echo "$name keeps no compiled modules" >>events
 [ ! -e "slow $name" ] || sleep 0.3
-[ -z "${{PYTEST_ADDOPTS:-}}" ] || echo "options of $name: $PYTEST_ADDOPTS" >>events
+[ "$1" != -m ] || echo "options: $*" >>events
 echo "output of $name"
 echo "end $name" >>events
 [ ! -e "fails $name" ] || exit 3
 """
-SETUP, TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, REAL, BROWSER = (
+SETUP, TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, REAL, SLOW = (
     "make setup",
     "make train",
     "make lint",
@@ -70,26 +70,25 @@ def run(folder, failing=(), slow=(), tools=True, data=False, uid=0):
 
 @pytest.mark.parametrize("data", [False, True])
 def test_runs_each_step(data, tmp_path):
-    """With real data: a run on it, and all tests in one session. Without: the quick ones, then those in a browser."""
+    """With real data: a run on it beside all tests. Without: the quick ones, then those in a browser."""
     code, output, events = run(tmp_path, data=data, slow=[LINT, NPM, REAL])
     assert code == 0
-    for step in (SETUP, TRAIN, NPM, LINT, TEST, REAL if data else BROWSER):
+    for step in (SETUP, TRAIN, NPM, LINT, TEST, SLOW, *([REAL] if data else [])):
         assert f"end {step}" in events and f"output of {step}" in output
-    assert f"begin {BROWSER if data else REAL}" not in events and events.index(f"end {TEST}") > events.index(
-        f"end {NPM}"
-    )
-    options = [event for event in events if event.startswith("options")]
-    assert options == ([f"options of {TEST}: -rs --durations=25 -m 'slow or not slow'"] if data else [])
+    assert (f"begin {REAL}" in events) == data
+    assert events.index(f"end {NPM}") < events.index(f"begin {TEST}") < events.index(f"begin {SLOW}")
+    options = "options: -m pytest -q -rs --durations=25 -m slow -k {} tests"
+    assert options.format("" if data else "browser") in events
 
 
 @pytest.mark.parametrize(
     ("failing", "last"),
-    [(SETUP, SETUP), (TEST, REAL), (TRAIN, LINT), (REAL, TEST), (LINT, TRAIN), (NPM, TRAIN), (BROWSER, BROWSER)],
+    [(SETUP, SETUP), (TEST, REAL), (TRAIN, LINT), (REAL, SLOW), (LINT, TRAIN), (NPM, TRAIN), (SLOW, REAL)],
 )
 def test_no_job_outlives_a_failure_and_no_output_is_lost(failing, last, tmp_path):
-    code, output, events = run(tmp_path, failing=[failing], slow=[NPM, LINT, REAL], data=failing != BROWSER)
+    code, output, events = run(tmp_path, failing=[failing], slow=[NPM, LINT, REAL], data=True)
     assert code != 0 and f"end {failing}" in events and f"end {last}" in events
-    assert (f"begin {TEST}" in events) == (failing in (TEST, REAL, BROWSER))
+    assert (f"begin {TEST}" in events) == (failing in (TEST, REAL, SLOW))
     for step in (NPM, LINT, REAL):
         assert (f"output of {step}" in output) == (f"end {step}" in events)
 
@@ -101,9 +100,9 @@ def test_compiled_modules_are_kept(tmp_path):
 
 
 def test_output_of_a_job_in_the_background_is_not_between_other_lines(tmp_path):
-    _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST], data=True)
+    _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST, SLOW], data=True)
     lines = [line for line in output.splitlines() if line.startswith("output")]
-    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, REAL) for _ in range(4 if step == REAL else 1)]
+    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, SLOW, REAL) for _ in range(4 if step == REAL else 1)]
     assert [line for line in lines if "pair_meld" not in line] == [f"output of {step}" for step in steps]
 
 
@@ -114,7 +113,7 @@ def test_tools_are_installed_where_they_are_missing(tmp_path):
 
 def test_a_machine_without_a_package_index_skips_the_tests_that_need_tools(tmp_path):
     code, _, events = run(tmp_path, failing=[UPDATE], tools=False)
-    assert code == 0 and f"end {BROWSER}" in events and f"begin {INSTALL}" not in events
+    assert code == 0 and f"end {SLOW}" in events and f"begin {INSTALL}" not in events
 
 
 def test_asks_for_no_password(tmp_path):
