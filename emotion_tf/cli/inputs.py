@@ -102,7 +102,8 @@ class UtteranceOptions:
         config = film.crop_config(spec.crops, self.faces)
         for path in self.face if self.clip is None else (self.clip,):  # before a face detector is downloaded
             if not path.is_file():
-                raise UserError(f"No such file: {path}. Expected {'a photo' if self.clip is None else 'a video clip'}.")
+                fault = "Not a regular file" if path.exists() else "No such file"
+                raise UserError(f"{fault}: {path}. Expected {'a photo' if self.clip is None else 'a video clip'}.")
         model = detector_model(config)
         if self.clip is None:
             return film.crop_photos(self.face, config, model, spec.face_size)

@@ -38,6 +38,7 @@ def test_predict_with_an_invalid_picture(untrained, tmp_path, fault):
         message = fault("predict", untrained, "--text", "Hi", "--face", tmp_path / "text.jpg", *more)
         assert str(tmp_path / "text.jpg") in message and "Cannot decode" in message
         assert "No such file" in fault("predict", untrained, "--face", tmp_path / "none.jpg", *more)
+    assert "Not a regular file: /dev/zero. Expected a photo" in fault("predict", untrained, "--face", "/dev/zero")
     for option in ("--face", "--clip"):  # before a face detector is downloaded
         assert f"No such file: {tmp_path / 'none'}" in fault("predict", untrained, option, tmp_path / "none")
 
