@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from emotion_tf import config as configuration
-from emotion_tf import folders, weights
+from emotion_tf import folders, streams, weights
 from emotion_tf.config import Config, rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
@@ -94,7 +94,7 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
             return tyro.cli(command, args=list(args), prog=prog, **extra)
     except SystemExit as end:
         if end.code in (0, None):
-            print(help_text.wrapped(), end="", flush=True)
+            streams.print_report(help_text.wrapped())
             raise
         raise UserError(one_line(errors.getvalue(), args)) from None
 

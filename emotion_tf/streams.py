@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from emotion_tf.errors import UserError
+
 NO_READER = (errno.EPIPE, errno.EBADF)
 """Errors of a pipe whose reader has ended, and of a closed descriptor."""
 STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
@@ -123,6 +125,19 @@ def discard(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
+
+
+def print_report(text: str) -> None:
+    """Prints a text that is all that a command makes. Raises UserError if standard output is closed."""
+    print(text, end="", flush=True)
+    check_written(sys.stdout)
+
+
+def check_written(stream: TextIO | Lossy, rest: str = "") -> None:
+    """Raises UserError if a `Lossy` stream has dropped output; `rest` ends the message."""
+    error = getattr(stream, "error", None)
+    if error:
+        raise UserError(f"Cannot write to standard output: {error.strerror}.{rest}")
 
 
 @contextlib.contextmanager

@@ -146,8 +146,12 @@ def test_only_a_report_needs_its_reader(path, is_report, message, unread, monkey
     streams.discard(stream)
 
 
+CLOSED = (2, "error: Cannot write to standard output: Bad file descriptor.\n")
 COMMANDS = {
-    "runs": {">&-": (2, "error: Cannot write to standard output: Bad file descriptor.\n"), "2>&-": (0, "")},
+    "": {">&-": CLOSED},
+    "prepare": {">&-": CLOSED},
+    "runs --help": {">&-": CLOSED},
+    "runs": {">&-": CLOSED, "2>&-": (0, "")},
     "options": {
         ">/dev/full": (2, "error: Cannot write: No space left on device. Free some space or write to another place.\n"),
         "| true": (141, ""),  # 128 + SIGPIPE, as for other tools

@@ -66,13 +66,13 @@ def dispatch(args: Sequence[str]) -> None:
         except UnicodeEncodeError:  # it stands in reports, in config.json and in tables, which are UTF-8
             raise UserError(f"Invalid argument {word!r}. Expected UTF-8. Rename the file, or type it again.") from None
     if not args or args[0] in HELP:
-        say(overview())
+        streams.print_report(f"{overview()}\n")
         return
     group = [verb for verb in VERBS if verb.name.startswith(f"{args[0]} ")]
     if not group:
         run(_find(args[0], {verb.name.split()[0]: verb for verb in VERBS}), args[1:])
     elif len(args) < 2 or args[1] in HELP:
-        say("\n".join([f"usage: {program()} {args[0]} ...", "", *map(_line, group)]))
+        streams.print_report("\n".join([f"usage: {program()} {args[0]} ...", "", *map(_line, group), ""]))
     else:
         run(_find(args[1], {verb.name.split()[1]: verb for verb in group}), args[2:])
 
@@ -96,8 +96,7 @@ def _output(verb: Verb) -> Iterator[None]:
         yield
     error = getattr(output, "error", None)
     if error and (verb.is_report or error.errno not in streams.NO_READER):
-        rest = "" if verb.is_report else " All else is done."
-        raise UserError(f"Cannot write to standard output: {error.strerror}.{rest}")
+        streams.check_written(output, "" if verb.is_report else " All else is done.")
 
 
 def load(reference: str) -> Any:
