@@ -52,6 +52,7 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
 
     dataset = Dataset.open(data)
     dataset.verify()
+    history = report_page.read_learning(run) if report else None  # before anything is written
     evaluation = evaluate_run(run, dataset, split)
     numbers = evaluation.metrics
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
@@ -73,4 +74,4 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     )
     if not is_own_data:
         say(f"Results on another data set than that of the run: {out}")
-    return report_page.write(run, dataset, split, evaluation, command, out) if report else None
+    return report_page.write(run, dataset, split, evaluation, history, command, out) if report else None

@@ -75,8 +75,9 @@ def predict_table(
     from emotion_tf.serving import tables
 
     with streams.reserve_stdout(out):
+        rows = tables.read_table(table)
         predictor = open_predictor(run, serving)
-        count, unread = tables.write_table(out, tables.read_table(table), predictor, abstain_below)
+        count, unread = tables.write_table(out, rows, predictor, abstain_below)
         say(f"{count} predictions: {out}")
         if unread:
             say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
@@ -114,8 +115,8 @@ def predict_film(
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
     files.check_replaceable(out, film.KIND)
-    predictor = open_predictor(run, serving)
     rows = film.read_subtitles(subtitles)
+    predictor = open_predictor(run, serving)
     spec = predictor.facts
     config = film.crop_config(spec.crops, faces)
     crops = film.crop_clips(

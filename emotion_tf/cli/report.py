@@ -12,6 +12,8 @@ from emotion_tf.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
+
     from emotion_tf.data.dataset import Dataset, Rows
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Contribution
@@ -28,11 +30,28 @@ OPTIMISTIC = {
 """Split -> why results on it are optimistic."""
 
 
-def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: str, out: Path) -> Path:
-    """Writes the report into the folder `out`, and MODEL_CARD.md into the run's folder; returns the report's path."""
+def read_learning(run: Run) -> pd.DataFrame | None:
+    """Returns the history of a run's training, if it has one. Raises UserError if it cannot be read."""
+    from emotion_tf.evaluation.csv_tables import read_history
+
+    return read_history(run.history, LEARNING) if run.history.exists() else None
+
+
+def write(
+    run: Run,
+    dataset: Dataset,
+    split: str,
+    results: Evaluation,
+    history: pd.DataFrame | None,
+    command: str,
+    out: Path,
+) -> Path:
+    """Writes the report into the folder `out`, and MODEL_CARD.md into the run's folder; returns the report's path.
+
+    `history` is that of `read_learning`.
+    """
     from emotion_tf.data.utterances import read_crops, read_utterances
     from emotion_tf.evaluation import model_card
-    from emotion_tf.evaluation.csv_tables import read_history
     from emotion_tf.evaluation.mistakes import worst_mistakes
     from emotion_tf.evaluation.reliability import confidence_of
     from emotion_tf.evaluation.report_page import ReportData, write_report
@@ -54,7 +73,7 @@ def write(run: Run, dataset: Dataset, split: str, results: Evaluation, command: 
         facts=_facts(run, dataset, command),
         optimistic_because=OPTIMISTIC.get(split, "") if out == run.path else "",
         training_data="" if out == run.path else run.config.data,
-        history=read_history(run.history, LEARNING) if run.history.exists() else None,
+        history=history,
         contributions=contributions,
         contributions_note=note,
         best_accuracy=dataset.best_accuracy(split),

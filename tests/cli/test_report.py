@@ -82,6 +82,15 @@ def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, 
     )
 
 
+def test_a_damaged_history_is_an_error_before_anything_is_written(run, fault):
+    """After the evaluation it would have replaced the metrics and the predictions."""
+    calibration.write_calibration(run, calibration.Calibration())
+    (run / "history.csv").write_bytes(b"\xff\xfe\0\x01")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert "history.csv: line 1: Expected UTF-8" in fault("evaluate", run, "--report")
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
 def test_a_damaged_calibration_is_one_line(run, fault):
     (run / "calibration.json").write_text("{")
     message = fault("predict", run, "--text", "Hi")
