@@ -1,9 +1,9 @@
 """The command line in a clone: `python main.py VERB`."""
 
-import signal
+import _signal  # the part of `signal` that is loaded already: the import of the rest can be interrupted, too
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the imports are done: Ctrl-C ends them without a traceback
+if __name__ == "__main__" and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until the imports are done: Ctrl-C ends them without a traceback
 
 import sys
 

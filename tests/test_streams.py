@@ -245,6 +245,7 @@ class Finder:
         if name == interrupted:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
+sys.modules.pop(interrupted, None)
 sys.argv = ["main.py", "options"]
 if start == "main.py":
     runpy.run_path(start, run_name="__main__")
@@ -257,7 +258,13 @@ print("not interrupted")
 
 @pytest.mark.parametrize(
     ("module", "start"),
-    [("emotion_tf", "main.py"), ("emotion_tf.cli", "main.py"), ("emotion_tf.cli", "script"), ("tyro", "script")],
+    [
+        ("signal", "main.py"),
+        ("emotion_tf", "main.py"),
+        ("emotion_tf.cli", "main.py"),
+        ("emotion_tf.cli", "script"),
+        ("tyro", "script"),
+    ],
 )
 def test_an_interruption_during_the_imports_prints_no_traceback(module, start):
     command = [sys.executable, "-c", INTERRUPTED, module, start]
