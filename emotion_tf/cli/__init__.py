@@ -39,6 +39,9 @@ def _main() -> int:
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
         streams.discard(sys.stdout)
         return 128 + signal.SIGPIPE
+    except PermissionError as error:  # a look at a folder that this user may not enter; what is read is checked there
+        _print_error(f"Cannot access {error.filename}: {error.strerror}. Change its permissions, or use another place.")
+        return 2
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

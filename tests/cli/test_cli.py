@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -238,5 +239,7 @@ def test_exit_codes_of_an_interruption_and_a_user_error(monkeypatch, capsys):
     code, output = raises(KeyboardInterrupt())
     assert code == 130 and len(output.splitlines()) == 1
     assert raises(UserError("two\n  lines")) == (2, "error: two lines\n")
+    code, output = raises(PermissionError(errno.EACCES, "Permission denied", "/root/x"))
+    assert code == 2 and output.startswith("error: Cannot access /root/x: Permission denied.")
     with pytest.raises(RuntimeError):  # a defect of the program is no user error
         raises(RuntimeError("defect"))
