@@ -68,6 +68,7 @@ def open_standard() -> None:
         if number in _closed:
             while os.open(os.devnull, os.O_RDWR) < number:
                 pass
+            os.set_inheritable(number, True)  # the processes that this one starts need it, too
         if number and getattr(sys, name) is None:
             stream = Lossy(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
             stream.error = OSError(errno.EBADF, os.strerror(errno.EBADF))

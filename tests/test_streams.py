@@ -186,6 +186,20 @@ def test_a_result_that_goes_to_a_closed_stream_is_an_error(path, redirection, er
     assert (done.returncode, done.stderr) == (2, error)
 
 
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-"])
+def test_processes_of_a_program_with_a_closed_stream_have_all_streams(redirection):
+    """The workers of `tune >&-` could not start."""
+    code = """if True:
+        import subprocess, sys
+        from emotion_tf import streams
+        streams.open_standard()
+        child = "import sys; sys.exit(None in (sys.stdin, sys.stdout, sys.stderr))"
+        sys.exit(subprocess.run([sys.executable, "-c", child]).returncode)
+    """
+    program = ["bash", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code]
+    assert subprocess.run(program, cwd=ROOT).returncode == 0
+
+
 def standard_error():
     """Returns what descriptor 2 leads to."""
     status = os.fstat(2)
