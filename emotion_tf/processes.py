@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
 
+class Uninterrupted(SpawnProcess):
+    """A process that is born with Ctrl-C blocked, which would end its imports with a traceback."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        resource_tracker.ensure_running()  # its start would end the block
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the new process inherits
+        try:
+            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Spawn(SpawnContext):
-    """Spawn context: a fork would copy locks that TensorFlow's threads hold.
+    """Spawn context: a fork would copy locks that TensorFlow's threads hold. The main process handles Ctrl-C.
 
     The context keeps references to its locks. Pebble drops its own before its processes end, and a process that is
     still starting would fail with a traceback.
     """
+
+    Process = Uninterrupted
 
     def __init__(self) -> None:
         self.locks: list[Any] = []

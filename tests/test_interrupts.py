@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from emotion_tf import interrupts
+from emotion_tf.processes import Spawn
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,12 @@ def test_another_thread_changes_no_handler():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_processes_of_a_pool_are_born_with_the_interruption_blocked():
+    """Ctrl-C reaches them before they can ignore it: while they import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process = Spawn().Process(target=signal.raise_signal, args=(signal.SIGINT,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0 and signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
