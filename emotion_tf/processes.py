@@ -1,7 +1,8 @@
-"""Context with which pools start their processes, the end of these processes, and a limit of their memory."""
+"""Context with which pools start their processes, the end of these processes, and their memory."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -57,6 +58,13 @@ def limit_memory(more: int) -> bool:
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     return True
+
+
+def release_memory() -> None:
+    """Returns freed memory to the system, which glibc keeps for later; other C libraries keep less of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def end_with_parent() -> None:

@@ -98,7 +98,8 @@ class Gate:
         try:
             data = json.loads(await _read(_limited(receive, MAX_FORM_BYTES)))
             is_allowed = self._keep_uploads(data)
-            body = json.dumps(data).encode()
+            # half an emoji, which no answer could have: it is not UTF-8
+            body = json.dumps(data, ensure_ascii=False).encode(errors="replace")
         except (ValueError, RecursionError):
             raise _Refusal(400, "Expected JSON.") from None
         if not is_allowed:

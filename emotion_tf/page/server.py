@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -18,6 +19,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
 from emotion_tf.interpret.batch import TEXT
 from emotion_tf.page.runs import Runs
+from emotion_tf.page.uncollected import Uncollected
 from emotion_tf.page.uploads import Uploads
 
 HOST = "127.0.0.1"
@@ -27,6 +29,12 @@ MAX_CONNECTIONS = 500
 """Open connections, above which a request is refused; a process may often have 1,024 open files."""
 MAX_VISITORS = 100
 """Number of visitors whose last answers stay in memory."""
+STATISTICS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),
+}
+"""Gradio keeps the times of 10,000 requests, and computes their percentiles after each request, which nobody sees."""
 
 
 class _NullStream(io.TextIOBase):
@@ -71,7 +79,7 @@ def open_page(
     """
     port = _free_port(port)
     own = Path(tempfile.mkdtemp(prefix="emotion_tf-page-")).resolve()
-    os.environ |= {"GRADIO_TEMP_DIR": str(own / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    os.environ |= {"GRADIO_TEMP_DIR": str(own / "uploads"), **STATISTICS}
     from emotion_tf.interpret.batch import Utterance
     from emotion_tf.page.answer import answer_utterance
     from emotion_tf.page.app import Handlers, build_page
@@ -128,7 +136,9 @@ def _gated(uploads: Uploads) -> Callable[[Any], contextlib.AbstractAsyncContextM
         # against DNS rebinding: another page in the browser must not reach this one under its own host name
         hosts = [HOST, "localhost"]
         app.middleware_stack = TrustedHostMiddleware(Gate(app.middleware_stack, uploads), allowed_hosts=hosts)
+        sweeps = asyncio.create_task(Uncollected(app.get_blocks()._queue).keep_sweeping())
         yield
+        sweeps.cancel()
 
     return lifespan
 

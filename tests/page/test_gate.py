@@ -212,3 +212,14 @@ def test_what_is_no_json_is_refused(page):
     for body in (b"", b"[" * 10**5, b"{", b"\xff", b'{"data": [' + b"9" * 10**4 + b"]}", b"--x--"):
         answer = page.web.post("gradio_api/queue/join", content=body)
         assert answer.status_code == 400 and answer.json() == {"detail": "Expected JSON."}
+
+
+def test_half_an_emoji_does_not_end_the_answer(page):
+    names = {row["api_name"]: row["id"] for row in page.web.get("config").json()["dependencies"]}
+    for data in (["\ud83d", None, None, False], ["certain", "\ud83d", None, False], ["certain", None, None, "\ud83d"]):
+        body = json.dumps(
+            {"data": data, "fn_index": names["find_faces"], "session_hash": (session := uuid.uuid4().hex)}
+        )
+        page.web.post("gradio_api/queue/join", content=body).raise_for_status()
+        answer = page.web.get("gradio_api/queue/data", params={"session_hash": session}).text
+        assert "process_completed" in answer and "surrogate" not in answer

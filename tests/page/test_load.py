@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import ctypes
 import itertools
 import re
 import socket
@@ -14,6 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 from hostile_pictures import BOMBS, complete_png
+
+from emotion_tf.page import server, uncollected, uploads
+from emotion_tf.processes import release_memory
 
 MEGABYTE = 2**20
 
@@ -118,3 +122,47 @@ def test_others_are_answered_while_visitors_are_slow(page):
             time.sleep(1)
             page.upload("mine.png", b"x")
         assert max(durations) < 10
+
+
+def test_answers_that_nobody_collects_are_deleted(tmp_path, monkeypatch):
+    import gradio as gr
+
+    releases = []
+    monkeypatch.setattr(uncollected, "SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr(uncollected, "release_memory", lambda: releases.append(1))
+
+    def answer(seconds):
+        time.sleep(seconds)
+        return "answered"
+
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Button().click(answer, gr.Number(), gr.Textbox(), api_name="answer", concurrency_limit=2)
+    with (
+        server._served(page, server._free_port(0), uploads.Uploads(tmp_path, 2**20)) as address,
+        httpx.Client(base_url=address, timeout=60) as web,
+    ):
+        queue = page._queue
+        collected = web.post("gradio_api/call/answer", json={"data": [1]}).json()["event_id"]
+        left = [
+            web.post("gradio_api/queue/join", json={"data": [0.1], "fn_index": 0, "session_hash": f"left-{n % 3}"})
+            for n in range(9)
+        ]
+        assert {row.status_code for row in left} == {200}
+        assert len(queue.pending_messages_per_session) == 4
+        # one that takes longer than two sweeps, but has a reader
+        assert "answered" in web.get(f"gradio_api/call/answer/{collected}").text
+        end = time.monotonic() + 20
+        while queue.pending_messages_per_session or queue.pending_event_ids_session:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert len(queue) == 0 and not queue.event_ids_to_events and releases
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc keeps freed memory")
+def test_freed_memory_is_returned_to_the_system():
+    blocks = [b"x" * 60_000 for _ in range(2000)]
+    last = blocks.pop()  # above the others: what is below it stays with the process
+    blocks.clear()
+    before = status("VmRSS")
+    release_memory()
+    assert before - status("VmRSS") > 80 and last
