@@ -84,7 +84,7 @@ def threshold_for(calibration: Calibration, precision: float) -> tuple[float, st
 
 
 def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> Answer:
-    """Predicts and explains an utterance. Only one thread at a time may call it.
+    """Predicts and explains an utterance. See `Runs.call`.
 
     Args:
         run: the run.

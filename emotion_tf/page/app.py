@@ -157,8 +157,7 @@ class Handlers:
             crops = faces[min(number, len(faces)) - 1].jpegs if faces else ()
             utterance = Utterance(text, crops, lines)
             try:
-                with self.runs.lock:
-                    answers.append(answer_utterance(run, utterance, PRECISIONS[precision]))
+                answers.append(self.runs.call(answer_utterance, run, utterance, PRECISIONS[precision]))
             except UserError as error:
                 answers.append(_one_line(error))
         return html.answers_html(answers)

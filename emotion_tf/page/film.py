@@ -98,7 +98,7 @@ def answer_film(
     """Predicts each subtitle of a film.
 
     Args:
-        runs: the runs of the page, whose lock is held while the model predicts.
+        runs: the runs of the page.
         run: the run.
         clip: video of the film.
         subtitles: its subtitles.
@@ -116,8 +116,8 @@ def answer_film(
     faces = with_time_limit(crop_all(film.clips_of_subtitles(clip, rows), config, load, size, 1), MAX_FILM_SECONDS)
     crops = list(progress(faces, len(rows)))
     try:
-        with runs.lock:  # not before: others get predictions while faces are searched
-            prediction = film.predict_film(run.predictor, rows, crops)
+        # not before: others get predictions while faces are searched
+        prediction = runs.call(film.predict_film, run.predictor, rows, crops)
     except UserError as error:
         raise UserError(str(error).replace(str(clip), clip.name)) from None
     threshold, note = threshold_for(run.calibration, precision)

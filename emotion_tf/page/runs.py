@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from emotion_tf.runs.facts import read_facts
 from emotion_tf.runs.run import Run
 from emotion_tf.serving.predict import Predictor, RunPredictor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 MOST_LOADED = 3
 
 
@@ -96,26 +100,44 @@ class Runs:
 
     Attributes:
         names: names of the runs, the newest first.
-        lock: must be held to use a model: an explanation replaces layers' calls while it runs.
     """
 
     def __init__(self, folder: Path, names: list[str], load: Callable[[Path], OpenRun] = open_local) -> None:
         self._folder, self.names, self._load = folder, names, load
         self._loaded: OrderedDict[str, OpenRun] = OrderedDict()
-        self.lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "models")
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls a function that uses a model, after those that came before, and returns its result.
+
+        All of them are called in one thread. An explanation replaces layers' calls while it runs, and oneDNN keeps
+        what it has prepared for each shape once more in each thread.
+        """
+        return self._thread.submit(function, *args, **kwargs).result()
 
     def open(self, name: str) -> OpenRun:
-        """Opens a run by its name.
+        """Opens a run by its name. Waits for other calls only if the run must be loaded.
 
         Raises:
             UserError: no such run, or it cannot be loaded.
         """
         if name not in self.names:
             raise UserError(f"There is no run {name!r}. Choose one from the list.")
-        with self.lock:
-            if name not in self._loaded:
-                self._loaded[name] = self._load(self._folder / name)
+        return self._find(name) or self.call(self._open, name)
+
+    def _find(self, name: str) -> OpenRun | None:
+        with self._lock:
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+            return self._loaded.get(name)
+
+    def _open(self, name: str) -> OpenRun:
+        run = self._find(name)
+        if run is None:  # nobody has loaded it meanwhile
+            run = self._load(self._folder / name)
+            with self._lock:
+                self._loaded[name] = run
                 while len(self._loaded) > MOST_LOADED:
                     self._loaded.popitem(last=False)
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
+        return run

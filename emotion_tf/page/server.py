@@ -90,7 +90,7 @@ def open_page(
     try:
         run = runs.open(first)
         if TEXT in run.reads:  # warm-up: the first prediction takes much longer than later ones
-            answers_html([answer_utterance(run, Utterance("Hello!"), 0.0)])
+            answers_html([runs.call(answer_utterance, run, Utterance("Hello!"), 0.0)])
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()
         page = build_page(Handlers(runs, finder, load), first, own / "examples")

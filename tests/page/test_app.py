@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "answer_utterance", lambda run, utterance, precision: predicted.append(utterance.faces))
     monkeypatch.setattr(app.html, "answers_html", lambda answers: "")
     run = types.SimpleNamespace(predictor=types.SimpleNamespace(facts=types.SimpleNamespace(face_size=SIZE)))
-    runs = types.SimpleNamespace(open=lambda name: run, lock=contextlib.nullcontext())
+    runs = types.SimpleNamespace(open=lambda name: run, call=lambda function, *args: function(*args))
     handlers = app.Handlers(runs, finder, synthetic_faces.load_detector)
     _, choice, upload_faces = handlers.find_faces("run", pair, None, False)
     assert [name for name, _ in choice.choices] == ["1", "2"] and choice.visible

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import types
 
@@ -24,7 +23,7 @@ SRT = "1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:0
 def answer(tmp_path, precision=0.9):
     clip = synthetic_faces.write_speaker(tmp_path / "clip.mp4")
     (tmp_path / "film.srt").write_text(SRT, encoding="utf-8")
-    runs = types.SimpleNamespace(lock=contextlib.nullcontext())
+    runs = types.SimpleNamespace(call=lambda function, *args: function(*args))
     run = types.SimpleNamespace(
         name="run",
         predictor=Certain(),
