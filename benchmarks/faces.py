@@ -20,7 +20,7 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import make_parser, run_benchmark
+from benchmarks import make_parser, process_tree, resident_bytes, run_benchmark
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.containers import open_clip
@@ -97,34 +97,11 @@ def _memory(clip: Path, model: Path, rows: int, processes: int) -> tuple[int, fl
         start, peak = time.monotonic(), 0
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
         while process.poll() is None:
-            peak = max(peak, sum(_resident_bytes(pid) for pid in _process_tree(process.pid)))
+            peak = max(peak, sum(resident_bytes(pid) for pid in process_tree(process.pid)))
             time.sleep(0.1)
         if process.returncode:
             raise UserError(f"`prepare clips` ended with exit code {process.returncode}.")
         return peak, time.monotonic() - start
-
-
-def _process_tree(pid: int) -> list[int]:
-    """Returns the ids of a process and its descendants (Linux)."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    tree = [pid]
-    for process in tree:
-        tree += children.get(process, [])
-    return tree
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0)
 
 
 if __name__ == "__main__":
