@@ -85,7 +85,7 @@ def _tables(root: Path) -> dict[str, Path]:
     tables = {}
     for split in manifest.SPLITS:
         name = f"{split}_sent_emo.csv"
-        paths = sorted(path for path in root.rglob(name) if path.is_file())
+        paths = sorted(path for path in root.rglob(name) if not path.is_dir())
         if len({_read(path) for path in paths}) > 1:
             raise UserError(f"Two different {name}: {paths[0]} and {paths[1]}. Expected one. Remove the other.")
         if paths:

@@ -162,6 +162,14 @@ def test_a_large_table_is_not_read(tmp_path):
         meld.read_meld(tmp_path, text_only=True)
 
 
+def test_a_pipe_in_place_of_a_table_is_an_error(tmp_path):
+    """It was taken for a missing table, and the data set had no such split."""
+    (tmp_path / "dev_sent_emo.csv").write_bytes(table([(0, 0, "Hi", "joy")]))
+    os.mkfifo(tmp_path / "train_sent_emo.csv")
+    with pytest.raises(UserError, match="train_sent_emo.csv: Not a regular file"):
+        meld.read_meld(tmp_path, text_only=True)
+
+
 def test_two_different_tables_of_a_split_are_an_error(tmp_path):
     (tmp_path / "a").mkdir()
     for folder, text in ((tmp_path, "a"), (tmp_path / "a", "b")):
