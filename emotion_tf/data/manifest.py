@@ -14,6 +14,8 @@ from emotion_tf.errors import UserError, nearest
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
 MISSING_VALUES = {"nan", "NaN", "NAN"}
+MAX_FACES = 1000
+"""Largest number of faces of an utterance, as that of `--faces.crops`."""
 MAX_WEIGHT = 1e9  # far below the largest float32, the dtype in the records
 
 
@@ -118,7 +120,7 @@ def name_cells(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tu
 
 def _row(path: Path, where: str, cells: dict[str, str], labels: Sequence[str]) -> Row:
     check_cells(where, {column: cells[column] for column in COLUMNS}, labels)
-    faces = tuple(resolve_path(path, where, "face", name) for name in cells["faces"].split(";") if name.strip())
+    faces = tuple(resolve_path(path, where, "face", name) for name in split_faces(where, cells["faces"]))
     if not cells["utterance"].strip() and not faces:
         raise UserError(f"{where}: Neither an utterance nor a face. Expected at least one of them. Remove the row.")
     return make_row(where, cells, labels, faces)
@@ -137,6 +139,14 @@ def make_row(where: str, cells: dict[str, str], labels: Sequence[str], faces: tu
         _weight(where, cells.get("weight", "")),
         where,
     )
+
+
+def split_faces(where: str, cell: str) -> list[str]:
+    """Returns the names in a cell `faces`, joined by `;`. Raises UserError for more than `MAX_FACES`."""
+    names = [name.strip() for name in cell.split(";") if name.strip()]
+    if len(names) > MAX_FACES:
+        raise UserError(f"{where}: Expected at most {MAX_FACES:,} faces. Received: {len(names):,}. Leave some out.")
+    return names
 
 
 def check_cells(where: str, cells: dict[str, str], labels: Sequence[str]) -> None:

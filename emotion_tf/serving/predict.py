@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from emotion_tf.serving.confined import open_model
 from emotion_tf.serving.graph import ServingGraph
 
 BATCH = 64
+MAX_CROPS = 1024
+"""Largest number of face crops of a batch of several utterances, padding included: it bounds the memory."""
 SCORES = ("logits", "probabilities")
 Arrays = dict[str, np.ndarray]
 
@@ -130,8 +132,8 @@ class Predictor(ABC):
                 f"{self.source} reads no context. Expected a run trained with --text.context, or no context."
             )
         batches = [
-            self._predict_batch(list(utterances[i : i + BATCH]), lines[i : i + BATCH], crops[i : i + BATCH])
-            for i in range(0, len(utterances), BATCH)
+            self._predict_batch(list(utterances[rows]), lines[rows], crops[rows])
+            for rows in batch_rows([len(faces) for faces in crops])
         ]
         no_rows = {
             **dict.fromkeys(SCORES, np.zeros((0, len(self.labels)), np.float32)),
@@ -246,6 +248,22 @@ def _fault(scores: Arrays, present: Arrays, sent: Mapping[str, np.ndarray], rows
 def open_predictor(path: Path) -> Predictor:
     """Opens a run, an ensemble or an export. Raises UserError if `path` is none of them, or cannot be loaded."""
     return ExportPredictor(Export.open(path)) if is_export(path) else RunPredictor(open_run(path))
+
+
+def batch_rows(crops: Sequence[int]) -> Iterator[slice]:
+    """Yields the rows of each batch: at most `BATCH`, and at most `MAX_CROPS` crops if there are several.
+
+    Args:
+        crops: number of crops of each utterance. Those of a batch are padded to the largest number.
+    """
+    start, most = 0, 1
+    for row, count in enumerate(crops):
+        most = max(most, count)
+        if row > start and (row - start == BATCH or (row + 1 - start) * most > MAX_CROPS):
+            yield slice(start, row)
+            start, most = row, max(1, count)
+    if crops:
+        yield slice(start, len(crops))
 
 
 def full_inputs(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from emotion_tf.data import context, images
+from emotion_tf.data.manifest import split_faces
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
@@ -54,9 +55,8 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
     size = predictor.facts.face_size
     faces: list[Any] = [
         [
-            images.read_crop(source.parent / name.strip(), size, f"{source}: row {row}: ")
-            for name in cell.split(";")
-            if name.strip()
+            images.read_crop(source.parent / name, size, f"{source}: row {row}: ")
+            for name in split_faces(f"{source}: row {row}", cell)
         ]
         or None
         for row, cell in enumerate(table.get("faces", blank), 1)

@@ -58,6 +58,7 @@ def test_missing_arguments_are_named(fault, monkeypatch):
         (b"utterance\ncaf\xe9\n", ["UTF-8"]),
         (b"utterance,faces\na,b\nHi,text.jpg,x,y\n", ["line 3", "Expected 2 cells", "Received: 4"]),
         (b"utterance,faces\nHi,none.jpg\n", ["none.jpg", "No such file"]),
+        (b"utterance,faces\nHi," + b"a;" * 1001, ["row 1: Expected at most 1,000 faces. Received: 1,001"]),
     ],
 )
 def test_predict_table_with_an_invalid_table(content, parts, untrained, tmp_path, fault):

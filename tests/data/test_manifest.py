@@ -71,6 +71,7 @@ def test_an_utterance_without_text_needs_a_face(tmp_path):
         *(({column: value}, [f"'{column}'", "missing value"]) for column in COLUMNS for value in ("nan", "NaN")),
         ({"faces": "../secret.jpg"}, ["leaves the manifest's folder", "'../secret.jpg'"]),
         ({"faces": "ok.jpg;a/../../b.jpg"}, ["leaves the manifest's folder", "'a/../../b.jpg'"]),
+        ({"faces": "a;" * 1001}, ["Expected at most 1,000 faces. Received: 1,001."]),
         ({"faces": "/etc/passwd"}, ["leaves the manifest's folder", "'/etc/passwd'"]),
         ({"utterance": "a\0b"}, ["NUL"]),
         ({"weight": "heavy"}, ["Invalid weight", "'heavy'"]),

@@ -18,7 +18,7 @@ from emotion_tf.data.context import previous_lines
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
-from emotion_tf.serving.predict import RunPredictor
+from emotion_tf.serving.predict import RunPredictor, batch_rows
 from emotion_tf.training.evaluate import evaluate
 
 
@@ -152,3 +152,21 @@ def test_a_model_that_returns_nan_is_refused():
     predictor.graph = SimpleNamespace(full=lambda inputs: answer)
     with pytest.raises(UserError, match="saved_models/x: The model returns nan or infinite numbers"):
         predictor._predict_batch(["a"], [[]], [[]])
+
+
+@pytest.mark.parametrize(
+    ("crops", "sizes"),
+    [
+        ([], []),
+        ([0], [1]),
+        ([3000], [1]),
+        ([1] * 130, [64, 64, 2]),
+        ([0, 0, 1000, 0, 0, 20], [2, 1, 3]),
+        ([100] * 21, [10, 10, 1]),
+    ],
+)
+def test_a_batch_has_few_crops_also_after_the_padding(crops, sizes):
+    """One utterance with many faces took the memory of 63 such ones."""
+    batches = list(batch_rows(crops))
+    assert [len(crops[rows]) for rows in batches] == sizes
+    assert [row for rows in batches for row in range(len(crops))[rows]] == list(range(len(crops)))
