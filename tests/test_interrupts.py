@@ -1,7 +1,9 @@
-"""Ctrl-C during imports ends the process; a handler of somebody else stays."""
+"""Ctrl-C during imports ends the process, and one in a `__del__` is not lost; a handler of somebody else stays."""
 
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -48,3 +50,27 @@ def test_processes_of_a_pool_are_born_with_the_interruption_blocked():
     process.start()
     process.join()
     assert process.exitcode == 0 and signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+class Interrupted:
+    """Ctrl-C comes while it is deleted."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_in_a_finalizer_is_repeated(capfd):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), interrupts.repeat_lost():
+        Interrupted()
+        time.sleep(5)
+    assert sys.unraisablehook is before and capfd.readouterr().err == ""
+
+
+def test_other_errors_in_a_finalizer_go_to_the_former_hook(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with interrupts.repeat_lost():
+        sys.unraisablehook(type("Unraisable", (), {"exc_type": ValueError}))
+    assert [unraisable.exc_type for unraisable in seen] == [ValueError]

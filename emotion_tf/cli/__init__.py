@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emotion_tf import command_line, streams, trust
+from emotion_tf import command_line, interrupts, streams, trust
 from emotion_tf.cli.verbs import VERBS, Verb
 from emotion_tf.errors import UserError, nearest, shorten
 from emotion_tf.program import program
@@ -28,7 +28,7 @@ def main() -> int:
         of the pipe had ended it.
     """
     streams.open_standard()
-    with streams.lossy("stderr"):
+    with streams.lossy("stderr"), interrupts.repeat_lost():
         return _main()
 
 
