@@ -50,6 +50,13 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_runtest_setup(item):
+    """Runs the graphs of quick tests as they were traced: to optimise a small one takes longer than to run it."""
+    if "tensorflow" in sys.modules:
+        options = sys.modules["tensorflow"].config.optimizer
+        options.set_experimental_options({"disable_meta_optimizer": item.get_closest_marker("slow") is None})
+
+
 @pytest.fixture(scope="session")
 def manifest_path(tmp_path_factory):
     """Path of a demo manifest of about 240 utterances with face crops."""

