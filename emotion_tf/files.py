@@ -11,7 +11,6 @@ Beside a folder NAME there may be hidden folders. They stay after a kill; the ne
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -23,17 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion_tf import locks
+from emotion_tf import interrupts, locks
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
-from emotion_tf.locks import WriteError, write_error
+from emotion_tf.locks import DISK, WriteError, write_error
 from emotion_tf.processes import is_alive
 from emotion_tf.streams import copy_to_stream, is_stream
-
-DISK = (
-    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
-    errno.ENOTEMPTY, errno.EBUSY, errno.EXDEV, errno.ENAMETOOLONG,
-)  # fmt: skip
 
 
 def check_replaceable(path: Path, kind: Kind) -> None:
@@ -189,7 +183,8 @@ def growing_folder(
         recover(path, kind)
         before, is_new = _inode(path) if overwrite else None, not os.path.lexists(path)
         try:
-            yield
+            with interrupts.recognized():
+                yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_keep(path, kind, resume, before)) from None
         except UserError as error:

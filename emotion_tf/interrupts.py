@@ -1,4 +1,4 @@
-"""Ctrl-C where `KeyboardInterrupt` becomes another error or none: in imports of compiled modules, and in `__del__`."""
+"""Ctrl-C where `KeyboardInterrupt` becomes another error or none: in compiled modules, and in `__del__`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
+
+from emotion_tf.errors import UserError
 
 DELAY = 0.05
 """Seconds after which an interruption that was lost is repeated."""
+_has_come = False
+"""Whether Ctrl-C came since `remembered` began."""
 
 
 @contextlib.contextmanager
@@ -21,15 +26,37 @@ def end_on_interrupt() -> Iterator[None]:
 
     For imports before anything is written. A handler that another part of the program has set stays.
     """
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not is_default or threading.current_thread() is not threading.main_thread():
+    with _handler(signal.SIG_DFL, (signal.default_int_handler, _remember)):
         yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Remembers inside the block that Ctrl-C came, for `recognized`. A handler that somebody else has set stays."""
+    global _has_come
+    _has_come = False
+    with _handler(_remember, (signal.default_int_handler,)):
+        try:
+            yield
+        finally:
+            _has_come = False
+
+
+@contextlib.contextmanager
+def recognized() -> Iterator[None]:
+    """Raises KeyboardInterrupt in place of an error that Ctrl-C has become inside the block.
+
+    TensorFlow's C++ code calls Python and may go on after an exception: a `SystemError` without a cause. Its Python
+    code may raise an error of its own while it handles the interruption. A `UserError` is no such error.
+    """
     try:
         yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except UserError:
+        raise
+    except Exception as error:
+        if _has_come and (isinstance(error, SystemError) or _follows_interruption(error)):
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextlib.contextmanager
@@ -52,6 +79,35 @@ def repeat_lost() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    global _has_come
+    _has_come = True
+    signal.default_int_handler(number, frame)
+
+
+@contextlib.contextmanager
+def _handler(handler: Any, replaceable: tuple[Any, ...]) -> Iterator[None]:
+    """Sets the handler of Ctrl-C inside the block if the present one is replaceable; other threads set none."""
+    before = signal.getsignal(signal.SIGINT)
+    if before not in replaceable or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) == handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _follows_interruption(error: BaseException) -> bool:
+    """Whether an error was raised because of a `KeyboardInterrupt`, or while one was handled."""
+    errors: list[BaseException] = [error]
+    for cause in errors:
+        errors += [e for e in (cause.__cause__, cause.__context__) if e is not None and e not in errors]
+    return any(isinstance(cause, KeyboardInterrupt) for cause in errors)
 
 
 def _interrupt_main_thread() -> None:

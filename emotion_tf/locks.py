@@ -18,6 +18,12 @@ from emotion_tf.terminal import say
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 """Errors of file systems without locks; EBADF: NFS locks only files that are open for writing."""
 
+DISK = (
+    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOTEMPTY, errno.EBUSY, errno.EXDEV, errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Errors of a disk that is full or not writable, and of names in the way."""
+
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 WAIT = 0.5

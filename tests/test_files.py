@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import stat
 import tracemalloc
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import kills
 import pytest
 
-from emotion_tf import files, folders
+from emotion_tf import files, folders, interrupts
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
@@ -114,6 +115,16 @@ def test_after_a_checkpoint_both_stay_and_the_message_says_so(error, tmp_path):
     assert content(tmp_path / ".a.replaced") == {"run.json": "old", "model": "old"}
     _train_into(path, None, "newest")
     assert content(path)["model"] == "newest" and os.listdir(tmp_path) == ["a"]
+
+
+def test_an_interruption_that_became_another_error_says_how_to_continue_too(tmp_path):
+    with interrupts.remembered():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt, match="is kept. Go on."):
+            _train_into(tmp_path / "a", SystemError())
+    with pytest.raises(SystemError):
+        _train_into(tmp_path / "a", SystemError())
 
 
 def _train_into(path, error, text="new"):

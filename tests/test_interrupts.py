@@ -1,4 +1,4 @@
-"""Ctrl-C during imports ends the process, and one in a `__del__` is not lost; a handler of somebody else stays."""
+"""Ctrl-C during imports ends the process, in a `__del__` it is not lost, and no other error hides it."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ import time
 import pytest
 
 from emotion_tf import interrupts
+from emotion_tf.errors import UserError
 from emotion_tf.processes import Spawn
 
 
@@ -74,3 +75,59 @@ def test_other_errors_in_a_finalizer_go_to_the_former_hook(monkeypatch):
     with interrupts.repeat_lost():
         sys.unraisablehook(type("Unraisable", (), {"exc_type": ValueError}))
     assert [unraisable.exc_type for unraisable in seen] == [ValueError]
+
+
+def interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def error_of_compiled_code():
+    interrupt()
+    raise SystemError("returned a result with an exception set")
+
+
+def error_while_it_is_handled():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        raise ValueError("a graph that is not complete")
+
+
+def error_that_names_its_cause():
+    try:
+        error_while_it_is_handled()
+    except ValueError as error:
+        raise RuntimeError from error
+
+
+@pytest.mark.parametrize("raise_error", [error_of_compiled_code, error_while_it_is_handled, error_that_names_its_cause])
+def test_an_error_that_an_interruption_has_become_is_one(raise_error):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt), interrupts.remembered(), interrupts.recognized():
+        raise_error()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("is_interrupted", "error"), [(False, SystemError), (True, ValueError), (True, UserError), (True, SystemExit)]
+)
+def test_a_defect_and_an_error_of_the_user_stay_what_they_are(is_interrupted, error):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with interrupts.remembered():
+        interrupt()
+    with pytest.raises(error), interrupts.remembered(), interrupts.recognized():  # an earlier one is forgotten
+        if is_interrupted:
+            interrupt()
+        raise error
+
+
+def test_an_import_that_is_interrupted_later_ends_the_process_too():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with interrupts.remembered():
+        with interrupts.end_on_interrupt():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        with pytest.raises(SystemError), interrupts.recognized():
+            raise SystemError
+        with pytest.raises(KeyboardInterrupt), interrupts.recognized():
+            error_of_compiled_code()

@@ -17,8 +17,7 @@ from typing import Any, Protocol
 from pebble import ProcessExpired, ProcessPool
 
 from emotion_tf.errors import UserError
-from emotion_tf.files import DISK
-from emotion_tf.locks import WriteError
+from emotion_tf.locks import DISK, WriteError
 from emotion_tf.processes import Spawn, end_with_parent
 
 TRIALS_PER_PROCESS = 10

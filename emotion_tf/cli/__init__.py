@@ -28,13 +28,14 @@ def main() -> int:
         of the pipe had ended it.
     """
     streams.open_standard()
-    with streams.lossy("stderr"), interrupts.repeat_lost():
+    with streams.lossy("stderr"), interrupts.repeat_lost(), interrupts.remembered():
         return _main()
 
 
 def _main() -> int:
     try:
-        dispatch(sys.argv[1:])
+        with interrupts.recognized():
+            dispatch(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
         streams.discard(sys.stdout)

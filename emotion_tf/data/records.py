@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from emotion_tf import files, locks, schema
+from emotion_tf import files, interrupts, locks, schema
 from emotion_tf.data import account, images, manifest, record_rules, tokenizer
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
@@ -127,7 +127,8 @@ def write_dataset(
 def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iterator[None]:
     """Keeps the finished shards after an error, whose message says so; after an invalid picture, only older ones."""
     try:
-        yield
+        with interrupts.recognized():
+            yield
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message
         raise files.WriteError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -241,5 +243,18 @@ def test_exit_codes_of_an_interruption_and_a_user_error(monkeypatch, capsys):
     assert raises(UserError("two\n  lines")) == (2, "error: two lines\n")
     code, output = raises(PermissionError(errno.EACCES, "Permission denied", "/root/x"))
     assert code == 2 and output.startswith("error: Cannot access /root/x: Permission denied.")
-    with pytest.raises(RuntimeError):  # a defect of the program is no user error
-        raises(RuntimeError("defect"))
+    for defect in (RuntimeError("defect"), SystemError("defect")):  # is no user error
+        with pytest.raises(type(defect)):
+            raises(defect)
+
+
+def test_an_interruption_that_becomes_an_error_of_compiled_code_is_one(monkeypatch, capsys):
+    def dispatch(args):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise SystemError("Objects/listobject.c:338: bad argument to internal function")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "dispatch", dispatch)
+    assert cli.main() == 130 and capsys.readouterr().err == "Interrupted.\n"
+    signal.signal(signal.SIGINT, before)
