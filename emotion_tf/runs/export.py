@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ class SavedModel:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        graph = tf.Graph()
+        graph, config = tf.Graph(), tf.compat.v1.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = not optimizes()
         with graph.as_default():
-            self._session = tf.compat.v1.Session(graph=graph)
+            self._session = tf.compat.v1.Session(graph=graph, config=config)
             try:
                 loaded = load_session(self._session, path)
             except (tf.errors.OpError, OSError, ValueError, KeyError, RuntimeError) as error:
@@ -102,6 +104,22 @@ class SavedModel:
     def close(self) -> None:
         """Frees the memory of the model."""
         self._session.close()
+
+
+def optimizes() -> bool:
+    """Returns whether TensorFlow optimises graphs before it runs them."""
+    return not tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+
+
+@contextlib.contextmanager
+def unoptimized() -> Iterator[None]:
+    """Runs functions as they were traced: to optimise a graph that answers twice takes longer than the answers."""
+    before = not optimizes()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 def find_signature(model: Any, name: str, inputs: Iterable[str]) -> Any:

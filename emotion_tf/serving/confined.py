@@ -11,6 +11,7 @@ namespace or a system call filter.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -32,8 +33,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from emotion_tf.errors import UserError
 from emotion_tf.models.graph_safety import check_folder
 from emotion_tf.processes import limit_memory
-from emotion_tf.quiet import start_tensorflow
-from emotion_tf.runs.export import Export, SavedModel, find_signature, weights_size
+from emotion_tf.runs.export import Export, SavedModel, find_signature, optimizes, unoptimized, weights_size
 
 START_SECONDS, ANSWER_SECONDS = 300.0, 120.0
 """Time limits for loading, and for the answer to one batch."""
@@ -50,6 +50,12 @@ _VARIABLES = {
 }
 """Environment variables of the child, by name: secrets may have any prefix, as Terraform's `TF_VAR_...`."""
 _ERROR, _ANSWER = b"E", b"A"
+# `start_tensorflow` leaves out a third of TensorFlow's imports, if nothing has imported it before
+_START = (
+    "from emotion_tf.quiet import start_tensorflow; start_tensorflow(); "
+    "from emotion_tf.serving.confined import main; main()"
+)
+_UNOPTIMIZED = "--unoptimized"
 
 
 def open_model(export: Export) -> SavedModel | ConfinedModel:
@@ -76,7 +82,7 @@ class ConfinedModel:
         self._folder = tempfile.TemporaryDirectory(prefix="emotion_tf_confined_")
         self._connection, theirs = Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(path.resolve())],
+            [sys.executable, "-c", _START, str(path.resolve()), *([] if optimizes() else [_UNOPTIMIZED])],
             cwd=self._folder.name,
             env=_environment(),
             stdin=theirs.fileno(),  # 0 in the child: another number would be as high as this process has files open
@@ -229,6 +235,7 @@ def _answer(model: SavedModel, request: PredictRequest) -> bytes:
     return _ANSWER + response.SerializeToString()
 
 
-if __name__ == "__main__":
-    start_tensorflow()
-    _serve(Connection(sys.stdin.fileno()), Path(sys.argv[1]))
+def main() -> None:
+    """Serves the export that the command line names, at the other end of standard input."""
+    with unoptimized() if _UNOPTIMIZED in sys.argv else contextlib.nullcontext():
+        _serve(Connection(sys.stdin.fileno()), Path(sys.argv[1]))

@@ -20,7 +20,7 @@ from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
-from emotion_tf.runs.export import Export, is_version, versions
+from emotion_tf.runs.export import Export, is_version, unoptimized, versions
 from emotion_tf.runs.export_files import write_checksums
 from emotion_tf.runs.run import Run
 from emotion_tf.serving import warmup
@@ -111,18 +111,6 @@ def _write(predictor: RunPredictor, folder: Path) -> None:
     (extra / model_card.NAME).write_text("\n".join(map(model_card.text, cards)), encoding="utf-8")
     write_checksums(folder)
     Export(folder, facts.read_exported(folder)).remember()
-
-
-@contextlib.contextmanager
-def unoptimized() -> Iterator[None]:
-    """Runs functions as they were traced: to optimise a graph that answers twice takes longer than the answers."""
-    options = tf.config.optimizer
-    before = options.get_experimental_options().get("disable_meta_optimizer", False)
-    options.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        options.set_experimental_options({"disable_meta_optimizer": before})
 
 
 @contextlib.contextmanager
