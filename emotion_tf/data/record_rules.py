@@ -26,7 +26,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.pictures import describe, jpeg_size
 from emotion_tf.streams import silent_libraries
 
-VERSION = 1
+VERSION = 2
 """Is raised with every new rule: records that passed earlier rules are checked again."""
 IDS = ("dialogue_id", "utterance_id")
 OF_EACH_CROP = ("face_time", "face_sharpness", "face_height")
@@ -86,6 +86,7 @@ class RecordRules:
 
     def check(self, records: Sequence[bytes]) -> dict[str, Column]:
         """Returns the features of records. Raises Fault for the first record that breaks a rule."""
+        _check_wire_format(records)
         try:
             columns = _parse(records)
         except PARSER_ERRORS as error:
@@ -203,6 +204,15 @@ def _check_ids(columns: Mapping[str, Column], digests: set[bytes]) -> None:
         digests.add(digest)
 
 
+def _check_wire_format(records: Sequence[bytes]) -> None:
+    """Raises Fault for the first record that protobuf cannot parse: TensorFlow's parser crashes on some of these."""
+    for position, record in enumerate(records):
+        try:
+            tf.train.Example.FromString(record)
+        except DecodeError:
+            raise Fault(position, f"Not a tf.train.Example. Received: {describe(record)}.") from None
+
+
 def _parse(records: Sequence[bytes]) -> dict[str, Column]:
     columns = {}
     parsed = schema.parse_examples(tf.constant(list(records)), [feature.name for feature in schema.RECORD])
@@ -227,10 +237,7 @@ def _find_unparsable(records: Sequence[bytes], error: Exception) -> Fault:
 
 def _describe_unparsable(record: bytes) -> str:
     """Says which feature of a record is not as in `schema.RECORD`; empty if none is found."""
-    try:
-        features = tf.train.Example.FromString(record).features.feature
-    except DecodeError:
-        return f"Not a tf.train.Example. Received: {describe(record)}."
+    features = tf.train.Example.FromString(record).features.feature
     for feature in schema.RECORD:
         if feature.name not in features:
             return _absent(feature.name)
