@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from small_tables import write_picture
 
@@ -12,6 +14,13 @@ def devices():
     import tensorflow as tf
 
     tf.config.list_logical_devices()
+
+
+@pytest.fixture(scope="session")
+def untrained_words(small_config, initialised):
+    """Path of an untrained run of convolutions over words, the quickest to evaluate."""
+    text = dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3)
+    return initialised(dataclasses.replace(small_config, towers=("text",), text=text)).path
 
 
 @pytest.fixture

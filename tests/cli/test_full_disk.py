@@ -14,11 +14,13 @@ from small_tables import write_table
 from emotion_tf import folders
 from emotion_tf.data.manifest import COLUMNS
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture
-def run(untrained_text, command):
+def run(untrained_words, command):
     """An untrained run in the folder of the runs."""
-    return shutil.copytree(untrained_text, folders.RUNS / "run")
+    return shutil.copytree(untrained_words, folders.RUNS / "run")
 
 
 def tree(folder):
@@ -64,7 +66,7 @@ SMALL += ("--train.steps-per-epoch", 1, "--train.batch-size", 16, "--train.epoch
         ("crossval", 70_000, "x/repeat0-fold0/model.keras", "crossval --data "),
     ],
 )
-def test_a_training_goes_on(verb, size, name, hint, dataset, fault, command, succeed, monkeypatch, eager):
+def test_a_training_goes_on(verb, size, name, hint, dataset, fault, command, succeed, monkeypatch):
     """The page without explanations, which take most of the time."""
     monkeypatch.setattr("emotion_tf.cli.report._explanations", lambda *_: {})
     words = (verb, "--data", dataset, *SMALL, *(("--folds", 2) if verb == "crossval" else ()))
@@ -92,6 +94,7 @@ def test_features(run, dataset, tmp_path, fault, succeed):
     check(words, 2_000, tmp_path / "x.npz", fault, succeed, tmp_path)
 
 
+@pytest.mark.usefixtures("opened_once")
 def test_predict_table(run, tmp_path, fault, succeed):
     table = write_table(tmp_path / "table.csv", [{"utterance_id": str(i)} for i in range(60)], COLUMNS)
     words = ("predict-table", run, table, "--out", tmp_path / "out.csv")

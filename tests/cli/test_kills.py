@@ -27,6 +27,9 @@ OPTIONS = ("--towers", "text", "--text.branches", "cnn", "--text.word-dim", 4, "
 OPTIONS += ("--train.steps-per-epoch", 1, "--train.batch-size", 16)
 
 
+pytestmark = pytest.mark.usefixtures("eager")
+
+
 @pytest.fixture
 def words(dataset):
     return ("train", "--data", dataset, *OPTIONS, "--train.epochs", 2, "--name", "x")
@@ -40,9 +43,9 @@ def runs(command):
 
 
 @pytest.fixture
-def old(runs, untrained):
+def old(runs, untrained_words):
     """A finished run x with a mark of its own."""
-    shutil.copytree(untrained, runs / "x")
+    shutil.copytree(untrained_words, runs / "x")
     (runs / "x" / "old.txt").write_text("mine")
     return runs / "x"
 
@@ -81,11 +84,11 @@ def content(run):
 
 
 @pytest.mark.parametrize("verb", ["train", "crossval"])
-def test_only_a_folder_of_its_own_is_overwritten(verb, words, fault, runs, untrained):
+def test_only_a_folder_of_its_own_is_overwritten(verb, words, fault, runs, untrained_words):
     (runs / "foreign").mkdir()
     (runs / "foreign" / "notes.txt").write_text("mine")
-    (runs / "link").symlink_to(untrained)
-    shutil.copytree(untrained, runs / "run")
+    (runs / "link").symlink_to(untrained_words)
+    shutil.copytree(untrained_words, runs / "run")
     (runs / "validation").mkdir()
     for name in ("crossval.json", "config.json"):
         (runs / "validation" / name).write_text("{}")
@@ -95,13 +98,15 @@ def test_only_a_folder_of_its_own_is_overwritten(verb, words, fault, runs, untra
         assert f"{name} is no {kind}: it has no " in message and f"--overwrite replaces only a {kind}" in message
     assert "link is a symbolic link to" in fault(verb, *words[1:-1], "link", "--overwrite")
     assert sorted(os.listdir(runs)) == ["foreign", "link", "run", "validation"]
-    assert (runs / "foreign" / "notes.txt").exists() and RUN.is_finished(runs / "run") and RUN.is_finished(untrained)
+    assert (
+        (runs / "foreign" / "notes.txt").exists() and RUN.is_finished(runs / "run") and RUN.is_finished(untrained_words)
+    )
 
 
 @pytest.mark.parametrize("error", [UserError("The loss became nan."), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("place", ["build_setup", "_train_epoch"])
 def test_a_run_that_fails_before_its_first_checkpoint_gives_the_old_one_back(
-    error, place, words, command, old, monkeypatch, eager
+    error, place, words, command, old, monkeypatch
 ):
     monkeypatch.setattr(loop, place, raises(error))
     if isinstance(error, MemoryError):
@@ -124,21 +129,23 @@ def test_an_unfinished_run_is_not_offered_in_place_of_the_new_one(error, words, 
     assert output.err.splitlines()[-1].endswith("x is as it was before.") and "--resume" not in output.err
 
 
-def test_the_hint_names_the_run_which_needs_no_quotes(words, command, fault, runs, monkeypatch, eager):
+def test_the_hint_names_the_run_which_needs_no_quotes(words, command, fault, runs, monkeypatch):
     monkeypatch.setattr(loop, "_train_epoch", raises(KeyboardInterrupt()))
     assert "Invalid `--name`. Expected" in fault(*words[:-1], "my run")
     _, output = command(*words[:-1], "my-run")
     assert output.err.endswith("my-run is kept. Continue with: python main.py train --resume --name my-run\n")
 
 
-def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(words, command, runs, untrained, monkeypatch):
+def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(
+    words, command, runs, untrained_words, monkeypatch
+):
     """Without --overwrite, the command would mix old and new runs."""
     for seed in range(2):
-        shutil.copytree(untrained, runs / f"x-seed{seed}")
+        shutil.copytree(untrained_words, runs / f"x-seed{seed}")
 
     def interrupted(config, path, overwrite, check_initial):
         with files.new_folder(path, RUN, overwrite) as folder:
-            shutil.copytree(untrained, folder, dirs_exist_ok=True)
+            shutil.copytree(untrained_words, folder, dirs_exist_ok=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_verb, "_train_one", interrupted)
@@ -150,7 +157,7 @@ def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(words, c
     assert "Continue with: python main.py " in output.err and "--overwrite" not in output.err
 
 
-def test_a_full_disk_after_an_epoch_keeps_both_runs(words, fault, succeed, old, untrained, monkeypatch, eager):
+def test_a_full_disk_after_an_epoch_keeps_both_runs(words, fault, succeed, old, untrained_words, monkeypatch):
     """The message says so; a command that reads names the old one; --resume completes the new one."""
     save, full = np.savez, OSError(errno.ENOSPC, "No space left on device")
     calls = []
@@ -221,7 +228,7 @@ def test_two_commands_do_not_write_one_run(words, fault, old):
 
 
 def test_a_cross_validation_goes_on_after_a_model_without_predictions(
-    dataset, untrained, runs, command, succeed, monkeypatch
+    dataset, untrained_words, runs, command, succeed, monkeypatch
 ):
     """Killed between model.keras and held_out.csv, and while its predictions are written."""
     words = ("crossval", "--data", dataset, *OPTIONS, "--folds", 2, "--name", "cv")
@@ -230,7 +237,7 @@ def test_a_cross_validation_goes_on_after_a_model_without_predictions(
         code, output = command(*words)
     assert code == 130 and f"{runs / 'cv'} is kept. Continue with: python main.py crossval " in output.err
     for fold in range(2):
-        shutil.copytree(untrained, runs / "cv" / f"repeat0-fold{fold}")
+        shutil.copytree(untrained_words, runs / "cv" / f"repeat0-fold{fold}")
     with monkeypatch.context() as patch:
         patch.setattr(cross_validate, "write_predictions", raises(KeyboardInterrupt()))
         assert command(*words)[0] == 130
@@ -255,7 +262,7 @@ def test_an_evaluation_after_a_kill_leaves_nothing_behind(succeed, old, tmp_path
 
 
 @pytest.fixture
-def undisturbed(words, succeed, eager):
+def undisturbed(words, succeed):
     """The results of a run that nothing interrupts, in a folder of its own."""
     succeed(*words[:-1], "undisturbed")
     results = content(folders.RUNS / "undisturbed")
