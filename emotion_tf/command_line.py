@@ -133,6 +133,7 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
             limits.check(rules.option(name), options[name])
         for name, value in options.items():
             rules.check_paths(rules.option(name), value)
+        rules.check_outputs(verb, options)
         return functools.partial(verb, *args, **options)
 
     deferred.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(verb) or "")  # tyro prints line breaks as they are

@@ -1,8 +1,10 @@
-"""Every number of the configuration and of the command line has a range."""
+"""Every number has a range, and every path that a command writes is checked before the command computes anything."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -12,7 +14,7 @@ from emotion_tf.cli import load
 from emotion_tf.cli.arguments import crossval_arguments, train_arguments
 from emotion_tf.cli.verbs import VERBS
 from emotion_tf.config import Config, CropConfig, FusionConfig, TextConfig, rules
-from emotion_tf.config.rules import Range
+from emotion_tf.config.rules import Output, Range
 from emotion_tf.errors import UserError
 
 
@@ -98,3 +100,77 @@ def test_a_path_that_no_file_can_have_is_refused(path):
 
 def test_a_name_that_is_not_utf8_is_a_path():
     Config(data="a\udcff")
+
+
+FILES = {"compare": ["a", "b"], "predict-table": ["run", "t.csv"], "features": ["run", "data"]}
+FOLDERS = {
+    "predict-film": ["run", "clip.mp4", "film.srt"],
+    "explain": ["run", "--text", "Hi"],
+    "prepare table": ["t.csv"],
+    "prepare clips": ["t.csv"],
+    "prepare meld": ["--root", "meld"],
+    "prepare faces": ["faces"],
+    "prepare demo": [],
+}
+
+
+def outputs_of(annotated):
+    """Returns what is written at each `out` of a function or dataclass, also in dataclasses inside; else None."""
+    for name, kind in get_type_hints(annotated, include_extras=True).items():
+        if name == "out":
+            yield next((note for note in get_args(kind) if isinstance(note, Output)), None)
+        for inner in (kind, *get_args(kind)):
+            if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+                yield from outputs_of(inner)
+
+
+def test_every_output_of_a_verb_is_checked():
+    outputs = {verb.name: list(outputs_of(load(verb.run))) for verb in VERBS if not verb.arguments}
+    assert {name for name, kinds in outputs.items() if kinds == [Output.FILE]} == set(FILES)
+    assert {name for name, kinds in outputs.items() if kinds == [Output.FOLDER]} == set(FOLDERS)
+    assert sum(map(bool, outputs.values())) == len(FILES) + len(FOLDERS)
+
+
+def write_to(verb, out):
+    (run,) = (row.run for row in VERBS if row.name == verb)
+    command_line.parse(load(run), [*{**FILES, **FOLDERS}[verb], "--out", str(out)], "x")
+
+
+@pytest.mark.parametrize("verb", [*FILES, *FOLDERS])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(verb, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Invalid `--out`\. .* Received .*file/x/y, but .*file is a file"):
+        write_to(verb, tmp_path / "file" / "x" / "y")
+    new = tmp_path / "new" / "x"
+    if verb in FILES:
+        (tmp_path / "link").symlink_to(tmp_path)
+        (tmp_path / "link of a file").symlink_to(new)
+        for path in (new, tmp_path / "link of a file"):
+            with pytest.raises(UserError, match=f"a folder that exists.* Create the folder {new.parent}, or choose"):
+                write_to(verb, path)
+        for folder in (tmp_path, tmp_path / "link"):
+            with pytest.raises(UserError, match=f"Expected the name of a file. Received the folder {folder}; add a"):
+                write_to(verb, folder)
+    else:
+        write_to(verb, new)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UserError, match=f"that you may write.* but {tmp_path} is not writable"):
+        write_to(verb, tmp_path / "x")
+
+
+def test_outputs_that_exist_and_streams_are_left_to_the_verb(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("b")
+    os.mkfifo(tmp_path / "pipe")
+    for out in ("-", "/dev/null", *(tmp_path / name for name in ("a", "link", "pipe", "new"))):
+        write_to("predict-table", out)
+    for out in (tmp_path, tmp_path / "a", tmp_path / "link", tmp_path / "new"):
+        write_to("explain", out)
+    assert sorted(os.listdir(tmp_path)) == ["a", "link", "pipe"]
+
+
+def test_an_ensemble_in_a_folder_that_is_a_file_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved_models").touch()
+    with pytest.raises(UserError, match="Invalid `--name`. .* Received saved_models/x, but .*saved_models is a file"):
+        load("ensemble:_out")("x", overwrite=False)

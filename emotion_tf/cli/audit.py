@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from emotion_tf.command_line import DatasetPath
+from emotion_tf.config.rules import Output
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
+
+SHEET, PAGE = "audit.png", "audit.html"
 
 
 @needs_tensorflow
@@ -25,9 +28,11 @@ def audit(data: DatasetPath, root: Path | None = None) -> None:
     if root is not None and not root.is_dir():
         raise UserError(f"No such folder: --root {root}. Expected the folder of the clips.")
     dataset = Dataset.open(data)
+    for name in (SHEET, PAGE):
+        Output.FILE.check("DATASET", data / name)
     dataset.verify()
     facts = gather_facts(dataset, root)
-    audit_page.write_sheet(data / "audit.png", facts)
-    audit_page.write_page(data / "audit.html", facts)
+    audit_page.write_sheet(data / SHEET, facts)
+    audit_page.write_page(data / PAGE, facts)
     say(f"Page: {data / 'audit.html'}")
     say(f"Contact sheet: {data / 'audit.png'}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from emotion_tf.command_line import RunPaths
+from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.streams import reserve_stdout
 from emotion_tf.terminal import say
@@ -22,7 +23,7 @@ def compare(
     other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ...")] = None,
     split: str | None = None,
     data: Path | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, rules.Output.FILE] = None,
 ) -> None:
     """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 

@@ -88,6 +88,7 @@ def _out(name: str, overwrite: bool) -> Path:
     """Returns the folder of the ensemble. Raises UserError if it exists and may not be replaced."""
     folders.check_name(name)
     out = folders.RUNS / name
+    rules.Output.FOLDER.check("--name", out)
     files.check_replaceable(out, folders.ENSEMBLE_KIND)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new --name; --overwrite replaces it.")

@@ -14,7 +14,7 @@ import numpy as np
 from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
-from emotion_tf.config.rules import Range
+from emotion_tf.config.rules import Output, Range
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
@@ -42,7 +42,7 @@ def explain(
     limit: Annotated[int, Range(0, 10_000_000)] = 500,
     label: str = "",
     layer: str = "",
-    out: Path | None = None,
+    out: Annotated[Path | None, Output.FOLDER] = None,
     overwrite: Flag = False,
 ) -> None:
     """Explain predictions by words, parts of the face and modalities, as a page with sanity checks, and as PNGs.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from emotion_tf import locks
 from emotion_tf.command_line import DatasetPath, Flag, RunPath, opens_models
+from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
@@ -16,7 +18,7 @@ from emotion_tf.terminal import say
 def features(
     run: RunPath,
     data: DatasetPath,
-    out: Path,
+    out: Annotated[Path, rules.Output.FILE],
     tower: str = "fusion",
     layer: str = "",
     split: str = "test",

@@ -38,7 +38,7 @@ Labels = Annotated[
 class FaceDatasetArguments:
     """The data set to write."""
 
-    out: Path
+    out: Annotated[Path, rules.Output.FOLDER]
     """Folder of the data set, such as tfrecords/NAME."""
     face_size: Annotated[int, Range(8, 1024)] = 112
     """Side of the stored face crops in pixels."""

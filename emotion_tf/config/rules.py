@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
 
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.streams import is_stream
 
 MAX_ITEMS = 32
 """Largest number of numbers that one option takes."""
@@ -58,6 +60,54 @@ RATE = Range(0, 1, below=True)
 """A dropout rate, or another share that cannot be everything."""
 SEED = Range(0, 2**32 - 1)
 PROCESSES = Range(0, 256)
+
+
+class Output(enum.Enum):
+    """What a command writes at the path of an option; the annotation of it: `out: Annotated[Path, Output.FILE]`."""
+
+    FILE = "file"
+    FOLDER = "folder"
+
+    def check(self, name: str, path: Path) -> None:
+        """Checks that a file, or a folder with missing parents, can be created. What exists may be replaced.
+
+        Raises:
+            UserError: the file is a folder, or its folder is missing; the path leads through a file; the folder is not
+                writable.
+        """
+        if (self is Output.FOLDER and os.path.lexists(path)) or (self is Output.FILE and is_stream(path)):
+            return
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise UserError(f"Invalid `{name}`. Expected the name of a file. Received the folder {path}; add a name.")
+        folder = next(parent for parent in target.parents if parent.exists())
+        if not folder.is_dir():
+            raise UserError(f"Invalid `{name}`. Expected a name in a folder. Received {path}, but {folder} is a file.")
+        if self is Output.FILE and folder != target.parent:
+            raise UserError(
+                f"Invalid `{name}`. Expected a file in a folder that exists. Received: {path}. Create the folder "
+                f"{target.parent}, or choose another."
+            )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(
+                f"Invalid `{name}`. Expected a name in a folder that you may write. Received {path}, but {folder} is "
+                "not writable."
+            )
+
+
+def check_outputs(annotated: Any, values: Mapping[str, Any]) -> None:
+    """Checks the paths that a command writes.
+
+    Args:
+        annotated: dataclass, or function.
+        values: its fields or arguments, of which some may be dataclasses.
+    """
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            check_outputs(type(value), vars(value))
+        for output in getattr(_hints(annotated).get(name), "__metadata__", ()):
+            if isinstance(output, Output) and value is not None:
+                output.check(option(name), value)
 
 
 def ranges_of(annotated: Any) -> dict[str, Range]:

@@ -49,9 +49,13 @@ def test_a_wrong_option(table, tmp_path, fault, words, said):
 
 
 def test_an_output_that_cannot_be_written(table, tmp_path, fault):
-    for out in ("/proc/none/data", tmp_path / "in" / "a.mp4" / "data"):
+    clip = tmp_path / "in" / "a.mp4"
+    for out, reason in (
+        ("/proc/none/data", "Cannot write /proc/none/data"),
+        (clip / "data", f"Expected a name in a folder. Received {clip / 'data'}, but {clip} is a file"),
+    ):
         message = fault("prepare", "clips", table, "--out", out, *LEARNED, "--faces.detector", "mtcnn")
-        assert f"Cannot write {out}" in message
+        assert reason in message
 
 
 def test_no_network_names_the_ways_out(table, tmp_path, fault, monkeypatch):

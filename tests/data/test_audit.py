@@ -161,3 +161,12 @@ def test_a_time_in_joined_segments_gives_its_frame(tmp_path):
     for time, grey in ((0.5, 60), (0.75, 90), (1.0, 180), (1.25, 210)):
         assert abs(int(frame_at(segments, time)[..., 0].mean()) - grey) <= 6
     assert frame_at([Segment(tmp_path / "none.mp4")], 0.0) is None
+
+
+def test_a_page_that_cannot_be_written_is_an_error_before_the_data_are_read(dataset, tmp_path, fault):
+    data = tmp_path / "data"
+    shutil.copytree(dataset, data)
+    (data / "audit.html").mkdir()
+    next(data.glob("*.tfrecord*")).write_bytes(b"damaged")
+    assert "Expected the name of a file. Received the folder" in fault("audit", data)
+    assert not (data / "audit.png").exists()
