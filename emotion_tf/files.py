@@ -183,7 +183,7 @@ def growing_folder(
         recover(path, kind)
         before, is_new = _inode(path) if overwrite else None, not os.path.lexists(path)
         try:
-            with interrupts.recognized():
+            with interrupts.recognize_interruption():
                 yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_keep(path, kind, resume, before)) from None

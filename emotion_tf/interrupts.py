@@ -17,7 +17,7 @@ from emotion_tf.errors import UserError
 DELAY = 0.05
 """Seconds after which an interruption that was lost is repeated."""
 _has_come = False
-"""Whether Ctrl-C came since `remembered` began."""
+"""Whether Ctrl-C came since `remember_interruptions` began."""
 
 
 @contextlib.contextmanager
@@ -31,8 +31,8 @@ def end_on_interrupt() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def remembered() -> Iterator[None]:
-    """Remembers inside the block that Ctrl-C came, for `recognized`. A handler that somebody else has set stays."""
+def remember_interruptions() -> Iterator[None]:
+    """Remembers inside the block that Ctrl-C came, for `recognize_interruption`. Handlers of others stay."""
     global _has_come
     _has_come = False
     with _handler(_remember, (signal.default_int_handler,)):
@@ -43,7 +43,7 @@ def remembered() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recognized() -> Iterator[None]:
+def recognize_interruption() -> Iterator[None]:
     """Raises KeyboardInterrupt in place of an error that Ctrl-C has become inside the block.
 
     TensorFlow's C++ code calls Python and may go on after an exception: a `SystemError` without a cause. Its Python

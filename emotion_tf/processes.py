@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Uninterrupted(SpawnProcess):
+class UninterruptedProcess(SpawnProcess):
     """A process that is born with Ctrl-C blocked, which would end its imports with a traceback."""
 
     @staticmethod
@@ -34,7 +34,7 @@ class Spawn(SpawnContext):
     still starting would fail with a traceback.
     """
 
-    Process = Uninterrupted
+    Process = UninterruptedProcess
 
     def __init__(self) -> None:
         self.locks: list[Any] = []

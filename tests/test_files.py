@@ -118,7 +118,7 @@ def test_after_a_checkpoint_both_stay_and_the_message_says_so(error, tmp_path):
 
 
 def test_an_interruption_that_became_another_error_says_how_to_continue_too(tmp_path):
-    with interrupts.remembered():
+    with interrupts.remember_interruptions():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt, match="is kept. Go on."):

@@ -53,7 +53,7 @@ def test_processes_of_a_pool_are_born_with_the_interruption_blocked():
     assert process.exitcode == 0 and signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-class Interrupted:
+class InterruptedDeletion:
     """Ctrl-C comes while it is deleted."""
 
     def __del__(self):
@@ -64,7 +64,7 @@ def test_an_interruption_in_a_finalizer_is_repeated(capfd):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = sys.unraisablehook
     with pytest.raises(KeyboardInterrupt), interrupts.repeat_lost():
-        Interrupted()
+        InterruptedDeletion()
         time.sleep(5)
     assert sys.unraisablehook is before and capfd.readouterr().err == ""
 
@@ -104,7 +104,7 @@ def error_that_names_its_cause():
 @pytest.mark.parametrize("raise_error", [error_of_compiled_code, error_while_it_is_handled, error_that_names_its_cause])
 def test_an_error_that_an_interruption_has_become_is_one(raise_error):
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.raises(KeyboardInterrupt), interrupts.remembered(), interrupts.recognized():
+    with pytest.raises(KeyboardInterrupt), interrupts.remember_interruptions(), interrupts.recognize_interruption():
         raise_error()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -114,9 +114,10 @@ def test_an_error_that_an_interruption_has_become_is_one(raise_error):
 )
 def test_a_defect_and_an_error_of_the_user_stay_what_they_are(is_interrupted, error):
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with interrupts.remembered():
+    with interrupts.remember_interruptions():
         interrupt()
-    with pytest.raises(error), interrupts.remembered(), interrupts.recognized():  # an earlier one is forgotten
+    # an earlier one is forgotten
+    with pytest.raises(error), interrupts.remember_interruptions(), interrupts.recognize_interruption():
         if is_interrupted:
             interrupt()
         raise error
@@ -124,10 +125,10 @@ def test_a_defect_and_an_error_of_the_user_stay_what_they_are(is_interrupted, er
 
 def test_an_import_that_is_interrupted_later_ends_the_process_too():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with interrupts.remembered():
+    with interrupts.remember_interruptions():
         with interrupts.end_on_interrupt():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        with pytest.raises(SystemError), interrupts.recognized():
+        with pytest.raises(SystemError), interrupts.recognize_interruption():
             raise SystemError
-        with pytest.raises(KeyboardInterrupt), interrupts.recognized():
+        with pytest.raises(KeyboardInterrupt), interrupts.recognize_interruption():
             error_of_compiled_code()

@@ -28,19 +28,21 @@ def main() -> int:
         of the pipe had ended it.
     """
     streams.open_standard()
-    with streams.lossy("stderr"), interrupts.repeat_lost(), interrupts.remembered():
+    with streams.lossy("stderr"), interrupts.repeat_lost(), interrupts.remember_interruptions():
         return _main()
 
 
 def _main() -> int:
     try:
-        with interrupts.recognized():
+        with interrupts.recognize_interruption():
             dispatch(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
         streams.discard(sys.stdout)
         return 128 + signal.SIGPIPE
     except PermissionError as error:  # a look at a folder that this user may not enter; what is read is checked there
+        if error.filename is None:
+            raise
         _print_error(f"Cannot access {error.filename}: {error.strerror}. Change its permissions, or use another place.")
         return 2
     except OSError as error:

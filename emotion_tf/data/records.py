@@ -127,7 +127,7 @@ def write_dataset(
 def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iterator[None]:
     """Keeps the finished shards after an error, whose message says so; after an invalid picture, only older ones."""
     try:
-        with interrupts.recognized():
+        with interrupts.recognize_interruption():
             yield
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message

@@ -19,7 +19,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import Detector
 from emotion_tf.interpret.batch import TEXT
 from emotion_tf.page.runs import Runs
-from emotion_tf.page.uncollected import Uncollected
+from emotion_tf.page.uncollected import UncollectedAnswers
 from emotion_tf.page.uploads import Uploads
 
 HOST = "127.0.0.1"
@@ -136,7 +136,7 @@ def _gated(uploads: Uploads) -> Callable[[Any], contextlib.AbstractAsyncContextM
         # against DNS rebinding: another page in the browser must not reach this one under its own host name
         hosts = [HOST, "localhost"]
         app.middleware_stack = TrustedHostMiddleware(Gate(app.middleware_stack, uploads), allowed_hosts=hosts)
-        sweeps = asyncio.create_task(Uncollected(app.get_blocks()._queue).keep_sweeping())
+        sweeps = asyncio.create_task(UncollectedAnswers(app.get_blocks()._queue).keep_sweeping())
         yield
         sweeps.cancel()
 

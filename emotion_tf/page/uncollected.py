@@ -13,7 +13,7 @@ SWEEP_SECONDS = 60.0
 """Time between two sweeps. An answer is deleted when the second one finds it."""
 
 
-class Uncollected:
+class UncollectedAnswers:
     """What the queue has for visitors who do not read it.
 
     Args:

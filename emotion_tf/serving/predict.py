@@ -250,20 +250,20 @@ def open_predictor(path: Path) -> Predictor:
     return ExportPredictor(Export.open(path)) if is_export(path) else RunPredictor(open_run(path))
 
 
-def batch_rows(crops: Sequence[int]) -> Iterator[slice]:
+def batch_rows(counts: Sequence[int]) -> Iterator[slice]:
     """Yields the rows of each batch: at most `BATCH`, and at most `MAX_CROPS` crops if there are several.
 
     Args:
-        crops: number of crops of each utterance. Those of a batch are padded to the largest number.
+        counts: number of crops of each utterance. Those of a batch are padded to the largest number.
     """
     start, most = 0, 1
-    for row, count in enumerate(crops):
+    for row, count in enumerate(counts):
         most = max(most, count)
         if row > start and (row - start == BATCH or (row + 1 - start) * most > MAX_CROPS):
             yield slice(start, row)
             start, most = row, max(1, count)
-    if crops:
-        yield slice(start, len(crops))
+    if counts:
+        yield slice(start, len(counts))
 
 
 def full_inputs(

@@ -243,7 +243,8 @@ def test_exit_codes_of_an_interruption_and_a_user_error(monkeypatch, capsys):
     assert raises(UserError("two\n  lines")) == (2, "error: two lines\n")
     code, output = raises(PermissionError(errno.EACCES, "Permission denied", "/root/x"))
     assert code == 2 and output.startswith("error: Cannot access /root/x: Permission denied.")
-    for defect in (RuntimeError("defect"), SystemError("defect")):  # is no user error
+    # a defect of the program is no user error
+    for defect in (RuntimeError("defect"), SystemError("defect"), PermissionError(errno.EPERM, "no file")):
         with pytest.raises(type(defect)):
             raises(defect)
 
@@ -256,5 +257,7 @@ def test_an_interruption_that_becomes_an_error_of_compiled_code_is_one(monkeypat
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(cli, "dispatch", dispatch)
-    assert cli.main() == 130 and capsys.readouterr().err == "Interrupted.\n"
-    signal.signal(signal.SIGINT, before)
+    try:
+        assert cli.main() == 130 and capsys.readouterr().err == "Interrupted.\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
