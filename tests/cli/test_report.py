@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,17 +19,24 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture
-def run(untrained, tmp_path):
+def run(untrained_words, tmp_path):
     """A run of its own, of before there were temperatures."""
-    path = tmp_path / "run"
-    shutil.copytree(untrained, path)
-    return path
+    return shutil.copytree(untrained_words, tmp_path / "run")
 
 
-def test_a_report_whose_calibration_is_fitted_before_test_is_read(run, dataset, succeed, monkeypatch):
+@pytest.fixture
+def run_of_two(small_config, initialised):
+    """An untrained run of two towers."""
+    text = dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3)
+    face = dataclasses.replace(small_config.face, cnn_filters=(4,))
+    return initialised(dataclasses.replace(small_config, text=text, face=face)).path
+
+
+def test_a_report_whose_calibration_is_fitted_before_test_is_read(run_of_two, dataset, succeed, monkeypatch):
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.training import ablation, evaluate
 
+    run = run_of_two
     happened, real_rows, real_fit = [], Dataset.rows, evaluate.fit_calibration
     monkeypatch.setattr(ablation, "EXCHANGES", 2)
     monkeypatch.setattr(slices, "MIN_DIALOGUES", 3)  # of which the tiny data set has few
