@@ -14,7 +14,6 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import fit_calibration, read_calibration
 from emotion_tf.runs.run import Run
 from emotion_tf.training.evaluate import calibrate, check_data, check_tokenizer, evaluate
-from emotion_tf.training.outputs import collect_outputs, inference
 
 
 def test_data_must_fit_only_what_the_towers_read(bert_run):
@@ -27,6 +26,12 @@ def test_data_must_fit_only_what_the_towers_read(bert_run):
     data.spec = dataclasses.replace(spec, face_size=7)
     with pytest.raises(UserError, match="face_size"):
         check_data(face, data)
+
+
+@pytest.fixture(scope="module")
+def of_dev(bert_run, dataset):
+    """The evaluation of a run on dev."""
+    return evaluate(bert_run, Dataset.open(dataset), "dev")
 
 
 def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset, eager):
@@ -42,9 +47,9 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset, ea
         evaluate(bert_run, data, "dev2")
 
 
-def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
+def test_each_pattern_is_divided_by_its_temperature(of_dev):
     """The run's temperatures: 2 with text alone, 0.5 with both, 3 for what is left."""
-    probabilities, _, numbers, outputs = evaluate(bert_run, Dataset.open(dataset), "dev")
+    probabilities, _, numbers, outputs = of_dev
     assert set(outputs.pattern) == {1, 3}
     logits = outputs.logits / np.where(outputs.pattern == 1, 2.0, 0.5)[:, None]
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -52,13 +57,12 @@ def test_each_pattern_is_divided_by_its_temperature(bert_run, dataset, eager):
     assert numbers["calibration"]["temperatures"]["text only"] == 2.0
 
 
-def test_calibration_is_written_into_the_folder(bert_run, dataset, tmp_path, eager, monkeypatch):
+def test_calibration_is_written_into_the_folder(bert_run, of_dev, dataset, tmp_path, eager, monkeypatch):
     model, dev = bert_run.model, Dataset.open(dataset).rows("dev")
     preprocess = bert_run.preprocessor(model)
     for name in ("run.json", "config.json"):
         shutil.copy(bert_run.path / name, tmp_path)
-    calibration = calibrate(Run(tmp_path), model, preprocess, dev)
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
+    calibration, outputs = calibrate(Run(tmp_path), model, preprocess, dev), of_dev.outputs
     dialogue = np.array([row["dialogue_id"] for row in pipeline.read_rows(dev)])
     expected = fit_calibration(outputs, dialogue)
     assert read_calibration(tmp_path).utterances == calibration.utterances == len(outputs.label)
