@@ -25,7 +25,7 @@ from typing import BinaryIO
 from emotion_tf import interrupts, locks
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
-from emotion_tf.locks import DISK, WriteError, write_error
+from emotion_tf.locks import DISK, WriteError, advice, write_error
 from emotion_tf.processes import is_alive
 from emotion_tf.streams import copy_to_stream, is_stream
 
@@ -269,7 +269,7 @@ def new_file(path: Path, follow: bool = False) -> Iterator[Path]:
     temporary = _temporary(target)
     _remove(temporary)  # of an earlier process with this number, or a link
     try:
-        with _write_errors(path, " The file is unchanged; free some space or choose another folder."):
+        with _write_errors(path, "The file is unchanged"):
             yield temporary
             temporary.replace(target)
     finally:
@@ -300,7 +300,8 @@ def _write_errors(path: Path, consequence: str) -> Iterator[None]:
     except BrokenPipeError:  # nobody reads the output, such as `| head`
         raise
     except OSError as error:
-        raise WriteError(f"Cannot write {path}: {error.strerror or error}.{consequence}") from None
+        end = f" {consequence}; {advice(error)}." if consequence else ""
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}.{end}") from None
 
 
 def write_text(path: Path, text: str, follow: bool = False) -> None:

@@ -24,6 +24,9 @@ DISK = (
 )  # fmt: skip
 """Errors of a disk that is full or not writable, and of names in the way."""
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, None)
+"""Those of a disk that is full, for which NumPy gives no number."""
+
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 WAIT = 0.5
@@ -46,7 +49,12 @@ class WriteError(UserError):
 
 def write_error(path: Path, error: OSError) -> WriteError:
     """Returns the error of a folder that cannot be written."""
-    return WriteError(f"Cannot write {path}: {error.strerror}; free some space or choose another folder.")
+    return WriteError(f"Cannot write {path}: {error.strerror}; {advice(error)}.")
+
+
+def advice(error: OSError) -> str:
+    """Returns what to do about an error of a disk, without a full stop."""
+    return f"{'free some space or ' * (error.errno in FULL)}choose another folder"
 
 
 @contextlib.contextmanager
