@@ -18,6 +18,7 @@ from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.runs.run import Run
+from emotion_tf.training.outputs import input_spec
 
 BATCH = 64
 FUSION = "fusion"
@@ -38,7 +39,9 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
     function, by_crop = layer_function(run.model, tower, layer)
     records = dataset.rows(split)
     batches = pipeline.eval_batches(records, run.preprocessor(run.model), BATCH)
-    parts = list(_batches(function, batches, by_crop))
+    signature = [input_spec(run.model)]
+    traced = tf.function(function, input_signature=signature, autograph=False)  # once for all shapes of batches
+    parts = list(_batches(traced, batches, by_crop))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
     features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
     rows = list(pipeline.read_rows(records))
@@ -86,9 +89,8 @@ def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
 
 def _batches(function: Function, data: Batches, by_crop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields for each batch the features (M, ...), the indices (M,) of their rows, and their frames (M,)."""
-    traced = tf.function(function, reduce_retracing=True)
     for inputs, label, _ in data:
-        values = np.asarray(traced(inputs), np.float32)
+        values = np.asarray(function(inputs), np.float32)
         if by_crop:
             index, frame = np.nonzero(inputs["face_mask"].numpy())
             yield values[: len(index)], index, frame  # a batch without a crop has one row, of the padding

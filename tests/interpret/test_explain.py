@@ -1,5 +1,6 @@
 """Explanations: their parts and checks, the page and the command line."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -121,8 +122,8 @@ def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_neve
         about = json.loads((run / "run.json").read_text())
         absent_shares = shares and dict(zip(("text", "face"), shares, strict=True))
         (run / "run.json").write_text(json.dumps({**about, "absent_shares": absent_shares}))
-        opened = Run(run)
-        vars(opened)["model"] = scorer.model  # loaded once
+        opened = copy.copy(scorer)  # the model is loaded once, and its graph is traced once
+        opened.run = Run(run)
         (explanation,) = explain(opened, [explained.utterance], check=False)
         assert len(explanation.shapley_notes) == sentences
         answer = Answer("run", explanation.labels, 0, explanation.probabilities, 0.0, "", explanation, (), 0.1)
