@@ -28,7 +28,7 @@ ROWS, FIRST = 8, 5  # rows of an update, and how many of them the first of two d
 CLIP_NORM, RATE, MOMENTUM = 0.5, 0.1, 0.9
 SPEC = DataSpec(("a", "b", "c"), face_size=8, max_faces=2, lower_case=True, tokenizer="learned", tokenizer_sha256="")
 CONFIG = Config(
-    text=TextConfig(word_dim=4, gru_units=3, dropout=0.0),
+    text=TextConfig(branches=("cnn",), word_dim=4, cnn_filters=3, dropout=0.0),
     face=FaceConfig(cnn_filters=(3, 4), dropout=0.0),
     fusion=FusionConfig(dense_units=(4,), dropout=0.0),
     train=TrainConfig(optimizer="sgd", momentum=0.5, weight_decay=0.01),
@@ -115,6 +115,7 @@ def _divide(batch, parts):
 
 def main(out):
     """Configures two devices, and writes the results of one and of two."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # takes longer than the updates
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     batches = [build_batch(), build_batch(FIRST), build_batch(0)]  # without a face on the second device, then on both
