@@ -17,6 +17,8 @@ from emotion_tf.features.boundary import frozen_parts
 from emotion_tf.features.cache import FeatureCache, _load, _save
 from emotion_tf.runs.run import Run
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -24,22 +26,28 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "features"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(bert_config):
     """A frozen BERT, whose tokens a trained layer pools, and a trained CNN; random layers in between and behind."""
     text = dataclasses.replace(bert_config.text, branches=("bert",), pooling="attention", train_encoder=False)
     face = dataclasses.replace(bert_config.face, cnn_filters=(4,))
     fusion = dataclasses.replace(bert_config.fusion, modality_dropout=0.3)
-    train = dataclasses.replace(bert_config.train, batch_size=64, steps_per_epoch=2)
+    train = dataclasses.replace(bert_config.train, batch_size=96, steps_per_epoch=1)
     return dataclasses.replace(bert_config, text=text, face=face, fusion=fusion, train=train)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def text_config(config):
     """The frozen BERT alone."""
     return dataclasses.replace(
         config, towers=("text",), fusion=dataclasses.replace(config.fusion, modality_dropout=0.0)
     )
+
+
+@pytest.fixture(scope="module")
+def setup(text_config, tiny_bert):
+    """A setup of the frozen BERT, whose features each test keeps in a folder of its own."""
+    return build_setup(text_config, tiny_bert)
 
 
 def change(config, **train):
@@ -53,9 +61,7 @@ def feature_cache(setup, say=lambda line: None):
 @pytest.mark.parametrize(
     "towers", ["both", pytest.param("text", marks=pytest.mark.slow)], ids=["with-faces", "without-records"]
 )
-def test_training_gives_equal_results_with_and_without_cache(
-    config, text_config, tiny_bert, tmp_path, cache, eager, towers
-):
+def test_training_gives_equal_results_with_and_without_cache(config, text_config, tiny_bert, tmp_path, cache, towers):
     """With dropout everywhere and modality dropout: a random layer draws the same numbers in both graphs."""
     config = change(config if towers == "both" else text_config, ema=0.9)
     assert config.text.dropout and config.fusion.dropout and (config.fusion.modality_dropout or towers == "text")
@@ -78,9 +84,8 @@ def holds(setup):
 
 
 @pytest.fixture
-def computed(text_config, tiny_bert):
+def computed(setup):
     """A setup, the features of whose dev split are on disk."""
-    setup = build_setup(text_config, tiny_bert)
     assert not holds(setup)
     feature_cache(setup).read(setup.data.dev, setup.data.shards(setup.data.dev))
     assert holds(setup)
@@ -96,8 +101,11 @@ def test_weights_shards_and_options_change_the_file(computed, text_config, tiny_
     weight = computed.model.towers["text"].find_layer("bert").weights[3]
     value = np.array(weight)
     value.flat[0] += 1e-6
+    before = weight.numpy()
     weight.assign(value)
     assert not holds(computed)
+    weight.assign(before)
+    assert holds(computed)
 
 
 def test_irrelevant_options_do_not_change_the_file(computed, text_config, tiny_bert):
@@ -110,8 +118,7 @@ def test_irrelevant_options_do_not_change_the_file(computed, text_config, tiny_b
     assert holds(build_setup(same, tiny_bert))
 
 
-def test_a_damaged_or_missing_file_is_computed_again(text_config, tiny_bert, cache):
-    setup = build_setup(text_config, tiny_bert)
+def test_a_damaged_or_missing_file_is_computed_again(setup, cache):
     rows, of_shards, lines = setup.data.dev, setup.data.shards(setup.data.dev), []
     features = feature_cache(setup, lines.append)
     assert not features.holds(of_shards)
@@ -153,10 +160,9 @@ def test_a_file_that_is_not_the_one_that_was_written_is_not_read(damage, tmp_pat
     assert _load(file, steps) is None
 
 
-def test_the_second_of_two_trainings_waits_for_the_features_of_the_first(text_config, tiny_bert, cache, monkeypatch):
+def test_the_second_of_two_trainings_waits_for_the_features_of_the_first(setup, cache, monkeypatch):
     """Another process holds the lock of the only file until its content is there."""
-    setup, lines = build_setup(text_config, tiny_bert), []
-    rows, of_shards = setup.data.dev, setup.data.shards(setup.data.dev)
+    rows, of_shards, lines = setup.data.dev, setup.data.shards(setup.data.dev), []
     feature_cache(setup).read(rows, of_shards)
     (file,) = cache.rglob("*.npz")
     aside = file.rename(file.with_suffix(".aside"))
@@ -171,9 +177,7 @@ def test_the_second_of_two_trainings_waits_for_the_features_of_the_first(text_co
     assert [path for path in cache.rglob("*") if path.is_file()] == [file]
 
 
-def test_a_full_disk_names_the_ways_out(text_config, tiny_bert, cache, monkeypatch):
-    setup = build_setup(text_config, tiny_bert)
-
+def test_a_full_disk_names_the_ways_out(setup, cache, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -183,8 +187,7 @@ def test_a_full_disk_names_the_ways_out(text_config, tiny_bert, cache, monkeypat
     assert not list(cache.rglob(".*"))
 
 
-def test_a_cache_that_cannot_be_written_names_the_ways_out(text_config, tiny_bert, tmp_path, monkeypatch):
-    setup = build_setup(text_config, tiny_bert)
+def test_a_cache_that_cannot_be_written_names_the_ways_out(setup, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "file"))
     with pytest.raises(files.WriteError, match="Cannot write .*npz: Not a dir.*EMOTION_TF_CACHE.*no-cache-features"):
