@@ -216,7 +216,8 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
         ),
     ],
 )
-def test_invalid_options_are_one_line_and_write_nothing(words, message, untrained, fault):
+def test_invalid_options_are_one_line_and_write_nothing(words, message, scorer, untrained, fault, monkeypatch):
+    monkeypatch.setattr("emotion_tf.runs.run.load_keras_file", lambda path: scorer.model)  # loaded once
     before = sorted(untrained.rglob("*"))
     assert message in fault("explain", untrained, *words)
     assert sorted(untrained.rglob("*")) == before

@@ -120,6 +120,14 @@ def test_a_tower_that_also_returns_sequences(trunk):
     np.testing.assert_array_equal(np.asarray(function(INPUTS)), np.asarray(trunk({"x": INPUTS["x"]})))
 
 
+@pytest.fixture
+def loaded_once(untrained_bert, monkeypatch):
+    """Lets the verb share the model of `untrained_bert`, which it does not change."""
+    model = untrained_bert.model
+    monkeypatch.setattr("emotion_tf.runs.run.load_keras_file", lambda path: model)
+
+
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
