@@ -46,15 +46,16 @@ def remember_interruptions() -> Iterator[None]:
 def recognize_interruption() -> Iterator[None]:
     """Raises KeyboardInterrupt in place of an error that Ctrl-C has become inside the block.
 
-    TensorFlow's C++ code calls Python and may go on after an exception: a `SystemError` without a cause. Its Python
-    code may raise an error of its own while it handles the interruption. A `UserError` is no such error.
+    TensorFlow's C++ code calls Python and may go on after an exception: a `SystemError` without a cause, or an error of
+    pybind11 that only names the exception. Its Python code may raise an error of its own while it handles the
+    interruption. A `UserError` is no such error.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if _has_come and (isinstance(error, SystemError) or _follows_interruption(error)):
+        if _has_come and _follows_interruption(error):
             raise KeyboardInterrupt from error
         raise
 
@@ -103,11 +104,12 @@ def _handler(handler: Any, replaceable: tuple[Any, ...]) -> Iterator[None]:
 
 
 def _follows_interruption(error: BaseException) -> bool:
-    """Whether an error was raised because of a `KeyboardInterrupt`, or while one was handled."""
+    """Whether an error may come from a `KeyboardInterrupt`, or was raised while one was handled."""
     errors: list[BaseException] = [error]
     for cause in errors:
         errors += [e for e in (cause.__cause__, cause.__context__) if e is not None and e not in errors]
-    return any(isinstance(cause, KeyboardInterrupt) for cause in errors)
+    kinds = KeyboardInterrupt, SystemError
+    return any(isinstance(cause, kinds) or KeyboardInterrupt.__name__ in str(cause) for cause in errors)
 
 
 def _interrupt_main_thread() -> None:

@@ -87,6 +87,14 @@ def error_of_compiled_code():
     raise SystemError("returned a result with an exception set")
 
 
+def error_of_pybind11():
+    interrupt()
+    raise RuntimeError(
+        "pybind11::error_already_set: MISMATCH of original and normalized active exception types: ORIGINAL "
+        "InvalidArgumentError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>"
+    )
+
+
 def error_while_it_is_handled():
     try:
         signal.raise_signal(signal.SIGINT)
@@ -101,7 +109,10 @@ def error_that_names_its_cause():
         raise RuntimeError from error
 
 
-@pytest.mark.parametrize("raise_error", [error_of_compiled_code, error_while_it_is_handled, error_that_names_its_cause])
+@pytest.mark.parametrize(
+    "raise_error",
+    [error_of_compiled_code, error_of_pybind11, error_while_it_is_handled, error_that_names_its_cause],
+)
 def test_an_error_that_an_interruption_has_become_is_one(raise_error):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), interrupts.remember_interruptions(), interrupts.recognize_interruption():
