@@ -1,5 +1,6 @@
 """Training as the user meets it: what is left behind, continuing to the same bits, freezing, the best epoch."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from helpers import build_setup, train_run, training_data
 from small_records import with_other_hash
 
@@ -37,11 +39,21 @@ def word_config(small_config):
     return change(dataclasses.replace(small_config, towers=("text",), text=text), steps_per_epoch=1, warmup=0.0)
 
 
+@contextlib.contextmanager
+def eagerly():
+    """As the fixture `eager`, for fixtures of the module."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="module")
-def small_run(small_config, tmp_path_factory):
-    """A finished run of GRU + CNN."""
+def small_run(word_config, small_config, tmp_path_factory):
+    """A finished run of two towers."""
     path = tmp_path_factory.mktemp("runs") / "small"
-    train_run(small_config, path)
+    face = dataclasses.replace(small_config.face, cnn_filters=(4,))
+    with eagerly():
+        train_run(change(dataclasses.replace(word_config, towers=("text", "face"), face=face), epochs=2), path)
     return Run(path)
 
 
@@ -99,86 +111,66 @@ def test_training_moves_the_missing_embedding_of_absent_modalities(small_run):
     assert face.any() and not text.any()
 
 
-def test_resuming_after_each_epoch_gives_identical_weights(small_config, tmp_path, eager):
-    """With all that a training carries along: averages, auxiliary heads, batches in parts, random layers."""
+@pytest.mark.parametrize("cache_features", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_resuming_after_each_epoch_gives_identical_weights(bert_config, tiny_bert, tmp_path, eager, cache_features):
+    """Frozen epochs, by features or not, then the whole network; the word vectors' file is gone after one epoch.
+
+    With all that a training carries along: averages, auxiliary heads, batches in parts, random layers.
+    """
+    vectors = tmp_path / "glove.txt"
     config = dataclasses.replace(
         change(
-            small_config, epochs=3, steps_per_epoch=1, batch_size=8, accumulate=2, ema=0.9, auxiliary_weight=0.3,
-            schedule="cosine",
+            bert_config, epochs=3, steps_per_epoch=1, freeze_epochs=2, batch_size=64, accumulate=2, ema=0.9,
+            auxiliary_weight=0.3, schedule="cosine", cache_features=cache_features,
         ),
-        text=dataclasses.replace(small_config.text, branches=("cnn",), word_dim=4, cnn_filters=3),
-        face=dataclasses.replace(small_config.face, cnn_filters=(4,)),
-        fusion=dataclasses.replace(small_config.fusion, modality_dropout=0.3),
+        text=dataclasses.replace(
+            bert_config.text, branches=("bert", "cnn"), context=0, word_dim=9, cnn_filters=3, embeddings=str(vectors)
+        ),
+        face=dataclasses.replace(bert_config.face, cnn_filters=(4,)),
+        fusion=dataclasses.replace(bert_config.fusion, modality_dropout=0.3),
     )  # fmt: skip
-    whole = train_run(config, tmp_path / "whole", save_model=False)
-    lines = []
-    states = [train_run(config, tmp_path / "cut", until=n, save_model=False, say=lines.append) for n in (1, 2, 0)]
-    assert [state.epoch for state in states] == [1, 2, 3] and whole.epoch == 3
-    assert sum(line.startswith("Resumed after epoch") for line in lines) == 2
-    assert any(line.startswith("Resumed after epoch 1") for line in lines)
-    check_same_bits(tmp_path / "whole", tmp_path / "cut")
-
-
-@pytest.mark.parametrize("cache_features", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_resuming_after_each_epoch_of_two_phases_gives_identical_weights(
-    bert_config, tiny_bert, tmp_path, eager, cache_features
-):
-    """Frozen epochs, by features or not, then the whole network; the word vectors' file is gone after one epoch."""
-    vectors = tmp_path / "glove.txt"
-    text = dataclasses.replace(
-        bert_config.text, branches=("bert", "cnn"), context=0, word_dim=9, cnn_filters=3, embeddings=str(vectors)
-    )
-    config = change(
-        dataclasses.replace(bert_config, towers=("text",), text=text),
-        epochs=3, steps_per_epoch=2, freeze_epochs=2, batch_size=64, ema=0.9, cache_features=cache_features,
-    )  # fmt: skip
+    states, lines = {}, []
     for name, stops in (("whole", (0,)), ("cut", (1, 2, 0))):
         vectors.write_text("the 1.5 2.5 0.5\nyou -1 0.125 2\n")
         for stop in stops:
-            train_run(config, tmp_path / name, tiny_bert, until=stop, save_model=False)
+            state = train_run(config, tmp_path / name, tiny_bert, lines.append, until=stop, save_model=False)
+            states.setdefault(name, []).append(state.epoch)
             vectors.unlink(missing_ok=True)
+    assert states == {"whole": [3], "cut": [1, 2, 3]}
+    resumed = [line for line in lines if line.startswith("Resumed after epoch")]
+    assert len(resumed) == 2 and resumed[0].startswith("Resumed after epoch 1")
     check_same_bits(tmp_path / "whole", tmp_path / "cut")
     run = Run(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoint" / "base-0.npz").is_file() == cache_features
     assert run.config == config and run.config.text.word_dim == 9 and run.word_dim == 3
 
 
-@pytest.fixture(scope="module")
-def whole_run(word_config, tmp_path_factory):
-    """A finished run of two epochs that nothing interrupted."""
-    import tensorflow as tf
+INTERRUPTIONS = {
+    "first checkpoint": (Checkpoints, "save", 2),  # the one of the best epoch is there
+    "validation": (loop, "_validate", 2),
+    "history": (loop, "write_epoch", 2),
+    "later checkpoint": (Checkpoints, "save", 3),
+    "calibration": (loop, "calibrate", 1),
+    "model": (TwoTower, "save", 1),
+    "clearing": (Run, "delete_checkpoints", 1),
+}
+"""What is interrupted, one after the other: each training goes on by at least an epoch, or ends, before the next."""
 
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    tf.config.run_functions_eagerly(True)
-    state = train_run(change(word_config, epochs=2, ema=0.9), path)
-    tf.config.run_functions_eagerly(False)
-    return Run(path), state
 
-
-@pytest.mark.parametrize(
-    ("owner", "name", "call"),
-    [
-        pytest.param(loop, "_validate", 2, id="validation"),
-        pytest.param(loop, "write_epoch", 2, id="history"),
-        pytest.param(Checkpoints, "save", 2, id="first-checkpoint"),  # the one of the best epoch is there
-        pytest.param(Checkpoints, "save", 3, id="later-checkpoint"),
-        pytest.param(loop, "calibrate", 1, id="calibration"),
-        pytest.param(TwoTower, "save", 1, id="model"),
-        pytest.param(Run, "delete_checkpoints", 1, id="clearing"),
-    ],
-)
-def test_interruptions_anywhere_give_identical_weights(
-    word_config, whole_run, tmp_path, monkeypatch, eager, owner, name, call
-):
-    whole, state = whole_run
-    config = change(word_config, epochs=2, ema=0.9)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, owner, name, call)
-        train_run(config, tmp_path / "cut")
-    cut = Run(tmp_path / "cut")
-    if name != "delete_checkpoints":
-        with pytest.raises(UserError, match="continue it with --resume"):
-            _ = cut.model
+def test_interruptions_anywhere_give_identical_weights(word_config, tmp_path, monkeypatch, eager):
+    config = change(word_config, epochs=5, ema=0.9)
+    state = train_run(config, tmp_path / "whole")
+    whole, cut = (Run(tmp_path / name) for name in ("whole", "cut"))
+    epochs = []
+    for what, (owner, name, call) in INTERRUPTIONS.items():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, owner, name, call)
+            train_run(config, cut.path)
+        epochs.append(arrays(cut.path)[1]["epoch"] if (cut.checkpoints / "last.npz").exists() else 0)
+        if what != "clearing":
+            with pytest.raises(UserError, match="continue it with --resume"):
+                _ = Run(cut.path).model
+    assert epochs[:3] == [0, 1, 2] and epochs[3] in (3, 4) and epochs[4:] == [5, 5, 5]
     assert dataclasses.replace(train_run(config, cut.path), seconds=0) == dataclasses.replace(state, seconds=0)
     assert not cut.checkpoints.exists()
     for a, b in zip(weights(whole.model), weights(cut.model), strict=True):
@@ -289,20 +281,26 @@ def test_the_best_epoch_may_belong_to_an_earlier_phase(bert_config, tiny_bert, t
         np.testing.assert_array_equal(a, b)
 
 
-def test_averages_are_validated_but_do_not_change_training(word_config, tmp_path, eager):
-    for ema in (0.0, 0.9):
-        train_run(change(word_config, epochs=2, ema=ema), tmp_path / str(ema), save_model=False)
-    plain, averaged = (history(tmp_path / name) for name in ("0.0", "0.9"))
+@pytest.fixture(scope="module")
+def plain_run(word_config, tmp_path_factory):
+    """Path of a run of two epochs, with a warm-up in the first, before its model is saved."""
+    path = tmp_path_factory.mktemp("runs") / "plain"
+    with eagerly():
+        train_run(change(word_config, epochs=2, warmup=0.5), path, save_model=False)
+    return path
+
+
+def test_averages_are_validated_but_do_not_change_training(word_config, plain_run, tmp_path, eager):
+    train_run(change(word_config, epochs=2, warmup=0.5, ema=0.9), tmp_path / "run", save_model=False)
+    plain, averaged = history(plain_run), history(tmp_path / "run")
     assert plain["loss"].tolist() == averaged["loss"].tolist()
     assert (plain["dev_loss"] != averaged["dev_loss"]).all()
 
 
-def test_freezing_without_anything_pretrained_changes_nothing(word_config, tmp_path, eager):
+def test_freezing_without_anything_pretrained_changes_nothing(word_config, plain_run, tmp_path, eager):
     """One phase: one optimizer, and one schedule over all epochs."""
-    for freeze_epochs in (0, 1):
-        config = change(word_config, epochs=2, warmup=0.5, freeze_epochs=freeze_epochs)
-        train_run(config, tmp_path / str(freeze_epochs), save_model=False)
-    check_same_bits(tmp_path / "0", tmp_path / "1")
+    train_run(change(word_config, epochs=2, warmup=0.5, freeze_epochs=1), tmp_path / "run", save_model=False)
+    check_same_bits(plain_run, tmp_path / "run")
 
 
 @pytest.mark.slow
