@@ -64,7 +64,7 @@ def test_a_layer_without_variables_that_train_makes_no_phase(text_config, checkp
     assert not any("Pretrained branches" in line for line in lines)
 
 
-def test_averages_go_on_at_the_boundary(frozen_config, tiny_bert, checkpoints):
+def test_averages_go_on_at_the_boundary(frozen_config, tiny_bert, checkpoints, eager):
     """By hand: after 2 epochs of n updates, the first update of the next phase is number 2 n + 1 of the training."""
     config = change(frozen_config, freeze_epochs=2, cache_features=False, ema=0.9, warmup=0.0)
     setup = build_setup(config, tiny_bert)
@@ -123,7 +123,7 @@ def test_each_phase_has_its_own_variables_rates_and_schedule(frozen_config, tiny
     ]
 
 
-def test_a_frozen_phase_trains_the_rest_on_cached_features(frozen_config, tiny_bert, checkpoints, tmp_path):
+def test_a_frozen_phase_trains_the_rest_on_cached_features(frozen_config, tiny_bert, checkpoints, tmp_path, eager):
     setup = build_setup(change(frozen_config, freeze_epochs=2, ema=0.9), tiny_bert)
     first, second = phases(setup)
     stage = begin_phase(setup, first, checkpoints(setup))
@@ -159,16 +159,19 @@ def test_features_are_not_cached_for_less_than_an_epoch(frozen_config, tiny_bert
     assert begin_phase(setup, *phases(setup), checkpoints(setup)).train is not None
 
 
-def test_augmented_faces_are_reported_to_need_their_network(bert_config, tiny_bert, checkpoints, eager):
+def test_augmented_faces_are_reported_to_need_their_network(bert_config, tiny_bert, checkpoints, tmp_path, eager):
+    pictures = keras.Input((12, 12, 3))
+    network = str(tmp_path / "network.keras")
+    keras.Model(pictures, keras.layers.Conv2D(4, 3, strides=2)(pictures)).save(network)
     config = dataclasses.replace(
         change(bert_config, batch_size=64),
         text=dataclasses.replace(bert_config.text, branches=("bert",), train_encoder=False),
         face=dataclasses.replace(
-            bert_config.face, branches=("mobilenetv3small",), weights="none", train_backbone=False, augment=True
+            bert_config.face, branches=("encoder",), encoder=network, train_backbone=False, augment=True
         ),
     )
     lines = []
-    setup = build_setup(config, tiny_bert, lines.append)
+    setup = build_setup(config, tiny_bert, lines.append, {"encoder": network})
     stage = begin_phase(setup, *phases(setup), checkpoints(setup))
     assert stage.preprocess.inputs == ("faces", "face_mask") and "text_bert" in stage.network.input
     assert sum("--face.augment changes the crops" in line for line in lines) == 1
