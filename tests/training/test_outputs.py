@@ -9,6 +9,7 @@ import tensorflow as tf
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.two_tower import presence_pattern
+from emotion_tf.runs.run import Run
 from emotion_tf.training.outputs import collect_outputs, inference, input_spec
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -19,10 +20,17 @@ def dev(dataset):
     return Dataset.open(dataset).rows("dev")
 
 
-def test_outputs_are_in_the_order_of_the_records(bert_run, dev):
+@pytest.fixture(scope="module")
+def outputs(bert_run, dataset):
+    """Outputs of a model on dev in small batches."""
+    model = bert_run.model
+    batches = pipeline.eval_batches(Dataset.open(dataset).rows("dev"), bert_run.preprocessor(model), 7)
+    return collect_outputs(inference(model), batches)
+
+
+def test_outputs_are_in_the_order_of_the_records(bert_run, outputs, dev):
     model = bert_run.model
     preprocess = bert_run.preprocessor(model)
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 7))
     rows = list(pipeline.read_rows(dev))
     assert outputs.label.tolist() == [row["label"] for row in rows]
     assert outputs.weight.tolist() == [row["weight"] for row in rows]
@@ -30,17 +38,14 @@ def test_outputs_are_in_the_order_of_the_records(bert_run, dev):
     np.testing.assert_allclose(outputs.logits, model(inputs)["logits"], atol=1e-5)
 
 
-def test_the_pattern_is_the_presence_of_the_inputs(bert_run, dev):
-    model = bert_run.model
-    preprocess = bert_run.preprocessor(model)
+def test_the_pattern_is_the_presence_of_the_inputs(outputs, dev):
     rows = list(pipeline.read_rows(dev))
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(dev, preprocess, 16))
     assert [bool(p & 2) for p in outputs.pattern] == [row["faces"] > 0 for row in rows]
     assert 0 < np.sum(outputs.pattern == 1) < len(rows)
 
 
-def test_an_empty_text_without_context_is_absent(initialised, small_config):
-    run = initialised(small_config)
+def test_an_empty_text_without_context_is_absent(untrained):
+    run = Run(untrained)
     model = run.model
     silent = run.preprocessor(model)({"utterance": tf.constant(["", "  ", "yes"])})
     assert presence_pattern(model(silent)).numpy().tolist() == [0, 0, 1]
