@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from emotion_tf.faces.align import CROP_SIZE, align, downscale
 from emotion_tf.faces.detect import Detector, Face
@@ -130,9 +129,21 @@ def link(tracks: list[Track], faces: list[Face]) -> list[tuple[Face, Track | Non
     """Assigns each face to the track that it continues, or None. The assignment maximises the sum of overlaps."""
     overlaps = np.array([[box_iou(track.faces[-1].box, face.box) for track in tracks] for face in faces])
     overlaps = np.where(overlaps < LEAST_OVERLAP, 0.0, overlaps).reshape(len(faces), len(tracks))
-    rows, columns = linear_sum_assignment(overlaps, maximize=True)
-    assigned = {row: tracks[column] for row, column in zip(rows, columns, strict=True) if overlaps[row, column]}
+    assigned = {row: tracks[column] for row, column in assign(overlaps) if overlaps[row, column]}
     return [(face, assigned.get(row)) for row, face in enumerate(faces)]
+
+
+def assign(overlaps: np.ndarray) -> list[tuple[int, int]]:
+    """Returns the rows and columns of (N, M) whose sum is largest, each row and column at most once."""
+    if not overlaps.size:
+        return []
+    if 1 in overlaps.shape:
+        return [divmod(int(overlaps.argmax()), overlaps.shape[1])]
+    # half of the imports of each process that crops, and most clips have one face at a time
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(overlaps, maximize=True)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:

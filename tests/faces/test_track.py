@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from synthetic_faces import detect_faces, draw_face, draw_scene
 
 from emotion_tf.faces.detect import Face
 from emotion_tf.faces.frames import Frame
-from emotion_tf.faces.track import FrameDescriptor, Track, box_iou, find_tracks, link
+from emotion_tf.faces.track import FrameDescriptor, Track, assign, box_iou, find_tracks, link
 
 
 def frames(pictures):
@@ -39,6 +40,13 @@ def test_faces_go_to_the_assignment_with_the_largest_overlap():
     assert link([left], [box(50, 50)])[0][1] is None
     assert link([], [box(0, 0)])[0][1] is None
     assert link([left], []) == []
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0), (1, 1), (1, 3), (3, 1), (2, 3)])
+def test_any_number_of_faces_and_tracks_is_assigned_as_by_scipy(shape):
+    overlaps = np.random.default_rng(0).random(shape)
+    rows, columns = linear_sum_assignment(overlaps, maximize=True)
+    assert assign(overlaps) == [*zip(rows, columns, strict=True)]
 
 
 def test_two_people_who_walk_give_two_tracks():
