@@ -21,6 +21,7 @@ import cv2
 import httpx
 import numpy as np
 
+from emotion_tf import pictures
 from emotion_tf.page.examples import draw_examples
 
 SRT = b"1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:00:01,400\nNo.\n"
@@ -60,7 +61,7 @@ def draw_questions(folder: Path) -> list[Question]:
         if text:
             questions += [Question("text", 10, text), Question("text", 5, text, context)]
         if path:
-            face, scene = cv2.imread(path), np.full((360, 480, 3), 90, np.uint8)
+            face, scene = pictures.decode(Path(path).read_bytes()), np.full((360, 480, 3), 90, np.uint8)
             scene[100:260, 160:320] = face
             crop, photo = (cv2.imencode(".png", pixels)[1].tobytes() for pixels in (face, scene))
             questions.append(Question("crop", 4, text, context, (Path(path).name, crop), is_crop=True))

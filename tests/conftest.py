@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -42,6 +43,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure():
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():

@@ -69,9 +69,9 @@ def test_messages_are_printed_by_one_function():
         if re.search(r"(?<![\w.])print\(|\bConsole\(width", path.read_text(encoding="utf-8"))
     }
     assert callers == {
-        "emotion_tf/command_line.py",
         "emotion_tf/progress.py",
         "emotion_tf/quiet.py",
+        "emotion_tf/streams.py",
         "emotion_tf/terminal.py",
         "emotion_tf/training/progress.py",
     }

@@ -210,6 +210,8 @@ import sys
 import numpy as np
 import emotion_tf.models
 import keras
+import tensorflow as tf
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in the process of the tests
 names = [name for name in keras.saving.get_custom_objects() if name.startswith("emotion_tf>")]
 model = keras.saving.load_model(sys.argv[1], compile=False)
 outputs = model(dict(np.load(sys.argv[2])))
