@@ -29,7 +29,7 @@ DURATION = re.compile(r"[\d.]+ s\. Download")
 """The part of an answer that differs each time."""
 META = {"_type": "gradio.FileData"}
 JSON = {"content-type": "application/json"}
-HALF = (
+UNFINISHED = (
     b"",
     b"POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\n",
     b"POST /gradio_api/queue/join HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99\r\n\r\n{",
@@ -142,10 +142,10 @@ class HostileVisitor(Visitor):
 
     def __init__(self, address: str, run: str, note: Note, seed: int, upload_limit: int) -> None:
         super().__init__(address, run, note, seed)
-        self.upload_limit, self.open = upload_limit, deque[socket.socket](maxlen=40)
+        self.upload_limit, self.connections = upload_limit, deque[socket.socket](maxlen=40)
         self.uploads: list[dict[str, Any]] = []
         self.acts = (self.bomb, self.garbage, self.types, self.large, self.paths, self.routes, self.json)
-        self.acts += (self.half, self.replay, self.leave)
+        self.acts += (self.unfinished, self.replay, self.leave)
 
     def act(self) -> None:
         """Does one of the acts."""
@@ -209,11 +209,12 @@ class HostileVisitor(Visitor):
             route = self.random.choice(("queue/join", "call/predict", "run/predict", "cancel", "reset"))
             self.send(kind, "POST", f"gradio_api/{route}", content=content, headers=JSON)
 
-    def half(self, kind: str) -> None:
+    def unfinished(self, kind: str) -> None:
         """Connections on which the rest of a request never comes. At most 40 stay open."""
-        for text in HALF:
-            self.open.append(socket.create_connection((self.web.base_url.host, self.web.base_url.port)))
-            self.open[-1].sendall(text)
+        for text in UNFINISHED:
+            self.connections.append(socket.create_connection((self.web.base_url.host, self.web.base_url.port)))
+            self.connections[-1].sendall(text)
+            self.note(kind, "open", 0.0)
 
     def replay(self, kind: str) -> None:
         """Old uploads, one request several times, and the answers of others' sessions."""
