@@ -14,6 +14,8 @@ import itertools
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -150,10 +152,13 @@ def load_without_running(reference: str):
 
 
 def fault_of_make(words: list[str]) -> str:
-    """Checks that the Makefile has the targets."""
-    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    """Checks that the Makefile, or the file after -f, has the targets."""
+    file, words = (words[1], words[2:]) if words[:1] == ["-f"] else ("Makefile", words)
+    if not (ROOT / file).is_file():
+        return f"no file {file}"
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     unknown = [word for word in words if "=" not in word and word not in targets]
-    return f"no target {unknown[0]} in the Makefile" if unknown else ""
+    return f"no target {unknown[0]} in the {file}" if unknown else ""
 
 
 def fault_of_benchmark(module: str, words: list[str]) -> str:
@@ -272,6 +277,17 @@ def folder_with_files_that_options_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_page(path):
     assert faults(path) == []
+
+
+def test_the_commands_that_measure_the_results_again(tmp_path):
+    for name in ("trials", "folds"):
+        shutil.copytree(tmp_path / "tuning" / "results" / "mine", tmp_path / "tuning" / "results" / name)
+    words = ["make", "-n", "-f", str(ROOT / "benchmarks" / "results.mk"), "DATA=data"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    commands = re.findall(r"\.venv/bin/(python (?:main\.py|-m benchmarks)[^;|\n]*)", lines)
+    assert len(commands) > 50
+    faults = {command: fault_of_command(command) for command in commands if "--resume" not in command}
+    assert {command: fault for command, fault in faults.items() if fault} == {}
 
 
 def test_every_page_is_reached_from_the_readme():
