@@ -91,7 +91,7 @@ class Snapshots:
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    active = Snapshots._active
+    active = Snapshots and Snapshots._active  # the module is emptied at the end of the process, and the hook stays
     if active is None or not active.folder.exists():
         return
     if event == "open":

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import http.server
+import queue
 import subprocess
 import sys
 import threading
@@ -185,15 +186,16 @@ def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
     assert "\n" not in str(caught.value) and list((cache / "weights").iterdir()) == []
 
 
-def test_the_second_of_two_downloads_waits_for_the_first(served, cache, monkeypatch, capsys):
+def test_the_second_of_two_downloads_waits_for_the_first(served, cache, monkeypatch):
     content = served("/ok/net.onnx")
+    said = queue.SimpleQueue()
     monkeypatch.setattr(locks, "WAIT", 0.01)
+    monkeypatch.setattr(locks, "say", lambda line, flush: said.put(line))
     row = weights.TABLE["file"]
     with ThreadPoolExecutor() as pool:
         with kills.lock_of_another_process(row.folder) as holder:
             second = pool.submit(weights.fetch, "file")
-            while f"Waiting: {row.folder} is being written by process {holder.pid}" not in capsys.readouterr().out:
-                assert not second.done()
+            assert said.get(timeout=30).startswith(f"Waiting: {row.folder} is being written by process {holder.pid} ")
             row.folder.mkdir()
             (row.folder / "net.onnx").write_bytes(content)
             checksums.write(row.folder)
