@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `quiet.start_tensorflow` does
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share the folder
     _configuration = tempfile.TemporaryDirectory(prefix="emotion_tf_tests_")

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = """
-import gc, types
+import gc, os, types
+print("oneDNN", os.environ["TF_ENABLE_ONEDNN_OPTS"])
 print("collects" if gc.isenabled() else "does not collect")
 for name in ("sklearn", "matplotlib"):
     try:
@@ -23,8 +24,11 @@ config = types.SimpleNamespace(
 """
 
 
-@pytest.mark.parametrize(("before", "seen"), [("import sys", []), ("import sklearn", ["sklearn"])])
-def test_keras_does_not_import_packages_that_nothing_else_needs(tmp_path, before, seen):
+@pytest.mark.parametrize(
+    ("before", "seen", "one_dnn"), [("import sys", [], None), ("import sklearn", ["sklearn"], None), ("", [], "0")]
+)
+def test_keras_does_not_import_packages_that_nothing_else_needs(tmp_path, before, seen, one_dnn):
+    """And oneDNN is on, unless the user has said otherwise."""
     for name, source in {"tensorflow": TENSORFLOW, "tensorflow_text": "", "sklearn": "", "matplotlib": ""}.items():
         (tmp_path / f"{name}.py").write_text(source)
     program = (
@@ -33,6 +37,8 @@ def test_keras_does_not_import_packages_that_nothing_else_needs(tmp_path, before
         "import gc\nprint(gc.isenabled(), gc.get_freeze_count() > 0)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    environment.pop("TF_ENABLE_ONEDNN_OPTS")
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": one_dnn} if one_dnn else {}
     result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    expected = ["does not collect", *seen, "3", "sklearn matplotlib", "True True"]
+    expected = [f"oneDNN {one_dnn or 1}", "does not collect", *seen, "3", "sklearn matplotlib", "True True"]
     assert result.stdout.splitlines() == expected, result.stderr
