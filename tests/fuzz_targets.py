@@ -26,7 +26,7 @@ class Target:
         read: reads bytes.
         modules: the files of the reader, of which coverage is reported.
         seeds: returns valid inputs, and some that reach other branches.
-        least_covered: share of the lines and branches of `modules` that 20 s cover at least, in percent: some 15 points
+        least_covered: share of the lines and branches of `modules` that 8 s cover at least, in percent: some 15 points
             below what they covered when it was measured, and more than an empty input covers.
         words: pieces of valid inputs.
     """
