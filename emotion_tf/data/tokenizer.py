@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,11 @@ def split_words_with_offsets(utterance: tf.Tensor) -> tuple[tf.RaggedTensor, tf.
     return words, start
 
 
+def count_words(utterances: Sequence[bytes | str]) -> Counter[bytes]:
+    """Returns the number of occurrences of each word of `split_words`."""
+    return Counter(split_words(tf.constant(utterances, tf.string)).flat_values.numpy().tolist())
+
+
 class WordVocabulary(tf.Module):
     """Word ids: 0 for padding, 1 for unknown words, then the words by decreasing frequency.
 
@@ -131,9 +137,14 @@ class WordVocabulary(tf.Module):
     def from_utterances(cls, utterances: Iterable[bytes | str], size: int) -> WordVocabulary:
         """Returns a vocabulary of the `size` most frequent words; ties are in alphabetical order."""
         counts: Counter[bytes] = Counter()
-        texts = list(utterances)
-        for i in range(0, len(texts), 4096):
-            counts.update(split_words(tf.constant(texts[i : i + 4096])).flat_values.numpy().tolist())
+        rest = iter(utterances)
+        while texts := list(islice(rest, 4096)):
+            counts.update(count_words(texts))
+        return cls.from_counts(counts, size)
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[bytes, int], size: int) -> WordVocabulary:
+        """Returns a vocabulary of the `size` words with the largest counts; ties are in alphabetical order."""
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:size]
         return cls([word.decode("utf-8", "replace") for word, _ in ranked], [count for _, count in ranked])
 

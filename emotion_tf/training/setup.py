@@ -14,13 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.config import Config
-from emotion_tf.data import context, pipeline
+from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary
-from emotion_tf.errors import UserError
-from emotion_tf.modalities import FACE, TEXT
+from emotion_tf.modalities import TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
@@ -33,6 +32,7 @@ from emotion_tf.training.initialize import initialize_towers, initialize_words
 from emotion_tf.training.losses import RowLoss, build_loss, class_counts
 from emotion_tf.training.outputs import Infer, inference
 from emotion_tf.training.precision import choose_precision, computing_in
+from emotion_tf.training.statistics import collect_statistics
 
 Say = Callable[[str], None]
 
@@ -168,15 +168,13 @@ def build_setup(
             or run does not fit.
     """
     spec, train = data.spec, config.train
-    rows = list(pipeline.read_rows(data.train))
     check_tokenizer(config, spec, pretrained.encoder)
     check_context(config, data.dataset)
-    texts = _word_branch_texts(config, rows)
-    words = WordVocabulary.from_utterances(texts, config.text.vocabulary_size)
-    vectors = _read_vectors(config, words, texts, say) if resumed_width is None else None
+    statistics = collect_statistics(config, pipeline.read_rows(data.train))
+    words = statistics.words
+    vectors = _read_vectors(config, words, say) if resumed_width is None else None
     width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
-    label, weight = (np.array([row[name] for row in rows]) for name in ("label", "weight"))
-    counts = class_counts(label, weight, len(spec.labels))
+    counts = class_counts(statistics.label, statistics.weight, len(spec.labels))
     pieces = data.dataset.read_vocabulary()
 
     keras.utils.set_random_seed(train.seed)
@@ -201,7 +199,7 @@ def build_setup(
     return Setup(
         config=config,
         data=data,
-        utterances=len(rows),
+        utterances=len(statistics.label),
         counts=counts,
         pieces=pieces,
         words=words,
@@ -215,46 +213,18 @@ def build_setup(
         loss=build_loss(train, counts),
         average=average,
         variables=(*network.variables, *(mean for mean, _ in average.pairs)) if average else tuple(network.variables),
-        absent_shares=_absent_shares(config, rows),
+        absent_shares=statistics.absent_shares(config),
         say=say,
     )
 
 
-def _absent_shares(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns, for each modality, the weighted share of the rows that lack it, or lose it to modality dropout.
-
-    As in the model, text is present if the utterance, or a line of the context that is read, is not empty.
-    """
-    weight = np.array([row["weight"] for row in rows], np.float64)
-    lines = [name for name in ("context", "future") if getattr(config.text, name)]
-    is_present = {
-        TEXT: [bool(row["utterance"].strip()) or any(row[name] for name in lines) for row in rows],
-        FACE: [bool(row["faces"]) for row in rows],
-    }
-    kept = (1 - config.fusion.modality_dropout) / weight.sum()
-    return {name: 1 - kept * float(weight[is_present[name]].sum()) for name in config.towers}
-
-
-def _word_branch_texts(config: Config, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the text of each row that the word branches read, with speakers if the model reads them.
-
-    Raises:
-        UserError: no row has a text.
-    """
-    if config.uses_text and not any(row["utterance"].strip() for row in rows):
-        raise UserError(f"{config.data} has no text to learn from. Expected --towers face with such data.")
-    text = config.text
-    if text.context or text.future or text.speaker:
-        return [context.format_line(row["speaker"], row["utterance"]) for row in rows]
-    return [row["utterance"] for row in rows]
-
-
-def _read_vectors(config: Config, words: WordVocabulary, texts: Sequence[str], say: Say) -> Embeddings | None:
+def _read_vectors(config: Config, words: WordVocabulary, say: Say) -> Embeddings | None:
     """Returns the published word vectors of the file that the configuration names, if any."""
     if not (config.text.embeddings and config.uses_text):
         return None
     embeddings = read_embeddings(Path(config.text.embeddings), words.words)
-    say(f"Word embeddings of {config.text.embeddings}: {format_coverage(embeddings.known, words.counts(texts))}")
+    coverage = format_coverage(embeddings.known, np.array(words.frequencies, np.int64))
+    say(f"Word embeddings of {config.text.embeddings}: {coverage}")
     return embeddings
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from helpers import build_setup, train_run, training_data
 
 from emotion_tf import schema
 from emotion_tf.data import pipeline
+from emotion_tf.data.tokenizer import WordVocabulary
 from emotion_tf.errors import UserError
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.runs.run import Run
 from emotion_tf.training import setup as training_setup
+from emotion_tf.training.statistics import collect_statistics
 
 
 def change(config, **train):
@@ -151,7 +154,8 @@ def test_data_without_a_split_are_refused(text_config):
 def test_the_shares_of_the_training_without_a_modality(small_config, context):
     """By hand: weighted rows without text or face, of what modality dropout leaves; context that is read is text."""
     rows = [
-        {"utterance": text, "faces": faces, "weight": weight, "context": before, "future": after}
+        {"label": 0, "speaker": "", "utterance": text, "faces": faces, "weight": weight}
+        | {"context": before, "future": after}
         for text, faces, weight, before, after in (
             ("Yes.", 1, 1.0, 2, 0), (" ", 0, 0.0, 0, 0), ("", 1, 0.5, 2, 0), ("", 0, 0.5, 0, 1), ("", 2, 2.0, 0, 0)
         )
@@ -164,13 +168,14 @@ def test_the_shares_of_the_training_without_a_modality(small_config, context):
             fusion=dataclasses.replace(small_config.fusion, modality_dropout=dropout),
         )
         expected = {"text": 1 - (1 - dropout) * (4 - text) / 4, "face": 1 - (1 - dropout) * 3.5 / 4}
-        assert training_setup._absent_shares(config, rows) == pytest.approx(expected)
+        assert collect_statistics(config, rows).absent_shares(config) == pytest.approx(expected)
 
 
 def test_text_is_absent_as_in_the_model(small_config):
     utterances, lines = ["Yes.", "", " ", "", " "], [[], [], [], ["", "Ada: No."], ["Ada: No.", ""]]
     rows = [
-        {"utterance": text, "faces": 0, "weight": 1.0, "context": len([*filter(None, before)]), "future": 0}
+        {"label": 0, "speaker": "", "utterance": text, "faces": 0, "weight": 1.0, "future": 0}
+        | {"context": len([*filter(None, before)])}
         for text, before in zip(utterances, lines, strict=True)
     ]
     for context, share in ((0, 0.8), (1, 0.4)):
@@ -178,7 +183,31 @@ def test_text_is_absent_as_in_the_model(small_config):
         setup = build_setup(config)
         inputs = setup.preprocess({"utterance": tf.constant(utterances), "context": tf.ragged.constant(lines)})
         assert np.mean(~np.asarray(setup.model(inputs)["text/present"])) == pytest.approx(share)
-        assert training_setup._absent_shares(config, rows) == pytest.approx({"text": share, "face": 1.0})
+        assert collect_statistics(config, rows).absent_shares(config) == pytest.approx({"text": share, "face": 1.0})
+
+
+def test_rows_are_not_held_when_their_statistics_are_collected(small_config):
+    """The peak grows by a few bytes a row, and words and labels are those of all rows at once."""
+
+    def rows(count):
+        for i in range(count):
+            text = f"well {'no' * 50}{i % 7}"
+            row = {"label": i % 7, "weight": 1.0, "speaker": "", "utterance": text}
+            yield row | {"faces": 0, "context": 0, "future": 0}
+
+    def peak(count):
+        tracemalloc.start()
+        statistics = collect_statistics(small_config, rows(count))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most, statistics
+
+    collect_statistics(small_config, rows(10))  # what is imported and traced once
+    (less, _), (more, statistics) = peak(3 * 4096), peak(6 * 4096)
+    assert more - less < 3 * 4096 * 32
+    at_once = WordVocabulary.from_utterances([row["utterance"] for row in rows(6 * 4096)], 5000)
+    assert (statistics.words.words, statistics.words.frequencies) == (at_once.words, at_once.frequencies)
+    assert statistics.label.tolist() == [i % 7 for i in range(6 * 4096)]
 
 
 def test_lines_around_an_utterance_are_counted(small_config):
