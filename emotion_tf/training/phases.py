@@ -134,7 +134,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         setup=setup,
         network=network,
         optimizer=optimizer,
-        update=_compile(update),
+        update=compile_update(update),
         infer=setup.infer if cache is None else inference(network),
         preprocess=preprocess,
         train=features[0] if features else None,
@@ -145,7 +145,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     )
 
 
-def _compile(update: Update) -> Callable[..., Sums]:
+def compile_update(update: Update) -> Callable[..., Sums]:
     """Returns the update as a graph that also adds up the sums: eager additions take longer than a small update."""
     strategy = tf.distribute.get_strategy()
 
