@@ -8,8 +8,11 @@ from pathlib import Path
 
 
 def program() -> str:
-    """Returns the name of this program: `emotion-tf` if installed, `python main.py` in a clone."""
-    return "emotion-tf" if Path(sys.argv[0]).stem == "emotion-tf" else "python main.py"
+    """Returns the name of this program: `emotion-tf` if installed, `python main.py` in a clone, or the module."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        return "python -m emotion_tf"
+    return "emotion-tf" if path.stem == "emotion-tf" else "python main.py"
 
 
 def command() -> str:

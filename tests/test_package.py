@@ -70,9 +70,35 @@ def test_a_wheel_names_its_command_and_what_it_needs(wheel):
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("main.py", "python main.py"), ("/usr/bin/emotion-tf", "emotion-tf"), ("emotion-tf", "emotion-tf")],
+    [
+        ("main.py", "python main.py"),
+        ("/usr/bin/emotion-tf", "emotion-tf"),
+        ("emotion-tf", "emotion-tf"),
+        ("/clone/emotion_tf/__main__.py", "python -m emotion_tf"),
+    ],
 )
 def test_messages_name_the_command_that_was_typed(path, name, monkeypatch):
     monkeypatch.setattr(sys, "argv", [path, "evaluate", "saved_models/a b"])
     assert program() == name
     assert command() == f"{name} evaluate 'saved_models/a b'"
+
+
+@pytest.mark.parametrize("has_environment", [True, False])
+def test_without_its_packages_the_program_says_how_to_get_them(has_environment, tmp_path):
+    clone = tmp_path / "a clone"
+    (clone / ".venv/bin").mkdir(parents=True)
+    for name in ("main.py", "Makefile", *[".venv/bin/activate"] * has_environment):
+        (clone / name).write_bytes((ROOT / "main.py").read_bytes())
+    (clone / "emotion_tf").mkdir()
+    for path in ROOT.glob("emotion_tf/*.py"):
+        (clone / "emotion_tf" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(ROOT / "emotion_tf/cli", clone / "emotion_tf/cli")
+    # -S: without the packages of this environment
+    words = [sys.executable, "-S", "main.py", "runs", "--x", "a b"]
+    done = subprocess.run(words, cwd=clone, capture_output=True, text=True)
+    setup = "" if has_environment else "make setup && "
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        f"error: {sys.executable} has no package 'tyro'. Use the environment of the project: {setup}"
+        ". .venv/bin/activate && python main.py runs --x 'a b'\n"
+    )
