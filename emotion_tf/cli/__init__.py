@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emotion_tf import command_line, interrupts, streams, trust
+from emotion_tf import __version__, command_line, interrupts, streams, trust
 from emotion_tf.cli.verbs import VERBS, Verb
 from emotion_tf.errors import UserError, nearest, shorten
 from emotion_tf.program import program
@@ -71,6 +71,11 @@ def dispatch(args: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError:  # it stands in reports, in config.json and in tables, which are UTF-8
             raise UserError(f"Invalid argument {word!r}. Expected UTF-8. Rename the file, or type it again.") from None
+    if args and args[0] in HELP and len(args) > 1:  # `help VERB` is `VERB --help`
+        args = [*args[1:], "--help"]
+    if list(args) == ["--version"]:
+        streams.print_report(f"emotion_tf {__version__}\n")
+        return
     if not args or args[0] in HELP:
         streams.print_report(f"{overview()}\n")
         return

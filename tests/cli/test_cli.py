@@ -17,6 +17,7 @@ from helpers import ROOT
 from small_records import replace_record
 from small_tables import good_rows, pieces, write_table
 
+import emotion_tf
 from emotion_tf import cli, config
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
@@ -51,6 +52,18 @@ print("tensorflow" in sys.modules, "keras" in sys.modules)
     environment = {**os.environ, "COLUMNS": "80"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "False False\n")
+
+
+def test_help_of_a_verb_and_the_version(capsys):
+    def output(*words):
+        with contextlib.suppress(SystemExit):
+            cli.dispatch(words)
+        return capsys.readouterr().out
+
+    assert "usage: " in output("help", "runs") and output("help", "runs") == output("runs", "--help")
+    assert output("help", "prepare", "clips") == output("prepare", "clips", "--help")
+    assert output("help", "prepare") == output("prepare") and output("help") == output()
+    assert output("--version") == f"emotion_tf {emotion_tf.__version__}\n"
 
 
 def test_a_closed_pipe_gives_no_traceback():
