@@ -10,6 +10,7 @@ from pathlib import Path
 
 from emotion_tf import interrupts
 from emotion_tf.program import command
+from emotion_tf.terminal import say
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("emotion_tf", "tuning")
@@ -24,7 +25,7 @@ def main() -> int:
         package = (error.name or "").partition(".")[0]
         if not package or package in OURS:
             raise
-        print(f"error: {sys.executable} has no package {package!r}. {_environment()}", file=sys.stderr)
+        say(f"error: {sys.executable} has no package {package!r}. {_environment()}", file=sys.stderr)
         return 2
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # from main.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
