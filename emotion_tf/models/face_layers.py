@@ -29,17 +29,46 @@ class FaceBatchNormalization(layers.BatchNormalization):
 
     faces: FaceCount | None = None
 
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not (training and self.trainable and self._is_one_operation(inputs, mask)):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.cast(self.gamma, tf.float32) if self.scale else tf.ones(channels),
+            offset=tf.cast(self.beta, tf.float32) if self.center else tf.zeros(channels),
+            mean=tf.constant([]),
+            variance=tf.constant([]),
+            epsilon=self.epsilon,
+        )
+        count = tf.cast(tf.size(inputs) // channels, tf.float32)
+        variance *= tf.maximum(count - 1, 1) / count  # the moving one is that of the batch, not an estimate from it
+        if self.faces is not None:
+            mean, variance = self._of_faces(mean, variance)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1 - self.momentum))
+        return output
+
+    def _is_one_operation(self, inputs: Any, mask: Any) -> bool:
+        """Whether TensorFlow has one operation for it, in place of sums and products over the batch."""
+        is_image = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None
+        is_type = inputs.dtype == self.compute_dtype and inputs.dtype in ("float32", "bfloat16")
+        return is_image and is_type and self.epsilon >= 1.001e-5 and not (self.renorm or self.synchronized)
+
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         if self.faces is None:
             return super()._moments(inputs, mask)
         if self.synchronized and tf.distribute.get_replica_context():
             inputs = inputs[: self.faces.value]  # without the black image of a replica that has no face
-        moments = super()._moments(inputs, mask)
-        statistics = (self.moving_mean, self.moving_variance)
+        return self._of_faces(*super()._moments(inputs, mask))
+
+    def _of_faces(self, mean: Any, variance: Any) -> tuple[Any, Any]:
+        """Returns the moments, or the moving ones if no batch has a face."""
         has_face = _has_face(self.faces, self.synchronized)
+        moving = (self.moving_mean, self.moving_variance)
         mean, variance = (
-            ops.where(has_face, values, ops.cast(moving, values.dtype))
-            for values, moving in zip(moments, statistics, strict=True)
+            ops.where(has_face, values, ops.cast(before, values.dtype))
+            for values, before in zip((mean, variance), moving, strict=True)
         )
         return mean, variance
 

@@ -77,13 +77,26 @@ def arrays(variables):
     return [np.array(variable) for variable in variables]
 
 
-def test_with_images_it_is_the_layer_of_keras():
-    ours, theirs = FaceBatchNormalization(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)
-    images = RNG.normal(size=(3, 4, 4, 2)).astype(np.float32)
-    for training in (True, False):
-        np.testing.assert_array_equal(ours(images, training=training), theirs(images, training=training))
-    for a, b in zip(ours.weights, theirs.weights, strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize("options", [{}, {"scale": False, "epsilon": 1.001e-5}, {"center": False}, {"epsilon": 1e-6}])
+@pytest.mark.parametrize("shape", [(3, 4, 4, 2), (1, 1, 1, 2), (3, 2)])
+def test_it_is_the_layer_of_keras(options, shape):
+    """Outputs, moving statistics and gradients, also of one pixel and where TensorFlow has no operation for it."""
+    images, weights = tf.constant(RNG.normal(3, 2, shape), tf.float32), RNG.normal(size=shape).astype(np.float32)
+
+    def results(layer):
+        values = []
+        for training in (True, False):
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                output = layer(images, training=training)
+                loss = tf.reduce_sum(output * weights)
+            values += [output, *tape.gradient(loss, [images, *[v.value for v in layer.trainable_variables]])]
+        return [*values, *layer.weights]
+
+    ours = results(FaceBatchNormalization(momentum=0.9, **options))
+    theirs = results(keras.layers.BatchNormalization(momentum=0.9, **options))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"synchronized": True}, {"renorm": True}])
