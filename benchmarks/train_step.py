@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures the models in turn, each in a process of its own, and prints the table."""
     arguments = parser().parse_args()
+    if arguments.turns < 1 or arguments.seconds <= 0:
+        received = f"--turns {arguments.turns} --seconds {arguments.seconds:g}"
+        raise UserError(f"Expected `--turns` of at least 1 and `--seconds` above 0. Received: {received}.")
     if arguments.batch:
         print(json.dumps(_measure(Path(arguments.batch), arguments.seconds)))
         return
