@@ -43,8 +43,7 @@ class FaceBatchNormalization(layers.BatchNormalization):
         )
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
         variance *= tf.maximum(count - 1, 1) / count  # the moving one is that of the batch, not an estimate from it
-        if self.faces is not None:
-            mean, variance = self._of_faces(mean, variance)
+        mean, variance = self._of_faces(mean, variance)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1 - self.momentum))
         return output
@@ -56,14 +55,14 @@ class FaceBatchNormalization(layers.BatchNormalization):
         return is_image and is_type and self.epsilon >= 1.001e-5 and not (self.renorm or self.synchronized)
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        if self.faces is None:
-            return super()._moments(inputs, mask)
-        if self.synchronized and tf.distribute.get_replica_context():
+        if self.faces is not None and self.synchronized and tf.distribute.get_replica_context():
             inputs = inputs[: self.faces.value]  # without the black image of a replica that has no face
         return self._of_faces(*super()._moments(inputs, mask))
 
     def _of_faces(self, mean: Any, variance: Any) -> tuple[Any, Any]:
         """Returns the moments, or the moving ones if no batch has a face."""
+        if self.faces is None:
+            return mean, variance
         has_face = _has_face(self.faces, self.synchronized)
         moving = (self.moving_mean, self.moving_variance)
         mean, variance = (
