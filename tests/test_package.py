@@ -14,6 +14,7 @@ import emotion_tf
 from emotion_tf.program import command, program
 
 ROOT = Path(__file__).resolve().parent.parent
+YUNET = ("face_detection_yunet_2023mar.onnx", "face_detection_yunet_LICENSE.txt")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel):
         if path.is_file() and not {"__pycache__", "results"} & set(path.parts)
     }
     assert {"emotion_tf/py.typed", "tuning/py.typed", "emotion_tf/evaluation/report.html"} <= files
+    assert {f"emotion_tf/faces/{name}" for name in YUNET} <= files
     assert files - names == set()
     assert {name.split("/")[0] for name in names} == {
         "emotion_tf",
@@ -66,6 +68,9 @@ def test_a_wheel_names_its_command_and_what_it_needs(wheel):
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]
     assert metadata.count("Requires-Dist: ") == len(needed) > 10
+    assert "License-Expression: Apache-2.0 AND MIT\n" in metadata
+    licences = ("LICENSE", f"emotion_tf/faces/{YUNET[1]}")
+    assert all(archive.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes() for name in licences)
 
 
 @pytest.mark.parametrize(

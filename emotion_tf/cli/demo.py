@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import signal
 import threading
@@ -61,14 +60,7 @@ def demo(
         # opening a named run that is unusable raises the error
         runs = Runs(folder, names if first in names else [first, *names])
     config = crop_config(read_facts(folder / first).crops, faces)
-    try:
-        detector = detector_model(config)
-    except UserError as error:
-        if "detector_model" in faces:
-            raise
-        say(f"Using MTCNN in place of YuNet to find faces, which is slower and gives slightly different crops: {error}")
-        config, detector = dataclasses.replace(config, detector="mtcnn"), None
-    load = functools.partial(load_detector, config.detector, detector)
+    load = functools.partial(load_detector, config.detector, detector_model(config))
     with open_page(runs, first, port, config, load, upload * MEGABYTE) as address:
         say(f"Page: {address} (Ctrl-C ends it)", flush=True)
         _wait()

@@ -100,7 +100,7 @@ class UtteranceOptions:
         if not self.face and self.clip is None:
             return []
         config = film.crop_config(spec.crops, self.faces)
-        for path in self.face if self.clip is None else (self.clip,):  # before a face detector is downloaded
+        for path in self.face if self.clip is None else (self.clip,):
             if not path.is_file():
                 fault = "Not a regular file" if path.exists() else "No such file"
                 raise UserError(f"{fault}: {path}. Expected {'a photo' if self.clip is None else 'a video clip'}.")

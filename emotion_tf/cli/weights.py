@@ -34,11 +34,6 @@ def fetch(name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]) -> No
     from emotion_tf import weights
 
     weights.lookup(name)
-    if name == "yunet":
-        from emotion_tf.faces.detect import fetch_yunet
-
-        say(f"{name}: {fetch_yunet()}")
-        return
     start_tensorflow()
     from emotion_tf.models.pretrained import fetch_network
 

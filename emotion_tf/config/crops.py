@@ -9,8 +9,8 @@ from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 
 DETECTORS = {
-    "yunet": "YuNet (Wu 2023): fast; its weights are downloaded once",
-    "mtcnn": "MTCNN (Zhang 2016): slow; its weights come with the package",
+    "yunet": "YuNet (Wu 2023): fast",
+    "mtcnn": "MTCNN (Zhang 2016): slow",
 }
 POLICIES = {
     "speaking": "face whose mouth moves most, relative to the rest of the face",
@@ -28,7 +28,7 @@ class CropConfig:
     detector: Annotated[str, rules.names(DETECTORS)] = "yunet"
     """Face detector."""
     detector_model: str = ""
-    """ONNX file of YuNet. Empty: the file that `weights fetch yunet` downloads."""
+    """ONNX file of YuNet. Empty: the file that comes with the program."""
     rate: Annotated[float, Range(0, 1000, above=True)] = 8.0
     """Frames to sample per second."""
     most_frames: Annotated[int, Range(1, 10_000)] = 240

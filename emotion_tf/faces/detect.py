@@ -9,14 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion_tf import weights
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
-from emotion_tf.program import program
 from emotion_tf.quiet import start_tensorflow
 
 LONG_SIDE = 640
 SCORE = 0.7
+YUNET = Path(__file__).with_name("face_detection_yunet_2023mar.onnx")  # of OpenCV Zoo; its licence lies beside it
 NMS_OVERLAP = 0.3  # non-maximum suppression drops the weaker of two boxes that overlap more
 
 
@@ -53,13 +52,13 @@ class YuNet:
     def __init__(self, model: Path, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
         if not model.is_file():
             raise UserError(
-                f"No face detector at {model}. Expected YuNet's ONNX file: {program()} weights fetch yunet, or name "
-                "one with --faces.detector-model PATH, or take --faces.detector mtcnn."
+                f"No face detector at {model}. Expected YuNet's ONNX file. Leave --faces.detector-model out to use the "
+                "one that comes with the program."
             )
         try:
             self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), score, NMS_OVERLAP, 500)
         except cv2.error:
-            raise UserError(f"{model} is not a YuNet model. Expected face_detection_yunet_2023mar.onnx.") from None
+            raise UserError(f"{model} is not a YuNet model. Expected {YUNET.name}.") from None
         self._long_side = long_side
 
     def __call__(self, pixels: np.ndarray) -> list[Face]:
@@ -111,23 +110,22 @@ class Mtcnn:
 
 
 def load_detector(name: str, model: Path | None = None) -> Detector:
-    """Returns a detector of `config.crops.DETECTORS`. Raises UserError if YuNet's model file does not exist."""
-    return YuNet(model or Path("face_detection_yunet_2023mar.onnx")) if name == "yunet" else Mtcnn()
+    """Returns a detector of `config.crops.DETECTORS`; `model` is another file of YuNet than the package's.
 
-
-def fetch_yunet() -> Path:
-    """Returns YuNet's model file; downloads it if it is not cached."""
-    return weights.fetch("yunet")
+    Raises:
+        UserError: the file does not exist, or is not a YuNet model.
+    """
+    return YuNet(model or YUNET) if name == "yunet" else Mtcnn()
 
 
 def detector_model(faces: CropConfig) -> Path | None:
-    """Returns YuNet's model file after a check, or None for a detector whose package contains its weights.
+    """Returns YuNet's model file after a check, or None for another detector.
 
     Raises:
-        UserError: the file cannot be downloaded, does not exist, or is not a YuNet model.
+        UserError: the file does not exist, or is not a YuNet model.
     """
     if faces.detector != "yunet":
         return None
-    model = Path(faces.detector_model) if faces.detector_model else fetch_yunet()
+    model = Path(faces.detector_model) if faces.detector_model else YUNET
     load_detector("yunet", model)  # raises for a broken file before any clip is read
     return model

@@ -15,13 +15,12 @@ from emotion_tf.config import CropConfig
 from emotion_tf.data import images
 from emotion_tf.faces.active_speaker import mouth_motion, select_track
 from emotion_tf.faces.crops import crop_clip, crop_photo
-from emotion_tf.faces.detect import load_detector
+from emotion_tf.faces.detect import YUNET, load_detector
 from emotion_tf.faces.frames import Frame, Segment, read_frames
 from emotion_tf.faces.track import find_tracks
 
 SHARED = Path(os.environ.get("EMOTION_TF_SHARED") or ROOT.parent / "shared")
 VIDEOS, IMAGES = SHARED / "data/faces/videos", SHARED / "data/faces/images"
-MODEL = SHARED / "models/face_detection_yunet_2023mar.onnx"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not VIDEOS.is_dir(), reason="no real clips: see EMOTION_TF_SHARED")]
 SPEAKERS = ("lp_d0", "lp_d11", "lp_d12", "lp_d18", "lp_d19")
 SIDE = 480
@@ -29,7 +28,7 @@ SIDE = 480
 
 @pytest.fixture(scope="module")
 def detect():
-    return load_detector("yunet", MODEL)
+    return load_detector("yunet")
 
 
 def tracks(detect, name):
@@ -164,20 +163,19 @@ def test_clips_to_a_run_that_predicts_a_clip(tmp_path, succeed):
         for split, emotion in (("train", "joy"), *held_out):
             lines.append(f"{split},{n},0,Ada,Number {n}!,{emotion},{path.name}")
     table.write_text("\n".join(lines) + "\n")
-    model = ("--faces.detector-model", MODEL)
-    printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", "--tokenizer", "learned", *model)
+    printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", "--tokenizer", "learned")
     assert f"train: {n + 1} rows: no face found 2, with a face {n - 1}" in printed
     towers = ("--text.branches", "cnn", "--face.cnn-filters", 8, 8)  # which are traced in seconds
     succeed("train", "--data", tmp_path / "data", "--name", "clips", "--smoke", *towers)
     run = tmp_path / "saved_models" / "clips"
     assert "audit.html" in succeed("audit", tmp_path / "data")
-    printed = succeed("predict", run, "--clip", tmp_path / "lp_d0.mp4", "--text", "You did it!", *model)
+    printed = succeed("predict", run, "--clip", tmp_path / "lp_d0.mp4", "--text", "You did it!")
     assert printed.startswith("face: speaking, score")
     (tmp_path / "film.srt").write_text(
         "1\n00:00:00,000 --> 00:00:02,000\nOh!\n\n2\n00:00:02,000 --> 00:00:04,000\nNo!\n"
     )
     film = (tmp_path / "lp_d11.mp4", tmp_path / "film.srt", "--out", tmp_path / "film")
-    assert "2 utterances, 2 with a face" in succeed("predict-film", run, *film, *model)
+    assert "2 utterances, 2 with a face" in succeed("predict-film", run, *film)
     assert (tmp_path / "film" / "timeline.png").is_file()
 
 
@@ -195,7 +193,7 @@ def test_meld_of_real_clips(tmp_path):
         lines.append(f'{n},"{name}",Ross,joy,positive,7,{n},4,7,"00:20:57,256","00:21:00,049"\n')
     (tmp_path / "train_sent_emo.csv").write_text(header + "".join(lines))
     found = meld.read_meld(tmp_path)
-    source = clip_source.ClipSource(tmp_path, found.clips, CropConfig(), MODEL, 2, found.account)
+    source = clip_source.ClipSource(tmp_path, found.clips, CropConfig(), YUNET, 2, found.account)
     options = records.PrepareOptions(meld.MELD_EMOTIONS, 112, 0, "x")
     pieces = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], True)
     written = records.write_dataset(found.rows, tmp_path / "out", options, pieces, source=source)

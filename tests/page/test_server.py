@@ -317,22 +317,3 @@ def test_a_served_run_without_a_face_tower_reads_no_faces(untrained_text):
         with pytest.raises(UserError, match="reads text and previous utterances. Enter one of them"):
             answer_utterance(run, Utterance(faces=(face,)), 0.0)
         assert "This run does not read faces." in answer_utterance(run, Utterance("No!", (face,)), 0.0).notes
-
-
-def test_mtcnn_finds_the_faces_if_yunet_cannot_be_fetched(folder, succeed, monkeypatch):
-    from emotion_tf.cli import demo
-
-    def unfetched(config):
-        raise UserError("Cannot download weights 'yunet'.")
-
-    @contextlib.contextmanager
-    def open_page(runs, first, port, config, load, upload):
-        assert (first, config.detector, load.args) == ("both", "mtcnn", ("mtcnn", None))
-        yield "http://127.0.0.1:1/"
-
-    monkeypatch.setattr(demo, "detector_model", unfetched)
-    monkeypatch.setattr(demo, "_wait", lambda: None)
-    monkeypatch.setattr(server, "open_page", open_page)
-    printed = succeed("demo", folder / "both")
-    assert "MTCNN in place of YuNet" in printed and "Cannot download weights 'yunet'." in printed
-    assert "Page: http://127.0.0.1:1/" in printed
