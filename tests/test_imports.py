@@ -176,11 +176,13 @@ def test_the_command_line_starts_without_tensorflow():
         "emotion_tf.folders",
         "main",
         "emotion_tf.evaluation.report",
+        "emotion_tf.evaluation.model_card",
     ]
     code = "\n".join(
         ["import sys", *(f"import {n}; print({n!r}, *sorted({HEAVY!r} & set(sys.modules)))" for n in names[:2])]
         + ["assert 'pydantic' not in sys.modules"]  # a third of the time that `--help` takes
         + [f"import {n}; print({n!r}, *sorted({HEAVY!r} & set(sys.modules)))" for n in names[2:]]
+        + ["assert not {'matplotlib', 'scipy.stats', 'sklearn'} & set(sys.modules)"]  # a second of each prediction
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == names

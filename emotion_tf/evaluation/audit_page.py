@@ -14,7 +14,7 @@ import numpy as np
 
 from emotion_tf import files, pictures
 from emotion_tf.evaluation import pages
-from emotion_tf.evaluation.pages import plain_text
+from emotion_tf.evaluation.figures import figure_uri, plain_text
 
 MAX_CLIPS = 10
 
@@ -79,4 +79,4 @@ def _histogram(title: str, values: list[float], line: float | None) -> str:
         axes.axvline(line, color="#cc3311", linestyle="--")
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
-    return pages.figure_uri(figure)
+    return figure_uri(figure)

@@ -21,7 +21,6 @@ from typing_extensions import TypedDict
 from emotion_tf import documents, files
 from emotion_tf.documents import Count, Finite
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.class_bias import select_biases
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import CONFIDENCE, Threshold, fit_thresholds
 from emotion_tf.evaluation.temperature import Temperature, fit_temperature
@@ -198,6 +197,8 @@ def fit_calibration(
     biases = np.zeros(0) if shift is None else shift
     wrong = dev.predicted != dev.label
     if has_class_weights and is_sufficient(wrong) and len(np.unique(dialogue)) > 1:
+        from emotion_tf.evaluation.class_bias import select_biases  # scikit-learn takes a second to import
+
         biases = select_biases(dev.label, dev.logits, dev.weight, dialogue)
     temperatures = fit_temperatures(dev, biases.tolist() if biases.any() else ())
     probabilities = temperatures.probabilities(dev.logits, dev.pattern)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from emotion_tf.evaluation.pages import figure_uri, plain_text
+from emotion_tf.evaluation.figures import figure_uri, plain_text
 from emotion_tf.evaluation.reliability import Bin
 from emotion_tf.evaluation.selective import Curve
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Maps counts (..., 3, C) of true positives, predictions and labels to a score (...)."""
@@ -111,7 +111,7 @@ def _quantile(parts: Sequence[tuple[np.ndarray, np.ndarray | int]]) -> np.ndarra
     Cochran 1964, "Approximate Significance Levels of the Behrens-Fisher Test". With two or three seeds an interval with
     Satterthwaite's degrees of freedom misses in up to 12 % and 7.4 % of the samples, this one in at most 6 %.
     """
-    quantiles = [t.ppf(1 - LEVEL / 2, degrees) for _, degrees in parts]
+    quantiles = [stdtrit(degrees, 1 - LEVEL / 2) for _, degrees in parts]
     total = np.asarray(sum(v for v, _ in parts))
     weighted = sum(v * quantile for (v, _), quantile in zip(parts, quantiles, strict=True))
     return np.where(total > 0, weighted / np.where(total > 0, total, 1), quantiles[0])

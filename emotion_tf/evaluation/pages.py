@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from emotion_tf import files
 
@@ -23,14 +17,6 @@ TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"<?": "svg+xml"}
 def image_uri(data: bytes) -> str:
     """Returns a JPEG, PNG or SVG as a data URI."""
     return f"data:image/{TYPES[data[:2]]};base64,{base64.b64encode(data).decode()}"
-
-
-def figure_uri(figure: Figure, kind: str = "png") -> str:
-    """Returns a figure as a data URI, and closes it; `kind` is png, or svg for lines that stay sharp in print."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    plt.close(figure)
-    return image_uri(buffer.getvalue())
 
 
 def render(template: str, **facts: Any) -> str:
@@ -57,8 +43,3 @@ def write(path: Path, template: str, **facts: Any) -> None:
 def _interval(bounds: Sequence[float] | None) -> str:
     """Formats an interval, or says that there are too few utterances for one."""
     return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "too few"
-
-
-def plain_text(text: str) -> str:
-    """Returns a text of a user for Matplotlib, which would read what stands between two dollar signs as a formula."""
-    return text.replace("$", r"\$")

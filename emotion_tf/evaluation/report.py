@@ -1,4 +1,4 @@
-"""Files that `evaluate` writes: `metrics.json`, predictions, and the confusion matrix as a picture."""
+"""Files that `evaluate` writes, `metrics.json` and predictions, and the tables that it prints."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-from emotion_tf.consoles import table_console
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from emotion_tf import files
+from emotion_tf.consoles import table_console
 from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.csv_tables import to_csv
-from emotion_tf.evaluation.pages import plain_text
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.results import read_splits
 from emotion_tf.evaluation.selective import PROMISE, format_threshold, with_abstentions
@@ -73,32 +67,6 @@ def with_predictions(
     columns = {f"p_{name}": [float(f"{p:.6g}") for p in probabilities[:, i]] for i, name in enumerate(labels)}
     answers = with_abstentions(labels, predicted, confidence_of(probabilities, predicted), abstain_below)
     return table.assign(predicted=answers, **columns)
-
-
-def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
-    """Draws the confusion matrix; the colour is the share of the true class."""
-    counts = np.asarray(confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.2 + 0.75 * len(labels)
-    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(counts.shape):
-        axes.text(
-            j,
-            i,
-            f"{counts[i, j]}\n{shares[i, j]:.0%}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if shares[i, j] > 0.5 else "black",
-        )
-    names = [plain_text(label) for label in labels]
-    axes.set_xticks(range(len(labels)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), names)
-    axes.set(xlabel="predicted", ylabel="true", title=plain_text(title))
-    with files.new_file(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
 
 
 def print_table(title: str, numbers: dict[str, Any], best_accuracy: dict[str, float] | None = None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes half a second to import
 
 from emotion_tf.evaluation.jackknife import (
     LEVEL,
@@ -119,8 +119,8 @@ def student_t(result: Estimate) -> Difference:
     value, error, degrees = float(result.value), float(np.sqrt(result.variance)), float(result.degrees)
     if result.effective < 2 or not error:
         return Difference(value, -np.inf, np.inf, 1.0, 1.0)
-    margin = float(t.ppf(1 - LEVEL / 2, degrees)) * error
-    p_value = float(t.sf(value / error, degrees))
+    margin = float(stdtrit(degrees, 1 - LEVEL / 2)) * error
+    p_value = float(stdtr(degrees, -value / error))
     two_sided = 2 * min(p_value, 1 - p_value)
     return Difference(value, value - margin, value + margin, p_value, two_sided)
 
@@ -197,7 +197,7 @@ def _percentiles(draws: np.ndarray, groups: int) -> tuple[float, float]:
     if not groups:
         return 0.0, 0.0
     ordered = np.sort(draws)
-    tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1)) if groups > 1 else 0.0
+    tail = ndtr(-np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, 0.975)) if groups > 1 else 0.0
     if rank := int(tail * (len(ordered) + 1)):
         return float(ordered[rank - 1]), float(ordered[-rank])
     return -np.inf, np.inf
@@ -208,7 +208,7 @@ def _p_value(draws: np.ndarray, groups: int) -> float:
     if groups < 2:
         return 1.0
     share = (np.sum(draws <= 0) + 1) / (len(draws) + 1)
-    return float(t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
+    return float(stdtr(groups - 1, ndtri(share) * np.sqrt((groups - 1) / groups)))
 
 
 def format_bounds(bounds: Bounds, sign: str = "", decimals: int = 4) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf import files
-from emotion_tf.evaluation.pages import plain_text
+from emotion_tf.evaluation.figures import plain_text
 
 
 def plot_timeline(

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf.data import images
-from emotion_tf.evaluation.pages import plain_text
+from emotion_tf.evaluation.figures import plain_text
 from emotion_tf.page.answer import Answer
 
 FOR, AGAINST, PLAIN = "#d64537", "#346ebf", "#7f8c99"

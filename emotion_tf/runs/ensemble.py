@@ -137,6 +137,8 @@ def write_ensemble(
         metadata: further values of `ensemble.json`; `data` and `command` are also stored with the metrics.
         overwrite: whether to replace `out` if it exists.
     """
+    from emotion_tf.evaluation import figures  # not needed to open an ensemble
+
     entries = tuple(
         Member(
             name=run.path.name,
@@ -160,5 +162,7 @@ def write_ensemble(
             report.write_metrics(folder / "metrics.json", split, {**run.metrics, **context})
             to_csv(run.table, folder / f"predictions_{split}.csv")
             title = f"{out.name}: {split}, weighted F1 {run.metrics['weighted_f1']:.3f}"
-            report.plot_confusion(folder / f"confusion_{split}.png", run.metrics["confusion"], members[0].labels, title)
+            figures.plot_confusion(
+                folder / f"confusion_{split}.png", run.metrics["confusion"], members[0].labels, title
+            )
         (folder / model_card.NAME).write_text(model_card.text(folder, out.name), encoding="utf-8")

@@ -16,7 +16,6 @@ from emotion_tf.config import CropConfig
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.crops import FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
@@ -169,6 +168,8 @@ class FilmPrediction:
         predictions = self.labels, self.predicted, self.probabilities
         write_predictions(folder / TABLE, rows, *predictions, abstain_below)
         spans = np.array([(subtitle.start, subtitle.end) for subtitle in self.subtitles])
+        from emotion_tf.evaluation.timeline import plot_timeline  # Matplotlib, which a clip's faces do not need
+
         plot_timeline(folder / TIMELINE, spans, *predictions, title, abstain_below)
 
 

@@ -11,7 +11,7 @@ import pytest
 from sklearn import metrics as reference
 
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation import charts, report
+from emotion_tf.evaluation import charts, figures, report
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.labels import MELD_EMOTIONS
@@ -139,7 +139,7 @@ def test_the_error_of_a_failed_write_names_the_cause(tmp_path):
 
 
 def test_confusion_is_drawn(tmp_path):
-    report.plot_confusion(tmp_path / "c.png", [[3, 0], [0, 0]], ("no", "yes"), "a class without any utterance")
+    figures.plot_confusion(tmp_path / "c.png", [[3, 0], [0, 0]], ("no", "yes"), "a class without any utterance")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
 
@@ -155,7 +155,7 @@ def test_the_table_on_the_terminal(capsys):
 def test_texts_in_pictures_are_no_formulas(tmp_path):
     """Matplotlib reads what stands between two dollar signs as a formula, and fails if it is none."""
     labels, probabilities = ("$\\bad$", "b$"), np.array([[0.9, 0.1], [0.2, 0.8]])
-    report.plot_confusion(tmp_path / "c.png", [[1, 0], [0, 1]], labels, "$\\run$")
+    figures.plot_confusion(tmp_path / "c.png", [[1, 0], [0, 1]], labels, "$\\run$")
     plot_timeline(
         tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, np.array([0, 1]), probabilities, "$\\film$", 0.0
     )
