@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -26,6 +26,7 @@ from emotion_tf import config as configuration
 from emotion_tf import folders, streams, weights
 from emotion_tf.config import Config, rules
 from emotion_tf.errors import UserError
+from emotion_tf.option_errors import describe_error
 from emotion_tf.program import program
 from emotion_tf.trust import everything, is_trusted, remember
 
@@ -96,7 +97,8 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
         if end.code in (0, None):
             streams.print_report(help_text.wrapped())
             raise
-        raise UserError(one_line(errors.getvalue(), args)) from None
+        message = describe_error(errors.getvalue(), args, functools.partial(_options, command, prog, extra))
+        raise UserError(message) from None
 
 
 class _HelpText(io.StringIO):
@@ -142,49 +144,13 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     return deferred
 
 
-def one_line(box: str, args: Sequence[str] = ()) -> str:
-    """Returns the message of tyro's error box, without the frame and the advice."""
-    lines = [re.sub(r"[│╭╮╰╯─]", "", re.sub(r"\x1b\[[0-9;]*m", "", line)).strip() for line in box.splitlines()]
-    text = " ".join(line for line in lines[1:] if line)
-    if text.startswith("Missing from"):  # the names of the arguments are indented less than their help
-        names = re.findall(r"^│ {5}(\S.*?) *│$", box.split("For full helptext")[0], re.MULTILINE)
-        return f"Missing: {', '.join(names)}. --help describes them."
-    text = re.split(r"Argument helptext:|For full helptext", text)[0]
-    options = re.findall(r"--[\w.-]+", text.split("Perhaps you meant:")[-1]) if "Perhaps you meant:" in text else []
-    text = text.split("Perhaps you meant:")[0].strip().rstrip(".") + "."
-    if flag := _flag_with_value(text, args):
-        return flag
-    return text + (f" Did you mean {options[0]}?" if options else "") + " --help lists the options."
-
-
-def _flag_with_value(message: str, args: Sequence[str]) -> str:
-    """Returns the message for a flag that is followed by a value; empty for other errors."""
-    title = "Unrecognized options:"
-    if not message.startswith(title):
-        return ""
-    unrecognized = re.split(r"[,\s]+", message.removeprefix(title).rstrip(".").strip())
-    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    for option, value in itertools.pairwise(words):
-        # a word that occurs elsewhere, too, may be the value of this option
-        is_unrecognized = bool(value) and unrecognized.count(value) == words.count(value)
-        if option.startswith("--") and option not in unrecognized and is_unrecognized and not value.startswith("-"):
-            return f"{option} takes no value. {_advice(option, value.lower())}. Received: {option} {value}."
-    return ""
-
-
-def _advice(option: str, value: str) -> str:
-    """Returns how to write a flag in place of a flag with a value."""
-    if value == "true":
-        return f"Write {option}"
-    if "." not in option:
-        return f"Leave {option} out" if value == "false" else f"Write {option}"
-    return f"Write {negated(option)}" if value == "false" else f"Write {option} or {negated(option)}"
-
-
-def negated(option: str) -> str:
-    """Returns the opposite of a boolean of the configuration: `--face.no-augment` for `--face.augment`."""
-    section, dot, name = option.removeprefix("--").rpartition(".")
-    return f"--{section}{dot}{name[3:] if name.startswith('no-') else f'no-{name}'}"
+def _options(command: Any, prog: str, extra: Mapping[str, Any]) -> list[str]:
+    """Returns all options of a command in the order of its help, such as `--face.augment` and `--face.no-augment`."""
+    help_text = io.StringIO()
+    with contextlib.redirect_stdout(help_text), contextlib.suppress(SystemExit):
+        tyro.cli(command, args=["--help"], prog=prog, **extra)
+    lines = re.findall(r"^\W (-.*)", help_text.getvalue(), re.MULTILINE)
+    return [option for line in lines for option in re.findall(r"(?:^|, )(--[a-z][\w.-]*)", line)]
 
 
 def early_options(args: Sequence[str]) -> argparse.Namespace:

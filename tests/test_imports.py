@@ -23,6 +23,7 @@ BASE = {
     "weights_table",
     "quiet",
     "command_line",
+    "option_errors",
     "progress",
     "processes",
     "folders",

@@ -9,10 +9,11 @@ from typing import Any
 import docstring_parser
 from rich.table import Table
 
-from emotion_tf.command_line import Flag, negated
+from emotion_tf.command_line import Flag
 from emotion_tf.config import CHOICES, Config, CropConfig, rules
 from emotion_tf.consoles import table_console
 from emotion_tf.modalities import MODALITIES
+from emotion_tf.option_errors import negated
 from emotion_tf.terminal import say
 
 TITLES = {

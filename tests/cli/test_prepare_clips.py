@@ -41,6 +41,7 @@ LEARNED = ("--tokenizer", "learned", "--face-size", "32")
         (["--faces.rate", "0"], "Invalid `faces.rate`"),
         (["--faces.crops", "0"], "Invalid `faces.crops`"),
         (["--processes", "-1"], "Invalid `--processes`"),
+        (["--detector", "yunet"], "Unknown option --detector. Did you mean --faces.detector?"),
     ],
 )
 def test_a_wrong_option(table, tmp_path, fault, words, said):
