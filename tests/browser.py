@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ class PageReport:
         widths: width of the viewport -> width of the page, in CSS pixels.
         text: visible text.
         broken: number of pictures that failed to load.
+        violations: what axe-core finds, as (light or dark, width, rule, element).
     """
 
     requests: list[str] = field(default_factory=list)
@@ -35,6 +37,7 @@ class PageReport:
     widths: dict[int, int] = field(default_factory=dict)
     text: str = ""
     broken: int = 0
+    violations: list[tuple[str, int, str, str]] = field(default_factory=list)
 
 
 def executable() -> str:
@@ -56,16 +59,16 @@ def _absent(reason: str) -> NoReturn:
 
 
 def load_page(page_path: Path, widths: Sequence[int] = (400, 1200), shots: Path | None = None) -> PageReport:
-    """Loads a page from disk at several widths of the viewport.
+    """Loads a page from disk at several widths of the viewport, on a light and a dark screen.
 
     Args:
         page_path: the HTML file.
         widths: widths in CSS pixels.
-        shots: folder for a screenshot of the whole page at each width, WIDTH.png.
+        shots: folder for a screenshot of the whole page at each width, SCHEME_WIDTH.png.
     """
     from playwright.sync_api import sync_playwright
 
-    report = PageReport()
+    report, axe = PageReport(), axe_source()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable(), args=list(ARGUMENTS))
         context = browser.new_context(offline=True)
@@ -74,12 +77,21 @@ def load_page(page_path: Path, widths: Sequence[int] = (400, 1200), shots: Path 
         tab.on("request", lambda r: None if r.url.startswith(("data:", address)) else report.requests.append(r.url))
         tab.on("console", lambda message: report.errors.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: report.errors.append(str(error)))
-        for width in widths:
+        for scheme, width in itertools.product(("light", "dark"), widths):
+            tab.emulate_media(color_scheme=scheme)
             tab.set_viewport_size({"width": width, "height": 900})
             tab.goto(address, wait_until="load")
-            report.widths[width] = tab.evaluate("document.documentElement.scrollWidth")
+            report.widths[width] = max(
+                report.widths.get(width, 0), tab.evaluate("document.documentElement.scrollWidth")
+            )
             if shots is not None:
-                tab.screenshot(path=str(shots / f"{width}.png"), full_page=True)
+                tab.screenshot(path=str(shots / f"{scheme}_{width}.png"), full_page=True)
+            tab.evaluate(axe)
+            report.violations += [
+                (scheme, width, violation["id"], node["html"])
+                for violation in tab.evaluate("axe.run()")["violations"]
+                for node in violation["nodes"]
+            ]
         report.text = tab.inner_text("body")
         report.broken = tab.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
         browser.close()

@@ -17,15 +17,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf import files
+from emotion_tf.evaluation.colours import DARK
 from emotion_tf.evaluation.pages import image_uri
 
 
-def figure_uri(figure: Figure, kind: str = "png") -> str:
-    """Returns a figure as a data URI, and closes it; `kind` is png, or svg for lines that stay sharp in print."""
+def figure_uri(figure: Figure) -> str:
+    """Returns a figure as the data URI of an SVG, and closes it. The picture is light on light pages, dark on dark."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(buffer, dpi=100, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
-    return image_uri(buffer.getvalue())
+    return image_uri(_with_dark_colours(buffer.getvalue().decode()).encode())
+
+
+def _with_dark_colours(svg: str) -> str:
+    """Returns an SVG whose colours are variables of its style, so that a dark page has other ones."""
+    for n, colour in enumerate(DARK):
+        svg = svg.replace(colour, f"var(--c{n})")
+    light, dark = (
+        "".join(f"--c{n}:{colour};" for n, colour in enumerate(colours)) for colours in (DARK, DARK.values())
+    )
+    style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    return svg.replace("<defs>", f"{style}<defs>", 1)
 
 
 def plain_text(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emotion_tf import files
+from emotion_tf.evaluation.colours import AGAINST, FOR
 
 TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"<?": "svg+xml"}
 
@@ -19,20 +20,34 @@ def image_uri(data: bytes) -> str:
     return f"data:image/{TYPES[data[:2]]};base64,{base64.b64encode(data).decode()}"
 
 
-def render(template: str, **facts: Any) -> str:
-    """Renders a template of this folder. A missing name raises; in `.html` templates values are escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html"),
+def environment(folder: Path, autoescape: bool = True) -> Environment:
+    """Returns the environment of the templates in a folder, which may include those of this one.
+
+    A missing name raises. Values are escaped, unless `autoescape` is false.
+    """
+    result = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["picture"] = image_uri
-    environment.filters["share"] = lambda n, total: f"{n / total:.1%}" if total else "-"
-    environment.filters["interval"] = _interval
-    return environment.get_template(template).render(**facts)
+    result.filters |= {"picture": image_uri, "percent": percent, "interval": _interval}
+    result.filters["share"] = lambda n, total: percent(n / total) if total else "-"
+    result.globals |= {"FOR": ", ".join(map(str, FOR)), "AGAINST": ", ".join(map(str, AGAINST))}
+    return result
+
+
+def render(template: str, **facts: Any) -> str:
+    """Renders a template of this folder; in `.html` templates values are escaped."""
+    templates = environment(Path(__file__).parent, template.endswith(".html"))
+    return templates.get_template(template).render(**facts)
+
+
+def percent(share: float) -> str:
+    """Formats a share. All percentages of a page have one decimal."""
+    return f"{100 * share:.1f} %"
 
 
 def write(path: Path, template: str, **facts: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from emotion_tf.evaluation import charts, pages
+from emotion_tf.evaluation.axis import Axis, zoomed_axis
 from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
 from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
@@ -29,7 +30,8 @@ from emotion_tf.evaluation.selective import (
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals, format_bounds
 from emotion_tf.evaluation.slices import Slice, slices
 
-MAX_OPACITY = 0.85
+MAX_OPACITY = 0.65
+"""Opacity of a full cell of the confusion matrix, on which light and dark text can be read."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,11 @@ class ClassRow(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the confusion matrix: count, share of the true class, colours of background and text."""
+    """A cell of the confusion matrix: count, share of the true class, opacity of its background."""
 
     utterances: int
     share: float
-    background: str
-    colour: str
+    opacity: float
 
 
 class PatternRow(NamedTuple):
@@ -151,6 +152,7 @@ def write_report(path: Path, report: ReportData) -> None:
     bins = [reliability(correct, p, outputs.weight) for p in (before, confidence)]
     counts = outputs.weight > 0
     curve = risk_coverage(correct[counts], confidence[counts])
+    classes, of_slices = _classes(report, predicted), _slices(report, predicted)
     pages.write(
         path,
         "report.html",
@@ -158,7 +160,8 @@ def write_report(path: Path, report: ReportData) -> None:
         before_use_title=TITLE,
         before_use=BEFORE_USE,
         dialogues=len(np.unique(report.group)),
-        classes=_classes(report, predicted),
+        classes=classes,
+        class_axis=_axis((row.f1, row.f1_interval) for row in classes),
         confusion=_confusion(report.numbers["confusion"]),
         format_bounds=format_bounds,
         charts={
@@ -168,13 +171,19 @@ def write_report(path: Path, report: ReportData) -> None:
         },
         learning=_learning(report.history),
         patterns=_patterns(report, correct, before, confidence),
-        slices=_slices(report, predicted),
+        slices=of_slices,
+        slice_axis=_axis((row.accuracy, row.accuracy_interval) for _, group in of_slices for row in group),
         curve=curve,
         thresholds=_thresholds(report, correct, confidence),
         promise=PROMISE,
         unpromised=report.calibration.unpromised,
         mistakes=[_mistake(report, row) for row in worst_mistakes(correct, confidence, outputs.weight)],
     )
+
+
+def _axis(rows: Iterable[tuple[float, Bounds]]) -> Axis:
+    """Returns an axis that holds these values and their intervals."""
+    return zoomed_axis(x for value, bounds in rows for x in (value, *(bounds or ())))
 
 
 def _classes(report: ReportData, predicted: np.ndarray) -> list[ClassRow]:
@@ -200,10 +209,7 @@ def _confusion(confusion: Sequence[Sequence[int]]) -> list[list[Cell]]:
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
-        [
-            Cell(int(n), float(share), f"rgba(43,108,163,{MAX_OPACITY * share:.2f})", "#fff" if share > 0.6 else "#222")
-            for n, share in zip(row, part, strict=True)
-        ]
+        [Cell(int(n), float(share), float(MAX_OPACITY * share)) for n, share in zip(row, part, strict=True)]
         for row, part in zip(counts, shares, strict=True)
     ]
 
@@ -212,8 +218,9 @@ def _learning(history: pd.DataFrame | None) -> dict[str, Any] | None:
     if history is None or history.empty:
         return None
     best = history.loc[history["dev_weighted_f1"].idxmax()]
-    chart = charts.learning_curves(history, int(best["epoch"]))
-    return {"chart": chart, "epoch": int(best["epoch"]), "epochs": len(history), "f1": float(best["dev_weighted_f1"])}
+    epoch = int(best["epoch"])
+    curves = {"loss": charts.loss_curves(history, epoch), "f1_curve": charts.f1_curve(history, epoch)}
+    return {**curves, "epoch": epoch, "epochs": len(history), "f1": float(best["dev_weighted_f1"])}
 
 
 def _patterns(report: ReportData, correct: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[PatternRow]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from emotion_tf.evaluation.colours import AGAINST, FOR
+
 SIDE = 192
 """Minimum side of the pictures in pixels."""
 MAX_OPACITY = 0.75
-FOR, AGAINST = np.array([(20, 20, 215), (200, 90, 20)], np.float32)  # red and blue, in OpenCV's BGR
+SUPPORT, OPPOSITION = (np.array(rgb[::-1], np.float32) for rgb in (FOR, AGAINST))  # OpenCV has BGR
 
 
 def overlay(crop: np.ndarray, values: np.ndarray, signed: bool, peak: float) -> bytes:
@@ -27,7 +29,7 @@ def overlay(crop: np.ndarray, values: np.ndarray, signed: bool, peak: float) -> 
     strength = np.clip(_enlarge(values.astype(np.float32), side) / max(peak, 1e-12), -1, 1)
     if signed:
         base = np.repeat(base.mean(axis=-1, keepdims=True), 3, axis=-1)
-        colour = np.where(strength[..., None] > 0, FOR, AGAINST)
+        colour = np.where(strength[..., None] > 0, SUPPORT, OPPOSITION)
     else:
         colour = cv2.applyColorMap((strength * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     weight = MAX_OPACITY * np.abs(strength)[..., None]

@@ -17,13 +17,13 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from emotion_tf.evaluation.colours import AGAINST, FIRST, FOR, GREY, NEUTRAL
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.interpret import pictures
 from emotion_tf.interpret.explanation import Curves, Explanation, WordAttributions
 from emotion_tf.interpret.summary import MIN_UTTERANCES, MeanFace, Summary
 
 TOP_WORDS = 12
-FOR, AGAINST, NEUTRAL = (214, 69, 55), (52, 110, 191), (120, 120, 120)
 
 
 def write_page(
@@ -77,9 +77,9 @@ def curve_picture(curves: Curves) -> bytes:
     """Draws deletion and insertion curves with the mean of those that they are compared with, and returns a PNG."""
     figure, grid = plt.subplots(1, 2, figsize=(5.2, 1.9), layout="constrained", sharey=True)
     for axes, name in zip(grid, ("deletion", "insertion"), strict=True):
-        axes.plot(curves.fractions, getattr(curves, name), color="#d64537", label="in this order")
+        axes.plot(curves.fractions, getattr(curves, name), color=FIRST, label="in this order")
         means = getattr(curves, f"random_{name}")
-        axes.plot(curves.fractions, means, color="#888", linestyle="--", label=f"mean of {curves.null}")
+        axes.plot(curves.fractions, means, color=GREY, linestyle="--", label=f"mean of {curves.null}")
         axes.set_title(name, fontsize=9)
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.tick_params(labelsize=8)

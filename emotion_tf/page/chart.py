@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_tf.data import images
+from emotion_tf.evaluation.colours import AGAINST, FOR, hex_code
 from emotion_tf.evaluation.figures import plain_text
 from emotion_tf.page.answer import Answer
 
-FOR, AGAINST, PLAIN = "#d64537", "#346ebf", "#7f8c99"
+PLAIN = "#7f8c99"
 MAX_WORDS = 14
 MAX_TITLE = 90
 
@@ -56,13 +57,13 @@ def _bars(axes: Any, names: list[str], values: np.ndarray, colours: list[str], t
 
 
 def _probabilities(axes: Any, answer: Answer) -> None:
-    colours = [FOR if n == answer.predicted else PLAIN for n in range(len(answer.labels))]
+    colours = [hex_code(FOR) if n == answer.predicted else PLAIN for n in range(len(answer.labels))]
     _bars(axes, list(answer.labels), answer.probabilities, colours, "probabilities")
     axes.set_xlim(0, 1)
 
 
 def _signed(values: np.ndarray) -> list[str]:
-    return [FOR if value >= 0 else AGAINST for value in values]
+    return [hex_code(FOR if value >= 0 else AGAINST) for value in values]
 
 
 def _words(axes: Any, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import re
@@ -12,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion_tf.evaluation import report_page
+from emotion_tf.evaluation import charts, colours, report_page
+from emotion_tf.evaluation.axis import zoomed_axis
 from emotion_tf.evaluation.before_use import BEFORE_USE
 from emotion_tf.evaluation.calibration import Calibration, Outputs, fit_calibration
 from emotion_tf.evaluation.metrics import metrics
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Ablation, measure_contribution
-from emotion_tf.evaluation.reliability import confidence_of
+from emotion_tf.evaluation.reliability import Bin, confidence_of
 from emotion_tf.evaluation.report_page import ReportData, write_report
 from emotion_tf.evaluation.significance import intervals
 
@@ -146,7 +148,7 @@ def test_the_page_has_every_section_and_is_self_contained(page):
             assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes)
     assert not re.search(r"url\(|@import", text)
     kinds = [a["src"].split(";")[0] for tag, a in parsed.tags if tag == "img"]
-    assert kinds.count("data:image/svg+xml") == 4 and {"data:image/jpeg", "data:image/png"} <= set(kinds)
+    assert kinds.count("data:image/svg+xml") == 5 and {"data:image/jpeg", "data:image/png"} <= set(kinds)
 
 
 def test_the_page_shows_the_results(page, report):
@@ -210,7 +212,7 @@ def test_biases_and_labels_that_are_not_the_most_probable_classes(report, tmp_pa
 def test_the_confusion_has_counts_and_shares():
     ((a, b), (c, d)) = report_page._confusion([[3, 1], [0, 0]])
     assert (a.utterances, a.share, b.share, c.share, d.utterances) == (3, 0.75, 0.25, 0, 0)
-    assert a.colour == "#fff" and b.colour == "#222"
+    assert a.opacity > b.opacity > c.opacity == 0
 
 
 @pytest.mark.slow
@@ -218,7 +220,44 @@ def test_in_a_browser_without_a_network(page):
     rendered = browser.load_page(page)
     assert (rendered.requests, rendered.errors, rendered.broken) == ([], [], 0)
     assert rendered.widths == {400: 400, 1200: 1200}
+    assert rendered.violations == []
     assert "Before you use this" in rendered.text and HOSTILE in rendered.text
+
+
+def test_charts_have_the_colours_of_a_dark_page_too(page):
+    charts = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page.read_text(encoding="utf-8"))
+    for svg in (base64.b64decode(chart).decode() for chart in charts):
+        style, _, drawing = svg.partition("<defs>")
+        assert "prefers-color-scheme:dark" in style and colours.DARK[colours.INK] in style
+        assert "var(--c0)" in drawing and not [colour for colour in colours.DARK if colour in drawing]
+
+
+def test_dots_of_the_calibration_curve_are_sized_by_their_utterances(monkeypatch):
+    areas = []
+    monkeypatch.setattr(
+        charts, "figure_uri", lambda figure: areas.extend(c.get_sizes() for c in figure.axes[0].collections)
+    )
+    few, many = Bin(0.2, 0.3, 50, 0.25, 0.2), Bin(0.9, 1.0, 100, 0.95, 0.9)
+    charts.reliability_diagram([few], [few, many])
+    ((before,), after) = areas
+    assert before == after[0] == after[1] / 2 == charts.LARGEST_DOT / 2
+
+
+def test_the_axis_of_bars_is_zoomed_to_what_they_show():
+    axis = zoomed_axis([0.62, None, 0.71, 0.884, float("nan")])
+    assert axis == pytest.approx((0.6, 0.9)) and axis.position(0.75) == pytest.approx(50)
+    assert zoomed_axis([]) == pytest.approx((0, 1))
+    low, high = zoomed_axis([0.5, 0.5])
+    assert low <= 0.5 <= high and low < high
+
+
+def test_all_percentages_have_one_decimal_and_red_supports(page):
+    body = page.read_text(encoding="utf-8").partition("</style>")[2]
+    prose = {"95 %", "90 %", "70 %", "83 %", "0.3 %"}
+    assert {p for p in re.findall(r"[\d.]+ %", body) if not re.fullmatch(r"\d+\.\d %", p)} <= prose
+    first, second = re.findall(r'class="word" style="background:rgba\(var\((--\w+)\)', body)[:2]
+    assert (first, second) == ("--for", "--against")  # +0.5 and -0.25
+    assert "--for: 214, 69, 55; --against: 52, 110, 191;" in page.read_text(encoding="utf-8")
 
 
 def test_utterances_of_weight_0_count_nowhere(report, tmp_path):

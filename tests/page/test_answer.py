@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import io
+import re
 
 import cv2
 import matplotlib.pyplot as plt
@@ -15,17 +16,20 @@ import synthetic_faces
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation import colours
 from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.faces.candidates import Candidates, find_in_clip, find_in_photo
 from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.frames import Segment
+from emotion_tf.interpret.pictures import MAX_OPACITY, overlay
 from emotion_tf.page import inputs
 from emotion_tf.page.answer import NEVER, Answer, threshold_for
 from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.html import answers_html, faces_html, notice
 from emotion_tf.page.inputs import FaceFinder, read_texts
+from emotion_tf.page.theme import STYLE
 
 ROWS = (Threshold(0.7, 0.0, 1.0, 0.76), Threshold(0.8, 0.55, 0.7, 0.84), Threshold(0.95))
 CALIBRATION = Calibration(thresholds=ROWS, utterances=1109, dialogues=114)
@@ -177,3 +181,12 @@ def test_notices_are_escaped():
     assert notice("<b>") == '<p class="notice">&lt;b&gt;</p>'
     assert "&lt;b&gt;.png" in faces_html(Candidates(problem="no face found"), "<b>.png")
     assert faces_html(Candidates(), "").strip() == ""
+
+
+def test_red_supports_and_blue_opposes_as_in_every_other_picture():
+    bars = dict(re.findall(r"i\.(for|against) \{ background: (#\w+)", STYLE))
+    assert bars == {"for": colours.hex_code(colours.FOR), "against": colours.hex_code(colours.AGAINST)} != {}
+    crop = np.full((8, 8, 3), 255, np.uint8)
+    for value, rgb in ((1.0, colours.FOR), (-1.0, colours.AGAINST)):
+        drawn = cv2.imdecode(np.frombuffer(overlay(crop, np.full((8, 8), value), True, 1.0), np.uint8), 1)[50, 50, ::-1]
+        np.testing.assert_allclose(drawn, 255 - MAX_OPACITY * (255 - np.array(rgb)), atol=1)
