@@ -16,6 +16,7 @@ from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
     from emotion_tf.evaluation.compare import RunResults, TitledTable
+    from emotion_tf.evaluation.significance import Difference
 
 
 def compare(
@@ -41,7 +42,7 @@ def compare(
     if other == ():
         raise UserError("Expected the runs of a second configuration after --with. Received none.")
     comparison_of_runs = _configurations(runs, other, split, data) if other else _runs(runs, split or "test", data)
-    results, tables, place, notes, method = comparison_of_runs
+    results, tables, differences, place, notes, method = comparison_of_runs
     title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
     with reserve_stdout(out):
         say(title)
@@ -49,13 +50,17 @@ def compare(
         for note in notes:
             say(note)
         if out is not None:
+            from emotion_tf.evaluation.compare_page import write_page
+
             provenance = ("Commands", comparison.PROVENANCE_COLUMNS, comparison.provenance_rows(results))
-            comparison.write_page(out, [*tables, provenance], title, method)
+            write_page(out, [*tables, provenance], differences, title, method)
             say(f"Page: {out}")
 
 
-Comparison = tuple["Sequence[RunResults]", "Sequence[TitledTable]", str, "Sequence[str]", str]
-"""Results, tables, the split in words, notes, and the method in words."""
+Comparison = tuple[
+    "Sequence[RunResults]", "Sequence[TitledTable]", "Sequence[tuple[str, Difference]]", str, "Sequence[str]", str
+]
+"""Results, tables, differences with their names, the split in words, notes, and the method in words."""
 
 
 def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
@@ -67,7 +72,9 @@ def _runs(runs: Sequence[Path], split: str, data: Path | None) -> Comparison:
         if is_configuration(path):
             raise UserError(f"{path} stands for several runs. Expected a second configuration: --with RUN ...")
     results = comparison.distinguish([comparison.read_run(path, split, data) for path in runs])
-    return results, comparison.tables(results, comparison.compare(results)), split, [], comparison.METHOD
+    pairs = comparison.compare(results)
+    differences = [(f"{pair.better} - {pair.other}", pair.f1) for pair in pairs]
+    return results, comparison.tables(results, pairs), differences, split, [], comparison.METHOD
 
 
 def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str | None, data: Path | None) -> Comparison:
@@ -78,4 +85,6 @@ def _configurations(runs: Sequence[Path], other: Sequence[Path], split: str | No
     difference, parts = seeds.compare_configurations(first, second)
     unused = seeds.unused_seeds([*runs, *other])
     notes = [f"Left out, by their names other seeds: {', '.join(unused)}"] if unused else []
-    return [*first.runs, *second.runs], seeds.tables(first, second, difference, parts), first.split, notes, seeds.METHOD
+    tables = seeds.tables(first, second, difference, parts)
+    differences = [(f"{first.name} - {second.name}", difference)]
+    return [*first.runs, *second.runs], tables, differences, first.split, notes, seeds.METHOD

@@ -19,7 +19,6 @@ from emotion_tf import documents, files, run_info
 from emotion_tf.config import read_config
 from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation import pages
 from emotion_tf.evaluation.csv_tables import read_csv, read_history
 from emotion_tf.evaluation.results import REPAIR, read_metrics
 from emotion_tf.evaluation.significance import Difference, format_bounds, format_p, holm, intervals, paired_bootstrap
@@ -304,8 +303,3 @@ def print_tables(tables: Sequence[TitledTable]) -> None:
         for line in lines:
             table.add_row(*line)
         console.print(table)
-
-
-def write_page(path: Path, tables: Sequence[TitledTable], title: str, method: str) -> None:
-    """Writes tables, and the method in words, as one self-contained HTML page, to a path that the user typed."""
-    files.write_text(path, pages.render("compare.html", title=title, tables=tables, method=method), follow=True)

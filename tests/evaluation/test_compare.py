@@ -1,7 +1,9 @@
 """`compare`: on small files, checked by hand and against SciPy."""
 
 import json
+import re
 
+import browser
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from helpers import ensemble_info, run_info
 from scipy.stats import bootstrap, norm, t
 
 from emotion_tf.config import Config, TrainConfig, to_json
+from emotion_tf.evaluation.axis import zoomed_axis
 from emotion_tf.evaluation.compare import compare, differing_options, read_run, rows
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.significance import format_p, holm, intervals
@@ -216,6 +219,27 @@ def test_different_utterances_are_rejected(two, tmp_path, fault, changes):
     table = pd.read_csv(two[1] / "predictions_test.csv").iloc[:-1]
     table.to_csv(two[1] / "predictions_test.csv", index=False)
     assert "59 and 60 of them" in fault("compare", *two)
+
+
+def test_the_page_has_a_forest_plot_and_numbers_on_the_right(two, tmp_path, succeed):
+    page, (a, b) = tmp_path / "c.html", (read_run(path, "test") for path in two)
+    (pair,) = compare([a, b])
+    succeed("compare", *two, "--out", page)
+    text = page.read_text()
+    low, high = zoomed_axis([0.0, pair.f1.low, pair.f1.difference, pair.f1.high])
+    zero, value = (f'style="left:{100 * (x - low) / (high - low):.1f}%"' for x in (0.0, pair.f1.difference))
+    assert f'<span class="name">{pair.better} - {pair.other}</span><span class="interval"><u {zero}></u>' in text
+    assert f"<b {value}></b></span>" in text and f'<span class="text">{pair.f1.difference:+z.4f} [' in text
+    assert re.search(r'<td class="number split">0\.\d{4}<td class="bounds">\[', text)
+    assert '<td class="number">1,234' in text and '<td>train.seed<td class="number">0<td class="number">1' in text
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(two, tmp_path, succeed):
+    succeed("compare", *two, "--out", tmp_path / "c.html")
+    rendered = browser.load_page(tmp_path / "c.html")
+    assert (rendered.requests, rendered.errors, rendered.violations) == ([], [], [])
+    assert rendered.widths == {400: 400, 1200: 1200}
 
 
 def test_the_page_on_standard_output(two, command):
