@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # OpenCV refuses larger pictures (`pictures.MAX_PIXELS`) before it allocates memory. cv2 reads the variable on import,
 # and Keras imports cv2.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64 * 1024 * 1024))
 
 if TYPE_CHECKING:
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.api import Run, load, prepare, train
+    from emotion_tf.errors import UserError
 
-__all__ = ["__version__", "load"]
+__all__ = ["Run", "UserError", "__version__", "load", "prepare", "train"]
 __version__ = "0.2.0"
+_MODULES = {**dict.fromkeys(("Run", "load", "prepare", "train"), "api"), "UserError": "errors"}
+"""Name -> the module that defines it. It is imported when it is first used: `import emotion_tf` takes no time."""
 
 
-def load(run: str | Path, trust: bool = False) -> Predictor:
-    """Loads a run, an ensemble or an export, ready for `.predict(utterances, faces)`.
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
-    TensorFlow is imported by this function, not by `import emotion_tf`.
 
-    Args:
-        run: its folder, such as `saved_models/demo-text-face`, or an export, `saved_models/demo-text-face/serving/1`.
-        trust: whether to run graphs that this program did not make here for this user, like `--trust`.
-
-    Raises:
-        emotion_tf.errors.UserError: the folder holds no finished run, ensemble or export, or its graph is not trusted.
-    """
-    from emotion_tf.serving.predict import open_predictor
-    from emotion_tf.trust import everything
-
-    with everything(trust):
-        return open_predictor(Path(run))
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -88,7 +88,7 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
     """
     if not isinstance(command, type):
         command = _deferred(command)
-    help_text, errors = _HelpText(), io.StringIO()
+    help_text, errors = _HelpText(is_help=bool({"-h", "--help"} & set(args))), io.StringIO()
     extra = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stdout(help_text), contextlib.redirect_stderr(errors):
@@ -102,15 +102,18 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
 
 
 class _HelpText(io.StringIO):
-    """Buffer for the help, with the encoding and the terminal of standard output, on which tyro's format depends."""
+    """Buffer for the help, with the encoding and the terminal of standard output, on which tyro's format depends.
 
-    def __init__(self) -> None:
+    Errors are never printed as they are: `one_line` reads boxes in UTF-8, whatever standard output is.
+    """
+
+    def __init__(self, is_help: bool) -> None:
         super().__init__()
-        self._stdout = sys.stdout
+        self._stdout, self._is_help = sys.stdout, is_help
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self._stdout.encoding
+        return self._stdout.encoding if self._is_help else "utf-8"
 
     def isatty(self) -> bool:
         return self._stdout.isatty()

@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "page": BELOW_TRAINING | {"training", "faces", "interpret", "serving"},
     "cli": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "page"},
     "__main__": BASE | {"cli"},
+    "api": BELOW_TRAINING | {"training", "faces", "interpret", "serving", "cli"},
 }
 OURS = ("emotion_tf.", "tuning.")
 HEAVY = {"tensorflow", "tensorflow_text", "tensorflow_hub", "keras", "keras_tuner"}

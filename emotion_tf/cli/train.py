@@ -22,16 +22,19 @@ from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
 
 
-def train(arguments: TrainArguments) -> None:
-    """Trains a run, or one for each seed. Draws the demo data set first if it is the data set and is missing."""
+def train(arguments: TrainArguments) -> list[Path]:
+    """Trains a run, or one for each seed. Draws the demo data set first if it is the data set and is missing.
+
+    Returns:
+        The folders of the runs.
+    """
     config = arguments.config
     start_tensorflow(config.train.threads)
     from emotion_tf.data.prepare import draw_missing_demo
 
     draw_missing_demo(Path(config.data))
     if arguments.seeds > 1:
-        _train_seeds(arguments)
-        return
+        return _train_seeds(arguments)
     name = arguments.name
     with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
         resume = f"Continue with: {program()} train --resume --name {shlex.quote(run.name)}"
@@ -41,6 +44,7 @@ def train(arguments: TrainArguments) -> None:
             if run.exists() and not (arguments.resume or arguments.overwrite):
                 raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
             _train_one(config, run, arguments.overwrite, lambda: _check_initial(config))
+        return [run]
 
 
 def _train_one(config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]]) -> None:
@@ -103,8 +107,8 @@ def _splits_to_evaluate(config: Config, run: Path) -> list[str]:
     return [split for split in others if split not in evaluated] + [last] * is_missing
 
 
-def _train_seeds(arguments: TrainArguments) -> None:
-    """Trains NAME-seed0, NAME-seed1, ... Skips finished runs and resumes an interrupted one."""
+def _train_seeds(arguments: TrainArguments) -> list[Path]:
+    """Trains NAME-seed0, NAME-seed1, ... Skips finished runs and resumes an interrupted one. Returns all of them."""
     import keras
 
     from emotion_tf.evaluation.seeds import print_seeds
@@ -123,6 +127,7 @@ def _train_seeds(arguments: TrainArguments) -> None:
                 _train_one(seeded, path, arguments.overwrite, check_initial)
                 keras.backend.clear_session()
     print_seeds(paths)
+    return paths
 
 
 def _how_to_continue(first: Path, later: list[Path], overwrite: bool) -> str:

@@ -120,13 +120,8 @@ class Predictor(ABC):
             UserError: the numbers of utterances, faces and contexts differ; the model reads no context; a picture
                 cannot be read; the server does not answer.
         """
-        if isinstance(utterances, str):
-            raise UserError(
-                "Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list."
-            )
-        faces = _one_per_utterance("faces", faces, utterances)
+        faces, lines = per_utterance(utterances, faces, contexts)
         crops = [raw.encode_faces(face, self.facts.face_size, i) for i, face in enumerate(faces)]
-        lines = [list(context or ()) for context in _one_per_utterance("contexts", contexts, utterances)]
         if any(lines) and not self.reads_context:
             raise UserError(
                 f"{self.source} reads no context. Expected a run trained with --text.context, or no context."
@@ -288,6 +283,20 @@ def full_inputs(
 def byte_strings(values: Any) -> np.ndarray:
     """Returns an object array of bytes: NumPy's own dtype for bytes drops trailing zeros."""
     return np.array(values, object)
+
+
+def per_utterance(
+    utterances: Sequence[str], faces: Sequence[Any] | None, contexts: Sequence[Sequence[str]] | None
+) -> tuple[Sequence[Any], list[list[str]]]:
+    """Returns the face crops and the previous utterances of each utterance, as `Predictor.predict` takes them.
+
+    Raises:
+        UserError: the numbers of utterances, faces and contexts differ; or `utterances` is one string.
+    """
+    if isinstance(utterances, str):
+        raise UserError("Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list.")
+    lines = [list(context or ()) for context in _one_per_utterance("contexts", contexts, utterances)]
+    return _one_per_utterance("faces", faces, utterances), lines
 
 
 def _one_per_utterance(name: str, values: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:
