@@ -34,8 +34,10 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option without a value, such as `--overwrite`. Booleans of the configuration also have `--face.no-augment`."""
 NO_PREFIX = tyro.conf.arg(name="")
 """Annotation of a parameter that is a dataclass of options, for `--out` in place of `--dataset.out`."""
-RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-RunPaths = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
+IS_RUN = object()
+"""Annotation of a parameter whose paths are runs, which are also found by their names in saved_models/."""
+RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN"), IS_RUN]
+RunPaths = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ..."), IS_RUN]
 DatasetPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
 
 TRUST = "Run graphs that this program did not make here for you: of a run, an export or an encoder from elsewhere."
@@ -133,18 +135,30 @@ class _HelpText(io.StringIO):
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     """Returns a function with the signature of a verb that binds its arguments, for tyro to call."""
 
+    hints = get_type_hints(verb, include_extras=True)
+
     def deferred(*args: Any, **options: Any) -> Callable[[], None]:
         for name, limits in rules.ranges_of(verb).items():
             limits.check(rules.option(name), options[name])
         for name, value in options.items():
             rules.check_paths(rules.option(name), value)
         rules.check_outputs(verb, options)
+        for name in options:
+            if IS_RUN in getattr(hints[name], "__metadata__", ()):
+                options[name] = _find_runs(options[name])
         return functools.partial(verb, *args, **options)
 
     deferred.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(verb) or "")  # tyro prints line breaks as they are
-    deferred.__annotations__ = get_type_hints(verb, include_extras=True)
+    deferred.__annotations__ = hints
     deferred.__signature__ = inspect.signature(verb)  # type: ignore[attr-defined]
     return deferred
+
+
+def _find_runs(value: Any) -> Any:
+    """Returns the folder of a run, or of each of several, for its path or its name in saved_models/."""
+    if isinstance(value, tuple):
+        return tuple(map(folders.find_run, value))
+    return value if value is None else folders.find_run(value)
 
 
 def _options(command: Any, prog: str, extra: Mapping[str, Any]) -> list[str]:
@@ -195,11 +209,22 @@ def parse_configured(verb: str, args: Sequence[str], start: Arguments) -> Argume
         start: defaults, with the configuration that the options change.
     """
     arguments: Arguments = parse(type(start), args, f"{program()} {verb}", default=start)
+    arguments = dataclasses.replace(arguments, config=_with_initial_runs(arguments.config))
     if not arguments.trust:
         _check_encoders(arguments.config, args)
     if not arguments.smoke:
         return arguments
     return dataclasses.replace(arguments, config=configuration.smoke(arguments.config))
+
+
+def _with_initial_runs(config: Config) -> Config:
+    """Returns the configuration with the paths of the runs that --text.init and --face.init name."""
+    towers = {}
+    for name in config.towers:
+        tower = getattr(config, name)
+        if tower.init and not os.path.lexists(tower.init) and (folders.RUNS / tower.init).exists():
+            towers[name] = dataclasses.replace(tower, init=str(folders.RUNS / tower.init))
+    return dataclasses.replace(config, **towers)
 
 
 def _check_encoders(config: Config, args: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -34,7 +34,12 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3 - half]}...{text[-half:]}"
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Returns a hint such as ` Did you mean 'resnet50'?`; empty if no name is similar."""
-    close = difflib.get_close_matches(name, list(valid), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def nearest(name: str, valid: Iterable[str], most: int = 1) -> str:
+    """Returns a hint such as ` Did you mean 'resnet50'?` with at most so many names; empty if no name is similar."""
+    return did_you_mean([repr(close) for close in difflib.get_close_matches(name, list(valid), n=most)])
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Returns a hint such as ` Did you mean A, B or C?`; empty without names."""
+    listed = " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return f" Did you mean {listed}?" if listed else ""

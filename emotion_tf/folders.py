@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from emotion_tf import files, locks
 from emotion_tf.config import Config
-from emotion_tf.errors import UserError
+from emotion_tf.errors import UserError, nearest
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
 
@@ -60,6 +61,33 @@ def restore_replaced(folder: Path, kinds: Sequence[Kind] = (RUN, ENSEMBLE_KIND, 
     for old in folder.glob(".*.replaced"):
         for kind in kinds:
             files.restore_missing(old.with_name(old.name.removeprefix(".").removesuffix(".replaced")), kind)
+
+
+def find_run(path: Path) -> Path:
+    """Returns the folder of a run, an ensemble, an export or a cross-validation that a user names by its path or name.
+
+    A path that exists goes before a name in saved_models/. A path without a folder is returned if it is the stem of
+    NAME-seed0, NAME-seed1, ...
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    for candidate in (path, RUNS / path):
+        for kind in (RUN, ENSEMBLE_KIND, CROSS_VALIDATION):
+            files.restore_missing(candidate, kind)
+        if os.path.lexists(candidate) or any(candidate.parent.glob(f"{glob.escape(candidate.name)}-seed*")):
+            return candidate
+    raise missing_run(path)
+
+
+def missing_run(path: Path) -> UserError:
+    """Returns the error for a folder that holds no run, with the names of similar ones."""
+    folder = path.parent if path.parent != Path() and path.parent.is_dir() else RUNS
+    names = [run.name for name in ("run.json", ENSEMBLE, "crossval.json") for run in subfolders_with(name, folder)]
+    return UserError(
+        f"No run at {path}: run.json does not exist. Expected a folder that `train` made, or its name in {RUNS}/."
+        f"{nearest(path.name, names, 3)} {program()} runs lists them."
+    )
 
 
 def newest_unfinished() -> Path:

@@ -7,6 +7,8 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from emotion_tf.errors import did_you_mean
+
 MAX_SUGGESTIONS = 4
 _HINT = " --help lists the options."
 
@@ -34,15 +36,10 @@ def unknown_options(args: Sequence[str], options: Collection[str]) -> list[str]:
     """Returns a sentence for each option that the verb does not have, with those that may be meant."""
     names = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
     return [
-        f"Unknown option {name}.{_did_you_mean(suggest(name, options))}"
+        f"Unknown option {name}.{did_you_mean(suggest(name, options))}"
         for name in dict.fromkeys(names)
         if name.replace("_", "-") not in options
     ]
-
-
-def _did_you_mean(options: Sequence[str]) -> str:
-    names = " or ".join(filter(None, (", ".join(options[:-1]), *options[-1:])))
-    return f" Did you mean {names}?" if names else ""
 
 
 def suggest(name: str, options: Collection[str]) -> list[str]:

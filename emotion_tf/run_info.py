@@ -97,6 +97,6 @@ class RunInfo(DataSpec):
         return DataSpec(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataSpec)})
 
 
-def read_run_info(run: Path, missing: str = "") -> RunInfo:
-    """Reads `run.json`. Raises UserError with the message `missing` if there is none, or if it is invalid."""
-    return documents.read(run / FILE, RunInfo, "Copy the run again, or train it again.", missing)
+def read_run_info(run: Path) -> RunInfo:
+    """Reads `run.json`. Raises UserError if it is invalid."""
+    return documents.read(run / FILE, RunInfo, "Copy the run again, or train it again.")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 from helpers import ROOT
 
-from emotion_tf import cli
+from emotion_tf import cli, folders
 from emotion_tf.config import Config, to_json
 from emotion_tf.errors import UserError
 
@@ -126,6 +126,7 @@ def fault_of_verb(words: list[str]) -> str:
     try:
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
             patch.setattr(cli, "load", load_without_running)
+            patch.setattr(folders, "find_run", lambda path: path)  # the runs of the examples do not exist
             cli.dispatch(words)
     except UserError as error:
         return str(error)

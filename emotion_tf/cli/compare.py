@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from emotion_tf.command_line import RunPaths
+from emotion_tf.command_line import IS_RUN, RunPaths
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.streams import reserve_stdout
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: RunPaths,
-    other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ...")] = None,
+    other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ..."), IS_RUN] = None,
     split: str | None = None,
     data: Path | None = None,
     out: Annotated[Path | None, rules.Output.FILE] = None,
@@ -29,8 +29,9 @@ def compare(
     """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 
     Args:
-        runs: Two or more folders in saved_models/, evaluated on the same utterances. With --with: the seeds of one
-            configuration; NAME stands for NAME-seed0, NAME-seed1, ...; or a folder of `crossval` with repeats.
+        runs: Two or more runs (names in saved_models/, or folders), evaluated on the same utterances. With --with: the
+            seeds of one configuration; NAME stands for NAME-seed0, NAME-seed1, ...; or a folder of `crossval` with
+            repeats.
         other: The seeds of a second configuration, to compare the two over seeds and dialogues. A claim needs five
             seeds on each side.
         split: Split: train, dev or test (the default). A cross-validation has its out-of-fold predictions alone.

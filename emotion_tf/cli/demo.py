@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from emotion_tf import folders
 from emotion_tf.cli.inputs import CropOptions, ServerOptions
-from emotion_tf.command_line import NO_PREFIX, opens_models
+from emotion_tf.command_line import IS_RUN, NO_PREFIX, opens_models
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -28,14 +29,15 @@ PORT = 7860
 def demo(
     serving: Annotated[ServerOptions, NO_PREFIX],
     faces: CropOptions,
-    run: Positional[Path | None] = None,
+    run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN"), IS_RUN] = None,
     port: Annotated[int, Range(0, 65_535)] = PORT,
     upload: Annotated[int, Range(1, 10_000)] = 100,
 ) -> None:
     """Serve a page on 127.0.0.1 to try runs with texts, pictures, clips and films. Ctrl-C stops it.
 
     Args:
-        run: Folder of the run to select first; the page offers the others in the same folder. Default: the newest run.
+        run: Run to select first: its name in saved_models/, or its folder. The page offers the others beside it.
+            Default: the newest run.
         port: Port on 127.0.0.1. 0: any free port.
         upload: Maximum size of an uploaded file in megabytes. All uploads together take at most ten times that.
         faces: How faces are found.

@@ -33,7 +33,7 @@ def ensemble(
     """Combine runs by a vote. Each method is fitted on the predictions on dev (or out-of-fold); one is kept.
 
     Args:
-        runs: Two or more folders in saved_models/, evaluated on dev of the same data set.
+        runs: Two or more runs (names in saved_models/, or folders), evaluated on dev of the same data set.
         name: Name of the ensemble, a folder in saved_models/.
         method: Method: soft (mean of probabilities), weighted (convex weights), both with a temperature, or stacking
             (logistic regression on log-probabilities); by default, the best weighted F1 in cross-validation.

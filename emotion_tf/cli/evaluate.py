@@ -19,7 +19,7 @@ def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report
     """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.
 
     Args:
-        run: Folder of a run in saved_models/.
+        run: Run: its name in saved_models/, or its folder.
         data: Another data set. Its results are written to RUN/elsewhere/NAME/, where `compare --data` reads them.
             Default: the data set of the run.
         split: Split of the data set: train, dev or test.

@@ -48,7 +48,7 @@ def explain(
     """Explain predictions by words, parts of the face and modalities, as a page with sanity checks, and as PNGs.
 
     Args:
-        run: Folder of a run in saved_models/.
+        run: Run: its name in saved_models/, or its folder.
         data: Data set in tfrecords/ instead of an utterance. Explains k selected utterances, and averages the
             attributions of all by class, also as CSV.
         split: Split of --data: train, dev or test.

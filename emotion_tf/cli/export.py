@@ -22,7 +22,7 @@ def export(
     """Export a run or an ensemble as a SavedModel for TensorFlow Serving: RUN/serving/VERSION.
 
     Args:
-        run: Folder of a run or an ensemble in saved_models/; with --verify, of an export.
+        run: Run or ensemble: its name in saved_models/, or its folder; with --verify, an export.
         version: Version number. Default: the next free one.
         keep: Number of versions to keep: this one and the newest others. 0: all.
         verify: Export nothing, and check that an export fulfils the contract (docs/serving.md).

@@ -27,7 +27,7 @@ def features(
     """Write the outputs of a tower, or of one of its layers, with the ids of the utterances, as .npz.
 
     Args:
-        run: Folder of a run in saved_models/.
+        run: Run: its name in saved_models/, or its folder.
         data: Folder of a data set in tfrecords/.
         out: File to write, NAME.npz.
         tower: Tower, or fusion for the layers after the towers.

@@ -34,7 +34,7 @@ def predict(
     """Predict the emotion of one utterance from its text, its face, or both.
 
     Args:
-        run: Folder of a run or an ensemble in saved_models/, or of an export, RUN/serving/VERSION.
+        run: Run or ensemble: its name in saved_models/, or its folder; or an export, RUN/serving/VERSION.
         abstain_below: Least probability of a prediction; below it prints "abstained". The report of a run
             lists thresholds that promise a precision with 90 % confidence, and what cannot be promised.
     """
@@ -66,7 +66,7 @@ def predict_table(
     """Predict the emotion of each row of a table.
 
     Args:
-        run: Folder of a run, an ensemble or an export, as for `predict`.
+        run: Run, ensemble or export, as for `predict`.
         table: CSV with a column utterance, faces (aligned crops; paths joined by ;), or both. With dialogue_id and
             speaker, earlier rows of a dialogue are the context of later ones.
         out: CSV to write: the table with the predictions; - is standard output.
@@ -99,7 +99,7 @@ def predict_film(
     """Predict the emotion of each subtitle of a film, from its text and the face that speaks.
 
     Args:
-        run: Folder of a run, an ensemble or an export, as for `predict`.
+        run: Run, ensemble or export, as for `predict`.
         clip: Video of the film.
         subtitles: SRT, WebVTT or ASS file. Earlier subtitles are the context of later ones.
         out: Folder to write: predictions.csv and timeline.png.

@@ -26,7 +26,7 @@ def serve(
     """Start TensorFlow Serving with the newest export of a run, as a program or a container. Ctrl-C stops it.
 
     Args:
-        run: Folder of a run in saved_models/ with an export.
+        run: Run with an export: its name in saved_models/, or its folder.
         port: Port of gRPC.
         rest_port: Port of REST.
         model: Name of the model on the server. Default: the name of the run.

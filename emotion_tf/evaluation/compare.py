@@ -23,7 +23,7 @@ from emotion_tf.evaluation.csv_tables import read_csv, read_history
 from emotion_tf.evaluation.results import REPAIR, read_metrics
 from emotion_tf.evaluation.significance import Difference, format_bounds, format_p, holm, intervals, paired_bootstrap
 from emotion_tf.evaluation.vote import read_ensemble_info
-from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, other_results
+from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, RUN, missing_run, other_results
 from emotion_tf.program import program
 from emotion_tf.run_info import read_run_info
 
@@ -87,7 +87,7 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
     for kind in (RUN, ENSEMBLE_KIND):
         files.restore_missing(path, kind)
     if not os.path.isdir(path):  # unlike `Path.is_dir`, without an error for a folder that may not be entered
-        raise UserError(f"No run at {path}. Expected a folder that `train` made; see: {program()} runs")
+        raise missing_run(path)
     folder = path if data is None else other_results(path, data)
     predictions = folder / f"predictions_{split}.csv"
     results = {} if documents.is_missing(folder / "metrics.json") else read_metrics(folder)

@@ -28,11 +28,10 @@ from emotion_tf.data.tokenizer import (
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import FILE as CALIBRATION
 from emotion_tf.evaluation.calibration import Calibration, read_calibration
-from emotion_tf.folders import ENSEMBLE, RUN
+from emotion_tf.folders import ENSEMBLE, RUN, missing_run
 from emotion_tf.modalities import MIN_ABSENT_SHARE
 from emotion_tf.models.keras_file import load_keras_file
 from emotion_tf.models.two_tower import TwoTower
-from emotion_tf.program import program
 from emotion_tf.run_info import DataSpec, RunInfo, read_run_info
 
 
@@ -126,11 +125,9 @@ class Run:
                 f"{self.path} is an ensemble. Expected a single run, such as one of its members; predict, export, "
                 "compare and runs take ensembles, too."
             )
-        return read_run_info(
-            self.path,
-            f"No run at {self.path}: {run_info.FILE} does not exist. Expected a folder that `train` made; see: "
-            f"{program()} runs",
-        )
+        if documents.is_missing(self.path / run_info.FILE):
+            raise missing_run(self.path)
+        return read_run_info(self.path)
 
     @cached_property
     def config(self) -> Config:
