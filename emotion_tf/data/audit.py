@@ -41,7 +41,7 @@ def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
     Returns:
         splits (counts by class), causes {split: {cause or "with a face": n}}, policies {policy: n}, scores
         {policy: [...]}, margins, heights, choices (number of selections among several faces), below_margin (number of
-        these below the margin), lengths [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
+        these that are doubtful), lengths [(seconds, name, clip)], crops {label: [JPEG]}, doubtful [dict].
     """
     facts: dict[str, Any] = {
         "name": dataset.path.name,
@@ -73,7 +73,7 @@ def gather_facts(dataset: Dataset, root: Path | None = None) -> dict[str, Any]:
             facts["lengths"].append((row["clip_seconds"], _name(row), row["clip"][0]))
         if row["face_policy"]:
             _count_selection(facts, row)
-            if row["face_tracks"] > 1:
+            if _is_doubtful(row):
                 doubt = (">" in row["face_policy"], -row["face_margin"])
                 heapq.heappush(doubtful, (doubt, -n, row))
                 if len(doubtful) > MAX_DOUBTFUL:
@@ -122,13 +122,18 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['split']} {row['dialogue_id']} {row['utterance_id']}"
 
 
+def _is_doubtful(row: dict[str, Any]) -> bool:
+    """Returns whether the selection among several faces is below the margin, or a fallback policy decided."""
+    return row["face_tracks"] > 1 and (row["face_margin"] < MARGIN or ">" in row["face_policy"])
+
+
 def _count_selection(facts: dict[str, Any], row: dict[str, Any]) -> None:
     facts["policies"][row["face_policy"]] += 1
     facts["scores"][row["face_policy"]].append(row["face_score"])
     facts["heights"] += row["face_height"]
     if row["face_tracks"] > 1:
         facts["choices"] += 1
-        facts["below_margin"] += row["face_margin"] < MARGIN or ">" in row["face_policy"]
+        facts["below_margin"] += _is_doubtful(row)
         if np.isfinite(row["face_margin"]):
             facts["margins"].append(row["face_margin"])
 

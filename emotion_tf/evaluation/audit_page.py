@@ -11,9 +11,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from emotion_tf import files, pictures
 from emotion_tf.evaluation import pages
+from emotion_tf.evaluation.colours import FIGURE, FIRST, SECOND
 from emotion_tf.evaluation.figures import figure_uri, plain_text
 
 MAX_CLIPS = 10
@@ -70,13 +72,16 @@ def _charts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return [(title, _histogram(title, values, line)) for title, values, line in histograms if len(values)]
 
 
+@matplotlib.rc_context(FIGURE)
 def _histogram(title: str, values: list[float], line: float | None) -> str:
-    figure, axes = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
     # a single clip of five minutes would squeeze all others into one bar
     top = float(np.quantile(values, 0.99))
-    axes.hist(np.minimum(values, top), bins=30, color="#4477aa")
+    axes.hist(np.minimum(values, top), bins=30, color=FIRST)
     if line is not None:
-        axes.axvline(line, color="#cc3311", linestyle="--")
+        axes.axvline(line, color=SECOND, linestyle="--")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
     return figure_uri(figure)

@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import browser
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from emotion_tf.data import audit, clip_source, records
 from emotion_tf.data.clips import COLUMNS, read_clips
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
+from emotion_tf.evaluation import audit_page
 from emotion_tf.faces.frames import Segment, frame_at, parse_segment
 from emotion_tf.labels import MELD_EMOTIONS
 
@@ -65,6 +67,12 @@ def facts(data):
     return audit.gather_facts(Dataset.open(data))
 
 
+@pytest.fixture
+def doubtful_pair(monkeypatch):
+    """Makes the selection among the two faces a doubtful one: its margin is about 4."""
+    monkeypatch.setattr(audit, "MARGIN", 10.0)
+
+
 def test_counts_are_exact(facts):
     assert facts["causes"] == {
         "train": {"with a face": 2, "no face found": 1, "no clip": 1},
@@ -77,8 +85,12 @@ def test_counts_are_exact(facts):
     assert facts["lengths"][-1][0] == pytest.approx(2, abs=0.15) and len(facts["lengths"]) == 5
 
 
-def test_a_doubtful_selection_has_its_frame_and_all_boxes(facts):
+@pytest.mark.usefixtures("doubtful_pair")
+def test_a_doubtful_selection_has_its_frame_and_all_boxes(data, facts):
+    assert (facts["choices"], facts["below_margin"], facts["doubtful"]) == (1, 0, [])  # above the margin
+    facts = audit.gather_facts(Dataset.open(data))
     (doubtful,) = facts["doubtful"]
+    assert facts["below_margin"] == 1
     assert (doubtful["name"], doubtful["clip"], doubtful["label"]) == ("test 0 0", ["pair.mp4"], "fear")
     frame = cv2.imdecode(np.frombuffer(doubtful["frame"], np.uint8), 1)
     assert frame.shape == (240, 480, 3)
@@ -101,6 +113,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+@pytest.mark.usefixtures("doubtful_pair")
 def test_page_and_sheet_through_the_command_line(data, succeed):
     printed = succeed("audit", data)
     assert f"Page: {data / 'audit.html'}" in printed
@@ -114,9 +127,20 @@ def test_page_and_sheet_through_the_command_line(data, succeed):
         assert cv2.imdecode(np.frombuffer(base64.b64decode(link.split(",")[1]), np.uint8), 1) is not None
     text = re.sub(r"\s+", " ", " ".join(page.text))
     assert "“<b>Out!</b>”" in text  # as text, not as markup
-    assert "1 utterances have more than one face" in text and "2 (50.0 %)" in text and "no clip" in text
+    assert "1 utterance has more than one face" in text and "2 (50.0 %)" in text and "no clip" in text
     sheet = cv2.imread(str(data / "audit.png"))
     assert sheet.shape[0] > 500 and sheet.std() > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("margin", [0.15, 10.0])
+def test_the_page_in_a_browser(data, tmp_path, monkeypatch, margin):
+    monkeypatch.setattr(audit, "MARGIN", margin)
+    audit_page.write_page(tmp_path / "a.html", audit.gather_facts(Dataset.open(data)))
+    rendered = browser.load_page(tmp_path / "a.html")
+    assert (rendered.requests, rendered.errors, rendered.broken, rendered.violations) == ([], [], 0, [])
+    assert rendered.widths == {400: 400, 1200: 1200}
+    assert ("No selection is doubtful." in rendered.text) == (margin < 1)
 
 
 def test_a_root_that_is_no_folder_is_named(dataset, fault, tmp_path):
@@ -124,6 +148,7 @@ def test_a_root_that_is_no_folder_is_named(dataset, fault, tmp_path):
         assert f"No such folder: --root {root}" in fault("audit", dataset, "--root", root)
 
 
+@pytest.mark.usefixtures("doubtful_pair")
 def test_clips_that_moved_are_read_from_root(data, tmp_path):
     opened = Dataset.open(data)
     moved = dataclasses.replace(opened, faces={**opened.faces, "root": str(tmp_path)})
@@ -131,6 +156,7 @@ def test_clips_that_moved_are_read_from_root(data, tmp_path):
     assert audit.gather_facts(moved, data.parent)["doubtful"][0]["frame"]
 
 
+@pytest.mark.usefixtures("doubtful_pair")
 def test_somebody_elses_data_set_shows_no_other_clips(data, tmp_path):
     """Their records could name a private video, which would appear on the page."""
     foreign = shutil.copytree(data, tmp_path / "data")
@@ -148,8 +174,6 @@ def test_somebody_elses_data_set_shows_no_other_clips(data, tmp_path):
 
 
 def test_a_data_set_of_pictures_has_an_audit_too(dataset, tmp_path):
-    from emotion_tf.evaluation import audit_page
-
     facts = audit.gather_facts(Dataset.open(dataset))
     assert facts["policies"] == {} and facts["doubtful"] == []
     audit_page.write_page(tmp_path / "a.html", facts)
