@@ -1,6 +1,6 @@
 # make setup      installs what the program and its tests need (all other targets do so first)
 # make train      installs if needed, then trains a two-tower model on the demo data set
-# make test       installs if needed, then runs the quick tests
+# make test       installs if needed, then runs the quick tests; PYTEST="-k faces" adds options of pytest
 # make demo       installs if needed, trains if there is no run yet, and opens a page on 127.0.0.1 to try it on
 # make test-slow  runs the slow tests: they need the network, g++ and minutes
 # make lint       runs ruff and mypy
@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(VENV)/bin/python main.py demo
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q $(PYTEST)
 
 test-slow: $(STAMP)
 	$(VENV)/bin/python -m pytest -q -m slow

@@ -13,12 +13,12 @@ name="$(basename "$0") $1"
 echo "begin $name" >>events
 [ -z "${{PYTHONDONTWRITEBYTECODE:-}}" ] || echo "$name keeps no compiled modules" >>events
 [ ! -e "slow $name" ] || sleep 0.3
-[ "$1" != -m ] || echo "options: $*" >>events
+case "$1" in -m | test) echo "options: $*" >>events ;; esac
 echo "output of $name"
 echo "end $name" >>events
 [ ! -e "fails $name" ] || exit 3
 """
-SETUP, TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, REAL, SLOW = (
+SETUP, TRAIN, LINT, TEST, NPM, UPDATE, INSTALL, REAL, BROWSER = (
     "make setup",
     "make train",
     "make lint",
@@ -73,24 +73,32 @@ def test_runs_each_step(data, tmp_path):
     """With real data: a run on it beside all tests. Without: the quick ones, then those in a browser."""
     code, output, events = run(tmp_path, data=data, slow=[LINT, NPM, REAL])
     assert code == 0
-    for step in (SETUP, TRAIN, NPM, LINT, TEST, SLOW, *([REAL] if data else [])):
+    for step in (SETUP, TRAIN, NPM, LINT, TEST, REAL if data else BROWSER):
         assert f"end {step}" in events and f"output of {step}" in output
-    assert (f"begin {REAL}" in events) == data
-    assert events.index(f"end {NPM}") < events.index(f"begin {TEST}") < events.index(f"begin {SLOW}")
-    options = "options: -m pytest -q -rs --durations=25 -m slow -k {} tests"
-    assert options.format("" if data else "browser") in events
+    assert (f"begin {REAL}" in events) == data and (f"begin {BROWSER}" in events) != data
+    assert events.index(f"end {NPM}") < events.index(f"begin {TEST}")
+    every = "options: test PYTEST=-rs --durations=25 -m 'slow or not slow'"
+    browser = "options: -m pytest -q -rs --durations=25 -m slow -k browser tests"
+    assert [event for event in events if event.startswith("options")] == (
+        [every] if data else ["options: test", browser]
+    )
 
 
 @pytest.mark.parametrize(
     ("failing", "last"),
-    [(SETUP, SETUP), (TEST, REAL), (TRAIN, LINT), (REAL, SLOW), (LINT, TRAIN), (NPM, TRAIN), (SLOW, REAL)],
+    [(SETUP, SETUP), (TEST, REAL), (TRAIN, LINT), (REAL, TEST), (LINT, TRAIN), (NPM, TRAIN)],
 )
 def test_no_job_outlives_a_failure_and_no_output_is_lost(failing, last, tmp_path):
     code, output, events = run(tmp_path, failing=[failing], slow=[NPM, LINT, REAL], data=True)
     assert code != 0 and f"end {failing}" in events and f"end {last}" in events
-    assert (f"begin {TEST}" in events) == (failing in (TEST, REAL, SLOW))
+    assert (f"begin {TEST}" in events) == (failing in (TEST, REAL))
     for step in (NPM, LINT, REAL):
         assert (f"output of {step}" in output) == (f"end {step}" in events)
+
+
+def test_a_failure_in_a_browser_is_one_of_the_script(tmp_path):
+    code, output, events = run(tmp_path, failing=[BROWSER])
+    assert code != 0 and f"end {BROWSER}" in events and f"output of {BROWSER}" in output
 
 
 def test_compiled_modules_are_kept(tmp_path):
@@ -100,9 +108,9 @@ def test_compiled_modules_are_kept(tmp_path):
 
 
 def test_output_of_a_job_in_the_background_is_not_between_other_lines(tmp_path):
-    _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST, SLOW], data=True)
+    _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST], data=True)
     lines = [line for line in output.splitlines() if line.startswith("output")]
-    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, SLOW, REAL) for _ in range(4 if step == REAL else 1)]
+    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, REAL) for _ in range(4 if step == REAL else 1)]
     assert [line for line in lines if "pair_meld" not in line] == [f"output of {step}" for step in steps]
 
 
@@ -113,7 +121,7 @@ def test_tools_are_installed_where_they_are_missing(tmp_path):
 
 def test_a_machine_without_a_package_index_skips_the_tests_that_need_tools(tmp_path):
     code, _, events = run(tmp_path, failing=[UPDATE], tools=False)
-    assert code == 0 and f"end {SLOW}" in events and f"begin {INSTALL}" not in events
+    assert code == 0 and f"end {BROWSER}" in events and f"begin {INSTALL}" not in events
 
 
 def test_asks_for_no_password(tmp_path):
