@@ -216,7 +216,15 @@ DOCUMENTS = {
     "data set": Document("dataset_info.json", write_dataset_info, read_dataset_info),
     "note": Document(
         "note.json",
-        write_json({"bytes": 99, "sha256": "0" * 64, "faces": [1, 0], "problems": [["", ""], ["no face", "a.jpg"]]}),
+        write_json(
+            {
+                "bytes": 99,
+                "sha256": "0" * 64,
+                "with_face": 1,
+                "max_faces": 1,
+                "problems": [["", ""], ["no face", "a.jpg"]],
+            }
+        ),
         read_note,
     ),
     "cross-validation": Document("crossval.json", write_crossval, read_crossval),

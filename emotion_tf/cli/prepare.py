@@ -70,7 +70,7 @@ class FaceDatasetArguments:
             raise UserError(f"{self.out} exists. Expected a new name; --overwrite replaces it.")
         return PrepareOptions(tuple(labels), self.face_size, self.context, self.tokenizer)
 
-    def write(self, rows: list[Row], options: PrepareOptions, **extra: Any) -> None:
+    def write(self, rows: Sequence[Row], options: PrepareOptions, **extra: Any) -> None:
         """Writes the data set; `extra` are the last arguments of `write_dataset`, such as `source`."""
         from emotion_tf.data.prepare import write_dataset
 
@@ -130,7 +130,7 @@ def prepare_table(
 
     options = dataset.options(label_set(labels))
     rows = read_manifest(manifest, options.labels)
-    notes = leak_notes({row.key: row.faces for row in rows}, "pictures")
+    notes = leak_notes(((row.split, row.faces) for row in rows), "pictures")
     dataset.write(rows, options, notes=notes)
 
 
@@ -153,7 +153,7 @@ def prepare_clips(
 
     options = dataset.options(label_set(labels))
     rows, clip_of = read_clips(table, options.labels)
-    notes = leak_notes({key: getattr(clip, "segments", ()) for key, clip in clip_of.items()}, "clips")
+    notes = leak_notes(((key[0], getattr(clip, "segments", ())) for key, clip in clip_of.items()), "clips")
     dataset.write(rows, options, notes=notes, source=clips.source(table.parent, clip_of))
 
 

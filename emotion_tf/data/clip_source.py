@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class ClipSource:
     processes: int
     account: dict[str, Any] = field(default_factory=dict)
 
-    def crops(self, rows: Sequence[Row], face_size: int) -> Iterator[FaceCrops]:
+    def crops(self, rows: Iterable[Row], face_size: int) -> Iterator[FaceCrops]:
         """Yields the face crops of each row, in order."""
         clips = (self.clips.get(row.key, NO_CLIP) for row in rows)
         load = functools.partial(load_detector, self.config.detector, self.model)

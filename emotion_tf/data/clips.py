@@ -50,7 +50,7 @@ def read_clips(path: Path, labels: Sequence[str]) -> tuple[list[manifest.Row], d
         if name:
             clips[row.key] = Clip((_segment(path, where, name, cells),))
         rows.append(row)
-    rows = manifest.check_rows(path, rows)
+    manifest.check_rows(path, rows)
     if not clips:
         raise UserError(f"{path}: No row names a clip. Expected video files in the column clip, relative to the table.")
     return rows, clips

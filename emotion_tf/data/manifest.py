@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import tempfile
+from array import array
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from emotion_tf.csv_rows import read_rows
 from emotion_tf.errors import UserError, nearest
 
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
+FACES = COLUMNS.index("faces")
+"""Place of the faces in the columns, and in the attributes of a row."""
 MISSING_VALUES = {"nan", "NaN", "NAN"}
 MAX_FACES = 1000
 """Largest number of faces of an utterance, as that of `--faces.crops`."""
@@ -39,24 +49,95 @@ class Row:
         return self.split, self.dialogue_id, self.utterance_id
 
 
-def read_manifest(path: Path, labels: Sequence[str]) -> list[Row]:
+class StoredRows(Sequence[Row]):
+    """Rows in a temporary file, which has no name: 8 bytes a row are in memory, and the `CACHED` rows read last.
+
+    A table of less than `IN_MEMORY` bytes needs no file.
+
+    Raises:
+        UserError: the folder of temporary files is full.
+    """
+
+    CACHED = 4096
+    IN_MEMORY = 1 << 24
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(self.IN_MEMORY)  # noqa: SIM115 (open as long as the rows are)
+        ends = array("q", [0])
+        try:
+            for row in rows:
+                values = [*vars(row).values()]
+                values[FACES] = [str(face) for face in row.faces]
+                ends.append(ends[-1] + self._file.write(json.dumps(values).encode()))
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # of what it would write at its end
+                self._file.close()
+            raise UserError(
+                f"Cannot write to {tempfile.gettempdir()}: {error.strerror}. Free some space, or name another folder "
+                "in TMPDIR."
+            ) from None
+        self._ends = ends
+        self._cached = lru_cache(self.CACHED)(self._read)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self._cached(j) for j in range(*i.indices(len(self)))]
+        return self._cached(i if i >= 0 else i + len(self))
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._read, range(len(self)))  # the cache is for neighbours
+
+    def _read(self, i: int) -> Row:
+        begin, end = self._ends[i], self._ends[i + 1]
+        self._file.seek(begin)
+        values = json.loads(self._file.read(end - begin).decode())
+        values[FACES] = tuple(map(Path, values[FACES]))
+        return Row(*values)
+
+
+def read_manifest(path: Path, labels: Sequence[str]) -> StoredRows:
     """Reads and checks a manifest. Images are not opened.
 
     Raises:
         UserError: for the first invalid row, with file, line, rule, value and fix.
     """
-    return check_rows(path, [_row(path, where, cells, labels) for where, cells in read_cells(path, COLUMNS)])
+    rows = StoredRows(_row(path, where, cells, labels) for where, cells in read_cells(path, COLUMNS))
+    check_rows(path, rows)
+    return rows
 
 
-def check_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
-    """Checks the rows of a table and returns them as a list.
+def check_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Checks the rows of a table.
 
     Raises:
         UserError: a key occurs twice, there is no row, or all weights of a split are 0.
     """
-    rows = list(rows)
+    keys, counts = array("q"), dict[str, bool]()
+    for row in rows:
+        keys.append(hash(row.key))
+        counts[row.split] = counts.get(row.split, False) or row.weight > 0
+    hashes = np.frombuffer(keys, np.int64)
+    hashes.sort()  # in place
+    _check_unique(rows, set(hashes[1:][hashes[1:] == hashes[:-1]].tolist()))
+    if not len(rows):
+        raise UserError(f"{path}: The manifest has no row. Expected one row per utterance below the header.")
+    for split, is_counted in counts.items():
+        if not is_counted:
+            raise UserError(f"{path}: All weights of {split} are 0. Expected at least one utterance that counts.")
+
+
+def _check_unique(rows: Iterable[Row], hashes: set[int]) -> None:
+    """Raises UserError if a key occurs twice; `hashes` are those that do."""
+    if not hashes:
+        return
     first: dict[tuple[str, str, str], str] = {}
     for row in rows:
+        if hash(row.key) not in hashes:
+            continue
         if row.key in first:
             raise UserError(
                 f"{row.where}: Duplicate key split={row.split}, dialogue_id={row.dialogue_id}, "
@@ -65,34 +146,21 @@ def check_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
                 "one or renumber it."
             )
         first[row.key] = row.where
-    if not rows:
-        raise UserError(f"{path}: The manifest has no row. Expected one row per utterance below the header.")
-    for split in {row.split for row in rows}:
-        if not any(row.weight for row in rows if row.split == split):
-            raise UserError(f"{path}: All weights of {split} are 0. Expected at least one utterance that counts.")
-    return rows
 
 
-def group_dialogues(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Returns (split, dialogue_id) -> rows in the manifest's order, which is the order of speaking."""
-    dialogues: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        dialogues[row.split, row.dialogue_id].append(row)
-    return dict(dialogues)
-
-
-def leak_notes(sources: Mapping[tuple[str, str, str], Iterable[Hashable]], what: str) -> list[str]:
+def leak_notes(sources: Iterable[tuple[str, Iterable[Hashable]]], what: str) -> list[str]:
     """Returns a note if splits share images or clips, which leaks training data into the scores; else an empty list.
 
     Args:
-        sources: key of a row -> its images, or the segments of its clip.
+        sources: of each row its split, and its images or the segments of its clip. 8 bytes of each are held.
         what: name of the sources in the note.
     """
-    splits_of: dict[Hashable, set[str]] = defaultdict(set)
-    for (split, *_), row_sources in sources.items():
-        for source in row_sources:
-            splits_of[source].add(split)
-    count = sum(len(splits) > 1 for splits in splits_of.values())
+    hashes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
+    for split, row_sources in sources:
+        hashes[split].extend(map(hash, row_sources))
+    different = [np.unique(np.frombuffer(of_split, np.int64)) for of_split in hashes.values()]
+    _, splits = np.unique(np.concatenate([*different, np.empty(0, np.int64)]), return_counts=True)
+    count = int((splits > 1).sum())
     note = f"{count} {what} occur in more than one split, so that scores are too high. Expected each in one split only"
     return [note] if count else []
 

@@ -118,7 +118,8 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
         notes.append(
             f"{path.name}: {invalid_times} rows with a StartTime or EndTime that is no time, or an end before the start"
         )
-    return sorted(manifest.check_rows(path, rows), key=lambda row: (int(row.dialogue_id), int(row.utterance_id))), notes
+    manifest.check_rows(path, rows)
+    return sorted(rows, key=lambda row: (int(row.dialogue_id), int(row.utterance_id))), notes
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from typing_extensions import TypedDict
 
 from emotion_tf import documents, files
-from emotion_tf.data.manifest import Row
+from emotion_tf.data.arrangement import Members
 from emotion_tf.documents import Count, Length, Sha256, Text
 
 
@@ -23,16 +23,20 @@ class PlannedShard:
 
     split: str
     name: str
-    rows: Sequence[Row]
+    rows: Members
     key: str
 
 
 class Note(TypedDict):
-    """The note of a finished shard: its size and hash, and the number of faces and the problem of each record."""
+    """The note of a finished shard: its size and hash, how many records have a face, and the most faces of one.
+
+    With clips, also the problem of each record.
+    """
 
     bytes: Count
     sha256: Sha256
-    faces: list[Length]
+    with_face: Count
+    max_faces: Length
     problems: list[tuple[Text, Text]]
 
 

@@ -57,19 +57,19 @@ def write_dataset(
 
 def learn_tokenizer(rows: Sequence[Row]) -> WordPieceTokenizer:
     """Returns a tokenizer whose word pieces are learned from the training split. Raises UserError if that is empty."""
-    utterances = [row.utterance for row in rows if row.split == "train"]
-    if not utterances:
+    if not any(row.split == "train" for row in rows):
         raise UserError(
             "Invalid `--tokenizer`. Expected the name of an encoder or a vocab.txt for a table without a train split. "
             "Received: learned."
         )
+    utterances = (row.utterance for row in rows if row.split == "train")
     return WordPieceTokenizer(learn_vocabulary(utterances), lower_case=True)
 
 
 @contextlib.contextmanager
 def draw_demo(
     out: Path, utterances: int = 4000, seed: int = 0, face_size: int = 48
-) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+) -> Iterator[tuple[Sequence[Row], dict[str, Any]]]:
     """Yields the rows of the demo data set, whose pictures exist inside the block, and the generator's description.
 
     The pictures are in the folder `.NAME.drawing` beside the data set, where the next call finds those of a killed one.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from emotion_tf import files, interrupts, locks, schema
 from emotion_tf.data import account, images, manifest, record_rules, tokenizer
+from emotion_tf.data.arrangement import Arrangement, Members, Neighbours
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
 from emotion_tf.data.partial import Note, PartialDataset, PlannedShard, stamp
@@ -28,9 +28,6 @@ from emotion_tf.terminal import say
 ROWS_PER_SHARD = 1000
 CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
 RECORDS_PER_CHECK = 128  # the pictures of a whole shard may take gigabytes
-Key = tuple[str, str, str]
-Neighbours = tuple[list[manifest.Row], list[manifest.Row]]
-"""The past and the future utterances that are stored with an utterance."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,8 @@ def write_dataset(
     After an interruption, the same call continues after the last finished shard.
 
     Args:
-        rows: rows of a checked manifest, each dialogue in order of speaking.
+        rows: rows of a checked manifest, each dialogue in order of speaking. They are read several times, and 12 bytes
+            of each are held (`Arrangement`).
         out: the data set's folder; it is created when everything is written.
         options: labels, sizes.
         pieces: the word-piece tokenizer.
@@ -98,9 +96,9 @@ def write_dataset(
         notes=tuple(notes),
     )
     dataset.to_json()  # what is too long is refused now, not after days
-    neighbours = _neighbours(rows, options.context)
+    table = Arrangement(rows, options.context)
     size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
-    plan = _plan(rows, size, lambda members: _key(dataset, members, neighbours, source))
+    plan = _plan(table, size, lambda members: _key(dataset, members, table, source))
     partial = PartialDataset(files.partial(out), plan)
     with locks.writer(out):
         if partial.has_become(out):
@@ -108,12 +106,12 @@ def write_dataset(
             say(f"{out} is finished: the call that wrote it was killed while it cleared up.")
             return Dataset.open(out)
     with files.resumable_folder(out, KIND, overwrite), _kept(partial, out, source):
-        _write_shards(partial, rows, options, pieces, neighbours, source, progress)
+        _write_shards(partial, table, options, pieces, source, progress)
         shard_notes = [partial.notes[shard.key] for shard in plan]
         dataset = replace(
             dataset,
-            max_faces=max(1, *(count for note in shard_notes for count in note["faces"])),
-            splits=_splits(plan, shard_notes, options.labels),
+            max_faces=max(1, *(note["max_faces"] for note in shard_notes)),
+            splits=_splits(table, plan, shard_notes, options.labels),
             account=cast(Account, _account(partial, rows, source) if source else {}),
         )
         data = partial.assemble()
@@ -152,10 +150,10 @@ def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: Clip
         raise
 
 
-def _plan(rows: Sequence[manifest.Row], size: int, key: Callable[[Sequence[manifest.Row]], str]) -> list[PlannedShard]:
+def _plan(table: Arrangement, size: int, key: Callable[[Members], str]) -> list[PlannedShard]:
     plan = []
     for split in manifest.SPLITS:
-        members = [row for row in rows if row.split == split]
+        members = table.members(split)
         count = -(-len(members) // size)
         for n in range(count):
             of_shard = members[n * size : (n + 1) * size]
@@ -163,14 +161,12 @@ def _plan(rows: Sequence[manifest.Row], size: int, key: Callable[[Sequence[manif
     return plan
 
 
-def _key(
-    dataset: Dataset, rows: Sequence[manifest.Row], neighbours: Mapping[Key, Neighbours], source: ClipSource | None
-) -> str:
+def _key(dataset: Dataset, rows: Members, table: Arrangement, source: ClipSource | None) -> str:
     """Returns a hash of everything that the bytes of a shard, and whether they are taken, depend on."""
     about = replace(dataset, notes=()).to_json()
-    texts: dict[Key, tuple[str, str]] = {}
-    for row in rows:
-        past, future = neighbours[row.key]
+    texts: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for position, row in zip(rows.positions.tolist(), rows, strict=True):
+        past, future = table.neighbours(position)
         texts |= {other.key: (other.speaker, other.utterance) for other in (*past, row, *future)}
     values = [(row.key, row.label, row.weight, *map(stamp, row.faces)) for row in rows]
     clips = [source.cache_key(row) for row in rows] if source else []
@@ -179,29 +175,18 @@ def _key(
     ).hexdigest()
 
 
-def _neighbours(rows: Sequence[manifest.Row], size: int) -> dict[Key, Neighbours]:
-    """Returns for each row the `size` rows with text before it and after it, in order of speaking."""
-    neighbours = {}
-    for dialogue in manifest.group_dialogues(rows).values():
-        with_text, position = [row for row in dialogue if row.utterance], 0
-        for row in dialogue:
-            after = position + bool(row.utterance)
-            neighbours[row.key] = with_text[max(0, position - size) : position], with_text[after : after + size]
-            position = after
-    return neighbours
-
-
-def _splits(plan: Sequence[PlannedShard], notes: Sequence[Note], labels: Sequence[str]) -> dict[str, Split]:
+def _splits(
+    table: Arrangement, plan: Sequence[PlannedShard], notes: Sequence[Note], labels: Sequence[str]
+) -> dict[str, Split]:
     splits = {}
     for split in dict.fromkeys(shard.split for shard in plan):
         pairs = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
-        rows = [row for shard, _ in pairs for row in shard.rows]
-        per_class = Counter(labels[row.label] for row in rows)
+        per_class = table.count_labels(split)
         splits[split] = Split(
-            records=len(rows),
-            dialogues=len({row.dialogue_id for row in rows}),
-            with_face=sum(count > 0 for _, note in pairs for count in note["faces"]),
-            per_class={label: per_class[label] for label in labels},
+            records=len(table.members(split)),
+            dialogues=table.count_dialogues(split),
+            with_face=sum(note["with_face"] for _, note in pairs),
+            per_class={label: per_class[i] for i, label in enumerate(labels)},
             shards=tuple(Shard(s.name, len(s.rows), note["bytes"], note["sha256"]) for s, note in pairs),
         )
     return splits
@@ -209,24 +194,30 @@ def _splits(plan: Sequence[PlannedShard], notes: Sequence[Note], labels: Sequenc
 
 def _write_shards(
     partial: PartialDataset,
-    rows: Sequence[manifest.Row],
+    table: Arrangement,
     options: PrepareOptions,
     pieces: tokenizer.WordPieceTokenizer,
-    neighbours: Mapping[Key, Neighbours],
     source: ClipSource | None,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> None:
     """Writes the shards that an interrupted call did not finish."""
     rules = RecordRules(len(options.labels), options.face_size, MAX_LENGTH, options.context, len(pieces.vocabulary))
     unfinished = partial.open()
-    pending = [row for shard in unfinished for row in shard.rows]
-    faces = source.crops(pending, options.face_size) if source else (_pictures(r, options.face_size) for r in pending)
-    items = iter(progress(zip(pending, faces, strict=True), len(rows), len(rows) - len(pending)))
+    count, total = (sum(len(shard.rows) for shard in shards) for shards in (unfinished, partial.plan))
+
+    def pending() -> Iterator[manifest.Row]:
+        return (row for shard in unfinished for row in shard.rows)
+
+    faces = (
+        source.crops(pending(), options.face_size) if source else (_pictures(r, options.face_size) for r in pending())
+    )
+    items = iter(progress(zip(pending(), faces, strict=True), total, total - count))
     try:
         for shard in unfinished:
             tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
             with partial.new_shard(shard) as (path, note):
-                note |= _write_shard(path, zip(tokens, items, strict=False), neighbours, source, rules)
+                around = map(table.neighbours, shard.rows.positions.tolist())
+                note |= _write_shard(path, zip(tokens, around, items, strict=False), source, rules)
         next(items, None)  # finishes the progress bar and the processes
     finally:
         if source and hasattr(faces, "close"):
@@ -235,34 +226,32 @@ def _write_shards(
 
 def _write_shard(
     path: Path,
-    items: Iterable[tuple[list[int], tuple[manifest.Row, FaceCrops]]],
-    neighbours: Mapping[Key, Neighbours],
+    items: Iterable[tuple[list[int], Neighbours, tuple[manifest.Row, FaceCrops]]],
     source: ClipSource | None,
     rules: RecordRules,
 ) -> dict[str, Any]:
-    """Writes the records of a shard; returns the number of faces, and the problem, of each.
+    """Writes the records of a shard; returns the counts of faces, and with clips the problem of each record.
 
     Raises:
         UserError: a record breaks a rule, such as a picture that OpenCV can decode and TensorFlow cannot.
     """
-    counts: list[int] = []
+    with_face, max_faces = 0, 0
     problems: list[list[str]] = []
     items = iter(items)
     with tf.io.TFRecordWriter(str(path)) as writer:
         while batch := list(islice(items, RECORDS_PER_CHECK)):
             records = [
-                schema.to_example(
-                    _record(row, tokens, neighbours[row.key], faces, source.segment_names(row) if source else [])
-                )
-                for tokens, (row, faces) in batch
+                schema.to_example(_record(row, tokens, around, faces, source.segment_names(row) if source else []))
+                for tokens, around, (row, faces) in batch
             ]
-            _check_records(records, [row.where for _, (row, _) in batch], rules)
+            _check_records(records, [row.where for _, _, (row, _) in batch], rules)
             for record in records:
                 writer.write(record)
-            counts += [len(faces.jpegs) for _, (_, faces) in batch]
-            problems += [[faces.problem, faces.detail] for _, (_, faces) in batch]
+            counts = [len(faces.jpegs) for _, _, (_, faces) in batch]
+            with_face, max_faces = with_face + sum(map(bool, counts)), max(max_faces, *counts)
+            problems += [[faces.problem, faces.detail] for _, _, (_, faces) in batch if source]
         writer.flush()
-    return {"faces": counts, "problems": problems}
+    return {"with_face": with_face, "max_faces": max_faces, "problems": problems}
 
 
 def _check_records(records: Sequence[bytes], places: Sequence[str], rules: RecordRules) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -137,8 +137,7 @@ class WordVocabulary(tf.Module):
     def from_utterances(cls, utterances: Iterable[bytes | str], size: int) -> WordVocabulary:
         """Returns a vocabulary of the `size` most frequent words; ties are in alphabetical order."""
         counts: Counter[bytes] = Counter()
-        rest = iter(utterances)
-        while texts := list(islice(rest, 4096)):
+        for texts in _chunks(utterances):
             counts.update(count_words(texts))
         return cls.from_counts(counts, size)
 
@@ -172,21 +171,28 @@ def pad_words(ids: tf.RaggedTensor) -> tf.Tensor:
     return tf.pad(padded, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(padded)[1])]])
 
 
-def learn_vocabulary(utterances: Sequence[str], size: int = 4000) -> list[str]:
+def learn_vocabulary(utterances: Iterable[str], size: int = 4000) -> list[str]:
     """Learns a lower-case word-piece vocabulary from the training split, for models without a pretrained encoder.
 
-    Uses tensorflow_text's bottom-up learner, which needs at least one character.
+    Uses tensorflow_text's bottom-up learner, which needs at least one character. It reads the number of each different
+    word of BERT's tokenizer, so that the texts are not held.
     """
-    if not any(utterance.strip() for utterance in utterances):
-        return [*SPECIAL_TOKENS, "."]  # the tokenizer needs a token besides the special ones
-    from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+    from tensorflow_text.python.ops.bert_tokenizer import BasicTokenizer
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
 
-    dataset = tf.data.Dataset.from_tensor_slices(list(utterances)).batch(1024)
-    return list(
-        bert_vocab_from_dataset.bert_vocab_from_dataset(
-            dataset, vocab_size=size, reserved_tokens=list(SPECIAL_TOKENS), bert_tokenizer_params={"lower_case": True}
-        )
-    )
+    tokenizer, counts = BasicTokenizer(lower_case=True), Counter[bytes]()
+    for texts in _chunks(utterances):
+        counts.update(tokenizer.tokenize(tf.constant(texts, tf.string)).flat_values.numpy().tolist())
+    if not counts:
+        return [*SPECIAL_TOKENS, "."]  # the tokenizer needs a token besides the special ones
+    words = {word.decode(): count for word, count in counts.items()}
+    return list(learner.learn(words, size, list(SPECIAL_TOKENS)))
+
+
+def _chunks(utterances: Iterable[bytes | str]) -> Iterator[list[bytes | str]]:
+    rest = iter(utterances)
+    while texts := list(islice(rest, 4096)):
+        yield texts
 
 
 def read_vocabulary(path: Path) -> list[str]:

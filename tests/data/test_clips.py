@@ -137,7 +137,7 @@ def test_a_damaged_shard_and_shards_of_other_input_are_rewritten(folder, complet
     with pytest.raises(KeyboardInterrupt):
         prepare(folder, tmp_path / "out", monkeypatch, progress=stop)
     partial = tmp_path / ".out.partial"
-    note = next(note for note in partial.glob("*.json") if len(json.loads(note.read_text())["faces"]) == 2)
+    note = next(note for note in partial.glob("*.json") if len(json.loads(note.read_text())["problems"]) == 2)
     damaged = note.with_suffix(".tfrecord")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
     (partial / "foreign.tfrecord").write_text("x")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
+from helpers import largest_file
 from small_tables import COLUMNS, write_table
 
 from emotion_tf.data import manifest
+from emotion_tf.data.arrangement import Arrangement
 from emotion_tf.errors import UserError
 from emotion_tf.labels import EMORYNLP_EMOTIONS, MELD_EMOTIONS, SENTIMENTS, label_set
 
@@ -51,7 +55,46 @@ def test_any_order_of_columns_further_columns_bom_crlf_and_blank_lines(tmp_path)
 
 def test_the_same_ids_in_another_split_are_another_dialogue(tmp_path):
     rows = read(table(tmp_path, {}, {"split": "dev"}, {"utterance_id": "1"}))
-    assert [len(members) for members in manifest.group_dialogues(rows).values()] == [2, 1]
+    arrangement = Arrangement(rows, 1)
+    assert [arrangement.count_dialogues(split) for split in manifest.SPLITS] == [1, 1, 0]
+    assert [len(past) + len(future) for past, future in map(arrangement.neighbours, range(3))] == [1, 0, 1]
+
+
+def test_rows_between_those_of_a_dialogue_and_rows_without_text_are_no_neighbours(tmp_path):
+    ids, texts = "aabababa", ["0", "1", "x", "", "y", "4", "z", "5"]
+    cells = [
+        {"dialogue_id": d, "utterance_id": str(i), "utterance": text, "faces": "a.jpg"}
+        for i, (d, text) in enumerate(zip(ids, texts, strict=True))
+    ]
+    arrangement = Arrangement(read(table(tmp_path, *cells)), 2)
+    around = [[[row.utterance for row in side] for side in arrangement.neighbours(i)] for i in range(len(ids))]
+    assert around[1] == [["0"], ["4", "5"]] and around[3] == [["0", "1"], ["4", "5"]]
+    assert around[4] == [["x"], ["z"]] and around[7] == [["1", "4"], []]
+
+
+def test_rows_and_their_arrangement_take_few_bytes_a_row(tmp_path, monkeypatch):
+    """40 at the peak, beside what the memory of arrays grows by in advance; a list of rows took 1 kB."""
+
+    def peak(count):
+        cells = ({"utterance_id": str(i), "dialogue_id": str(i // 10), "utterance": "Hi " * 50} for i in range(count))
+        path = table(tmp_path, *cells)
+        tracemalloc.start()
+        rows = read(path)
+        assert len(Arrangement(rows, 8).members("train")) == len(rows) == count
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    monkeypatch.setattr(manifest.StoredRows, "CACHED", 10)
+    monkeypatch.setattr(manifest.StoredRows, "IN_MEMORY", 1000)
+    assert (peak(4000) - peak(1000)) / 3000 < 80
+
+
+def test_a_full_folder_of_temporary_files_is_one_line(tmp_path, monkeypatch):
+    path = table(tmp_path, *({"utterance_id": str(i), "utterance": "Hi " * 50} for i in range(100)))
+    monkeypatch.setattr(manifest.StoredRows, "IN_MEMORY", 1000)
+    with largest_file(8000), pytest.raises(UserError, match="Cannot write to .*: File too large. Free .* TMPDIR"):
+        read(path)
 
 
 def test_an_utterance_without_text_needs_a_face(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import kills
@@ -22,7 +23,7 @@ if not kind.matches(Path("x/data")):
             with partial.new_shard(shard) as (path, note), open("log", "a") as log:
                 path.write_text(shard.name)
                 log.write(shard.name[0])
-                note |= {{"faces": [1], "problems": [["", ""]]}}
+                note |= {{"with_face": 1, "max_faces": 1, "problems": [["", ""]]}}
         result = partial.assemble()
         (result / "info").write_text("data")
 else:
@@ -48,13 +49,19 @@ def test_a_kill_at_any_step_repeats_no_finished_shard(tmp_path):
     assert len((tmp_path / "log").read_text()) < 6 * len(SHARDS)
 
 
+def note_text(**values):
+    """Returns a note as JSON, with other values; None leaves a field out."""
+    note = {"bytes": 1, "sha256": "0" * 64, "with_face": 0, "max_faces": 0, "problems": []} | values
+    return json.dumps({name: value for name, value in note.items() if value is not None})
+
+
 def test_a_file_of_another_shard_is_not_taken(tmp_path):
     shard = PlannedShard("train", "a.tfrecord", [], "key")
     (tmp_path / "result").mkdir()
     first = PartialDataset(tmp_path, [shard])
     with first.new_shard(shard) as (path, note):
         path.write_text("right")
-        note |= {"faces": [], "problems": []}
+        note |= {"with_face": 0, "max_faces": 0, "problems": []}
     first.assemble()
     (tmp_path / "result" / "a.tfrecord").write_text("wrong")
     assert PartialDataset(tmp_path, [shard]).open() == [shard]
@@ -65,10 +72,12 @@ def test_a_file_of_another_shard_is_not_taken(tmp_path):
     [
         ("[" * 10**5, "Expected JSON"),
         ("null", "Expected an object"),
-        ('{"bytes": -1, "sha256": "%s", "faces": [], "problems": []}' % ("0" * 64), "`bytes`. Expected a number of at"),
-        ('{"bytes": 1, "sha256": 3, "faces": [], "problems": []}', "`sha256`. Expected a text"),
-        ('{"bytes": 1, "sha256": "%s", "faces": "x", "problems": []}' % ("0" * 64), "`faces`. Expected a list"),
-        ('{"bytes": 1, "sha256": "%s", "faces": []}' % ("0" * 64), "No `problems`"),
+        (note_text(bytes=-1), "`bytes`. Expected a number of at"),
+        (note_text(sha256=3), "`sha256`. Expected a text"),
+        (note_text(with_face="x"), "`with_face`. Expected an integer"),
+        (note_text(max_faces=-1), "`max_faces`. Expected a number of at"),
+        (note_text(problems="x"), "`problems`. Expected a list"),
+        (note_text(problems=None), "No `problems`"),
     ],
     ids=lambda value: value[:20],
 )

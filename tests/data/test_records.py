@@ -11,6 +11,7 @@ from small_tables import write_picture, write_table
 
 from emotion_tf import files, schema
 from emotion_tf.data import context, images, manifest, record_rules, records
+from emotion_tf.data.arrangement import Arrangement
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.record_rules import RecordRules
 from emotion_tf.data.tokenizer import WordPieceTokenizer
@@ -190,11 +191,11 @@ def test_the_records_of_a_shard_are_checked_a_few_at_a_time(small, tmp_path, mon
 def test_a_shard_that_was_checked_by_earlier_rules_is_written_again(small, tmp_path, monkeypatch):
     rows = manifest.read_manifest(small, MELD_EMOTIONS)
     dataset = write(small, tmp_path / "out")
-    neighbours = records._neighbours(rows, 3)
-    key = records._key(dataset, rows, neighbours, None)
-    assert records._key(dataset, rows, neighbours, None) == key
+    table = Arrangement(rows, 3)
+    key = records._key(dataset, table.members("train"), table, None)
+    assert records._key(dataset, table.members("train"), table, None) == key
     monkeypatch.setattr(record_rules, "VERSION", record_rules.VERSION + 1)
-    assert records._key(dataset, rows, neighbours, None) != key
+    assert records._key(dataset, table.members("train"), table, None) != key
 
 
 def test_the_name_of_a_tokenizer_is_a_long_path(small, tmp_path):
