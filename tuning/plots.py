@@ -18,11 +18,16 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
 from emotion_tf import files
+from emotion_tf.evaluation.colours import FIRST, GREY, INK, SECOND
 from tuning.space import Parameter, Range, label
 
 SCORE = "dev_weighted_f1"
 MIN_TRIALS = 10
 """Number of finished trials below which importance is not plotted."""
+BEST = dict[str, Any](color=SECOND, marker="*", markersize=12, linestyle="none", zorder=3)
+"""Style of the best trial."""
+BELOW = dict[str, Any](loc="outside lower center", ncol=5, frameon=False)
+"""Style of a legend that covers no dot."""
 MAX_LETTERS = 18
 """Number of letters in the labels of an axis above which they are rotated."""
 
@@ -49,38 +54,43 @@ def _objective(path: Path, trials: pd.DataFrame, floor: float) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     number, score = np.arange(1, len(trials) + 1), trials[SCORE].astype(float)
     best = np.fmax.accumulate(score)
-    axes.step(number, best, where="post", color="tab:blue", label="best so far")
-    axes.plot(number, score, "o", color="0.35", markersize=4, label="trial")
+    axes.step(number, best, where="post", color=FIRST, label="best so far")
+    axes.plot(number, score, "o", color=GREY, markersize=4, label="trial")
+    if score.notna().any():
+        axes.plot(number[np.nanargmax(score)], score.max(), label="best trial", **BEST)
     broken = trials["status"].to_numpy() == "broken"
     if broken.any():
-        axes.plot(number[broken], np.full(broken.sum(), floor), "x", color="tab:red", label="broken")
-    axes.axhline(floor, color="0.6", linestyle=":", label="majority floor")
+        axes.plot(number[broken], np.full(broken.sum(), floor), "x", color=INK, label="broken")
+    axes.axhline(floor, color=GREY, linestyle=":", label="majority floor")
     axes.set(xlabel="trial, in order of completion", ylabel="weighted F1", title=f"{path.parent.name}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    figure.legend(**BELOW)
     _save(path, figure)
 
 
 def _panels(path: Path, finished: pd.DataFrame, searched: Sequence[Parameter]) -> None:
-    columns = min(4, len(searched))
-    lines = math.ceil(len(searched) / columns)
+    shown = [parameter for parameter in searched if finished[parameter.option].notna().any()] or list(searched[:1])
+    columns = min((4, 3, 2), key=lambda columns: -len(shown) % columns) if len(shown) > 4 else len(shown)
+    lines = math.ceil(len(shown) / columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(3.2 * columns, 2.7 * lines), layout="constrained", sharey=True, squeeze=False
+        lines, columns, figsize=(3.2 * columns, 2.7 * lines + 0.3), layout="constrained", sharey=True, squeeze=False
     )
-    for axes in grid.flat[len(searched) :]:
-        axes.axis("off")
-    for parameter, axes in zip(searched, grid.flat, strict=False):
-        _panel(axes, finished[finished[parameter.option].notna()], parameter)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    for parameter, axes in zip(shown, grid.flat, strict=False):
+        _panel(axes, finished[finished[parameter.option].notna()], parameter, finished[SCORE].max())
     for axes in grid[:, 0]:
         axes.set_ylabel("weighted F1")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), **BELOW)
     _save(path, figure)
 
 
-def _panel(axes: plt.Axes, trials: pd.DataFrame, parameter: Parameter) -> None:
-    values, style = trials[parameter.option], dict[str, Any](markersize=4, alpha=0.7)
+def _panel(axes: plt.Axes, trials: pd.DataFrame, parameter: Parameter, best: float) -> None:
+    """Draws the trials with this hyperparameter; a star marks the one that has the best score of all."""
+    values = trials[parameter.option]
     axes.set_title(parameter.option, fontsize=10)
     if isinstance(parameter.domain, Range):
-        axes.plot(values.astype(float), trials[SCORE], "o", **style)
+        _dots(axes, values.astype(float).to_numpy(), trials[SCORE].to_numpy(), best)
         if parameter.domain.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -89,10 +99,16 @@ def _panel(axes: plt.Axes, trials: pd.DataFrame, parameter: Parameter) -> None:
         return
     names = [str(label(value)) for value in parameter.domain]
     jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(trials))  # separates trials with equal choices
-    axes.plot([names.index(str(v)) for v in values] + jitter, trials[SCORE], "o", **style)
+    _dots(axes, [names.index(str(v)) for v in values] + jitter, trials[SCORE].to_numpy(), best)
     is_rotated = sum(map(len, names)) > MAX_LETTERS
     axes.set_xticks(range(len(names)), names, rotation=30 if is_rotated else 0, ha="right" if is_rotated else "center")
     axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _dots(axes: plt.Axes, x: np.ndarray, score: np.ndarray, best: float) -> None:
+    is_best = score == best
+    axes.plot(x[~is_best], score[~is_best], "o", color=GREY, markersize=4, alpha=0.8, label="trial")
+    axes.plot(x[is_best], score[is_best], label="best trial", **BEST)
 
 
 def encode(finished: pd.DataFrame, searched: Sequence[Parameter]) -> pd.DataFrame:
@@ -132,7 +148,7 @@ def importance(finished: pd.DataFrame, searched: Sequence[Parameter], seed: int)
 def _importance(path: Path, finished: pd.DataFrame, searched: Sequence[Parameter], seed: int) -> None:
     table, r2 = importance(finished, searched, seed)
     figure, axes = plt.subplots(figsize=(8, 1.6 + 0.3 * len(table)), layout="constrained")
-    axes.barh(table.index, table["mean"], xerr=table["deviation"], color="tab:blue", ecolor="0.4")
+    axes.barh(table.index, table["mean"], xerr=table["deviation"], color=FIRST, ecolor=INK)
     axes.set(
         xlabel="loss of R² after permutation",
         title=f"Permutation importance, {len(finished)} trials (out-of-bag R² {r2:.2f})",

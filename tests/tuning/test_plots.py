@@ -1,9 +1,11 @@
 """The numbers behind the plots of a search."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from tuning.plots import SCORE, encode, importance
+from tuning import plots
+from tuning.plots import SCORE, encode, importance, plot_all
 from tuning.space import Parameter, Range
 
 RATE = Parameter("train.pretrained_rate", Range(0.01, 0.3, log=True))
@@ -28,3 +30,28 @@ def test_a_switched_off_rate_is_told_from_a_rate_of_a_tenth():
     trials = pd.DataFrame({RATE.option: np.where(active, 0.1, None), SCORE: np.where(active, 0.6, 0.3)}, dtype=object)
     table, r2 = importance(trials, [RATE], seed=0)
     assert r2 > 0.9 and table.loc[RATE.option, "mean"] > 1
+
+
+def test_the_best_trial_is_marked_no_panel_is_empty_and_legends_cover_no_dot(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.update({path.stem: figure}))
+    scores = [0.5, 0.7, None, 0.6]
+    trials = pd.DataFrame(
+        {
+            "status": ["finished", "finished", "broken", "finished"],
+            SCORE: scores,
+            RATE.option: [0.1, 0.02, 0.1, 0.3],
+            GAMMA.option: None,
+            UNITS.option: [32, 64, 32, 64],
+        }
+    )
+    plot_all(tmp_path, trials, [RATE, GAMMA, UNITS], 0.4, 0)
+    assert [axes.get_title() for axes in figures["hyperparameters"].axes] == [RATE.option, UNITS.option]
+    for axes in figures["hyperparameters"].axes + figures["objective"].axes:
+        (star,) = (line for line in axes.lines if line.get_marker() == "*")
+        assert list(star.get_ydata()) == [0.7] and axes.get_legend() is None
+    for figure in figures.values():
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        assert all(legend.y1 <= axes.get_tightbbox().y0 for axes in figure.axes)
+        plt.close(figure)
