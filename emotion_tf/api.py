@@ -221,7 +221,7 @@ def _call(verb: str, *positional: str | Path, options: Mapping[str, Any]) -> Non
 
 def words_of_options(options: Mapping[str, Any]) -> list[str]:
     """Returns options as they are typed: `train__epochs=5` is `--train.epochs 5`; None and False are left out."""
-    from emotion_tf.command_line import negated
+    from emotion_tf.option_errors import negated
 
     words: list[str] = []
     for name, value in options.items():
