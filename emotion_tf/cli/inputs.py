@@ -112,13 +112,14 @@ class UtteranceOptions:
 
 def _crop_clip(clip: Path, config: CropConfig, model: Path | None, size: int) -> list[bytes]:
     """Returns the crops of a clip and prints how their face was selected."""
+    from emotion_tf.faces.crops import UNDECODABLE
     from emotion_tf.faces.frames import Segment
     from emotion_tf.faces.pool import Clip
     from emotion_tf.serving import film
 
     (crops,) = film.crop_clips([Clip((Segment(clip),))], config, model, size, 1)
-    if crops.problem in ("cannot be decoded", "time limit", "decoder crashed"):
-        raise UserError(crops.detail if crops.problem == "cannot be decoded" else f"{clip}: {crops.detail}.")
+    if crops.problem in (UNDECODABLE, "time limit", "decoder crashed"):
+        raise UserError(crops.detail if crops.problem == UNDECODABLE else f"{clip}: {crops.detail}.")
     times = ", ".join(f"{time:.2f}" for time in crops.times)
     margin = f", margin {crops.margin:.2f} to the next of {crops.tracks}" if crops.tracks > 1 else ""
     selection = f"{crops.policy}, score {crops.score:.2f}{margin}; crops at {times} s"

@@ -128,6 +128,8 @@ def predict_film(
     with files.new_folder(out, film.KIND, overwrite) as folder:
         prediction.write(folder, clip.name, abstain_below)
     say(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
+    if outside := prediction.outside:
+        say(f"Subtitles outside the film, predicted from their text alone: {len(outside)}. First: {outside[0].detail}")
     say(f"Timeline: {out / film.TIMELINE}")
 
 

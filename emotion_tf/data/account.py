@@ -9,10 +9,9 @@ from typing import Any
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.manifest import SPLITS, Row
 from emotion_tf.errors import UserError
-from emotion_tf.faces.crops import NO_FACE
+from emotion_tf.faces.crops import NO_FACE, OUTSIDE, UNDECODABLE
 
 WITH_FACE = "with a face"
-UNDECODABLE = "cannot be decoded"
 MAX_LISTED = 20  # unused clips printed for each problem
 MAX_STORED = 10_000  # unused clips in dataset_info.json, whose size is bounded
 
@@ -31,18 +30,14 @@ def summarize(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: Cl
         detail}]}.
 
     Raises:
-        UserError: none of the clips could be decoded.
         RuntimeError: a row is missing or counted twice.
     """
-    ordered = [row for split in SPLITS for row in rows if row.split == split]
+    ordered = _in_order(rows)
     counts: dict[str, Counter[str]] = {}
     for row, (problem, _) in zip(ordered, problems, strict=True):
         counts.setdefault(row.split, Counter())[problem or WITH_FACE] += 1
     if sum(sum(count.values()) for count in counts.values()) != len(rows):
         raise RuntimeError("the account does not add up")
-    opened = [problem for row, (problem, _) in zip(ordered, problems, strict=True) if source.segment_names(row)]
-    if opened and all(problem == UNDECODABLE for problem in opened):
-        raise UserError(f"None of {len(opened)} clips can be decoded. First: {_first_detail(problems)}")
     return {
         "rows": {
             split: {"total": sum(count.values()), **dict(sorted(count.items()))} for split, count in counts.items()
@@ -56,8 +51,21 @@ def summarize(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: Cl
     }
 
 
-def _first_detail(problems: Sequence[Sequence[str]]) -> str:
-    return next(detail for problem, detail in problems if problem == UNDECODABLE)
+def check_usable(rows: Sequence[Row], problems: Sequence[Sequence[str]], source: ClipSource) -> None:
+    """Raises UserError if clips were opened and none could be used; the arguments are those of `summarize`."""
+    details: dict[str, list[str]] = {}
+    for row, (problem, detail) in zip(_in_order(rows), problems, strict=True):
+        if source.segment_names(row):
+            details.setdefault(problem, []).append(detail)
+    if not details or not details.keys() <= {UNDECODABLE, OUTSIDE}:
+        return
+    counts = ", ".join(f"{problem} {len(listed)}" for problem, listed in details.items())
+    first = next(detail for listed in details.values() for detail in listed)
+    raise UserError(f"None of the clips that were opened can be used: {counts}. First: {first}")
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    return [row for split in SPLITS for row in rows if row.split == split]
 
 
 def format_lines(account: Mapping[str, Any]) -> list[str]:

@@ -142,12 +142,17 @@ def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iter
 
 
 def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: ClipSource) -> dict[str, Any]:
-    """Returns the account of the clips. Raises UserError if none can be decoded; their shards are not kept."""
+    """Returns the account of the clips. Prints it and raises UserError if none can be used; no shard is kept then."""
+    problems = [problem for shard in partial.plan for problem in partial.notes[shard.key]["problems"]]
+    summary = account.summarize(rows, problems, source)
     try:
-        return account.summarize(rows, [p for s in partial.plan for p in partial.notes[s.key]["problems"]], source)
+        account.check_usable(rows, problems, source)
     except UserError:
+        for line in account.format_lines(summary):
+            say(line)
         partial.discard(partial.plan)
         raise
+    return summary
 
 
 def _plan(table: Arrangement, size: int, key: Callable[[Members], str]) -> list[PlannedShard]:

@@ -16,7 +16,7 @@ from emotion_tf.faces.frames import Frame, Segment, frame_rate, read_segments
 from emotion_tf.faces.track import Track, Tracking, find_tracks
 
 JPEG_QUALITY = 95
-NO_FACE = "no face found"
+NO_FACE, UNDECODABLE, OUTSIDE = "no face found", "cannot be decoded", "outside the clip"
 LEAST_CONTRAST = 8.0  # standard deviation in grey levels; a crop below it is blank
 DEFAULTS = CropConfig()
 PHOTO = CropConfig(policy="largest", crops=1)

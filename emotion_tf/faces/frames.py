@@ -94,6 +94,10 @@ class NoFrame(UserError):
     """The segment of a clip has no frame."""
 
 
+class OutsideClip(NoFrame):
+    """The segment of a clip has no frame, but the clip has some."""
+
+
 def read_frames(
     path: Path, rate: float = 8.0, max_frames: int = 240, start: float = 0.0, end: float = float("inf")
 ) -> Iterator[Frame]:
@@ -129,7 +133,7 @@ def read_frames(
                 count = max(count + 1, int((time - start) / step + 1e-6) + 1)
                 yield Frame(time, pixels)
         if not count:
-            raise NoFrame(_no_frame(path, start, end))
+            raise _no_frame(capture, path, start, end)
     finally:
         capture.release()
 
@@ -152,7 +156,12 @@ def _times(capture: cv2.VideoCapture, start: float) -> Iterator[float]:
         yield last
 
 
-def _no_frame(path: Path, start: float, end: float) -> str:
-    if start > 0 or np.isfinite(end):
-        return f"The clip {path} has no frame from {start:g} to {end:g} seconds. Expected a time inside the clip."
-    return f"Cannot decode the clip {path}: no frame can be read. Expected a video."
+def _no_frame(capture: cv2.VideoCapture, path: Path, start: float, end: float) -> NoFrame:
+    """Returns the error for a segment without a frame."""
+    length = _declared_length(capture)
+    capture.set(cv2.CAP_PROP_POS_MSEC, 0)
+    if not capture.grab():
+        return NoFrame(f"Cannot decode the clip {path}: no frame can be read. Expected a video.")
+    span = f"from {start:g} to {end:g}" if np.isfinite(end) else f"after {start:g}"
+    until = f", which lasts {length:.1f} seconds," if length <= start else ""
+    return OutsideClip(f"The clip {path}{until} has no frame {span} seconds. Expected a time inside the clip.")

@@ -17,9 +17,9 @@ from pebble import ProcessExpired, ProcessPool
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.candidates import Candidates, find_in_clip
-from emotion_tf.faces.crops import FaceCrops, crop_clip
+from emotion_tf.faces.crops import OUTSIDE, UNDECODABLE, FaceCrops, crop_clip
 from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.frames import Segment, frame_at
+from emotion_tf.faces.frames import OutsideClip, Segment, frame_at
 from emotion_tf.processes import Spawn, end_with_parent, limit_memory
 
 AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
@@ -158,7 +158,8 @@ def _crop(clip: Clip, config: CropConfig, size: int) -> FaceCrops:
     try:
         return crop_clip(clip.segments, _detector, replace(config, policy=policy), size, clip.boxes)
     except (UserError, MemoryError, cv2.error) as error:
-        return FaceCrops(problem="cannot be decoded", detail=_detail(error, clip.segments[0].path))
+        problem = OUTSIDE if isinstance(error, OutsideClip) else UNDECODABLE
+        return FaceCrops(problem=problem, detail=_detail(error, clip.segments[0].path))
 
 
 def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
@@ -167,7 +168,7 @@ def _candidates(path: Path, config: CropConfig, size: int) -> Candidates:
     try:
         return find_in_clip(path, _detector, config, size)
     except (UserError, MemoryError, cv2.error) as error:
-        return Candidates(problem="cannot be decoded", detail=_detail(error, path))
+        return Candidates(problem=UNDECODABLE, detail=_detail(error, path))
 
 
 def _frame_at(segments: Sequence[Segment], time: float) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from emotion_tf.config import CropConfig
 from emotion_tf.data import context, images
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.faces.crops import FaceCrops, crop_photo
+from emotion_tf.faces.crops import OUTSIDE, UNDECODABLE, FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
@@ -140,6 +140,11 @@ class FilmPrediction:
     probabilities: np.ndarray
 
     @property
+    def outside(self) -> list[FaceCrops]:
+        """The subtitles that lie outside the film."""
+        return [crops for crops in self.faces if crops.problem == OUTSIDE]
+
+    @property
     def with_face(self) -> int:
         """Number of subtitles with a face."""
         return sum(bool(crops.jpegs) for crops in self.faces)
@@ -191,9 +196,9 @@ def predict_film(
         UserError: no frame of the film can be read.
     """
     faces = list(progress(crops, len(subtitles)))
-    undecoded = [crops for crops in faces if crops.problem == "cannot be decoded"]
-    if len(undecoded) == len(faces):
-        raise UserError(undecoded[0].detail)
+    without_frame = [crops for crops in faces if crops.problem in (UNDECODABLE, OUTSIDE)]
+    if len(without_frame) == len(faces):
+        raise UserError(without_frame[0].detail)
     texts = [subtitle.text for subtitle in subtitles]
     contexts = None
     if predictor.reads_context:

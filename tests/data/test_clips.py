@@ -19,6 +19,9 @@ from emotion_tf.data.clips import COLUMNS, parse_time, read_clips
 from emotion_tf.data.dataset import INFO
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
+from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.faces.frames import Segment
+from emotion_tf.faces.pool import Clip
 from emotion_tf.labels import MELD_EMOTIONS
 
 OPTIONS = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
@@ -241,6 +244,20 @@ def test_an_error_if_no_clip_can_be_decoded_leaves_no_files(folder, tmp_path, mo
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "c.mp4").write_text("not a video")
     write_table(tmp_path / "in" / "table.csv", [{"clip": "c.mp4"}], COLUMNS)
-    with pytest.raises(UserError, match="None of 1 clips can be decoded. First: Cannot decode the clip .*c.mp4"):
+    with pytest.raises(UserError, match="can be used: cannot be decoded 1. First: Cannot decode the clip .*c.mp4"):
         prepare(tmp_path / "in", tmp_path / "out", monkeypatch)
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_the_account_comes_before_the_error_that_no_clip_can_be_used(folder, tmp_path, monkeypatch, capsys):
+    rows, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
+    first, *others = clips
+    clips |= dict.fromkeys(others, FaceCrops(problem="same clip as another utterance"))
+    clips[first] = Clip((Segment(folder / "a.mp4", 50.0, 51.0),))
+    monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
+    source = clip_source.ClipSource(folder, clips, CropConfig(), None, 1)
+    pieces = WordPieceTokenizer(PIECES, True)
+    with pytest.raises(UserError, match="can be used: outside the clip 1. First: The clip .*a.mp4, which lasts 2.0"):
+        records.write_dataset(rows, tmp_path / "out", OPTIONS, pieces, source=source)
+    printed = capsys.readouterr().out
+    assert "train: 6 rows: " in printed and "same clip as another utterance 4" in printed

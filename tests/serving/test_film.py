@@ -100,11 +100,12 @@ def test_a_film_with_subtitles_gives_a_table_and_a_timeline(untrained, media, su
     words = ("predict-film", untrained, media / "a.mp4", media / "film.srt", "--out", out, "--faces.detector", "mtcnn")
     printed = succeed(*words, "--abstain-below", "1")
     assert f"3 utterances, 2 with a face: {out / 'predictions.csv'}" in printed
+    assert "Subtitles outside the film, predicted from their text alone: 1. First: The clip" in printed
     table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
     assert table["utterance"].tolist() == ["You did it!", "'- No. - Yes.", "After the end."]  # no formula
     assert table["start"].tolist() == [0.0, 1.5, 50.0] and table["faces"].tolist() == [4, 4, 0]
     assert table["predicted"].tolist() == ["abstained"] * 3
-    assert table["face_problem"].tolist() == ["", "", "cannot be decoded"]
+    assert table["face_problem"].tolist() == ["", "", "outside the clip"]
     assert table.filter(regex="^p_").sum(axis=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
     picture = cv2.imread(str(out / "timeline.png"))
     assert picture.shape[1] > 1000 and picture.std() > 5
