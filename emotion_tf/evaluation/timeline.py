@@ -8,9 +8,16 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from emotion_tf import files
+from emotion_tf.evaluation.colours import INK, LINE
 from emotion_tf.evaluation.figures import plain_text
+
+LEGEND = (0.25, 0.5, 0.75, 1.0)
+"""Probabilities in the legend."""
+ABOVE = ",\nabove the threshold"
 
 
 def plot_timeline(
@@ -23,6 +30,8 @@ def plot_timeline(
     abstain_below: float = 0.0,
 ) -> None:
     """Draws a lane for each class: the opacity of an utterance is the probability, a dot marks the predicted class.
+
+    A legend says so.
 
     Args:
         path: the PNG.
@@ -54,5 +63,10 @@ def plot_timeline(
         title=plain_text(title),
     )
     axes.set_facecolor("0.97")
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    shades = [Patch(facecolor=INK, alpha=share, label=f"{100 * share:.0f} %") for share in LEGEND]
+    dot = Line2D([], [], color="black", marker=".", linestyle="none", label="predicted" + ABOVE * (abstain_below > 0))
+    figure.legend(handles=[*shades, dot], title="probability", loc="outside right center", frameon=False)
     with files.new_file(path) as temporary:
         figure.savefig(temporary, dpi=110)

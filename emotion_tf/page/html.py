@@ -18,13 +18,21 @@ from emotion_tf.page.answer import Answer
 from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.film import FilmAnswer
 
-COLOURS = ("#1f77b4", "#b45f06", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#c2399b", "#7f7f7f")
-"""Colours of the classes in a film's timeline, in their order."""
+TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+MOST_TICKS = 6
 
 
 def _clock(seconds: float) -> str:
     tenths = round(10 * seconds)
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def _ticks(end: float) -> list[int]:
+    """Returns the times of a scale that ends at `end` seconds, at most `MOST_TICKS` with round steps."""
+    step = next((step for step in TICK_SECONDS if end / step < MOST_TICKS), int(end / MOST_TICKS) + 1)
+    return [
+        tick for tick in range(0, int(end) + 1, step) if tick <= 0.97 * end
+    ]  # the label of a later one would stand out
 
 
 def _download(data: bytes, name: str, label: str) -> Markup:
@@ -82,7 +90,7 @@ def film_html(film: FilmAnswer) -> str:
             prediction.subtitles, prediction.faces, prediction.predicted, prediction.probabilities, strict=True
         )
     ]
-    return ENVIRONMENT.get_template("film.html").render(film=film, rows=rows, end=end, colours=COLOURS)
+    return ENVIRONMENT.get_template("film.html").render(film=film, rows=rows, end=end, ticks=_ticks(end))
 
 
 def faces_html(candidates: Candidates, name: str) -> str:

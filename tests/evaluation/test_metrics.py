@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import matplotlib
@@ -160,6 +161,18 @@ def test_texts_in_pictures_are_no_formulas(tmp_path):
         tmp_path / "t.png", np.array([(0, 1), (1, 2)]), labels, np.array([0, 1]), probabilities, "$\\film$", 0.0
     )
     assert "image/svg" in charts.precision_recall(np.array([0, 1]), probabilities, labels, np.ones(2))
+
+
+def test_the_timeline_says_what_its_shades_and_dots_mean(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: figures.append(figure))
+    monkeypatch.setattr("emotion_tf.files.new_file", contextlib.nullcontext)
+    spans, probabilities = np.array([(0, 1), (1, 2)]), np.array([[0.9, 0.1], [0.2, 0.8]])
+    plot_timeline(tmp_path / "t.png", spans, ("a", "b"), np.array([0, 1]), probabilities, "film", 0.85)
+    (legend,) = figures[0].legends
+    assert legend.get_title().get_text() == "probability"
+    assert [text.get_text() for text in legend.get_texts()][:3] == ["25 %", "50 %", "75 %"]
+    assert legend.get_texts()[-1].get_text() == "predicted,\nabove the threshold"
 
 
 def test_a_weight_counts_as_copies_in_a_precision_recall_chart():

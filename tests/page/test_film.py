@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import types
 
 import pandas as pd
@@ -15,7 +16,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import Calibration
 from emotion_tf.evaluation.selective import Threshold
 from emotion_tf.page import film
-from emotion_tf.page.html import _clock, film_html
+from emotion_tf.page.html import MOST_TICKS, _clock, _ticks, film_html
 
 SRT = "1\n00:00:00,000 --> 00:00:00,700\nYou did it!\n\n2\n00:00:00,800 --> 00:00:01,400\nNo.\n"
 
@@ -63,6 +64,24 @@ def test_too_many_subtitles_and_none(tmp_path):
         film.read_subtitles(tmp_path / "many.srt")
     with pytest.raises(UserError, match="^Cannot read the subtitles gone.srt"):
         film.read_subtitles(tmp_path / "gone.srt")
+
+
+def test_the_timeline_has_a_scale_a_legend_and_a_dot_at_what_is_predicted(tmp_path):
+    page = film_html(answer(tmp_path, 0.0))
+    assert '<span style="left: 71.4286%">0:01</span>' in page and page.count('class="tick"') == 2  # of 1.4 seconds
+    assert "probability 0 %" in page and page.count('%"><b></b></i>') == 2
+    assert film_html(answer(tmp_path)).count('%"><b></b></i>') == 0  # of 90 %, which is not reached
+    assert (
+        " 100.00 %, " in page
+        and re.search(r"\d\.\d{3}", page.partition("</button>")[2].partition("Download")[0]) is None
+    )
+
+
+@pytest.mark.parametrize("end", [0.4, 1.4, 5.9, 61.0, 7_000.0, 100_000.0])
+def test_a_scale_has_few_round_ticks_within_the_film(end):
+    ticks = _ticks(end)
+    assert ticks[0] == 0 and len(ticks) <= MOST_TICKS + 1 and ticks[-1] < end
+    assert len({b - a for a, b in zip(ticks, ticks[1:], strict=False)}) <= 1
 
 
 @pytest.mark.parametrize(
