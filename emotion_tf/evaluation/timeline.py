@@ -65,8 +65,8 @@ def plot_timeline(
     axes.set_facecolor("0.97")
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    shades = [Patch(facecolor=INK, alpha=share, label=f"{100 * share:.0f} %") for share in LEGEND]
+    samples = [Patch(facecolor=INK, alpha=share, label=f"{100 * share:.0f} %") for share in LEGEND]
     dot = Line2D([], [], color="black", marker=".", linestyle="none", label="predicted" + ABOVE * (abstain_below > 0))
-    figure.legend(handles=[*shades, dot], title="probability", loc="outside right center", frameon=False)
+    figure.legend(handles=[*samples, dot], title="probability", loc="outside right center", frameon=False)
     with files.new_file(path) as temporary:
         figure.savefig(temporary, dpi=110)

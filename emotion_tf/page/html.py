@@ -30,9 +30,8 @@ def _clock(seconds: float) -> str:
 def _ticks(end: float) -> list[int]:
     """Returns the times of a scale that ends at `end` seconds, at most `MOST_TICKS` with round steps."""
     step = next((step for step in TICK_SECONDS if end / step < MOST_TICKS), int(end / MOST_TICKS) + 1)
-    return [
-        tick for tick in range(0, int(end) + 1, step) if tick <= 0.97 * end
-    ]  # the label of a later one would stand out
+    # the label of a later tick would stand out of the page
+    return [tick for tick in range(0, int(end) + 1, step) if tick <= 0.97 * end]
 
 
 def _download(data: bytes, name: str, label: str) -> Markup:

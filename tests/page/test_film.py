@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
+import itertools
 import types
 
 import pandas as pd
@@ -71,17 +71,14 @@ def test_the_timeline_has_a_scale_a_legend_and_a_dot_at_what_is_predicted(tmp_pa
     assert '<span style="left: 71.4286%">0:01</span>' in page and page.count('class="tick"') == 2  # of 1.4 seconds
     assert "probability 0 %" in page and page.count('%"><b></b></i>') == 2
     assert film_html(answer(tmp_path)).count('%"><b></b></i>') == 0  # of 90 %, which is not reached
-    assert (
-        " 100.00 %, " in page
-        and re.search(r"\d\.\d{3}", page.partition("</button>")[2].partition("Download")[0]) is None
-    )
+    assert "<b>joy</b>: joy 100.00 %, fear 0.00 %<" in page
 
 
 @pytest.mark.parametrize("end", [0.4, 1.4, 5.9, 61.0, 7_000.0, 100_000.0])
 def test_a_scale_has_few_round_ticks_within_the_film(end):
     ticks = _ticks(end)
     assert ticks[0] == 0 and len(ticks) <= MOST_TICKS + 1 and ticks[-1] < end
-    assert len({b - a for a, b in zip(ticks, ticks[1:], strict=False)}) <= 1
+    assert len({b - a for a, b in itertools.pairwise(ticks)}) <= 1
 
 
 @pytest.mark.parametrize(
