@@ -99,7 +99,7 @@ def load_page(page_path: Path, widths: Sequence[int] = (400, 1200), shots: Path 
 
 
 def check_page(path: Path, width: int = 400) -> None:
-    """Fails if a page requests anything else, logs an error, lacks a picture, or is wider than the viewport."""
+    """Fails if a page requests anything else, logs an error, lacks a picture, is too wide, or hard to use."""
     report = load_page(path, (width,))
     assert report.requests == [] and report.errors == [] and report.broken == 0
-    assert report.widths[width] <= width
+    assert report.widths[width] <= width and report.violations == []

@@ -83,7 +83,7 @@ def explain(
                 ("Utterances", f"{len(explanations)} explained; averages over {summary.count}"),
             ]
         with files.new_folder(folder, PAGE, overwrite) as temporary:
-            title = f"Explanations of {run.name}"
+            title = f"Explanations of {run.name}" if data or label else f"Why {run.name} predicted this"
             render.write_page(temporary, explanations, summary, {"title": title, "about": facts, "repeats": REPEATS})
     say(f"Explanations: {folder / 'index.html'}")
 

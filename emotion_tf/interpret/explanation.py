@@ -90,6 +90,11 @@ class Curves:
         return (1 + self.as_good) / (1 + len(self.random_gains))
 
     @property
+    def tied(self) -> bool:
+        """Whether each order of the comparison has the same gain."""
+        return bool(np.all(np.abs(self.random_gains - self.gain) <= TOLERANCE))
+
+    @property
     def better(self) -> bool | None:
         """Whether the order is better than chance (p at most 0.05); None with too few parts to tell."""
         return self.p_value <= LEVEL if self.parts >= MIN_PARTS else None

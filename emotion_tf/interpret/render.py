@@ -14,11 +14,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from emotion_tf.evaluation.colours import AGAINST, FIRST, FOR, GREY, NEUTRAL
+from emotion_tf.evaluation import pages
+from emotion_tf.evaluation.colours import AGAINST, FIGURE, FIRST, FOR, GREY, NEUTRAL
 from emotion_tf.evaluation.csv_tables import to_csv
+from emotion_tf.evaluation.figures import figure_uri
 from emotion_tf.interpret import pictures
 from emotion_tf.interpret.explanation import Curves, Explanation, WordAttributions
 from emotion_tf.interpret.summary import MIN_UTTERANCES, MeanFace, Summary
@@ -40,13 +42,11 @@ def write_page(
         summary: attributions over the data set, if any.
         facts: `title`, and the rows of `about` (name, value), such as command, data and seed.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = pages.environment(Path(__file__).parent)
     environment.filters |= {
         "png": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
         "words": words_html,
-        "curve": curve_picture,
+        "curve": lambda curves: figure_uri(_draw_curves(curves)),
         "crop": pictures.crop_png,
         "mean_face": mean_face,
     }
@@ -67,7 +67,7 @@ def words_html(attributions: WordAttributions, line: int) -> Markup:
         value = float(attributions.values[i])
         red, green, blue = NEUTRAL if not attributions.signed else FOR if value > 0 else AGAINST
         style = f"background: rgba({red}, {green}, {blue}, {0.75 * abs(value) / peak:.2f})"
-        number = f"{value:+.2f}" if attributions.signed else f"{value:.0%}"
+        number = f"{value:+.2f}" if attributions.signed else pages.percent(value)
         word = Markup('<span class="word" style="{}">{}<small>{}</small></span>')
         words.append(word.format(style, attributions.word(i), number if attributions.read[i] else "not read"))
     return Markup("\n").join(words)
@@ -75,7 +75,12 @@ def words_html(attributions: WordAttributions, line: int) -> Markup:
 
 def curve_picture(curves: Curves) -> bytes:
     """Draws deletion and insertion curves with the mean of those that they are compared with, and returns a PNG."""
-    figure, grid = plt.subplots(1, 2, figsize=(5.2, 1.9), layout="constrained", sharey=True)
+    return _png(_draw_curves(curves))
+
+
+@matplotlib.rc_context(FIGURE)
+def _draw_curves(curves: Curves) -> Figure:
+    figure, grid = plt.subplots(1, 2, figsize=(5.6, 2.2), layout="constrained", sharey=True)
     for axes, name in zip(grid, ("deletion", "insertion"), strict=True):
         axes.plot(curves.fractions, getattr(curves, name), color=FIRST, label="in this order")
         means = getattr(curves, f"random_{name}")
@@ -84,8 +89,8 @@ def curve_picture(curves: Curves) -> bytes:
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.tick_params(labelsize=8)
     grid[0].set_ylabel("score", fontsize=8)
-    grid[0].legend(fontsize=7, frameon=False)
-    return _png(figure)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncol=2, fontsize=8, frameon=False)
+    return figure
 
 
 def mean_face(face: MeanFace) -> bytes:

@@ -20,6 +20,7 @@ from emotion_tf.interpret import explain as explaining
 from emotion_tf.interpret import face, render
 from emotion_tf.interpret.batch import Scorer, Utterance
 from emotion_tf.interpret.explain import explain
+from emotion_tf.interpret.explanation import Curves
 from emotion_tf.interpret.integrated_gradients import MAX_STEPS
 from emotion_tf.page.answer import Answer
 from emotion_tf.page.html import answers_html
@@ -140,6 +141,22 @@ def test_an_utterance_without_anything_to_read(scorer):
         explain(scorer, [Utterance("  ", (), ("Ada: Yes.",), "a/7")])
 
 
+def test_the_page_calls_a_tie_a_tie(explained, tmp_path):
+    orders = np.array([0.0, 0.5, 1.0])
+    better = Curves(
+        5, orders, np.zeros(3), np.full(3, 1.35), np.ones(3), np.full(3, 1.354), np.zeros(20), "random orders"
+    )
+    equal = dataclasses.replace(better, insertion=np.zeros(3), random_gains=np.zeros(20))
+    for curves, verdict in ((better, "Better than chance:"), (equal, "A tie with chance:</span> random orders are")):
+        words = dataclasses.replace(explained.word_attributions[0], curves=curves)
+        explanation = dataclasses.replace(explained, word_attributions=(words,), maps=())
+        render.write_page(tmp_path, [(explanation, "")], None, {"title": "x", "about": [], "repeats": 1})
+        page = (tmp_path / "index.html").read_text()
+        assert verdict in page and curves.tied == (curves is equal)
+        assert ": 0.00 (mean of the random orders: 1.00; lower is better)." in page
+        assert (": 1.35 (a tie with the mean of the random orders)." in page) == (curves is better)
+
+
 def test_the_page_escapes_texts(explained, tmp_path):
     render.write_page(
         tmp_path, [(explained, "undecided")], None, {"title": "<i>", "about": [("Run", "a&b")], "repeats": 1}
@@ -168,6 +185,7 @@ def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
     printed = succeed(*words)
     assert str(run / "explanations" / "1" / "index.html") in printed
     assert "words: " in printed and "modalities: text " in printed
+    assert "<h1>Why run predicted this</h1>" in (run / "explanations" / "1" / "index.html").read_text()
     assert "Less than 1% of the training lacked faces" in printed and "lacked text" not in printed
     assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
 
