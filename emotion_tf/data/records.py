@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from emotion_tf.data import account, images, manifest, record_rules, tokenizer
 from emotion_tf.data.arrangement import Arrangement, Members, Neighbours
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
-from emotion_tf.data.partial import Note, PartialDataset, PlannedShard, stamp
+from emotion_tf.data.partial import PartialDataset, PlannedPart, stamp
 from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.documents import MAX_LENGTH
 from emotion_tf.errors import UserError
@@ -26,7 +26,8 @@ from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.terminal import say
 
 ROWS_PER_SHARD = 1000
-CLIPS_PER_SHARD = 200  # smaller, because an interrupted run repeats at most one shard
+CLIPS_PER_SHARD = 200
+CLIPS_PER_PART = 8  # an interrupted call repeats at most one part, and the clips in its processes
 RECORDS_PER_CHECK = 128  # the pictures of a whole shard may take gigabytes
 
 
@@ -61,7 +62,7 @@ def write_dataset(
 ) -> Dataset:
     """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the data set.
 
-    After an interruption, the same call continues after the last finished shard.
+    After an interruption, the same call continues after the last finished shard, or with clips after the last eight.
 
     Args:
         rows: rows of a checked manifest, each dialogue in order of speaking. They are read several times, and 12 bytes
@@ -98,7 +99,8 @@ def write_dataset(
     dataset.to_json()  # what is too long is refused now, not after days
     table = Arrangement(rows, options.context)
     size = rows_per_shard or (CLIPS_PER_SHARD if source else ROWS_PER_SHARD)
-    plan = _plan(table, size, lambda members: _key(dataset, members, table, source))
+    part = min(size, CLIPS_PER_PART) if source else size
+    plan = _plan(table, size, part, lambda members: _key(dataset, members, table, source))
     partial = PartialDataset(files.partial(out), plan)
     with locks.writer(out):
         if partial.has_become(out):
@@ -107,14 +109,14 @@ def write_dataset(
             return Dataset.open(out)
     with files.resumable_folder(out, KIND, overwrite), _kept(partial, out, source):
         _write_shards(partial, table, options, pieces, source, progress)
-        shard_notes = [partial.notes[shard.key] for shard in plan]
+        summary = _account(partial, rows, source) if source else {}
+        data = partial.assemble()
         dataset = replace(
             dataset,
-            max_faces=max(1, *(note["max_faces"] for note in shard_notes)),
-            splits=_splits(table, plan, shard_notes, options.labels),
-            account=cast(Account, _account(partial, rows, source) if source else {}),
+            max_faces=max(1, *(partial.notes[part.key]["max_faces"] for part in plan)),
+            splits=_splits(table, partial, data, options.labels),
+            account=cast(Account, summary),
         )
-        data = partial.assemble()
         tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
         files.write_text(data / INFO, dataset.to_json())
     dataset.remember()
@@ -123,7 +125,7 @@ def write_dataset(
 
 @contextlib.contextmanager
 def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iterator[None]:
-    """Keeps the finished shards after an error, whose message says so; after an invalid picture, only older ones."""
+    """Keeps the finished parts after an error, whose message says so; after an invalid picture, only older ones."""
     try:
         with interrupts.recognize_interruption():
             yield
@@ -134,7 +136,7 @@ def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iter
         ) from None
     except UserError as error:
         if source is None and not isinstance(error, files.WriteError):
-            partial.discard(partial.new_shards)
+            partial.discard(partial.new_parts)
             raise
         raise type(error)(f"{error} {partial.keep()}") from None
     except KeyboardInterrupt:
@@ -142,8 +144,8 @@ def _kept(partial: PartialDataset, out: Path, source: ClipSource | None) -> Iter
 
 
 def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: ClipSource) -> dict[str, Any]:
-    """Returns the account of the clips. Prints it and raises UserError if none can be used; no shard is kept then."""
-    problems = [problem for shard in partial.plan for problem in partial.notes[shard.key]["problems"]]
+    """Returns the account of the clips. Prints it and raises UserError if none can be used; nothing is kept then."""
+    problems = [problem for part in partial.plan for problem in partial.notes[part.key]["problems"]]
     summary = account.summarize(rows, problems, source)
     try:
         account.check_usable(rows, problems, source)
@@ -155,19 +157,22 @@ def _account(partial: PartialDataset, rows: Sequence[manifest.Row], source: Clip
     return summary
 
 
-def _plan(table: Arrangement, size: int, key: Callable[[Members], str]) -> list[PlannedShard]:
+def _plan(table: Arrangement, size: int, part: int, key: Callable[[Members], str]) -> list[PlannedPart]:
+    """Returns the parts of at most `part` rows of the shards of at most `size` rows."""
     plan = []
     for split in manifest.SPLITS:
         members = table.members(split)
         count = -(-len(members) // size)
         for n in range(count):
             of_shard = members[n * size : (n + 1) * size]
-            plan.append(PlannedShard(split, f"{split}-{n:05d}-of-{count:05d}.tfrecord", of_shard, key(of_shard)))
+            name = f"{split}-{n:05d}-of-{count:05d}.tfrecord"
+            parts = [of_shard[i : i + part] for i in range(0, len(of_shard), part)]
+            plan += [PlannedPart(split, name, of_part, key(of_part)) for of_part in parts]
     return plan
 
 
 def _key(dataset: Dataset, rows: Members, table: Arrangement, source: ClipSource | None) -> str:
-    """Returns a hash of everything that the bytes of a shard, and whether they are taken, depend on."""
+    """Returns a hash of everything that the bytes of a part, and whether they are taken, depend on."""
     about = replace(dataset, notes=()).to_json()
     texts: dict[tuple[str, str, str], tuple[str, str]] = {}
     for position, row in zip(rows.positions.tolist(), rows, strict=True):
@@ -180,21 +185,29 @@ def _key(dataset: Dataset, rows: Members, table: Arrangement, source: ClipSource
     ).hexdigest()
 
 
-def _splits(
-    table: Arrangement, plan: Sequence[PlannedShard], notes: Sequence[Note], labels: Sequence[str]
-) -> dict[str, Split]:
+def _splits(table: Arrangement, partial: PartialDataset, data: Path, labels: Sequence[str]) -> dict[str, Split]:
     splits = {}
-    for split in dict.fromkeys(shard.split for shard in plan):
-        pairs = [(shard, note) for shard, note in zip(plan, notes, strict=True) if shard.split == split]
+    for split in dict.fromkeys(part.split for part in partial.plan):
+        parts = [part for part in partial.plan if part.split == split]
         per_class = table.count_labels(split)
         splits[split] = Split(
             records=len(table.members(split)),
             dialogues=table.count_dialogues(split),
-            with_face=sum(note["with_face"] for _, note in pairs),
+            with_face=sum(partial.notes[part.key]["with_face"] for part in parts),
             per_class={label: per_class[i] for i, label in enumerate(labels)},
-            shards=tuple(Shard(s.name, len(s.rows), note["bytes"], note["sha256"]) for s, note in pairs),
+            shards=tuple(_shard(partial, data / name, list(group)) for name, group in groupby(parts, _name)),
         )
     return splits
+
+
+def _name(part: PlannedPart) -> str:
+    return part.name
+
+
+def _shard(partial: PartialDataset, path: Path, parts: Sequence[PlannedPart]) -> Shard:
+    notes = [partial.notes[part.key] for part in parts]
+    sha256 = notes[0]["sha256"] if len(notes) == 1 else files.sha256(path)
+    return Shard(path.name, sum(len(part.rows) for part in parts), sum(note["bytes"] for note in notes), sha256)
 
 
 def _write_shards(
@@ -205,37 +218,37 @@ def _write_shards(
     source: ClipSource | None,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
 ) -> None:
-    """Writes the shards that an interrupted call did not finish."""
+    """Writes the parts of shards that an interrupted call did not finish."""
     rules = RecordRules(len(options.labels), options.face_size, MAX_LENGTH, options.context, len(pieces.vocabulary))
     unfinished = partial.open()
-    count, total = (sum(len(shard.rows) for shard in shards) for shards in (unfinished, partial.plan))
+    count, total = (sum(len(part.rows) for part in parts) for parts in (unfinished, partial.plan))
 
     def pending() -> Iterator[manifest.Row]:
-        return (row for shard in unfinished for row in shard.rows)
+        return (row for part in unfinished for row in part.rows)
 
     faces = (
         source.crops(pending(), options.face_size) if source else (_pictures(r, options.face_size) for r in pending())
     )
     items = iter(progress(zip(pending(), faces, strict=True), total, total - count))
     try:
-        for shard in unfinished:
-            tokens = pieces(tf.constant([row.utterance for row in shard.rows])).to_list()
-            with partial.new_shard(shard) as (path, note):
-                around = map(table.neighbours, shard.rows.positions.tolist())
-                note |= _write_shard(path, zip(tokens, around, items, strict=False), source, rules)
+        for part in unfinished:
+            tokens = pieces(tf.constant([row.utterance for row in part.rows])).to_list()
+            with partial.new_part(part) as (path, note):
+                around = map(table.neighbours, part.rows.positions.tolist())
+                note |= _write_part(path, zip(tokens, around, items, strict=False), source, rules)
         next(items, None)  # finishes the progress bar and the processes
     finally:
         if source and hasattr(faces, "close"):
             faces.close()
 
 
-def _write_shard(
+def _write_part(
     path: Path,
     items: Iterable[tuple[list[int], Neighbours, tuple[manifest.Row, FaceCrops]]],
     source: ClipSource | None,
     rules: RecordRules,
 ) -> dict[str, Any]:
-    """Writes the records of a shard; returns the counts of faces, and with clips the problem of each record.
+    """Writes the records of a part; returns the counts of faces, and with clips the problem of each record.
 
     Raises:
         UserError: a record breaks a rule, such as a picture that OpenCV can decode and TensorFlow cannot.

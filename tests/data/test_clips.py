@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,14 @@ from small_tables import write_table
 from emotion_tf.config import CropConfig
 from emotion_tf.data import clip_source, records
 from emotion_tf.data.clips import COLUMNS, parse_time, read_clips
-from emotion_tf.data.dataset import INFO
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 from emotion_tf.labels import MELD_EMOTIONS
+from emotion_tf.program import command
 
 OPTIONS = records.PrepareOptions(MELD_EMOTIONS, 32, 2, "x")
 
@@ -47,12 +50,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total, done: items):
+def prepare(folder, out, monkeypatch, processes=1, progress=lambda items, total, done: items, **shards):
     monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
     rows, clips = read_clips(folder / "table.csv", MELD_EMOTIONS)
     source = clip_source.ClipSource(folder, clips, CropConfig(crops=2), None, processes)
     pieces = WordPieceTokenizer(PIECES, True)
-    return records.write_dataset(rows, out, OPTIONS, pieces, source=source, progress=progress, rows_per_shard=2)
+    shards = {"rows_per_shard": 2, **shards}
+    return records.write_dataset(rows, out, OPTIONS, pieces, source=source, progress=progress, **shards)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +160,28 @@ def test_a_damaged_shard_and_shards_of_other_input_are_rewritten(folder, complet
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_an_interrupted_run_continues_after_its_last_clips(folder, tmp_path, monkeypatch):
+    def stop(items, total, done):
+        yield from islice(items, 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["main.py", "prepare", "clips", "a b.csv"])
+    done_before, shards = [], {"rows_per_shard": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "CLIPS_PER_PART", 2)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            prepare(folder, tmp_path / "out", monkeypatch, progress=stop, **shards)
+        message = f"4 of 7 utterances are kept in {tmp_path / '.out.partial'}. Continue with: "
+        assert str(caught.value) == f"{message}python main.py prepare clips 'a b.csv'"
+        prepare(
+            folder, tmp_path / "out", monkeypatch, progress=lambda items, *n: done_before.append(n) or items, **shards
+        )
+    assert done_before == [(7, 4)]
+    prepare(folder, tmp_path / "whole", monkeypatch, **shards)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert Dataset.open(tmp_path / "out").splits["train"].shards[0].records == 4
+
+
 def interrupt_at_the_end(items, total, done):
     yield from items
     raise KeyboardInterrupt
@@ -165,7 +191,7 @@ def test_a_changed_row_repeats_only_its_shard(folder, tmp_path, monkeypatch):
     """The rows after a removed one move into other shards; those before it stay."""
     copy = tmp_path / "in"
     shutil.copytree(folder, copy)
-    with pytest.raises(KeyboardInterrupt, match=r"7 of 7 utterances are kept in .*/\.out\.partial: the same command"):
+    with pytest.raises(KeyboardInterrupt, match=r"7 of 7 utterances are kept in .*/\.out\.partial. Continue with: "):
         prepare(copy, tmp_path / "out", monkeypatch, progress=interrupt_at_the_end)
     lines = (copy / "table.csv").read_text().splitlines(keepends=True)
     (copy / "table.csv").write_text("".join(lines[:6] + lines[7:]))  # without utterance 5, alone with its neighbour
@@ -198,7 +224,7 @@ def test_a_full_disk_keeps_the_finished_clips(folder, complete, tmp_path, monkey
     partial = tmp_path / ".out.partial"
     assert str(caught.value) == (
         f"Cannot write {tmp_path / 'out'}: No space left on device; free some space or choose another folder. "
-        f"4 of 7 utterances are kept in {partial}: the same command continues after them."
+        f"4 of 7 utterances are kept in {partial}. Continue with: {command()}"
     )
     assert not list(partial.glob("*.unfinished"))
     prepare(folder, tmp_path / "out", monkeypatch)

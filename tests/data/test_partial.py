@@ -1,4 +1,4 @@
-"""A data set in parts: a kill at any step loses no finished shard, and the end leaves nothing but the data set."""
+"""A data set in parts: a kill at any step loses no finished part, and the end leaves nothing but the data set."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import os
 import kills
 import pytest
 
-from emotion_tf.data.partial import PartialDataset, PlannedShard
+from emotion_tf.data.partial import PartialDataset, PlannedPart
 from emotion_tf.errors import UserError
 
-SHARDS = "abc"
+SHARDS = {"keya": "a", "keyb": "b", "keyc": "b"}
+"""Key of each part -> its shard."""
 PREPARE = f"""
-from emotion_tf.data.partial import PartialDataset, PlannedShard
+from emotion_tf.data.partial import PartialDataset, PlannedPart
 kind = kinds.Kind("data set", ("info",))
-plan = [PlannedShard("train", name + ".tfrecord", [None], "key" + name) for name in {SHARDS!r}]
+plan = [PlannedPart("train", name, [None], key) for key, name in {SHARDS!r}.items()]
 if not kind.matches(Path("x/data")):
     with files.resumable_folder(Path("x/data"), kind) as folder:
         partial = PartialDataset(folder, plan)
-        for shard in partial.open():
-            with partial.new_shard(shard) as (path, note), open("log", "a") as log:
-                path.write_text(shard.name)
-                log.write(shard.name[0])
+        for part in partial.open():
+            with partial.new_part(part) as (path, note), open("log", "a") as log:
+                path.write_text(part.key)
+                log.write("x")
                 note |= {{"with_face": 1, "max_faces": 1, "problems": [["", ""]]}}
         result = partial.assemble()
         (result / "info").write_text("data")
@@ -32,7 +33,7 @@ else:
 """
 
 
-def test_a_kill_at_any_step_repeats_no_finished_shard(tmp_path):
+def test_a_kill_at_any_step_repeats_no_finished_part(tmp_path):
     """Each process is killed one step later than the one before, and continues its work."""
     notes = set()
     for _ in kills.kill_at_each_step(PREPARE, tmp_path):
@@ -41,12 +42,25 @@ def test_a_kill_at_any_step_repeats_no_finished_shard(tmp_path):
             assert notes <= {path.name for path in partial.glob("*.json")}
             notes = {path.name for path in partial.glob("key?.json")}
     data = tmp_path / "x" / "data"
-    assert {path.name: path.read_text() for path in data.iterdir()} == {
-        "info": "data", **{f"{name}.tfrecord": f"{name}.tfrecord" for name in SHARDS}
-    }  # fmt: skip
+    assert {path.name: path.read_text() for path in data.iterdir()} == {"info": "data", "a": "keya", "b": "keybkeyc"}
     assert os.listdir(tmp_path / "x") == ["data"]
-    # a shard is written again only if it had no note yet
+    # a part is written again only if it had no note yet
     assert len((tmp_path / "log").read_text()) < 6 * len(SHARDS)
+
+
+def test_a_data_set_whose_parts_are_all_there_is_finished(tmp_path):
+    plan = [PlannedPart("train", name, [None], key) for key, name in SHARDS.items()]
+    partial, data = PartialDataset(tmp_path / "partial", plan), tmp_path / "data"
+    (tmp_path / "partial" / "result").mkdir(parents=True)
+    for part in partial.open():
+        with partial.new_part(part) as (path, note):
+            path.write_text(part.key)
+            note |= {"with_face": 1, "max_faces": 1, "problems": []}
+    partial.assemble().rename(data)
+    assert partial.has_become(data)
+    for damaged in ("keybkeyx", "keybkeycc", "keyb"):
+        (data / "b").write_text(damaged)
+        assert not partial.has_become(data)
 
 
 def note_text(**values):
@@ -56,10 +70,10 @@ def note_text(**values):
 
 
 def test_a_file_of_another_shard_is_not_taken(tmp_path):
-    shard = PlannedShard("train", "a.tfrecord", [], "key")
+    shard = PlannedPart("train", "a.tfrecord", [], "key")
     (tmp_path / "result").mkdir()
     first = PartialDataset(tmp_path, [shard])
-    with first.new_shard(shard) as (path, note):
+    with first.new_part(shard) as (path, note):
         path.write_text("right")
         note |= {"with_face": 0, "max_faces": 0, "problems": []}
     first.assemble()
@@ -82,7 +96,7 @@ def test_a_file_of_another_shard_is_not_taken(tmp_path):
     ids=lambda value: value[:20],
 )
 def test_an_invalid_note_is_one_line(text, message, tmp_path):
-    shard = PlannedShard("train", "a.tfrecord", [], "key")
+    shard = PlannedPart("train", "a.tfrecord", [], "key")
     (tmp_path / "key.json").write_text(text)
     (tmp_path / "a.tfrecord").write_text("")
     for read in (

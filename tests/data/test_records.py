@@ -205,7 +205,7 @@ def test_the_name_of_a_tokenizer_is_a_long_path(small, tmp_path):
 
 @pytest.mark.parametrize("name", ["a/" * 2049, "", "caf\udce9/vocab.txt"])
 def test_what_could_not_be_read_is_refused_before_the_first_shard(name, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "_write_shard", None)
+    monkeypatch.setattr(records, "_write_part", None)
     with pytest.raises(UserError, match="Cannot write a document that could not be read: .*Change this value"):
         write(small, tmp_path / "home" / "out", tokenizer=name)
     assert not (tmp_path / "home").exists()
@@ -272,7 +272,7 @@ def test_an_error_before_the_first_shard_keeps_those_of_earlier_options(error, s
     (partial / "result").mkdir(parents=True)
     for suffix in ("json", "tfrecord"):
         (partial / f"other.{suffix}").write_text("{}")
-    monkeypatch.setattr(records, "_write_shard", Mock(side_effect=error))
+    monkeypatch.setattr(records, "_write_part", Mock(side_effect=error))
     with pytest.raises((KeyboardInterrupt, UserError)) as caught:
         write(small, tmp_path / "out")
     assert {"other.json", "other.tfrecord"} <= {path.name for path in partial.iterdir()}
@@ -280,16 +280,16 @@ def test_an_error_before_the_first_shard_keeps_those_of_earlier_options(error, s
 
 
 def test_an_interruption_while_the_finished_shards_are_read_keeps_them(small, tmp_path, monkeypatch):
-    write_shard, calls = records._write_shard, []
+    write_part, calls = records._write_part, []
 
     def interrupt_second(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return write_shard(*arguments)
+        return write_part(*arguments)
 
     monkeypatch.setattr(records, "ROWS_PER_SHARD", 2)
-    monkeypatch.setattr(records, "_write_shard", interrupt_second)
+    monkeypatch.setattr(records, "_write_part", interrupt_second)
     message = f"2 of 6 utterances are kept in {tmp_path / '.out.partial'}"
     with pytest.raises(KeyboardInterrupt, match=message):
         write(small, tmp_path / "out")
