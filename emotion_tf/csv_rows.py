@@ -27,6 +27,14 @@ SHOWN_COLUMNS = 12
 """Number of columns in an error message."""
 
 
+def count_rows(path: Path) -> int:
+    """Returns the number of rows of a table of this program; 0 if there is none."""
+    if not path.is_file():
+        return 0
+    with path.open(encoding="utf-8", newline="") as file:
+        return max(0, sum(1 for _ in csv.reader(file)) - 1)
+
+
 def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Yields the line (of its end, from 1) and the cells of each row of a CSV table, the header first.
 

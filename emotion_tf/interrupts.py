@@ -8,11 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from emotion_tf.errors import UserError
+from emotion_tf.program import command
 
 DELAY = 0.05
 """Seconds after which an interruption that was lost is repeated."""
@@ -58,6 +60,25 @@ def recognize_interruption() -> Iterator[None]:
         if _has_come and _follows_interruption(error):
             raise KeyboardInterrupt from error
         raise
+
+
+@contextlib.contextmanager
+def tell_progress(folder: Path, describe: Callable[[], str]) -> Iterator[None]:
+    """Lets the message of Ctrl-C inside the block say how far a long task has come, or that nothing was written.
+
+    Args:
+        folder: the folder of the task. A message that begins with "FOLDER is kept." comes from `files.growing_folder`.
+        describe: returns a sentence such as "Stopped in epoch 2 of 3."
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        message = str(interruption)
+        if not message and not folder.exists():
+            message = f"Nothing was written. Start again with: {command()}"
+        if message.startswith(f"{folder} is kept."):
+            message = f"{describe()} {message}"
+        raise KeyboardInterrupt(message) from None
 
 
 @contextlib.contextmanager

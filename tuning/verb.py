@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_tf import files, folders, locks
+from emotion_tf import files, folders, interrupts, locks
 from emotion_tf.config import Config
+from emotion_tf.csv_rows import count_rows
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
@@ -49,9 +50,17 @@ def tune(arguments: TuneArguments) -> None:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
         if arguments.tuner.role == "chief":
             resume += f" --workers {arguments.workers} --tuner.role chief --tuner.address {arguments.tuner.address}"
-        with files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite, keep_failed=True):
+        elif arguments.workers != TuneArguments.workers:
+            resume += f" --workers {arguments.workers}"
+        resume += " --trust" * arguments.trust
+        progress = interrupts.tell_progress(folder, lambda: _progress(folder, plan.trials))
+        with progress, files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite, keep_failed=True):
             _create_folder(folder, plan, arguments)
             _search(folder, plan, searched, job, arguments, initial)
+
+
+def _progress(folder: Path, trials: int) -> str:
+    return f"Stopped after {count_rows(folder / 'trials.csv')} of {trials} trials."
 
 
 @contextlib.contextmanager

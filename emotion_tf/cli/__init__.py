@@ -55,7 +55,8 @@ def _main() -> int:
         _print_error(str(error))
         return 2
     except KeyboardInterrupt as interruption:
-        say(f"Interrupted. {interruption}".strip(), file=sys.stderr)  # says what is kept, and how to continue
+        message = str(interruption)  # says what is kept, and how to continue
+        say(message if message.startswith("Stopped") else f"Interrupted. {message}".strip(), file=sys.stderr)
         return 130
     return 0
 

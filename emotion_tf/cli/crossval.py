@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_tf import files, folders
+from emotion_tf import files, folders, interrupts
 from emotion_tf.cli.arguments import CrossvalArguments
 from emotion_tf.program import command
 from emotion_tf.quiet import start_tensorflow
@@ -22,8 +22,15 @@ def crossval(arguments: CrossvalArguments) -> None:
     start_tensorflow(config.train.threads)
     path = folders.RUNS / (arguments.name or f"{folders.stem(config)}-crossval")
     resume = f"Continue with: {command().replace(' --overwrite', '')}"
-    with files.growing_folder(path, folders.CROSS_VALIDATION, resume, arguments.overwrite):
+    total = arguments.folds * arguments.repeats
+    progress = interrupts.tell_progress(path, lambda: _progress(path, total))
+    with progress, files.growing_folder(path, folders.CROSS_VALIDATION, resume, arguments.overwrite):
         _cross_validate(arguments, path)
+
+
+def _progress(path: Path, total: int) -> str:
+    finished = len(list(path.glob("*/held_out.csv")))
+    return f"Stopped in fold {finished + 1} of {total}." if finished < total else "Stopped after the last fold."
 
 
 def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion_tf import files, folders
+from emotion_tf import files, folders, interrupts
 from emotion_tf.command_line import Flag, RunPaths, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from emotion_tf.evaluation.compare import RunResults
     from emotion_tf.evaluation.votes import FittedVote
+    from emotion_tf.runs.run import Run
 
 
 @opens_models
@@ -40,15 +41,31 @@ def ensemble(
         weights_from: Out-of-fold predictions to fit on instead of dev: the oof.csv of each run, in the same order.
         overwrite: Replace an ensemble of the same name.
     """
+    from emotion_tf.evaluation.votes import METHODS
+    from emotion_tf.runs import ensemble as folder
+
+    if method:
+        rules.one_of("method", method, METHODS)
+    members, out = folder.check_members(runs), _out(name, overwrite)
+    with interrupts.tell_progress(out, str):
+        _combine(runs, members, out, method, weights_from, overwrite)
+
+
+def _combine(
+    runs: Sequence[Path],
+    members: Sequence[Run],
+    out: Path,
+    method: str,
+    weights_from: Sequence[Path],
+    overwrite: bool,
+) -> None:
+    """Fits the votes, evaluates them, and writes the ensemble."""
     from emotion_tf.evaluation import ensemble as results
     from emotion_tf.evaluation.compare import read_run, with_intervals
     from emotion_tf.evaluation.votes import METHODS, best_method, fit_all
     from emotion_tf.runs import ensemble as folder
 
-    if method:
-        rules.one_of("method", method, METHODS)
-    members = folder.check_members(runs)
-    labels, out = members[0].labels, _out(name, overwrite)
+    labels, name = members[0].labels, out.name
     dev = [read_run(path, "dev") for path in runs]
     tables = _out_of_fold(weights_from, len(runs)) or {run.name: run.table for run in dev}
     predictions = results.stack_predictions(tables, labels)

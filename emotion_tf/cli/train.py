@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emotion_tf import config as configuration
-from emotion_tf import files, folders
+from emotion_tf import files, folders, interrupts
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.evaluate import evaluate_split
 from emotion_tf.cli.report import report_path
 from emotion_tf.config import Config
+from emotion_tf.csv_rows import count_rows
 from emotion_tf.errors import UserError
 from emotion_tf.folders import RUN
 from emotion_tf.program import command, program
@@ -37,14 +38,24 @@ def train(arguments: TrainArguments) -> list[Path]:
         return _train_seeds(arguments)
     name = arguments.name
     with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
-        resume = f"Continue with: {program()} train --resume --name {shlex.quote(run.name)}"
-        with files.growing_folder(run, RUN, resume, arguments.overwrite):
+        words = ["train", "--resume", "--name", run.name, *["--trust"] * arguments.trust]
+        resume = f"Continue with: {program()} {shlex.join(words)}"
+        progress = interrupts.tell_progress(run, functools.partial(_progress, run, config.train.epochs))
+        with progress, files.growing_folder(run, RUN, resume, arguments.overwrite):
             if arguments.resume and RUN.is_finished(run) and not _splits_to_evaluate(config, run):
                 raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
             if run.exists() and not (arguments.resume or arguments.overwrite):
                 raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
             _train_one(config, run, arguments.overwrite, lambda: _check_initial(config))
         return [run]
+
+
+def _progress(run: Path, epochs: int) -> str:
+    """Returns a sentence about the part of a training, or of its evaluation, that an interruption ended."""
+    if RUN.is_finished(run):
+        return "Stopped in the evaluation."
+    finished = count_rows(run / "history.csv")
+    return f"Stopped in epoch {finished + 1} of {epochs}." if finished < epochs else "Stopped after the last epoch."
 
 
 def _train_one(config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]]) -> None:
@@ -120,7 +131,8 @@ def _train_seeds(arguments: TrainArguments) -> list[Path]:
     for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         resume = _how_to_continue(paths[0], paths[number + 1 :], arguments.overwrite)
-        with files.growing_folder(path, RUN, resume, arguments.overwrite):
+        progress = interrupts.tell_progress(path, functools.partial(_progress, path, config.train.epochs))
+        with progress, files.growing_folder(path, RUN, resume, arguments.overwrite):
             if path.exists() and not arguments.overwrite:
                 _check_same(path, seeded)
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):

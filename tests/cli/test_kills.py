@@ -133,7 +133,27 @@ def test_the_hint_names_the_run_which_needs_no_quotes(words, command, fault, run
     monkeypatch.setattr(loop, "_train_epoch", raises(KeyboardInterrupt()))
     assert "Invalid `--name`. Expected" in fault(*words[:-1], "my run")
     _, output = command(*words[:-1], "my-run")
-    assert output.err.endswith("my-run is kept. Continue with: python main.py train --resume --name my-run\n")
+    message = (
+        f"Stopped in epoch 1 of 2. {runs / 'my-run'} is kept. Continue with: python main.py train --resume --name "
+    )
+    assert output.err.splitlines()[-1] == f"{message}my-run"
+    monkeypatch.setattr(loop, "build_setup", raises(KeyboardInterrupt()))
+    _, output = command(*words[:-1], "another", "--trust")
+    assert output.err.splitlines()[-1].startswith(
+        "Interrupted. Nothing was written. Start again with: python main.py tr"
+    )
+
+
+def test_the_message_of_ctrl_c_says_how_far_the_training_has_come(tmp_path):
+    run = tmp_path / "x"
+    assert train_verb._progress(run, 3) == "Stopped in epoch 1 of 3."
+    run.mkdir()
+    for epochs, expected in ((1, "Stopped in epoch 2 of 3."), (3, "Stopped after the last epoch.")):
+        (run / "history.csv").write_text("epoch,loss\n" + "1,0.5\n" * epochs)
+        assert train_verb._progress(run, 3) == expected
+    for name in ("run.json", "config.json", "model.keras"):
+        (run / name).write_text("{}")
+    assert train_verb._progress(run, 3) == "Stopped in the evaluation."
 
 
 def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(
@@ -235,7 +255,8 @@ def test_a_cross_validation_goes_on_after_a_model_without_predictions(
     with monkeypatch.context() as patch:
         patch.setattr(cross_validate, "train", raises(KeyboardInterrupt()))
         code, output = command(*words)
-    assert code == 130 and f"{runs / 'cv'} is kept. Continue with: python main.py crossval " in output.err
+    message = f"Stopped in fold 1 of 2. {runs / 'cv'} is kept. Continue with: python main.py crossval "
+    assert code == 130 and message in output.err
     for fold in range(2):
         shutil.copytree(untrained_words, runs / "cv" / f"repeat0-fold{fold}")
     with monkeypatch.context() as patch:

@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_a_search_that_continues(error, tune, folder, fault):
     """A trial that cannot write its files is not a broken one."""
     message = tune(*WORDS, job=Full(error), through=fault)
     assert message.startswith("Cannot write ") and f"{folder} is kept." in message
-    assert message.endswith("Continue with: python main.py tune --resume --name x")
+    assert message.endswith("Continue with: python main.py tune --resume --name x --workers 1")
     assert len(table(folder)) == 3 and table(folder)["error"].isna().all()
     again = Counting()
     tune("--resume", job=again)

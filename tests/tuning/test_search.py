@@ -91,8 +91,9 @@ def test_an_interrupted_search_repeats_no_finished_trial(tune, folder, command):
 
     words = ("--trials", "10", "--search", "learning_rate")
     code, output = tune(*words, job=Interrupted(), through=command)
-    assert code == 130 and "tune --resume" in output.err
     before = pd.read_csv(folder / "trials.csv", dtype={"trial": str})
+    message = f"Stopped after {len(before)} of 10 trials. {folder} is kept. Continue with: python main.py tune --resume"
+    assert code == 130 and message in output.err
     assert 0 < len(before) < 10 and not (folder / "summary.json").exists()
     ran = []
 
