@@ -117,12 +117,12 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
 
     dataset = Dataset.open(Path(data))
     rows = dataset.rows(*SPLITS)
-    examples = [(s, row) for s in SPLITS for row in pipeline.read_rows(dataset.rows(s))]
-    dialogues = [(split, row["dialogue_id"]) for split, row in examples]
+    labels = [pipeline.read_labels(dataset.rows(split)) for split in SPLITS]
+    dialogues = [(split, i) for split, of_split in zip(SPLITS, labels, strict=True) for i in of_split.dialogue.tolist()]
     pictures = splits.hash_pictures(rows)
     group = splits.group_utterances(dialogues, pictures)
-    folds = splits.assign_folds([int(row["label"]) for _, row in examples], group, count, seed)
-    positions = np.arange(len(examples))
+    folds = splits.assign_folds(np.concatenate([of_split.label for of_split in labels]), group, count, seed)
+    positions = np.arange(len(group))
     sides = [(np.setdiff1d(positions, fold).tolist(), fold.tolist()) for fold in folds]
     for training, held_out in sides:
         splits.check_leaks(dialogues, pictures, training, held_out)

@@ -268,10 +268,9 @@ def _majority_floor(plan: Plan) -> dict[str, Any]:
 
     dataset = Dataset.open(Path(plan.config.data))
     splits = ("train", "dev") if plan.folds else ("dev",)
-    train, objective = (list(pipeline.read_rows(dataset.rows(*names))) for names in (("train",), splits))
-    totals = np.bincount([r["label"] for r in train], [r["weight"] for r in train], len(dataset.labels))
-    majority = int(totals.argmax())
-    label, weight = np.array([r["label"] for r in objective]), np.array([r["weight"] for r in objective])
+    train, objective = (pipeline.read_labels(dataset.rows(*names)) for names in (("train",), splits))
+    majority = int(np.bincount(train.label, train.weight, len(dataset.labels)).argmax())
+    label, weight = objective.label, objective.weight
     floor = weighted_f1(label, np.full_like(label, majority), weight)
     return {"label": dataset.labels[majority], "weighted_f1": floor}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def _progress(path: Path, total: int) -> str:
 
 
 def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
+    from emotion_tf.data import pipeline
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.models.pretrained import pretrained_files
@@ -46,17 +47,15 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     dataset = Dataset.open(data)
     dataset.verify()
     initial = check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
-    examples, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
+    labels, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say, initial)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
-    outputs = cross_validate.out_of_fold(len(examples), predictions, arguments.repeats, len(dataset.labels))
-    label, weight = (np.array([row[name] for row in examples]) for name in ("label", "weight"))
-    group = np.array([row["dialogue_id"] for row in examples])
+    outputs = cross_validate.out_of_fold(len(labels.label), predictions, arguments.repeats, len(dataset.labels))
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    metrics = summary(label, weight, group, *outputs, positions, dataset.labels)
+    metrics = summary(*labels, *outputs, positions, dataset.labels)
     about = {"command": command(), "data": str(data), "initial": initial}
-    _write(path, examples, *outputs, dataset.labels, {**metrics, **about})
+    _write(path, pipeline.read_rows(dataset.rows("train")), *outputs, dataset.labels, {**metrics, **about})
     title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
     print_summary(title, metrics)
     say(f"Out-of-fold predictions: {path / 'oof.csv'}")
@@ -68,7 +67,7 @@ def _say(line: str) -> None:
 
 def _write(
     path: Path,
-    examples: list[dict[str, Any]],
+    examples: Iterator[dict[str, Any]],
     predicted: np.ndarray,
     probabilities: np.ndarray,
     labels: Sequence[str],

@@ -47,6 +47,7 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     """
     from emotion_tf.cli import report as report_page
     from emotion_tf.data.dataset import Dataset
+    from emotion_tf.data.pipeline import read_rows
     from emotion_tf.evaluation import figures
     from emotion_tf.evaluation import report as results
     from emotion_tf.training.evaluate import evaluate as evaluate_run
@@ -63,7 +64,8 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
         check_no_link(folder)
     out.mkdir(parents=True, exist_ok=True)
     predictions = evaluation.outputs.predicted, evaluation.probabilities
-    results.write_predictions(out / f"predictions_{split}.csv", evaluation.rows, run.labels, *predictions)
+    rows = read_rows(evaluation.rows)
+    results.write_predictions(out / f"predictions_{split}.csv", rows, run.labels, *predictions)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
     figures.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
     # last: a run is evaluated on the splits that its metrics.json has

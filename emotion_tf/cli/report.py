@@ -50,7 +50,7 @@ def write(
 
     `history` is that of `read_learning`.
     """
-    from emotion_tf.data.utterances import read_crops, read_utterances
+    from emotion_tf.data.utterances import read_crops, read_texts, read_utterances
     from emotion_tf.evaluation import model_card
     from emotion_tf.evaluation.mistakes import worst_mistakes
     from emotion_tf.evaluation.reliability import confidence_of
@@ -77,6 +77,7 @@ def write(
         contributions=contributions,
         contributions_note=note,
         best_accuracy=dataset.best_accuracy(split),
+        texts=read_texts(rows, mistakes),
         crops=read_crops(rows, mistakes),
         explanations=_explanations(run, rows, mistakes),
     )
@@ -133,7 +134,7 @@ def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Cont
 
     if len(run.config.towers) == 1:
         return [], f"This run reads {run.config.towers[0]} only. The test needs a run with several towers."
-    group = np.array([row["dialogue_id"] for row in results.rows])
+    group = results.dialogue
     if len(np.unique(group)) < MIN_DIALOGUES:
         return [], f"The test needs at least {MIN_DIALOGUES} dialogues."
     preprocess = run.preprocessor(run.model)

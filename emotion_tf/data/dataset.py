@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -44,17 +45,17 @@ class Rows:
 
     Attributes:
         paths: the shards, in order.
-        positions: positions of the subset in the joined shards, ascending; None: all records.
+        positions: positions of the subset in the joined shards, ascending, int64; None: all records.
         whole: the utterances that these are a subset of, which share their index; None: they are no subset.
     """
 
     paths: tuple[str, ...]
-    positions: tuple[int, ...] | None = None
+    positions: array[int] | None = field(default=None, hash=False)
     whole: Rows | None = field(default=None, repr=False, compare=False)
 
     def select(self, positions: Iterable[int]) -> Rows:
         """Returns the subset at `positions` in the joined shards."""
-        return Rows(self.paths, tuple(sorted(int(i) for i in positions)), self)
+        return Rows(self.paths, array("q", np.sort(np.fromiter(positions, np.int64)).tobytes()), self)
 
     @cached_property
     def index(self) -> RecordIndex:
@@ -66,8 +67,9 @@ class Rows:
         dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
         if self.positions is None:
             return dataset
-        keep = np.zeros(1 + max(self.positions, default=0), bool)
-        keep[list(self.positions)] = True
+        positions = np.frombuffer(self.positions, np.int64)
+        keep = np.zeros(1 + positions.max(initial=0), bool)
+        keep[positions] = True
         mask = tf.constant(keep)
         return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
 

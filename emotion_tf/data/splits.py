@@ -47,7 +47,7 @@ def group_utterances(dialogue: Sequence[Any], pictures: Sequence[Sequence[str]])
     return connected_components(graph, directed=False)[1][indices]
 
 
-def assign_folds(label: Sequence[int], group: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
+def assign_folds(label: Sequence[int] | np.ndarray, group: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
     """Returns the positions that each fold holds out, by scikit-learn's StratifiedGroupKFold, shuffled by `seed`.
 
     Every utterance is in exactly one fold, groups are not split, and classes are distributed evenly.

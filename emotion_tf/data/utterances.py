@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,40 @@ from emotion_tf.faces.active_speaker import MARGIN
 from emotion_tf.faces.align import sharpness
 
 LINES = 3
-NAMES = (
-    "dialogue_id", "utterance_id", "speaker", "utterance", "context", "context_speaker", "face_jpeg", "face_policy",
-    "face_margin", "face_tracks", "face_height", "face_sharpness",
-)  # fmt: skip
+TEXTS = ("dialogue_id", "utterance_id", "speaker", "utterance", "context", "context_speaker")
+FACES = ("face_jpeg", "face_policy", "face_margin", "face_tracks", "face_height", "face_sharpness")
+NAMES = ("dialogue_id", "speaker", "utterance", *FACES)
 
 
 def read_utterances(rows: Rows) -> pd.DataFrame:
     """Returns a table with a row per utterance, in the order of `pipeline.eval_batches`.
 
     Returns:
-        Columns dialogue_id, utterance_id, speaker, utterance; before (up to 3 previous lines, oldest first); faces
-        (number of crops); face_height (pixels in the frame, median of the crops; nan without a face or a clip);
+        Columns dialogue_id and speaker (categorical); words (their number); faces (number of crops); face_height
+        (pixels in the frame, median of the crops; nan without a face or a clip);
         sharpness (variance of the Laplacian, median of the crops; nan without a face); face_tracks (faces in the clip;
         0 without a clip); doubtful (whether the selection among them is uncertain).
     """
-    return pd.DataFrame([_properties(row) for row in _read_records(rows)])
+    codes: dict[str, dict[str, int]] = {"dialogue_id": {}, "speaker": {}}
+    parts, rest = [], _read_records(rows)
+    while batch := [_properties(row) for row in islice(rest, 4096)]:
+        table = pd.DataFrame(batch)
+        for name, of_name in codes.items():  # each different text is held once
+            table[name] = np.array([of_name.setdefault(value, len(of_name)) for value in table[name]], np.int32)
+        parts.append(table)
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(**{name: pd.Categorical.from_codes(table[name], list(of)) for name, of in codes.items()})
+
+
+def read_texts(rows: Rows, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Returns position -> dialogue_id, utterance_id, speaker, utterance and before (3 previous lines, oldest first)."""
+    positions, texts = set(positions), {}
+    for i, row in enumerate(_read_records(rows, TEXTS)):
+        if i in positions:
+            before = zip(row["context_speaker"], row["context"], strict=True)
+            lines = [context.format_line(speaker.decode(), text.decode()) for speaker, text in before]
+            texts[i] = {**{name: row[name].decode() for name in TEXTS[:4]}, "before": lines[-LINES:]}
+    return texts
 
 
 def read_crops(rows: Rows, positions: Iterable[int]) -> dict[int, bytes]:
@@ -52,11 +71,10 @@ def _read_records(rows: Rows, names: tuple[str, ...] = NAMES) -> Iterator[dict[s
 
 
 def _properties(row: dict[str, Any]) -> dict[str, Any]:
-    before = zip(row["context_speaker"], row["context"], strict=True)
     crop_sharpness = row["face_sharpness"] or [_sharpness(jpeg) for jpeg in row["face_jpeg"]]
     return {
-        **{name: row[name].decode() for name in ("dialogue_id", "utterance_id", "speaker", "utterance")},
-        "before": [context.format_line(speaker.decode(), text.decode()) for speaker, text in before][-LINES:],
+        **{name: row[name].decode() for name in ("dialogue_id", "speaker")},
+        "words": len(row["utterance"].decode().split()),
         "faces": len(row["face_jpeg"]),
         "face_height": float(np.median(row["face_height"])) if row["face_height"] else np.nan,
         "sharpness": float(np.median(crop_sharpness)) if crop_sharpness else np.nan,

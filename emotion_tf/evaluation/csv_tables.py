@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ HISTORY = "Expected the file that `train` wrote. Copy the run again, or remove t
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def to_csv(table: pd.DataFrame, path: Path | None = None, **options: Any) -> Any:
+def to_csv(table: pd.DataFrame, path: Path | TextIO | None = None, **options: Any) -> Any:
     """`DataFrame.to_csv` without the index, with escaped texts and column names."""
     texts = {
         # no `map`, which would turn integers beside empty cells into floats

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.results import read_splits
 from emotion_tf.evaluation.selective import PROMISE, format_threshold, with_abstentions
 
+CHUNK = 4096
+"""Number of rows that are written at a time."""
+
 
 def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
     """Sets the metrics of one split in `metrics.json` (split -> metric -> number); other splits stay."""
@@ -28,7 +32,7 @@ def write_metrics(path: Path, split: str, numbers: dict[str, Any]) -> None:
 
 def write_predictions(
     path: Path,
-    rows: Sequence[dict[str, Any]],
+    rows: Iterable[dict[str, Any]],
     labels: Sequence[str],
     predicted: np.ndarray,
     probabilities: np.ndarray,
@@ -37,14 +41,25 @@ def write_predictions(
 ) -> None:
     """Writes ids, text, true label if known, prediction (or "abstained") and a column `p_LABEL` for each class.
 
-    `follow` is that of `files.new_file`.
+    Rows of an iterator, all with the same columns, are held `CHUNK` at a time. `follow` is that of `files.new_file`.
     """
-    table = pd.DataFrame(list(rows))
-    if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
-        table["emotion"] = [labels[int(i)] for i in table.pop("label")]
-    with files.new_file(path, follow) as temporary:
-        table = with_predictions(table, labels, predicted, probabilities, abstain_below)
-        to_csv(table, temporary)
+    with files.new_file(path, follow) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        begin = 0
+        for table in _tables(rows):
+            if "label" in table and len(table) and not isinstance(table["label"].iloc[0], str):
+                table["emotion"] = [labels[int(i)] for i in table.pop("label")]
+            end = begin + len(table)
+            part = predicted[begin:end], probabilities[begin:end]
+            to_csv(with_predictions(table, labels, *part, abstain_below), file, header=not begin)
+            begin = end
+
+
+def _tables(rows: Iterable[dict[str, Any]]) -> Iterator[pd.DataFrame]:
+    if not isinstance(rows, Iterator):
+        yield pd.DataFrame(list(rows))
+        return
+    while chunk := list(islice(rows, CHUNK)):
+        yield pd.DataFrame(chunk)
 
 
 def with_predictions(

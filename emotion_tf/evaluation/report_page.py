@@ -54,6 +54,7 @@ class ReportData:
         contributions: what each modality contributes.
         contributions_note: why `contributions` is empty or incomplete.
         best_accuracy: modality -> best possible accuracy, if the data set states it.
+        texts: row -> its ids, speaker, text and context, as `data.utterances.read_texts` returns them.
         crops: row -> JPEG of its face.
         explanations: row -> explanation of the prediction.
     """
@@ -73,6 +74,7 @@ class ReportData:
     contributions: Sequence[Contribution] = ()
     contributions_note: str = ""
     best_accuracy: Mapping[str, float] = field(default_factory=dict)
+    texts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     crops: Mapping[int, bytes] = field(default_factory=dict)
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
 
@@ -269,7 +271,7 @@ def _thresholds(report: ReportData, correct: np.ndarray, confidence: np.ndarray)
 
 
 def _mistake(report: ReportData, row: int) -> Mistake:
-    facts, probabilities = report.table.iloc[row], report.probabilities[row]
+    facts, probabilities = report.texts[row], report.probabilities[row]
     predicted = report.labels[report.outputs.predicted[row]]
     ranked = rank(report.labels, probabilities, predicted)
     return Mistake(

@@ -49,9 +49,9 @@ def slices(
     """Returns the metrics of every slice that is not empty.
 
     Args:
-        table: N utterances in order of speaking, with the columns dialogue_id, speaker, utterance, faces (number of
-            crops), face_height (pixels in the frame; nan if unknown), sharpness (nan without a face), and for faces
-            from clips face_tracks (number of faces in the clip) and doubtful (whether the speaker is doubtful).
+        table: N utterances in order of speaking, with the columns dialogue_id, speaker, words (their number), faces
+            (number of crops), face_height (pixels in the frame; nan if unknown), sharpness (nan without a face), and
+            for faces from clips face_tracks (number of faces in the clip) and doubtful (whether the speaker is).
         label: int (N,), true classes.
         predicted: int (N,), predicted classes.
         majority: most frequent class in training.
@@ -88,7 +88,7 @@ def slices(
 def slice_rows(table: pd.DataFrame, label: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yields kind, name and rows bool (N,) of each slice."""
     yield from _speakers(table["speaker"])
-    words = table["utterance"].str.split().str.len().to_numpy()
+    words = table["words"].to_numpy()
     yield "length of the utterance", "no text", words == 0
     for low, high in WORDS:
         yield "length of the utterance", _span(low, high, "word"), (words >= low) & (words <= (high or np.inf))

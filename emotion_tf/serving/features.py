@@ -44,9 +44,9 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
     parts = list(_batches(traced, batches, by_crop))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
     features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
-    rows = list(pipeline.read_rows(records))
+    ids = [[row[name] for name in IDS] for row in pipeline.read_rows(records)]
     indices = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(parts)])
-    columns = {name: np.array([row[name] for row in rows])[indices] for name in IDS}
+    columns = {name: np.array(values)[indices] for name, values in zip(IDS, zip(*ids, strict=True), strict=True)}
     if by_crop:
         columns["frame"] = np.concatenate([frame for _, _, frame in parts])
     with files.new_file(out, follow=True) as temporary, open(temporary, "wb") as file:

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ from emotion_tf import documents, files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
 from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.data.pipeline import Labels
 from emotion_tf.documents import Command, Count, Sha256
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
@@ -60,24 +60,24 @@ class Fold:
         return f"repeat{self.repeat}-fold{self.number}"
 
 
-def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[list[dict[str, Any]], list[Fold]]:
-    """Returns the rows of the training split, and `count` folds for each repeat (drawn with `seed` + repeat).
+def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[Labels, list[Fold]]:
+    """Returns the labels of the training split, and `count` folds for each repeat (drawn with `seed` + repeat).
 
     Raises:
         UserError: the data do not allow so many folds.
     """
     rows = dataset.rows("train")
-    examples, pictures = list(pipeline.read_rows(rows)), splits.hash_pictures(rows)
-    dialogue, label = ([row[name] for row in examples] for name in ("dialogue_id", "label"))
+    labels, pictures = pipeline.read_labels(rows), splits.hash_pictures(rows)
+    dialogue = labels.dialogue.tolist()
     group = splits.group_utterances(dialogue, pictures)
     folds = []
     for repeat in range(repeats):
-        for number, held_out in enumerate(splits.assign_folds(label, group, count, seed + repeat)):
-            train_positions = np.setdiff1d(np.arange(len(examples)), held_out)
+        for number, held_out in enumerate(splits.assign_folds(labels.label, group, count, seed + repeat)):
+            train_positions = np.setdiff1d(np.arange(len(group)), held_out)
             splits.check_leaks(dialogue, pictures, train_positions, held_out)
             train_rows, held_out_rows = rows.select(train_positions), rows.select(held_out)
             folds.append(Fold(repeat, number, train_rows, held_out_rows, np.sort(held_out)))
-    return examples, folds
+    return labels, folds
 
 
 class CrossValidation:
@@ -152,7 +152,7 @@ class CrossValidation:
         batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-        rows = list(pipeline.read_rows(fold.held_out))
+        rows = pipeline.read_rows(fold.held_out)
         write_predictions(file, rows, run.labels, outputs.predicted, probabilities)
         keras.backend.clear_session()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,15 +39,17 @@ class Evaluation(NamedTuple):
 
     Attributes:
         probabilities: calibrated probabilities, float32 (N, C).
-        rows: ids, label and weight of each utterance.
+        rows: the utterances.
         metrics: metrics, as in `metrics.json`.
         outputs: outputs of the model.
+        dialogue: dialogue of each utterance, int64 (N,), see `pipeline.Labels`.
     """
 
     probabilities: np.ndarray
-    rows: list[dict[str, Any]]
+    rows: Rows
     metrics: dict[str, Any]
     outputs: Outputs
+    dialogue: np.ndarray
 
 
 def check_tokenizer(config: Config, spec: DataSpec, encoder: str | None) -> None:
@@ -103,17 +104,12 @@ def calibrate(
     train = run.config.train
     calibration = fit_calibration(
         outputs,
-        dialogues(pipeline.read_rows(dev)),
+        pipeline.read_labels(dev).dialogue,
         logit_shift(train, run.class_counts) if train.logit_adjustment else None,
         train.class_weights != "none",
     )
     write_calibration(run.path, calibration)
     return calibration
-
-
-def dialogues(rows: Iterable[dict[str, Any]]) -> np.ndarray:
-    """Returns the dialogue of each utterance, (N,)."""
-    return np.array([row["dialogue_id"] for row in rows])
 
 
 def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
@@ -123,11 +119,11 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     model = run.model
     outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-    rows = list(pipeline.read_rows(split_rows))
+    dialogue = pipeline.read_labels(split_rows).dialogue
     results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
-    results["intervals"] = intervals(outputs.label, outputs.predicted, dialogues(rows), outputs.weight)
+    results["intervals"] = intervals(outputs.label, outputs.predicted, dialogue, outputs.weight)
     results["calibration"] = _calibration(run.calibration.temperatures, outputs)
-    return Evaluation(probabilities, rows, results, outputs)
+    return Evaluation(probabilities, split_rows, results, outputs, dialogue)
 
 
 def _calibration(temperatures: Temperatures, outputs: Outputs) -> dict[str, Any]:

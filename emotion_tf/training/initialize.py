@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +122,32 @@ def _count_seen(
     source.verify()
     seen: dict[str, tuple[int | str, Sequence[str]]] = {}
     for use, split, splits_here in (("trained", "train", [*held_out, *selecting]), ("validated", "dev", held_out)):
-        keys = {key for of_example in _example_keys(source, [split], name) for key in of_example}
-        count = sum(not keys.isdisjoint(of_example) for of_example in _example_keys(dataset, splits_here, name))
+        hashes = (hash(key) for of_example in _example_keys(source, [split], name) for key in of_example)
+        keys = np.unique(np.array(array("q", hashes), np.int64))  # 8 bytes of each
+        count = sum(_has_any(keys, of_example) for of_example in _example_keys(dataset, splits_here, name))
         if count:
             seen[use] = (count, splits_here)
     return seen
 
 
-def _example_keys(dataset: Dataset, names: Sequence[str], tower: str) -> list[set[Any]]:
-    """Returns the keys by which a tower's utterances of two data sets are compared; none of a missing split."""
+def _has_any(hashes: np.ndarray, keys: Iterable[Any]) -> bool:
+    """Whether one of the `keys` has a hash that is in the ascending `hashes`."""
+    of_keys = np.array([hash(key) for key in keys], np.int64)
+    return bool((np.searchsorted(hashes, of_keys) < np.searchsorted(hashes, of_keys, side="right")).any())
+
+
+def _example_keys(dataset: Dataset, names: Sequence[str], tower: str) -> Iterator[Iterable[Any]]:
+    """Yields the keys by which a tower's utterances of two data sets are compared; nothing of a missing split."""
     present = [name for name in names if name in dataset.splits]
     if not present:
-        return []
+        return
     rows = dataset.rows(*present)
     if tower == FACE:
-        return [set(hashes) for hashes in splits.hash_pictures(rows)]
+        yield from splits.hash_pictures(rows)
+        return
     columns = ("dialogue_id", "utterance_id", "utterance")
-    return [{tuple(row[c] for c in columns)} if row["utterance"] else set() for row in pipeline.read_rows(rows)]
+    for row in pipeline.read_rows(rows):
+        yield [tuple(row[c] for c in columns)] if row["utterance"] else []
 
 
 def _join(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emotion_tf.evaluation import report
 from emotion_tf.evaluation.csv_tables import escape, read_csv, to_csv, unescape
 from emotion_tf.evaluation.report import write_predictions
 
@@ -121,3 +122,12 @@ def test_every_table_is_escaped():
         "emotion_tf/training/history.py: pd.concat([history, pd.DataFrame([numbers])]).to_csv(temporary, index=False)",
         'emotion_tf/data/demo.py: writer = csv.writer(file, lineterminator="\\n")',  # the generator's own text
     }
+
+
+def test_rows_of_an_iterator_are_written_in_parts(tmp_path, monkeypatch):
+    rows = [{"dialogue_id": "7", "utterance": text, "label": i % 2} for i, text in enumerate("abcde")]
+    answers = np.arange(5) % 2, np.linspace(0, 1, 10).reshape(5, 2)
+    write_predictions(tmp_path / "whole.csv", rows, ("joy", "fear"), *answers)
+    monkeypatch.setattr(report, "CHUNK", 2)
+    write_predictions(tmp_path / "parts.csv", iter(rows), ("joy", "fear"), *answers)
+    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "whole.csv").read_text()

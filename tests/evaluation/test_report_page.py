@@ -88,10 +88,8 @@ def report():
     table = pd.DataFrame(
         {
             "dialogue_id": group,
-            "utterance_id": (np.arange(240) % 6).astype(str),
             "speaker": "Ada",
-            "utterance": HOSTILE,
-            "before": [["Ben: Why?"]] * 240,
+            "words": len(HOSTILE.split()),
             "faces": np.where(np.arange(240) % 4, 1, 0),
             "face_height": np.nan,
             "sharpness": np.where(np.arange(240) % 4, np.arange(240.0), np.nan),
@@ -115,6 +113,16 @@ def report():
         history=pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "dev_loss": [1, 0.9], "dev_weighted_f1": [0.5, 0.25]}),
         contributions=[measure_contribution(name, test.label, predicted, ablation, group) for name in ("text", "face")],
         best_accuracy={"both": 0.9},
+        texts={
+            row: {
+                "dialogue_id": group[row],
+                "utterance_id": str(row % 6),
+                "speaker": "Ada",
+                "utterance": HOSTILE,
+                "before": ["Ben: Why?"],
+            }
+            for row in range(240)
+        },
         crops={rows[0]: picture("jpeg")},
         explanations={rows[1]: Explanation(words, [("heat", picture("png"))], "completeness 0.3 %")},
     )

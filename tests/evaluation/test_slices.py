@@ -22,7 +22,7 @@ ROWS = [
     ("b", "Ben", "one two three four five six", 0, 0, NAN, NAN, 0, False),
 ]
 NAMES = ("dialogue_id", "speaker", "utterance", "label", "faces", "face_height", "sharpness", "face_tracks", "doubtful")
-TABLE = pd.DataFrame(ROWS, columns=list(NAMES))
+TABLE = pd.DataFrame(ROWS, columns=list(NAMES)).assign(words=lambda table: table["utterance"].str.split().str.len())
 LABEL = TABLE["label"].to_numpy()
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.interpret.batch import Scorer
 from emotion_tf.interpret.dataset import HIT, MISTAKE, UNDECIDED, read_utterances, select_utterances
@@ -18,7 +19,7 @@ def test_explanation_and_evaluation_read_the_same(untrained_bert, dataset):
     predicted, probabilities = scorer.predict(rows)
     np.testing.assert_allclose(probabilities, results.probabilities, atol=1e-5)
     assert predicted.tolist() == results.outputs.predicted.tolist()
-    expected = results.rows
+    expected = list(pipeline.read_rows(results.rows))
     assert [utterance.label for utterance in rows] == [row["label"] for row in expected]
     assert [utterance.id for utterance in rows] == [f"{row['dialogue_id']}/{row['utterance_id']}" for row in expected]
     assert max(len(utterance.context) for utterance in rows) == 2 and scorer.modalities == ("text", "face", "context")

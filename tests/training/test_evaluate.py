@@ -36,9 +36,12 @@ def of_dev(bert_run, dataset):
 
 def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset, eager):
     data = Dataset.open(dataset)
-    probabilities, rows, numbers, outputs = evaluate(bert_run, data, "test")
+    probabilities, records, numbers, outputs, dialogue = evaluate(bert_run, data, "test")
+    rows = list(pipeline.read_rows(records))
     assert len(probabilities) == len(rows) == numbers["utterances"] == data.splits["test"].records
     assert [row["label"] for row in rows] == outputs.label.tolist()
+    names = np.array([row["dialogue_id"] for row in rows])
+    assert dialogue.tolist() == np.unique(names, return_inverse=True)[1].tolist()
     share = data.splits["test"].per_class["neutral"] / len(rows)
     assert numbers["majority_floor"]["accuracy"] == pytest.approx(share)
     with pytest.raises(UserError, match="face_size is 99. Expected 32"):
@@ -49,7 +52,7 @@ def test_evaluate_reports_the_floor_and_refuses_other_data(bert_run, dataset, ea
 
 def test_each_pattern_is_divided_by_its_temperature(of_dev):
     """The run's temperatures: 2 with text alone, 0.5 with both, 3 for what is left."""
-    probabilities, _, numbers, outputs = of_dev
+    probabilities, _, numbers, outputs, _ = of_dev
     assert set(outputs.pattern) == {1, 3}
     logits = outputs.logits / np.where(outputs.pattern == 1, 2.0, 0.5)[:, None]
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
