@@ -102,4 +102,5 @@ def check_page(path: Path, width: int = 400) -> None:
     """Fails if a page requests anything else, logs an error, lacks a picture, is too wide, or hard to use."""
     report = load_page(path, (width,))
     assert report.requests == [] and report.errors == [] and report.broken == 0
-    assert report.widths[width] <= width and report.violations == []
+    assert report.widths[width] <= width
+    assert report.violations == [], report.violations
