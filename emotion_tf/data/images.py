@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from emotion_tf import files, pictures
 from emotion_tf.errors import UserError
-from emotion_tf.faces.crops import encode_square
+from emotion_tf.faces.crops import JPEG_QUALITY, encode_square
 from emotion_tf.pictures import JPEG_BEGINS, PNG_BEGINS
 
 MAX_PIXELS = 4 * 1024 * 1024
@@ -96,7 +96,7 @@ def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
 
     Args:
         face_jpeg: string (B, T); an empty string is no face.
-        face_size: side of the crops in pixels; crops of other sizes are resized.
+        face_size: side of the crops in pixels; of other sizes, they are resized as `encode_crop` does.
 
     Returns:
         faces uint8 (B, T, face_size, face_size, 3), zero for padding, and face_mask bool (B, T).
@@ -114,7 +114,7 @@ def decode_pictures(pictures: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]
 
     Args:
         pictures: string (B, T); an empty string is no face.
-        face_size: side of the crops in pixels; images of other sizes are resized.
+        face_size: side of the crops in pixels; other images are resized as `encode_crop` does.
     """
     is_image = tf.not_equal(pictures, "")
 
@@ -197,12 +197,32 @@ def decode_face(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:
         return _decode_crop(jpeg, face_size)
 
 
-def _decode_crop(jpeg: tf.Tensor, face_size: int) -> tf.Tensor:
+def _decode_crop(picture: tf.Tensor, face_size: int) -> tf.Tensor:
+    """Decodes a crop. Another size, or a PNG, becomes what `encode_crop` makes of it, so that both give one answer."""
+    pixels = _decode_jpeg(picture)
+    is_jpeg = tf.strings.substr(picture, 0, len(JPEG_BEGINS)) == JPEG_BEGINS
+    is_crop = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], face_size)) & is_jpeg
+    crop = tf.cond(is_crop, lambda: pixels, lambda: _decode_jpeg(_encode_square(pixels, face_size)))
+    return tf.ensure_shape(crop, (face_size, face_size, 3))
+
+
+def _decode_jpeg(picture: tf.Tensor) -> tf.Tensor:
     # the accurate method gives the same pixels on every machine
-    pixels = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.io.decode_jpeg(picture, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def resized() -> tf.Tensor:
-        return tf.cast(tf.round(tf.image.resize(pixels, (face_size, face_size), antialias=True)), tf.uint8)
 
-    is_crop = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], face_size))
-    return tf.ensure_shape(tf.cond(is_crop, lambda: pixels, resized), (face_size, face_size, 3))
+def _encode_square(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """`faces.crops.encode_square` inside the graph; OpenCV's whole numbers in enlarging differ by one at times."""
+    shape = tf.shape(pixels)[:2]
+    side = tf.reduce_max(shape)
+    new = tf.maximum(1, tf.cast(tf.round(tf.cast(shape * size, tf.float64) / tf.cast(side, tf.float64)), tf.int32))
+    resized = tf.cond(
+        side > size,
+        lambda: tf.image.resize(pixels, new, tf.image.ResizeMethod.AREA),
+        lambda: tf.image.resize(pixels, new),
+    )
+    square = tf.cast(tf.floor(resized + 0.5), tf.uint8)
+    for axis in (0, 1):  # pads with the edges
+        inside = tf.range(size) - (size - new[axis]) // 2
+        square = tf.gather(square, tf.clip_by_value(inside, 0, new[axis] - 1), axis=axis)
+    return tf.io.encode_jpeg(square, quality=JPEG_QUALITY)

@@ -1,11 +1,13 @@
 """The client with a test server that has TensorFlow Serving's APIs: requests, responses, and a server that is down or
 slow or has another model. With TF_SERVING_ADDRESS, also with a real server."""
 
+import base64
 import contextlib
 import dataclasses
 import io
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -13,6 +15,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from helpers import ROOT
 from model_server import ModelServer
@@ -92,6 +95,38 @@ def test_a_server_predicts_as_the_run_does(served, predictor, untrained, faces, 
     assert [shapes["face_jpeg"] for _, shapes in served.requests] == [(2, max_faces), (2, max_faces), (1, max_faces)]
     assert client.predict([]).probabilities.shape == (0, 7)
     client.close()
+
+
+@pytest.mark.parametrize("side", [(32, 32), (112, 96)])
+def test_a_picture_by_rest_gives_what_the_client_gives(served, untrained, side):
+    """The server makes of a picture what the client, and `prepare`, make of it."""
+    picture = cv2.imencode(".png", cv2.resize(draw_face(3), side))[1].tobytes()
+    expected = Client(served.addresses[1], read_facts(untrained)).predict(["Well."], [picture])
+    inputs = {"utterance": ["Well."], "context": [[""]], "face_jpeg": [[{"b64": base64.b64encode(picture).decode()}]]}
+    url = f"{served.addresses[1]}/v1/models/untrained:predict"
+    answer = requests.post(url, json={"signature_name": "serve_full", "inputs": inputs}, timeout=60).json()["outputs"]
+    np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-6)
+    assert answer["face_present"] == [True]
+
+
+def test_the_curl_line_of_the_docs_gets_such_an_answer(predictor, untrained):
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    name, body = re.search(
+        r"curl http://localhost:8501/v1/models/([\w-]+):predict -d '(.*?)'", page, re.DOTALL
+    ).groups()
+    printed = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+
+    def call(signature, inputs):
+        serve, _ = predictor.graph.signatures[signature]
+        return {key: value.numpy() for key, value in serve({k: tf.constant(v) for k, v in inputs.items()}).items()}
+
+    with ModelServer({name: call}) as server:
+        url = f"{server.addresses[1]}/v1/models/{name}:predict"
+        answer = requests.post(url, data=body, timeout=60).json()
+    assert {key: np.shape(value) for key, value in answer["outputs"].items()} == {
+        key: np.shape(value) for key, value in printed["outputs"].items()
+    }
+    assert answer["outputs"]["face_present"] == printed["outputs"]["face_present"]
 
 
 def test_the_command_line_asks_a_server(served, untrained, succeed, fault, transport):
