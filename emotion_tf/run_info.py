@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -15,6 +15,8 @@ from emotion_tf.documents import Amount, Command, Count, Labels, Length, Name, P
 from emotion_tf.errors import UserError
 
 FILE = "run.json"
+Corpus = Literal["", "meld", "demo"]
+"""A corpus that `prepare` knows; empty: the user's own data."""
 MAX_WIDTH = 100_000
 
 
@@ -42,6 +44,7 @@ class DataSpec:
         data_sha256: hash of all shards of the data set.
         crops: `--faces.*` options of the face crops; empty: the manifest names images.
         context: largest number of past, and of future, utterances stored with an utterance.
+        corpus: meld or demo; empty: the user's own.
     """
 
     labels: Labels
@@ -53,6 +56,7 @@ class DataSpec:
     data_sha256: Sha256 = ""
     crops: Crops = field(default_factory=Crops)
     context: Length = 0
+    corpus: Corpus = ""
 
 
 @dataclass(frozen=True, kw_only=True)

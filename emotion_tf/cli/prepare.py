@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emotion_tf.data.manifest import Row
     from emotion_tf.data.records import PrepareOptions
     from emotion_tf.data.tokenizer import WordPieceTokenizer
+    from emotion_tf.run_info import Corpus
 
 CROPS = CropConfig()
 Labels = Annotated[
@@ -59,8 +60,8 @@ class FaceDatasetArguments:
         """Name of the tokenizer: there is no text."""
         return "none"
 
-    def options(self, labels: Sequence[str]) -> PrepareOptions:
-        """Returns the checked options. Raises UserError before anything is read."""
+    def options(self, labels: Sequence[str], corpus: Corpus = "") -> PrepareOptions:
+        """Returns the checked options. `corpus` is meld, demo or empty. Raises UserError before anything is read."""
         from emotion_tf.data.dataset import KIND
         from emotion_tf.data.records import PrepareOptions
 
@@ -68,7 +69,7 @@ class FaceDatasetArguments:
             with contextlib.suppress(UserError, OSError), locks.writer(self.out):
                 files.recover(self.out, KIND)  # of a killed call
             raise UserError(f"{self.out} exists. Expected a new name; --overwrite replaces it.")
-        return PrepareOptions(tuple(labels), self.face_size, self.context, self.tokenizer)
+        return PrepareOptions(tuple(labels), self.face_size, self.context, self.tokenizer, corpus)
 
     def write(self, rows: Sequence[Row], options: PrepareOptions, **extra: Any) -> None:
         """Writes the data set; `extra` are the last arguments of `write_dataset`, such as `source`."""
@@ -181,7 +182,7 @@ def prepare_meld(
     from emotion_tf.data.meld_fair import read_meld_fair
 
     rules.one_of("--target", target, TARGETS)
-    options = dataset.options(TARGETS[target][1])
+    options = dataset.options(TARGETS[target][1], "meld")
     if fair_boxes and not fair_times:
         raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
     if text_only and fair_times:
@@ -230,7 +231,7 @@ def prepare_demo(
     from emotion_tf.data.prepare import draw_demo
     from emotion_tf.labels import MELD_EMOTIONS
 
-    options = dataset.options(MELD_EMOTIONS)
+    options = dataset.options(MELD_EMOTIONS, "demo")
     with draw_demo(dataset.out, utterances, seed, dataset.face_size) as (rows, description):
         dataset.write(rows, options, demo=description)
 

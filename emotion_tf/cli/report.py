@@ -72,6 +72,7 @@ def write(
         table=read_utterances(rows),
         facts=_facts(run, dataset, command),
         optimistic_because=OPTIMISTIC.get(split, "") if out == run.path else "",
+        corpus=run.info.corpus,
         training_data="" if out == run.path else run.config.data,
         history=history,
         contributions=contributions,

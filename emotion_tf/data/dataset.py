@@ -27,7 +27,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
 from emotion_tf.progress import track
-from emotion_tf.run_info import Crops, DataSpec
+from emotion_tf.run_info import Corpus, Crops, DataSpec
 from emotion_tf.terminal import say
 
 INFO = "dataset_info.json"
@@ -174,6 +174,7 @@ class DatasetInfo:
         faces: options of the face crops; empty if the manifest names images.
         account: counts of rows and clips; empty if the manifest names images.
         demo: description of the generator; empty for other data.
+        corpus: meld or demo; empty: the user's own.
         notes: remarks of `prepare`.
         features: features of a record, for readers without this program.
     """
@@ -188,6 +189,7 @@ class DatasetInfo:
     faces: ClipOptions = field(default_factory=ClipOptions)
     account: Account = field(default_factory=Account)
     demo: Demo = field(default_factory=Demo)
+    corpus: Corpus = ""
     notes: tuple[Text, ...] = ()
     features: tuple[schema.Feature, ...] = schema.RECORD
 
@@ -316,6 +318,7 @@ class Dataset(DatasetInfo):
             data_sha256=hashlib.sha256("".join(self.hashes.values()).encode()).hexdigest(),
             crops=cast(Crops, {name: value for name, value in self.faces.items() if name in Crops.__annotations__}),
             context=self.context,
+            corpus=self.corpus,
         )
 
     def best_accuracy(self, split: str) -> dict[str, float]:

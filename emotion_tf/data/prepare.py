@@ -22,7 +22,7 @@ from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.progress import track
 from emotion_tf.terminal import say
 
-DEMO_OPTIONS = records.PrepareOptions(MELD_EMOTIONS, face_size=48, context=8, tokenizer="learned")
+DEMO_OPTIONS = records.PrepareOptions(MELD_EMOTIONS, face_size=48, context=8, tokenizer="learned", corpus="demo")
 
 
 def write_dataset(

@@ -23,6 +23,7 @@ from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.documents import MAX_LENGTH
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import FaceCrops
+from emotion_tf.run_info import Corpus
 from emotion_tf.terminal import say
 
 ROWS_PER_SHARD = 1000
@@ -40,12 +41,14 @@ class PrepareOptions:
         face_size: side of the face crops in pixels.
         context: number of past, and of future, utterances stored with each utterance.
         tokenizer: value of `--tokenizer`.
+        corpus: meld or demo; empty: the user's own.
     """
 
     labels: tuple[str, ...]
     face_size: int
     context: int
     tokenizer: str
+    corpus: Corpus = ""
 
 
 def write_dataset(
@@ -94,6 +97,7 @@ def write_dataset(
         splits={},
         faces=cast(ClipOptions, source.to_json() if source else {}),
         demo=cast(Demo, demo or {}),
+        corpus=options.corpus,
         notes=tuple(notes),
     )
     dataset.to_json()  # what is too long is refused now, not after days

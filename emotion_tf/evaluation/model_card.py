@@ -8,9 +8,9 @@ from emotion_tf import files, weights
 from emotion_tf.config import Config, read_config
 from emotion_tf.evaluation import before_use, calibration, pages
 from emotion_tf.evaluation.results import Metrics, read_metrics
-from emotion_tf.evaluation.vote import METHODS, read_ensemble_info
+from emotion_tf.evaluation.vote import METHODS, EnsembleInfo, read_ensemble_info
 from emotion_tf.folders import ENSEMBLE
-from emotion_tf.run_info import read_run_info
+from emotion_tf.run_info import FILE, Corpus, read_run_info
 
 NAME = "MODEL_CARD.md"
 SPLITS = ("test", "dev")
@@ -21,11 +21,12 @@ def text(run: Path, name: str = "") -> str:
     name = name or run.name
     if (run / ENSEMBLE).is_file():
         return _ensemble_card(run, name)
-    config = read_config(run / "config.json")
+    config, about = read_config(run / "config.json"), read_run_info(run)
     return pages.render(
         "model_card.md",
         name=name,
-        about=read_run_info(run),
+        about=about,
+        corpus=about.corpus,
         config=config,
         branches={tower: getattr(config, tower).branches for tower in config.towers},
         licences=_licences(config),
@@ -60,11 +61,19 @@ def _ensemble_card(path: Path, name: str) -> str:
     return pages.render(
         "ensemble_card.md",
         name=name,
+        corpus=_corpus_of_members(path, info),
         about=info,
         method=METHODS[info.vote.method],
         splits=_splits(path),
         before_use=before_use,
     )
+
+
+def _corpus_of_members(path: Path, info: EnsembleInfo) -> Corpus:
+    """Returns the corpus that the members share; empty if a member is not there any more."""
+    members = [path / member.path for member in info.members]
+    corpora = {read_run_info(run).corpus for run in members if (run / FILE).exists()}
+    return corpora.pop() if len(corpora) == 1 else ""
 
 
 def _splits(path: Path) -> dict[str, Metrics]:

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from emotion_tf.evaluation import charts, pages
 from emotion_tf.evaluation.axis import Axis, zoomed_axis
-from emotion_tf.evaluation.before_use import BEFORE_USE, TITLE
+from emotion_tf.evaluation.before_use import TITLE, before_use
 from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
@@ -29,6 +29,7 @@ from emotion_tf.evaluation.selective import (
 )
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals, format_bounds
 from emotion_tf.evaluation.slices import Slice, slices
+from emotion_tf.run_info import Corpus
 
 MAX_OPACITY = 0.65
 """Opacity of a full cell of the confusion matrix, on which light and dark text can be read."""
@@ -49,6 +50,7 @@ class ReportData:
         table: the N utterances, as `data.utterances.read_utterances` returns them.
         facts: name -> value: data, hashes, seed, commands.
         optimistic_because: why the results are optimistic on this split; empty if they are not.
+        corpus: corpus that the run was trained on: meld or demo; empty: the user's own.
         training_data: the run's own data set, if this is another one.
         history: one row per epoch; None if unknown.
         contributions: what each modality contributes.
@@ -69,6 +71,7 @@ class ReportData:
     table: pd.DataFrame
     facts: Mapping[str, str]
     optimistic_because: str = ""
+    corpus: Corpus = ""
     training_data: str = ""
     history: pd.DataFrame | None = None
     contributions: Sequence[Contribution] = ()
@@ -160,7 +163,7 @@ def write_report(path: Path, report: ReportData) -> None:
         "report.html",
         report=report,
         before_use_title=TITLE,
-        before_use=BEFORE_USE,
+        before_use=before_use(report.corpus),
         dialogues=len(np.unique(report.group)),
         classes=classes,
         class_axis=_axis((row.f1, row.f1_interval) for row in classes),

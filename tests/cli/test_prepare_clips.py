@@ -91,6 +91,6 @@ def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
 def test_prepare_demo_draws_the_data_set_that_train_draws(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where there is no demo data set yet
     verb, draw = inspect.signature(prepare_demo).parameters, inspect.signature(draw_demo).parameters
-    assert verb["dataset"].default.options(MELD_EMOTIONS) == DEMO_OPTIONS
+    assert verb["dataset"].default.options(MELD_EMOTIONS, "demo") == DEMO_OPTIONS
     for name in ("utterances", "seed"):
         assert verb[name].default == draw[name].default

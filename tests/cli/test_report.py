@@ -58,7 +58,7 @@ def test_a_report_whose_calibration_is_fitted_before_test_is_read(run_of_two, da
         "sharpness of the face",
     ):
         assert part in page
-    assert markdown() in (run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert markdown("") in (run / "MODEL_CARD.md").read_text(encoding="utf-8")
     numbers = json.loads((run / "metrics.json").read_text())["test"]
     assert set(numbers["intervals"]) == {"weighted_f1", "accuracy", "macro_f1"}
     assert numbers["calibration"]["temperatures"].keys() == {"nothing", "text only", "face only", "text and face"}

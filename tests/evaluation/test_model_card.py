@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from helpers import ROOT
 
 from emotion_tf.evaluation import before_use, model_card
@@ -11,20 +12,32 @@ from emotion_tf.evaluation import before_use, model_card
 
 def test_the_documentation_has_the_same_text():
     page = (ROOT / "docs" / "before_you_use.md").read_text(encoding="utf-8")
-    assert " ".join(before_use.markdown().split()) in " ".join(page.split())
+    assert " ".join(before_use.markdown("meld").split()) in " ".join(page.split())
 
 
 def test_the_text_states_the_limits():
-    text = before_use.markdown()
+    text = before_use.markdown("meld")
     assert all(
         part in text
         for part in ("perceived", "actors", "one comedy series", "Article 5 (1) (f)", "at work", "education")
     )
 
 
+@pytest.mark.parametrize("corpus", ["meld", "demo", ""])
+def test_each_data_set_has_its_own_warning(untrained, tmp_path, corpus):
+    for name in ("run.json", "config.json"):
+        (tmp_path / name).write_text((untrained / name).read_text())
+    (tmp_path / "run.json").write_text(
+        json.dumps({**json.loads((untrained / "run.json").read_text()), "corpus": corpus})
+    )
+    card = model_card.text(tmp_path)
+    assert before_use.markdown(corpus) in card and "Article 5 (1) (f)" in card
+    assert ("MELD" in card.split("## The model")[0], "drawings" in card) == (corpus == "meld", corpus == "demo")
+
+
 def test_a_card_of_a_run_that_was_not_evaluated(untrained):
     card = model_card.text(untrained)
-    assert before_use.markdown() in card and "was not evaluated" in card and "neutral, joy" in card
+    assert before_use.markdown("") in card and "was not evaluated" in card and "neutral, joy" in card
     assert "calibrated" not in card.split("## Results")[0]
 
 
