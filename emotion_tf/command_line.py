@@ -9,21 +9,19 @@ import functools
 import hashlib
 import inspect
 import io
-import itertools
 import os
 import re
 import shlex
 import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
 from emotion_tf import config as configuration
-from emotion_tf import folders, streams, weights
+from emotion_tf import folders, help_text, streams, weights
 from emotion_tf.config import Config, rules
 from emotion_tf.errors import UserError
 from emotion_tf.option_errors import describe_error
@@ -66,11 +64,11 @@ class ConfigArguments:
     """Arguments of the verbs that train: the configuration, its start, and the folder of the result."""
 
     config: Annotated[Config, NO_PREFIX]
-    preset: str = "demo"
+    preset: Annotated[str, rules.names(configuration.PRESETS)] = "demo"
     """Initial configuration: demo (GRU, CNN), minilm (MiniLM + GRU, CNN) or base (BERT + GRU, ResNet50 + CNN)."""
-    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Initial configuration in place of --preset: the config.json of a run."""
-    name: str | None = None
+    name: Annotated[str | None, rules.value("NAME")] = None
     """Name of the folder in saved_models/ (of a search: in tuning/results/). Default: data set and towers."""
     overwrite: Flag = False
     """Replace the folder of that name, when the new one is complete."""
@@ -88,48 +86,53 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
     Returns:
         The dataclass, or the function with its arguments bound. It is not called yet, since stderr is redirected.
     """
+    verb = command
     if not isinstance(command, type):
         command = _deferred(command)
-    help_text, errors = _HelpText(is_help=bool({"-h", "--help"} & set(args))), io.StringIO()
+    output, errors = _Output(), _Output()
     extra = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stdout(help_text), contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), _wide():
             return tyro.cli(command, args=list(args), prog=prog, **extra)
     except SystemExit as end:
-        if end.code in (0, None):
-            streams.print_report(help_text.wrapped())
-            raise
-        message = describe_error(errors.getvalue(), args, functools.partial(_options, command, prog, extra))
-        raise UserError(message) from None
+        if end.code not in (0, None):
+            message = describe_error(errors.getvalue(), args, functools.partial(_options, command, prog, extra))
+            raise UserError(message) from None
+        text = output.getvalue()
+        if {"-h", "--help"} & set(args):
+            width = max(40, shutil.get_terminal_size().columns)
+            title = "\x1b[1m{}:\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "{}:"
+            text = help_text.render(text, prog, dict(help_text.titles_of(_option_groups(verb))), width, title)
+        streams.print_report(text)
+        raise
 
 
-class _HelpText(io.StringIO):
-    """Buffer for the help, with the encoding and the terminal of standard output, on which tyro's format depends.
+class _Output(io.StringIO):
+    """Buffer for what tyro prints: boxes in UTF-8 and without colours, whatever standard output is."""
 
-    Errors are never printed as they are: `one_line` reads boxes in UTF-8, whatever standard output is.
-    """
+    encoding = "utf-8"  # type: ignore[assignment]
 
-    def __init__(self, is_help: bool) -> None:
-        super().__init__()
-        self._stdout, self._is_help = sys.stdout, is_help
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stdout.encoding if self._is_help else "utf-8"
+@contextlib.contextmanager
+def _wide() -> Iterator[None]:
+    """Lets tyro fold no description inside the block: it is folded when it is printed."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(help_text.RAW_WIDTH)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
-    def isatty(self) -> bool:
-        return self._stdout.isatty()
 
-    def wrapped(self) -> str:
-        """Returns the help with wrapped descriptions, which tyro prints as long lines above its boxes."""
-        lines = self.getvalue().split("\n")
-        description = list(itertools.takewhile(lambda line: not line.startswith(("╭", " ", "\x1b")), lines))
-        width = max(40, shutil.get_terminal_size().columns)
-        filled = [
-            textwrap.fill(line, width, subsequent_indent="    " if line.startswith("usage:") else "")
-            for line in description
-        ]
-        return "\n".join([*filled, *lines[len(description) :]])
+def _option_groups(verb: Any) -> dict[str, type]:
+    """Returns the options of a function that are fields of dataclasses without a prefix: option -> dataclass."""
+    if isinstance(verb, type):
+        return {}
+    hints = get_type_hints(verb, include_extras=True)
+    owners = {hint.__origin__ for hint in hints.values() if NO_PREFIX in getattr(hint, "__metadata__", ())}
+    return {rules.option(name.name): owner for owner in owners for name in dataclasses.fields(owner)}
 
 
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -163,10 +166,10 @@ def _find_runs(value: Any) -> Any:
 
 def _options(command: Any, prog: str, extra: Mapping[str, Any]) -> list[str]:
     """Returns all options of a command in the order of its help, such as `--face.augment` and `--face.no-augment`."""
-    help_text = io.StringIO()
-    with contextlib.redirect_stdout(help_text), contextlib.suppress(SystemExit):
+    output = _Output()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit), _wide():
         tyro.cli(command, args=["--help"], prog=prog, **extra)
-    lines = re.findall(r"^\W (-.*)", help_text.getvalue(), re.MULTILINE)
+    lines = re.findall(r"^│ (-.*)", output.getvalue(), re.MULTILINE)
     return [option for line in lines for option in re.findall(r"(?:^|, )(--[a-z][\w.-]*)", line)]
 
 

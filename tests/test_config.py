@@ -202,7 +202,8 @@ def test_every_field_is_an_option_and_documented(capsys):
     assert end.value.code == 0
     for part in ("text", "face", "fusion", "train"):
         for item in dataclasses.fields(getattr(Config(), part)):
-            assert f"--{part}.{item.name.replace('_', '-')}" in help_text
+            name = item.name.replace("_", "-")
+            assert f"--{part}.{name} " in help_text or f"--{part}.[no-]{name}" in help_text
 
 
 # The command line of `train`

@@ -180,7 +180,8 @@ def options_of(verb: str) -> frozenset[str]:
     """Returns the options that the help of a verb lists."""
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
         cli.dispatch([*verb.split(), "--help"])
-    return frozenset(OPTION.findall(said.getvalue()))
+    pairs = re.sub(r"(--\w+\.)\[no-\](\S+)", r"\1\2 \1no-\2", said.getvalue())
+    return frozenset(OPTION.findall(pairs))
 
 
 def fault_of_mention(text: str) -> str:

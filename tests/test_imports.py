@@ -24,6 +24,7 @@ BASE = {
     "quiet",
     "command_line",
     "option_errors",
+    "help_text",
     "progress",
     "processes",
     "folders",

@@ -102,10 +102,10 @@ def test_a_name_that_is_not_utf8_is_a_path():
     Config(data="a\udcff")
 
 
-FILES = {"compare": ["a", "b"], "predict-table": ["run", "t.csv"], "features": ["run", "data"]}
+FILES = {"compare": [".", "."], "predict-table": [".", "t.csv"], "features": [".", "data"]}
 FOLDERS = {
-    "predict-film": ["run", "clip.mp4", "film.srt"],
-    "explain": ["run", "--text", "Hi"],
+    "predict-film": [".", "clip.mp4", "film.srt"],
+    "explain": [".", "--text", "Hi"],
     "prepare table": ["t.csv"],
     "prepare clips": ["t.csv"],
     "prepare meld": ["--root", "meld"],

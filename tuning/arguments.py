@@ -38,8 +38,8 @@ class TunerOptions:
     """Epochs of a trial, at most --train.epochs. 0: 2, or --train.epochs for the longest trials of hyperband."""
     role: Annotated[str, rules.names(ROLES)] = "alone"
     """Role of this machine: it searches alone, as chief of workers on other machines, or as a worker of a chief."""
-    address: str = ""
-    """HOST:PORT of the chief."""
+    address: Annotated[str, rules.value("HOST:PORT")] = ""
+    """Address of the chief."""
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
@@ -73,10 +73,10 @@ class TuneArguments(ConfigArguments):
     tuner: TunerOptions = TunerOptions()
     trials: Annotated[int, plan.TRIALS] = 30
     """Number of configurations to try."""
-    search: tuple[str, ...] = ()
+    search: Annotated[tuple[str, ...], rules.value("OPTION ...")] = ()
     """Options to search: `train.learning_rate`, `dropout` (of every section), `fusion` (all of its options).
     `learning_rate=1e-4:1e-3` and `fusion.kind=concat,gated` set the domain. Empty: all options with an effect."""
-    fix: tuple[str, ...] = ()
+    fix: Annotated[tuple[str, ...], rules.value("OPTION ...")] = ()
     """Options that keep the values of the configuration, named in the same way."""
     folds: Annotated[int, plan.FOLDS] = 0
     """Number of folds by dialogue of train and dev. The objective is their mean weighted F1; not with hyperband.

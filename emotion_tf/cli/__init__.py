@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from emotion_tf import __version__, command_line, interrupts, streams, trust
-from emotion_tf.cli.verbs import VERBS, Verb
+from emotion_tf.cli.verbs import GROUPS, VERBS, Verb
 from emotion_tf.errors import UserError, nearest, shorten
 from emotion_tf.program import program
 from emotion_tf.terminal import say
@@ -118,10 +118,11 @@ def load(reference: str) -> Any:
 
 
 def overview() -> str:
-    """Returns the list of verbs."""
-    return "\n".join(
-        [f"usage: {program()} VERB [options]      (VERB --help lists its options)", "", *map(_line, VERBS)]
-    )
+    """Returns the verbs in groups."""
+    lines = [f"usage: {program()} VERB [options]      (VERB --help lists its options)"]
+    for title, verbs in GROUPS.items():
+        lines += ["", f"{title}:", *map(_line, verbs)]
+    return "\n".join(lines)
 
 
 def _line(verb: Verb) -> str:

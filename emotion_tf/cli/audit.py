@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from emotion_tf.command_line import DatasetPath
+from emotion_tf.config import rules
 from emotion_tf.config.rules import Output
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import needs_tensorflow
@@ -14,7 +16,7 @@ SHEET, PAGE = "audit.png", "audit.html"
 
 
 @needs_tensorflow
-def audit(data: DatasetPath, root: Path | None = None) -> None:
+def audit(data: DatasetPath, root: Annotated[Path | None, rules.value("DIR")] = None) -> None:
     """Write a page about a data set (audit.html) and a contact sheet of its faces (audit.png) into its folder.
 
     Args:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def compare(
     runs: RunPaths,
     other: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="with", metavar="RUN ..."), IS_RUN] = None,
-    split: str | None = None,
-    data: Path | None = None,
-    out: Annotated[Path | None, rules.Output.FILE] = None,
+    split: Annotated[str | None, rules.SPLIT] = None,
+    data: Annotated[Path | None, rules.value("DATASET")] = None,
+    out: Annotated[Path | None, rules.Output.FILE, rules.value("FILE")] = None,
 ) -> None:
     """Compare runs: options that differ, metrics with intervals, and the significance of the differences.
 

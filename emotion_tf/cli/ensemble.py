@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from emotion_tf import files, folders, interrupts
 from emotion_tf.command_line import Flag, RunPaths, opens_models
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @needs_tensorflow
 def ensemble(
     runs: RunPaths,
-    name: str,
-    method: str = "",
-    weights_from: tuple[Path, ...] = (),
+    name: Annotated[str, rules.value("NAME")],
+    method: Annotated[str, rules.names(("soft", "weighted", "stacking"))] = "",
+    weights_from: Annotated[tuple[Path, ...], rules.value("FILE ...")] = (),
     overwrite: Flag = False,
 ) -> None:
     """Combine runs by a vote. Each method is fitted on the predictions on dev (or out-of-fold); one is kept.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from emotion_tf import locks
 from emotion_tf.command_line import Flag, RunPath, opens_models
+from emotion_tf.config import rules
 from emotion_tf.folders import check_no_link, other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
@@ -15,7 +16,12 @@ from emotion_tf.terminal import say
 
 @opens_models
 @needs_tensorflow
-def evaluate(run: RunPath, data: Path | None = None, split: str = "test", report: Flag = False) -> None:
+def evaluate(
+    run: RunPath,
+    data: Annotated[Path | None, rules.value("DATASET")] = None,
+    split: Annotated[str, rules.SPLIT] = "test",
+    report: Flag = False,
+) -> None:
     """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.
 
     Args:

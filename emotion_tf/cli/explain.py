@@ -14,6 +14,7 @@ import numpy as np
 from emotion_tf import files, locks
 from emotion_tf.cli.inputs import UtteranceOptions
 from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
+from emotion_tf.config import rules
 from emotion_tf.config.rules import Output, Range
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_no_link
@@ -36,13 +37,13 @@ REPEATS = 5
 def explain(
     run: RunPath,
     utterance: Annotated[UtteranceOptions, NO_PREFIX],
-    data: Path | None = None,
-    split: str = "dev",
+    data: Annotated[Path | None, rules.value("DATASET")] = None,
+    split: Annotated[str, rules.SPLIT] = "dev",
     k: Annotated[int, Range(0, 10_000)] = 12,
     limit: Annotated[int, Range(0, 10_000_000)] = 500,
-    label: str = "",
-    layer: str = "",
-    out: Annotated[Path | None, Output.FOLDER] = None,
+    label: Annotated[str, rules.value("LABEL")] = "",
+    layer: Annotated[str, rules.value("LAYER")] = "",
+    out: Annotated[Path | None, Output.FOLDER, rules.value("DIR")] = None,
     overwrite: Flag = False,
 ) -> None:
     """Explain predictions by words, parts of the face and modalities, as a page with sanity checks, and as PNGs.

@@ -9,6 +9,7 @@ from emotion_tf import locks
 from emotion_tf.command_line import DatasetPath, Flag, RunPath, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
+from emotion_tf.modalities import MODALITIES
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
@@ -18,10 +19,10 @@ from emotion_tf.terminal import say
 def features(
     run: RunPath,
     data: DatasetPath,
-    out: Annotated[Path, rules.Output.FILE],
-    tower: str = "fusion",
-    layer: str = "",
-    split: str = "test",
+    out: Annotated[Path, rules.Output.FILE, rules.value("FILE")],
+    tower: Annotated[str, rules.names((*MODALITIES, "fusion"))] = "fusion",
+    layer: Annotated[str, rules.value("LAYER")] = "",
+    split: Annotated[str, rules.SPLIT] = "test",
     overwrite: Flag = False,
 ) -> None:
     """Write the outputs of a tower, or of one of its layers, with the ids of the utterances, as .npz.

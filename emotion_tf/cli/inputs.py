@@ -43,9 +43,9 @@ else:
 class ServerOptions:
     """TensorFlow Serving, in place of a model in this process."""
 
-    server: str = ""
+    server: Annotated[str, rules.value("ADDRESS")] = ""
     """TensorFlow Serving that answers for RUN: HOST:PORT for gRPC, http://HOST:PORT for REST. Default: none."""
-    model: str = ""
+    model: Annotated[str, rules.value("NAME")] = ""
     """Name of the model on the server. Default: the name of the run."""
     timeout: Annotated[float, Range(0, 86_400, above=True)] = 10.0
     """Seconds to wait for the server's answer."""
@@ -61,15 +61,15 @@ class ServerOptions:
 class UtteranceOptions:
     """An utterance: its text, the utterances before it, and its face."""
 
-    text: str = ""
+    text: Annotated[str, rules.value("TEXT")] = ""
     """Text of the utterance; "Speaker: utterance" for runs with --text.speaker."""
-    context: tuple[str, ...] = ()
+    context: Annotated[tuple[str, ...], rules.value("TEXT ...")] = ()
     """Previous utterances, oldest first, each as "Speaker: utterance"; for runs with --text.context."""
-    face: tuple[Path, ...] = ()
+    face: Annotated[tuple[Path, ...], rules.value("PHOTO ...")] = ()
     """Photo of the face, or several of the same face. The largest face in it is found and aligned."""
     face_is_crop: Flag = False
     """The photos are aligned face crops already."""
-    clip: Path | None = None
+    clip: Annotated[Path | None, rules.value("CLIP")] = None
     """Video of the utterance, in place of --face. The face that speaks is found and aligned."""
     faces: CropOptions = dataclasses.field(default_factory=dict)
     """How faces are found."""

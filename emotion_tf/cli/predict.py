@@ -59,7 +59,7 @@ def predict(
 def predict_table(
     run: RunPath,
     table: Annotated[Positional[Path], tyro.conf.arg(metavar="TABLE")],
-    out: Annotated[Path, rules.Output.FILE],
+    out: Annotated[Path, rules.Output.FILE, rules.value("CSV")],
     serving: Annotated[ServerOptions, NO_PREFIX],
     abstain_below: Annotated[float, rules.SHARE] = 0.0,
 ) -> None:
@@ -89,7 +89,7 @@ def predict_film(
     run: RunPath,
     clip: Annotated[Positional[Path], tyro.conf.arg(metavar="CLIP")],
     subtitles: Annotated[Positional[Path], tyro.conf.arg(metavar="SUBTITLES")],
-    out: Annotated[Path, rules.Output.FOLDER],
+    out: Annotated[Path, rules.Output.FOLDER, rules.value("DIR")],
     serving: Annotated[ServerOptions, NO_PREFIX],
     faces: CropOptions,
     abstain_below: Annotated[float, rules.SHARE] = 0.0,

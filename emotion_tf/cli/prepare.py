@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CROPS = CropConfig()
 Labels = Annotated[
     tuple[str, ...],
+    rules.value("{meld,emorynlp,sentiment}|LABEL ..."),
     tyro.conf.arg(help="Labels: meld (7 emotions), emorynlp (7), sentiment (3), or the labels themselves in order."),
 ]
 
@@ -39,7 +40,7 @@ Labels = Annotated[
 class FaceDatasetArguments:
     """The data set to write."""
 
-    out: Annotated[Path, rules.Output.FOLDER]
+    out: Annotated[Path, rules.Output.FOLDER, rules.value("DIR")]
     """Folder of the data set, such as tfrecords/NAME."""
     face_size: Annotated[int, Range(8, 1024)] = 112
     """Side of the stored face crops in pixels."""
@@ -84,7 +85,7 @@ class DatasetArguments(FaceDatasetArguments):
 
     context: Annotated[int, Range(0, 1000)] = 8
     """Past and future utterances stored with each utterance, at most as many of each."""
-    tokenizer: str = "minilm"
+    tokenizer: Annotated[str, rules.value("NAME|DIR|URL|FILE")] = "minilm"
     """Word pieces of a text encoder: a name of `weights list`, a TF-Hub handle, a SavedModel, or a vocab.txt.
     `learned` learns them from the training split."""
 
@@ -160,13 +161,13 @@ def prepare_clips(
 
 @needs_tensorflow
 def prepare_meld(
-    root: Path,
+    root: Annotated[Path, rules.value("DIR")],
     dataset: Annotated[DatasetArguments, NO_PREFIX],
     clips: Annotated[ClipArguments, NO_PREFIX],
-    target: str = "emotion",
+    target: Annotated[str, rules.names(("emotion", "sentiment"))] = "emotion",
     text_only: Flag = False,
-    fair_times: Path | None = None,
-    fair_boxes: Path | None = None,
+    fair_times: Annotated[Path | None, rules.value("DIR")] = None,
+    fair_boxes: Annotated[Path | None, rules.value("FILE")] = None,
 ) -> None:
     """Write the data set of MELD from its unpacked folder, with an account of every row and clip.
 

@@ -6,6 +6,7 @@ import signal
 from typing import Annotated
 
 from emotion_tf.command_line import RunPath, opens_models
+from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
@@ -19,8 +20,8 @@ def serve(
     run: RunPath,
     port: Annotated[int, Range(1, 65_535)] = 8500,
     rest_port: Annotated[int, Range(1, 65_535)] = 8501,
-    model: str = "",
-    image: str = "",
+    model: Annotated[str, rules.value("NAME")] = "",
+    image: Annotated[str, rules.value("IMAGE")] = "",
     wait: Annotated[float, Range(0, 86_400, above=True)] = 120.0,
 ) -> None:
     """Start TensorFlow Serving with the newest export of a run, as a program or a container. Ctrl-C stops it.

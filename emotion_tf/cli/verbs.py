@@ -1,4 +1,4 @@
-"""The verbs: one row each. A new verb is a row here and a module with its function."""
+"""The verbs in groups: one row each. A new verb is a row here and a module with its function."""
 
 from __future__ import annotations
 
@@ -27,29 +27,42 @@ class Verb(NamedTuple):
     is_report: bool = False
 
 
-VERBS = (
-    Verb("prepare table", "MANIFEST --out DIR", "a CSV of utterances and face pictures", "prepare:prepare_table"),
-    Verb("prepare clips", "TABLE --out DIR", "a CSV of utterances and video clips", "prepare:prepare_clips"),
-    Verb("prepare meld", "--root DIR --out DIR", "MELD as it was unpacked", "prepare:prepare_meld"),
-    Verb("prepare faces", "DIR --out DIR", "folders of labelled faces, for a face tower", "prepare:prepare_faces"),
-    Verb("prepare demo", "", "the built-in demo data set", "prepare:prepare_demo"),
-    Verb("audit", "DATASET", "a page of faces, selections and gaps", "audit:audit"),
-    Verb("weights list", "", "pretrained networks by name", "weights:weights_list", is_report=True),
-    Verb("weights fetch", "NAME", "download one of them", "weights:fetch"),
-    Verb("train", "", "train a run (by default on the demo data)", "train:train", "arguments:train_arguments"),
-    Verb("crossval", "", "cross-validate by dialogue", "crossval:crossval", "arguments:crossval_arguments"),
-    Verb("tune", "", "search hyperparameters", "tuning.verb:tune", "tuning.arguments:tune_arguments"),
-    Verb("evaluate", "RUN", "accuracy, F1, confusion; --report: a page", "evaluate:evaluate"),
-    Verb("predict", "RUN --text T --face F", "the emotion of one utterance", "predict:predict", is_report=True),
-    Verb("predict-table", "RUN TABLE --out CSV", "the emotions of a table of utterances", "predict:predict_table"),
-    Verb("predict-film", "RUN CLIP SRT --out D", "the emotions of a film with subtitles", "predict:predict_film"),
-    Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
-    Verb("demo", "[RUN]", "a page on 127.0.0.1 to try runs on", "demo:demo"),
-    Verb("compare", "RUN RUN ...", "runs or, --with, configurations", "compare:compare"),
-    Verb("ensemble", "RUN RUN ... --name NAME", "runs that vote", "ensemble:ensemble"),
-    Verb("export", "RUN", "a SavedModel for TF Serving; or --verify one", "export:export"),
-    Verb("serve", "RUN", "start TF Serving with a run's newest export", "serve:serve"),
-    Verb("features", "RUN DATA --out X.npz", "outputs of a tower or of any layer", "features:features"),
-    Verb("runs", "", "list the runs in saved_models/", "runs:runs", is_report=True),
-    Verb("options", "", "every option of the configuration", "options:options", is_report=True),
-)  # fmt: skip
+GROUPS = {
+    "Data": (
+        Verb("prepare table", "MANIFEST --out DIR", "a CSV of utterances and face pictures", "prepare:prepare_table"),
+        Verb("prepare clips", "TABLE --out DIR", "a CSV of utterances and video clips", "prepare:prepare_clips"),
+        Verb("prepare meld", "--root DIR --out DIR", "MELD as it was unpacked", "prepare:prepare_meld"),
+        Verb("prepare faces", "DIR --out DIR", "folders of labelled faces, for a face tower", "prepare:prepare_faces"),
+        Verb("prepare demo", "", "the built-in demo data set", "prepare:prepare_demo"),
+        Verb("audit", "DATASET", "a page of faces, selections and gaps", "audit:audit"),
+    ),
+    "Training": (
+        Verb("weights list", "", "pretrained networks by name", "weights:weights_list", is_report=True),
+        Verb("weights fetch", "NAME", "download one of them", "weights:fetch"),
+        Verb("train", "", "train a run (by default on the demo data)", "train:train", "arguments:train_arguments"),
+        Verb("crossval", "", "cross-validate by dialogue", "crossval:crossval", "arguments:crossval_arguments"),
+        Verb("tune", "", "search hyperparameters", "tuning.verb:tune", "tuning.arguments:tune_arguments"),
+    ),
+    "Results": (
+        Verb("runs", "", "list the runs in saved_models/", "runs:runs", is_report=True),
+        Verb("evaluate", "RUN", "accuracy, F1, confusion; --report: a page", "evaluate:evaluate"),
+        Verb("compare", "RUN RUN ...", "runs or, --with, configurations", "compare:compare"),
+        Verb("ensemble", "RUN RUN ... --name NAME", "runs that vote", "ensemble:ensemble"),
+    ),
+    "Predictions": (
+        Verb("predict", "RUN --text T --face F", "the emotion of one utterance", "predict:predict", is_report=True),
+        Verb("predict-table", "RUN TABLE --out CSV", "the emotions of a table of utterances", "predict:predict_table"),
+        Verb("predict-film", "RUN CLIP SRT --out D", "the emotions of a film with subtitles", "predict:predict_film"),
+        Verb("explain", "RUN --text T --face F", "words, face regions, modalities; or --data", "explain:explain"),
+        Verb("features", "RUN DATA --out X.npz", "outputs of a tower or of any layer", "features:features"),
+        Verb("demo", "[RUN]", "a page on 127.0.0.1 to try runs on", "demo:demo"),
+    ),
+    "Serving": (
+        Verb("export", "RUN", "a SavedModel for TF Serving; or --verify one", "export:export"),
+        Verb("serve", "RUN", "start TF Serving with a run's newest export", "serve:serve"),
+    ),
+    "Reference": (
+        Verb("options", "", "every option of the configuration", "options:options", is_report=True),
+    ),
+}  # fmt: skip
+VERBS = tuple(verb for group in GROUPS.values() for verb in group)

@@ -18,7 +18,7 @@ from emotion_tf.modalities import FACE, MODALITIES, TEXT, in_order
 class Config:
     """Configuration of a run: data set, towers, fusion and training."""
 
-    data: str = "tfrecords/demo"
+    data: Annotated[str, rules.value("DATASET")] = "tfrecords/demo"
     """Folder of the data set, written by `prepare`."""
     towers: Annotated[tuple[str, ...], rules.names(MODALITIES, several=True)] = tuple(MODALITIES)
     """Towers of the model. The fusion joins several."""

@@ -27,7 +27,7 @@ class CropConfig:
 
     detector: Annotated[str, rules.names(DETECTORS)] = "yunet"
     """Face detector."""
-    detector_model: str = ""
+    detector_model: Annotated[str, rules.value("FILE")] = ""
     """ONNX file of YuNet. Empty: the file that comes with the program."""
     rate: Annotated[float, Range(0, 1000, above=True)] = 8.0
     """Frames to sample per second."""

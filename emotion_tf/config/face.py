@@ -120,21 +120,21 @@ FRAMES = {
 class FaceConfig:
     """The face tower: parallel branches on each crop, concatenated, and a pooling over the crops of an utterance."""
 
-    branches: tuple[str, ...] = ("cnn",)
+    branches: Annotated[tuple[str, ...], rules.names(BRANCHES, several=True)] = ("cnn",)
     """Branches of the tower; `options` lists them. All but `cnn` are networks with pretrained weights."""
     weights: Annotated[str, rules.names(WEIGHTS)] = "imagenet"
     """Initial weights of the networks of Keras Applications."""
-    layer: tuple[str, ...] = ()
+    layer: Annotated[tuple[str, ...], rules.value("LAYER ...")] = ()
     """Layers of the network whose feature maps are used, low and high ones together. Empty: the last one."""
     pooling: Annotated[str, rules.names(POOLINGS)] = "avg"
     """Pooling of a feature map of the network to one vector."""
-    encoder: str = ""
+    encoder: Annotated[str, rules.value("DIR|FILE|URL")] = ""
     """Face-embedding network of the encoder branch: a TF-Hub handle, a SavedModel folder, or a .keras file."""
     encoder_range: Annotated[str, rules.names(RANGES)] = "unit"
     """Pixel range that the network of the encoder branch expects."""
     train_backbone: bool = True
     """Train the network. Otherwise its weights and its batch norm statistics are frozen."""
-    unfreeze_from: str = ""
+    unfreeze_from: Annotated[str, rules.value("LAYER")] = ""
     """First layer of the network to train; all layers below it are frozen. Empty: train all layers."""
     frames: Annotated[str, rules.names(FRAMES)] = "mean"
     """Pooling of the crops of an utterance to one vector."""
@@ -146,7 +146,7 @@ class FaceConfig:
     """Augment the crops in training: random flip, rotation, translation, zoom, brightness and contrast."""
     erase: Annotated[float, rules.SHARE] = 0.0
     """Probability of random erasing of a crop in training: a rectangle becomes noise (Zhong 2020)."""
-    init: str = ""
+    init: Annotated[str, rules.value("RUN")] = ""
     """Run whose trained face tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
     train_tower: bool = True
     """Train the tower that --face.init initialises. Otherwise it is frozen."""

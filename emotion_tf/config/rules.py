@@ -174,7 +174,15 @@ def option(name: str) -> str:
 
 def names(table: Collection[str], several: bool = False) -> Any:
     """Returns the annotation with which `--help` lists the names that an option takes."""
-    return tyro.conf.arg(metavar="|".join(table) + " ..." * several)
+    return value(f"{{{','.join(table)}}}{' ...' * several}")
+
+
+def value(metavar: str) -> Any:
+    """Returns the annotation with which `--help` says what an option takes, such as FILE."""
+    return tyro.conf.arg(metavar=metavar)
+
+
+SPLIT = names(("train", "dev", "test"))
 
 
 def one_of(name: str, value: str, valid: Collection[str]) -> None:

@@ -32,7 +32,7 @@ class TextConfig:
 
     branches: Annotated[tuple[str, ...], rules.names(BRANCHES, several=True)] = ("gru",)
     """Branches of the tower. `bert` reads word pieces; the others read words and share one embedding."""
-    encoder: str = "minilm"
+    encoder: Annotated[str, rules.value("NAME|DIR|URL")] = "minilm"
     """BERT of the bert branch: a tfhub.dev or Kaggle handle, a local SavedModel, or a name of `weights list`."""
     train_encoder: bool = True
     """Fine-tune the encoder. Otherwise it is frozen."""
@@ -58,7 +58,7 @@ class TextConfig:
     """Number of words with an embedding: the most frequent. The rest share the unknown word, which rare ones train."""
     word_dim: Annotated[int, Range(1, MAX_WORD_DIM)] = 64
     """Dimension of the word embeddings. Embeddings from a file have their own."""
-    embeddings: str = ""
+    embeddings: Annotated[str, rules.value("FILE")] = ""
     """File of pretrained word embeddings: GloVe (.txt) or word2vec (.bin, .txt). Empty: random initialisation."""
     train_embeddings: bool = True
     """Train the word embeddings, or freeze the file's: words without one are random, and unknown words its mean."""
@@ -72,7 +72,7 @@ class TextConfig:
     """Widths of the filters in the cnn branch, in words."""
     dropout: Annotated[float, rules.RATE] = 0.2
     """Dropout rate of the word embeddings and of the branches' outputs."""
-    init: str = ""
+    init: Annotated[str, rules.value("RUN")] = ""
     """Run whose trained text tower initialises this one. It trains at --train.pretrained-rate. Empty: none."""
     train_tower: bool = True
     """Train the tower that --text.init initialises. Otherwise it is frozen."""

@@ -83,7 +83,7 @@ def test_a_refused_data_set_is_cleared_up(dataset, tmp_path, fault):
 @pytest.mark.parametrize(
     ("words", "marker"),
     [
-        (("explain", "run", "--text", "a"), "index.html"),
+        (("explain", ".", "--text", "a"), "index.html"),
         (("prepare", "demo", "--utterances", "200"), "dataset_info.json"),
     ],
 )

@@ -45,7 +45,7 @@ def test_predict_with_an_invalid_picture(untrained, tmp_path, fault):
 
 def test_missing_arguments_are_named(fault, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    assert fault("predict-table", "x") == "Missing: TABLE, --out PATH. --help describes them."
+    assert fault("predict-table", "x") == "Missing: TABLE, --out CSV. --help describes them."
     assert fault("predict") == "Missing: RUN. --help describes them."
 
 
