@@ -137,9 +137,11 @@ def _pixel_spec(face_size: int) -> tf.TensorSpec:
 
 def _scatter(pixels: tf.Tensor, mask: tf.Tensor, face_size: int) -> tf.Tensor:
     """Puts images (N, H, W, 3) where the mask (B, T) is true, and zeros elsewhere."""
-    shape = tf.concat([tf.shape(mask), [face_size, face_size, 3]], axis=0)
-    faces = tf.scatter_nd(tf.where(mask), tf.cast(pixels, tf.int32), tf.cast(shape, tf.int64))
-    return tf.ensure_shape(tf.cast(faces, tf.uint8), (None, None, face_size, face_size, 3))
+    # TensorFlow scatters no uint8, but gathers them: image 0 is black
+    number = tf.reshape(tf.cumsum(tf.reshape(tf.cast(mask, tf.int32), [-1])), tf.shape(mask))
+    images = tf.concat([tf.zeros((1, face_size, face_size, 3), tf.uint8), pixels], axis=0)
+    faces = tf.gather(images, tf.where(mask, number, 0))
+    return tf.ensure_shape(faces, (None, None, face_size, face_size, 3))
 
 
 def _map_decode(
