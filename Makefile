@@ -4,7 +4,7 @@
 # make demo       installs if needed, trains if there is no run yet, and opens a page on 127.0.0.1 to try it on
 # make test-slow  runs the slow tests: they need the network, g++ and minutes
 # make lint       runs ruff and mypy
-# make bench      measures the input pipeline
+# make bench      measures speed and memory in at most 15 minutes; BENCH="--clips FILM.mp4" measures films as well
 SHELL := /bin/sh
 VENV := .venv
 # The checksum of the requirements names the stamp, so a changed file leads to a new installation.
@@ -38,7 +38,7 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 bench: $(STAMP)
-	$(VENV)/bin/python -m benchmarks.pipeline
+	$(VENV)/bin/python -m benchmarks.all $(BENCH)
 
 $(STAMP): requirements.txt requirements-dev.txt
 	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null || { \

@@ -1,17 +1,24 @@
 """Scripts that each measure one thing and print a table."""
 
 import argparse
+import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from rich.console import Console
+from rich.table import Table
 
 from emotion_tf.errors import UserError
 
+MEASURES = "EMOTION_TF_MEASURES"
+"""Environment variable with the path of the file for `note_measures`."""
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 
 
@@ -23,9 +30,52 @@ class Usage(NamedTuple):
     memory: float
 
 
+class Measure(NamedTuple):
+    """A measured number: what it is, its value with the unit, and its share of a limit measured in the same run."""
+
+    name: str
+    value: str
+    share: str = ""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        self.exit(2, f"error: {message}. `python -m {self.prog} --help` lists the arguments.\n")
+
+
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser without arguments whose help shows the docstring of a benchmark as it is written."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    spec = sys.modules["__main__"].__spec__
+    name = spec.name if spec and spec.name.startswith("benchmarks.") else "benchmarks"
+    return OneLineParser(name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def note_measures(measures: Sequence[Measure]) -> None:
+    """Appends measures to the file that `benchmarks.all` names in the environment, if it runs this benchmark."""
+    if path := os.environ.get(MEASURES):
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(measure) + "\n" for measure in measures)
+
+
+def show_measures(title: str, measures: Sequence[Measure]) -> None:
+    """Prints measures as a table, and notes them."""
+    table = Table("measure", "value", "share of the limit", title=title, title_justify="left")
+    for measure in measures:
+        table.add_row(*measure)
+    Console(width=110).print(table)
+    note_measures(measures)
+
+
+def processor() -> str:
+    """Returns the name of the processor, with the instructions that matter to TensorFlow (Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = {key.strip(): value for key, value in (line.split(":", 1) for line in lines if ":" in line)}
+    flags = set(facts.get("flags", "").split())
+    kinds = [name for name in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags]
+    return ", ".join([facts.get("model name", platform.machine()).strip(), *kinds])
 
 
 def run_benchmark(main: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import make_parser, process_tree, resident_bytes, run_benchmark
+from benchmarks import Measure, make_parser, note_measures, process_tree, resident_bytes, run_benchmark
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.containers import open_clip
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--model", type=Path, default=YUNET, help="YuNet's ONNX file")
     arguments.add_argument("--processes", type=int, default=2)
     arguments.add_argument("--repeat", type=int, default=4, help="passes over the clips")
-    arguments.add_argument("--rows", type=int, nargs=2, default=(200, 2000), help="rows of the two tables for memory")
+    arguments.add_argument("--rows", type=int, nargs="*", default=(200, 2000), help="rows of the tables for memory")
     return arguments
 
 
@@ -48,10 +48,12 @@ def main() -> None:
     load = functools.partial(load_detector, "yunet", arguments.model)
     clips = arguments.clips * arguments.repeat
     throughput = Table("", "clips/s", "share of processes x loop")
-    loop_rate = len(clips) / _seconds_of_loop(clips, load)
+    loop_rate = len(clips) / seconds_of_loop(clips, load)
     throughput.add_row("loop, one process", f"{loop_rate:.2f}", "")
     for processes in (1, arguments.processes):
         rate = len(clips) / _seconds_of_pool(clips, load, processes)
+        share = f"{rate / loop_rate / processes:.2f}"
+        note_measures([Measure(f"prepare clips, {processes} processes", f"{60 * rate:.0f} clips a minute", share)])
         throughput.add_row(f"pool of {processes}", f"{rate:.2f}", f"{rate / loop_rate / processes:.2f}")
     console = Console(width=100)
     console.print(throughput)
@@ -62,7 +64,8 @@ def main() -> None:
     console.print(memory)
 
 
-def _seconds_of_loop(clips: list[Path], load: functools.partial) -> float:
+def seconds_of_loop(clips: list[Path], load: functools.partial) -> float:
+    """Returns the seconds of a process that decodes every frame and detects faces in the sampled ones."""
     cv2.setNumThreads(1)
     detect, start = load(), time.monotonic()
     for path in clips:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import Usage, make_parser, measure_program, run_benchmark
+from benchmarks import Measure, Usage, make_parser, measure_program, note_measures, run_benchmark
 from emotion_tf.errors import UserError
 
 DEMO_UTTERANCES = 4000
@@ -50,6 +50,7 @@ def main() -> None:
     for step, of_step in usages.items():
         cells = [f"{1000 * u.processor / n:.2f} s, {u.memory:,.0f} MB" for u, n in zip(of_step, sizes, strict=True)]
         growth = (of_step[-1].memory - of_step[0].memory) * 2**20 / max(1, sizes[-1] - sizes[0])
+        note_measures([Measure(f"{step}, {sizes[-1]:,} utterances", cells[-1], f"{growth:.0f} bytes an utterance")])
         table.add_row(step, *cells, f"{growth:.0f}")
     console.print(table)
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import make_parser, run_benchmark
+from benchmarks import Measure, make_parser, note_measures, run_benchmark
 from emotion_tf.quiet import start_tensorflow
 
 BRANCHES = ("cnn", "vgg16:block3_conv3", "resnet50v2", "resnet50", "mobilenetv2", "efficientnetv2b0")
@@ -40,6 +40,9 @@ def main() -> None:
     for branch in arguments.branches:
         steps = [_step(branch, arguments.face_size, precision) for precision in ("float32", "bfloat16")]
         rates = np.median([[_rate(step) for step in steps] for _ in range(TURNS)], axis=0)
+        note_measures(
+            [Measure(f"{branch}, bfloat16", f"{rates[1]:.0f} crops/s", f"{rates[1] / rates[0]:.2f} of float32")]
+        )
         table.add_row(branch, f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{rates[1] / rates[0]:.2f}")
     console.print(table)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import make_parser, run_benchmark
+from benchmarks import Measure, make_parser, note_measures, run_benchmark
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
@@ -62,6 +62,9 @@ def main() -> None:
         )
         tails = [np.percentile(times, 99) / np.median(times) for times in (export_times, model_times)]
         medians = [1e3 * float(np.median(times)) for times in (export_times, model_times)]
+        note_measures(
+            [Measure(f"served call of {batch}", f"{medians[0]:.2f} ms", f"{medians[1] / medians[0]:.2f} of the model")]
+        )
         print(
             f"{batch:5}  {calls:5}  {medians[0]:18.2f}  {medians[1]:17.2f}  {medians[0] / medians[1]:5.3f}"
             f"  {tails[0]:14.2f}  {tails[1]:13.2f}"

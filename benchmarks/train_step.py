@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import make_parser, run_benchmark
+from benchmarks import Measure, make_parser, note_measures, processor, run_benchmark
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
@@ -51,7 +51,7 @@ def main() -> None:
     if arguments.batch:
         print(json.dumps(_measure(Path(arguments.batch), arguments.seconds)))
         return
-    table = Table("model", "program", "utterances/s", "ratio", "peak memory, MB", title=_processor())
+    table = Table("model", "program", "utterances/s", "ratio", "peak memory, MB", title=processor())
     with tempfile.TemporaryDirectory() as folder:
         for name, towers in (("MiniLM", 1), ("MiniLM, ResNet50", 2)):
             batch = Path(folder) / f"{towers}.npz"
@@ -60,6 +60,7 @@ def main() -> None:
             commands = [ours, *([[arguments.peer, PEER, batch, arguments.seconds]] if arguments.peer else [])]
             turns = [[_run(command) for command in commands] for _ in range(arguments.turns)]
             rates = [median(result["rate"] for result in results) for results in zip(*turns, strict=True)]
+            note_measures([Measure(f"{name}, batch of {ROWS}", f"{rates[0]:.1f} utterances/s")])
             for rate, result in zip(rates, turns[-1], strict=True):
                 table.add_row(
                     name, result["version"], f"{rate:.1f}", f"{rate / rates[-1]:.2f}", f"{result['memory']:.0f}"
@@ -68,17 +69,8 @@ def main() -> None:
                 products, total = turns[-1][0]["products"], turns[-1][0]["total"]
                 share = total * rates[0] / ROWS / products
     Console(width=100).print(table)
+    note_measures([Measure("MiniLM, products of its matrices", f"{products:.0f} GFLOP/s", f"{share:.2f}")])
     print(f"Products: {products:.0f} GFLOP/s; {total:.0f} GFLOP a text step, a share of {share:.2f} of its time")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    facts = {key.strip(): value for key, value in facts.items()}
-    kinds = [
-        name for name in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in facts.get("flags", "").split()
-    ]
-    return f"{facts.get('model name', 'processor').strip()}, {', '.join(kinds)}"
 
 
 def _batch(has_faces: bool) -> dict[str, np.ndarray]:

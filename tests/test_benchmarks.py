@@ -1,13 +1,15 @@
 """Benchmarks: each parses the command line of its docstring, and an error of the user is one line."""
 
 import importlib
+import json
 import re
 import shlex
 
 import pytest
 from helpers import ROOT
 
-from benchmarks import run_benchmark
+import benchmarks.all
+from benchmarks import Measure, run_benchmark, show_measures
 from emotion_tf.errors import UserError
 
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
@@ -29,3 +31,32 @@ def test_error_of_the_user(capsys):
     with pytest.raises(SystemExit) as end:
         run_benchmark(main)
     assert (end.value.code, capsys.readouterr().err) == (2, "error: No run at x.\n")
+
+
+@pytest.mark.parametrize("command", benchmarks.all.COMMANDS)
+def test_the_commands_of_all_benchmarks(command):
+    name, *words = command.removesuffix(" PEER").split()
+    importlib.import_module(f"benchmarks.{name}").parser().parse_args(words)
+
+
+def test_what_a_benchmark_notes_and_why_it_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv(benchmarks.MEASURES, str(tmp_path / "measures"))
+    show_measures("title", [Measure("step", "3 s", "0.9"), Measure("memory", "1 MB")])
+    notes = [json.loads(line) for line in (tmp_path / "measures").read_text().splitlines()]
+    assert notes == [["step", "3 s", "0.9"], ["memory", "1 MB", ""]]
+    measures, fault = benchmarks.all._run(["growth", "--utterances", "x"], tmp_path, 60)
+    assert measures == [] and fault.startswith("error: argument --utterances: invalid int value: 'x'.")
+
+
+def test_an_invalid_argument_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module("benchmarks.train_step").parser().parse_args(["--seconds", "x"])
+    message = capsys.readouterr().err
+    assert end.value.code == 2 and message.startswith("error: argument --seconds: invalid float value: 'x'.")
+    assert message.count("\n") == 1
+
+
+def test_a_program_that_fails_is_one_line(tmp_path):
+    assert benchmarks.measure_program("--help").processor > 0
+    with pytest.raises(UserError, match="main.py evaluate nowhere` failed: error: .*nowhere"):
+        benchmarks.measure_program("evaluate", "nowhere", cwd=tmp_path)
