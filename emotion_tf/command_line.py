@@ -92,7 +92,7 @@ def parse(command: Any, args: Sequence[str], prog: str, default: Any = None) -> 
     output, errors = _Output(), _Output()
     extra = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), _wide():
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), columns(help_text.RAW_WIDTH):
             return tyro.cli(command, args=list(args), prog=prog, **extra)
     except SystemExit as end:
         if end.code not in (0, None):
@@ -114,10 +114,10 @@ class _Output(io.StringIO):
 
 
 @contextlib.contextmanager
-def _wide() -> Iterator[None]:
-    """Lets tyro fold no description inside the block: it is folded when it is printed."""
+def columns(count: int) -> Iterator[None]:
+    """Sets the width for which text is folded inside the block, in columns."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(help_text.RAW_WIDTH)
+    os.environ["COLUMNS"] = str(count)
     try:
         yield
     finally:
@@ -167,7 +167,7 @@ def _find_runs(value: Any) -> Any:
 def _options(command: Any, prog: str, extra: Mapping[str, Any]) -> list[str]:
     """Returns all options of a command in the order of its help, such as `--face.augment` and `--face.no-augment`."""
     output = _Output()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit), _wide():
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit), columns(help_text.RAW_WIDTH):
         tyro.cli(command, args=["--help"], prog=prog, **extra)
     lines = re.findall(r"^│ (-.*)", output.getvalue(), re.MULTILINE)
     return [option for line in lines for option in re.findall(r"(?:^|, )(--[a-z][\w.-]*)", line)]
