@@ -58,7 +58,7 @@ def main() -> None:
             np.savez(batch, **_batch(towers == 2))
             ours = [sys.executable, "-m", "benchmarks.train_step", "--batch", batch, "--seconds", arguments.seconds]
             commands = [ours, *([[arguments.peer, PEER, batch, arguments.seconds]] if arguments.peer else [])]
-            turns = [[_run(command) for command in commands] for _ in range(arguments.turns)]
+            turns = [[run_json(command) for command in commands] for _ in range(arguments.turns)]
             rates = [median(result["rate"] for result in results) for results in zip(*turns, strict=True)]
             note_measures([Measure(f"{name}, batch of {ROWS}", f"{rates[0]:.1f} utterances/s")])
             for rate, result in zip(rates, turns[-1], strict=True):
@@ -82,7 +82,8 @@ def _batch(has_faces: bool) -> dict[str, np.ndarray]:
     return batch
 
 
-def _run(command: list[Any]) -> dict[str, Any]:
+def run_json(command: list[Any]) -> dict[str, Any]:
+    """Runs a command and returns the JSON object in its last line. Raises UserError if it fails."""
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     except OSError as error:
