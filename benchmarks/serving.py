@@ -78,7 +78,7 @@ def make_request(batch: int, side: int) -> dict[str, np.ndarray]:
     """Returns texts and JPEGs of the size of the model's face crops."""
     import cv2
 
-    from emotion_tf.serving.predict import byte_strings
+    from emotion_tf.serving.predictor import byte_strings
 
     rng = np.random.default_rng(0)
     faces = [cv2.resize(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side)) for _ in range(batch)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from emotion_tf.data.raw import Face
     from emotion_tf.evaluation.results import Metrics
     from emotion_tf.interpret.explanation import Explanation
-    from emotion_tf.serving.predict import Prediction, Predictor
+    from emotion_tf.serving.predictor import Prediction, Predictor
 
     Faces = Sequence[Face | Sequence[Face] | None]
 
@@ -84,7 +84,7 @@ class Run:
     def predict(
         self, utterances: Sequence[str], faces: Faces | None = None, contexts: Sequence[Sequence[str]] | None = None
     ) -> Prediction:
-        """Predicts the emotion of each utterance; see `emotion_tf.serving.predict.Predictor.predict`."""
+        """Predicts the emotion of each utterance; see `emotion_tf.serving.predictor.Predictor.predict`."""
         return self._predictor.predict(utterances, faces, contexts)
 
     @cached_property
@@ -117,7 +117,7 @@ class Run:
         from emotion_tf.interpret.batch import Utterance
         from emotion_tf.interpret.explain import explain
         from emotion_tf.runs.run import Run as RunFolder
-        from emotion_tf.serving.predict import per_utterance
+        from emotion_tf.serving.predictor import per_utterance
 
         crops, lines = per_utterance(utterances, faces, contexts)
         with everything(self.trust):

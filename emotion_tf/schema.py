@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from emotion_tf.modalities import MODALITIES
+
+if TYPE_CHECKING:  # a client has features, but no TensorFlow
+    import tensorflow as tf
 
 SCHEMA_VERSION = 3
 
@@ -118,12 +119,16 @@ def to_example(values: Mapping[str, Any]) -> bytes:
     Args:
         values: name -> value for every feature of `RECORD`; strings may be str or bytes.
     """
+    import tensorflow as tf
+
     features = {f.name: _to_feature(f, values[f.name]) for f in RECORD}
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 
 def _to_feature(feature: Feature, value: Any) -> tf.train.Feature:
+    import tensorflow as tf
+
     items = list(value) if feature.shape else [value]
     if feature.dtype == "string":
         items = [item.encode() if isinstance(item, str) else item for item in items]
@@ -143,12 +148,16 @@ def parse_examples(serialized: tf.Tensor, names: Iterable[str]) -> dict[str, tf.
     Returns:
         Tensors (B,), and RaggedTensors (B, None) for features of variable length.
     """
+    import tensorflow as tf
+
     names = set(names)
     spec = {f.name: _parse_spec(f) for f in RECORD if f.name in names}
     return tf.io.parse_example(serialized, spec)
 
 
 def _parse_spec(feature: Feature) -> Any:
+    import tensorflow as tf
+
     dtype = tf.as_dtype(feature.dtype)
     if feature.shape:
         return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
@@ -157,4 +166,6 @@ def _parse_spec(feature: Feature) -> Any:
 
 def tensor_spec(feature: Feature) -> tf.TensorSpec:
     """Returns the `tf.TensorSpec` of a batched feature, for signatures."""
+    import tensorflow as tf
+
     return tf.TensorSpec((None, *feature.shape), tf.as_dtype(feature.dtype), name=feature.name)

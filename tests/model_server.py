@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import re
+import ssl
 import sys
 import threading
 import time
@@ -46,23 +47,39 @@ class ModelServer:
         models: name -> function of signature and inputs.
         delay: seconds before each response.
         unavailable: number of requests that fail as UNAVAILABLE before the first response.
+        tls: paths of a private key and of a certificate for localhost, for connections with TLS.
+        authorization: value of the header `authorization` without which a request is refused, as by a proxy in front.
     """
 
-    def __init__(self, models, delay=0.0, unavailable=0, port=0, rest_port=0, threads=8):
+    def __init__(self, models, delay=0.0, unavailable=0, port=0, rest_port=0, threads=8, tls=None, authorization=""):
+        self.tls, self.authorization = tls, authorization
         self.models, self.delay, self.unavailable = models, delay, unavailable
         self.requests = deque(maxlen=100)  # bounded: a server may run for long
         self._lock = threading.Lock()
         self._grpc = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.max_receive_message_length", 64 << 20)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(self), self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Status(self), self._grpc)
-        self.port = self._grpc.add_insecure_port(f"127.0.0.1:{port}")
+        if tls:
+            pair = [path.read_bytes() for path in tls]
+            self.port = self._grpc.add_secure_port(f"localhost:{port}", grpc.ssl_server_credentials([pair]))
+        else:
+            self.port = self._grpc.add_insecure_port(f"127.0.0.1:{port}")
         handler = type("Handler", (_Rest,), {"server_of_models": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", rest_port), handler)
         self.rest_port = self._http.server_address[1]
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls[1], tls[0])
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
 
     @property
     def addresses(self):
+        if self.tls:
+            return f"grpcs://localhost:{self.port}", f"https://localhost:{self.rest_port}"
         return f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.rest_port}"
+
+    def admits(self, headers):
+        return not self.authorization or headers.get("authorization") == self.authorization
 
     def __enter__(self):
         self._grpc.start()
@@ -96,6 +113,8 @@ class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.server = server
 
     def Predict(self, request, context):
+        if not self.server.admits(dict(context.invocation_metadata())):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
         spec = request.model_spec
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
@@ -133,6 +152,9 @@ class _Rest(BaseHTTPRequestHandler):
         self._send(200, {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]})
 
     def do_POST(self):
+        if not self.server_of_models.admits(self.headers):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            return self._send(401, {"error": "no valid token"})
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         name = re.fullmatch(r"/v1/models/([^/:]+):predict", self.path).group(1)
         inputs = {key: _array(value) for key, value in body["inputs"].items()}

@@ -144,9 +144,9 @@ class Session:
 
 def ask(path):
     """Returns a REST client whose server answers with the content of a file."""
-    from emotion_tf.serving.client import Rest
+    from emotion_tf.serving.transport import Rest, Server
 
-    client = Rest("http://x:1", "x", 9.0)
+    client = Rest(Server("http://x:1", "x", 9.0))
     client._session = Session(path.read_bytes())
     return client
 

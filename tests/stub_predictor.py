@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predictor import Predictor
 
 
 class Certain(Predictor):

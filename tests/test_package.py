@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,14 @@ def test_a_wheel_names_its_command_and_what_it_needs(wheel):
     assert "License-Expression: Apache-2.0 AND MIT\n" in metadata
     licences = ("LICENSE", f"emotion_tf/faces/{YUNET[1]}")
     assert all(archive.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes() for name in licences)
+
+
+def test_the_client_needs_no_other_versions_than_the_program():
+    project = (ROOT / "client" / "pyproject.toml").read_text(encoding="utf-8")
+    needed = set(re.findall(r'^    "([^"]+)",$', project, re.MULTILINE))
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert {name for name in needed - set(lines) if not name.startswith("protobuf")} == set()
+    assert not any(name.startswith(("tensorflow", "keras")) for name in needed) and len(needed) > 5
 
 
 @pytest.mark.parametrize(

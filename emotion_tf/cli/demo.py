@@ -56,8 +56,7 @@ def demo(
         raise UserError(f"No run in {folder}/. Train one with `make demo` or `{program()} train`.")
     first = run.resolve().name if run else names[0]
     if serving.server:
-        server = (serving.server, serving.model, serving.timeout)
-        runs = Runs(folder, [first], lambda path: open_served(path, *server))
+        runs = Runs(folder, [first], lambda path: open_served(path, serving.connect))
     else:
         # opening a named run that is unusable raises the error
         runs = Runs(folder, names if first in names else [first, *names])

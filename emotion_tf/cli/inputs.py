@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
@@ -20,7 +21,8 @@ from emotion_tf.terminal import say
 if TYPE_CHECKING:
     from emotion_tf.run_info import DataSpec
     from emotion_tf.runs.facts import ModelFacts
-    from emotion_tf.serving.predict import Predictor
+    from emotion_tf.serving.client import Client
+    from emotion_tf.serving.predictor import Predictor
 
 
 def _optional(config: type) -> dict[str, Any]:
@@ -44,17 +46,28 @@ class ServerOptions:
     """TensorFlow Serving, in place of a model in this process."""
 
     server: Annotated[str, rules.value("ADDRESS")] = ""
-    """TensorFlow Serving that answers for RUN: HOST:PORT for gRPC, http://HOST:PORT for REST. Default: none."""
+    """TensorFlow Serving that answers for RUN: HOST:PORT for gRPC, http://HOST:PORT for REST; with TLS
+    grpcs://HOST:PORT and https://HOST:PORT. Default: none."""
     model: Annotated[str, rules.value("NAME")] = ""
     """Name of the model on the server. Default: the name of the run."""
     timeout: Annotated[float, Range(0, 86_400, above=True)] = 10.0
     """Seconds to wait for the server's answer."""
+    ca: Annotated[Path | None, rules.value("FILE")] = None
+    """Certificates (PEM) that sign the server's. Default: those that this machine trusts. The environment variable
+    EMOTION_TF_AUTHORIZATION is sent as the header `authorization`, such as "Bearer TOKEN"."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a model without a server, and for a number outside its range."""
         rules.check_fields(self)
         if self.model and not self.server:
             raise UserError(f"--model names the model on a server. Expected --server, too. Received: {self.model!r}.")
+
+    def connect(self, facts: ModelFacts) -> Client:
+        """Returns a client of the server. Raises UserError if the options do not fit each other."""
+        from emotion_tf.serving.client import Client
+
+        authorization = os.environ.get("EMOTION_TF_AUTHORIZATION", "")
+        return Client(self.server, facts, self.model, self.timeout, ca=self.ca, authorization=authorization)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +144,8 @@ def open_predictor(run: Path, serving: ServerOptions) -> Predictor:
     """Opens a run, an ensemble or an export, or the server that answers for it. Raises UserError if there is none."""
     if serving.server:
         from emotion_tf.runs.facts import read_facts
-        from emotion_tf.serving.client import Client
 
-        return Client(serving.server, read_facts(run), serving.model, serving.timeout)
+        return serving.connect(read_facts(run))
     from emotion_tf.serving.predict import open_predictor
 
     return open_predictor(run)

@@ -20,7 +20,7 @@ from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
 if TYPE_CHECKING:
-    from emotion_tf.serving.predict import Prediction
+    from emotion_tf.serving.predictor import Prediction
 
 
 @opens_models

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion_tf.data import images
 from emotion_tf.data.manifest import SPLITS, Row
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.faces import encode
 from emotion_tf.labels import ALIASES
 
 SPLIT_NAMES = {
@@ -53,7 +53,7 @@ def read_face_folder(root: Path, labels: Sequence[str]) -> FaceFolder:
     ]
     if not rows:
         raise UserError(f"No picture in {root}. Expected folders of emotions with pictures ({', '.join(PICTURES)}).")
-    digests = {row.where: hashlib.sha1(images.read(row.faces[0])).digest() for row in rows}
+    digests = {row.where: hashlib.sha1(encode.read(row.faces[0])).digest() for row in rows}
     rows, notes = _assign_splits(rows, digests, folders)
     rows, leaks = _remove_leaks(rows, digests)
     conflicts = _count_conflicts(rows, digests)

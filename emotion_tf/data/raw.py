@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from emotion_tf.data import images
+from emotion_tf.faces import encode
 
 Face = str | Path | bytes | np.ndarray
 """An aligned face crop: path or bytes of an image file, or RGB pixels uint8 (H, W, 3)."""
@@ -25,16 +24,11 @@ def encode_faces(faces: Face | Sequence[Face] | None, size: int, row: int = 0) -
         return []
     crops = [faces] if isinstance(faces, (str, Path, bytes, np.ndarray)) else list(faces)
     return [
-        images.read_crop(Path(crop), size)
+        encode.read_crop(Path(crop), size)
         if isinstance(crop, (str, Path))
-        else images.encode_crop(crop, size, f"face of row {row}")
+        else encode.encode_crop(crop, size, f"face of row {row}")
         for crop in crops
     ]
-
-
-def pad_strings(rows: Sequence[Sequence[Any]], filler: str | bytes) -> tf.Tensor:
-    """Returns rows of strings as a tensor (B, N), padded with `filler`. N is at least 1."""
-    return tf.constant(pad_rows(rows, filler))
 
 
 def pad_rows(rows: Sequence[Sequence[Any]], filler: Any, least: int = 1) -> list[list[Any]]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import tensorflow as tf
 
 from emotion_tf import files, interrupts, locks, schema
-from emotion_tf.data import account, images, manifest, record_rules, tokenizer
+from emotion_tf.data import account, manifest, record_rules, tokenizer
 from emotion_tf.data.arrangement import Arrangement, Members, Neighbours
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
@@ -22,6 +22,7 @@ from emotion_tf.data.partial import PartialDataset, PlannedPart, stamp
 from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.documents import MAX_LENGTH
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.run_info import Corpus
 from emotion_tf.terminal import say
@@ -286,7 +287,7 @@ def _check_records(records: Sequence[bytes], places: Sequence[str], rules: Recor
 
 
 def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:
-    return FaceCrops(jpegs=tuple(images.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
+    return FaceCrops(jpegs=tuple(encode.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
 
 
 def _record(

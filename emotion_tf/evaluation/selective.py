@@ -7,7 +7,6 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, fdtri
 
 from emotion_tf.documents import Score, Share
 
@@ -184,6 +183,8 @@ def lower_bounds(
     total, correlation = answers.sum(axis=1), correlation_bound(answers, hits)
     design = 1 + ((answers**2).sum(axis=1) / total - 1) * np.maximum(correlation, correlation[-1])
     effective, successes = total / design, hits.sum(axis=1) / design
+    from scipy.special import betaincinv  # not at import: a client has no SciPy
+
     bounds = betaincinv(np.maximum(successes, 1e-9), effective - successes + 1, ERROR)
     return np.where(successes > 0, bounds, 0.0), effective
 
@@ -211,6 +212,8 @@ def correlation_bound(answers: np.ndarray, hits: np.ndarray) -> np.ndarray:
     size = (total - (answers**2).sum(axis=-1) / total) / np.maximum(between, 1)
     is_defined = (between > 0) & (within > 0) & (squares_within > 0)
     inside = np.where(is_defined, squares_within / np.maximum(within, 1), 1.0)
+    from scipy.special import fdtri
+
     quantile = fdtri(np.maximum(between, 1), np.maximum(within, 1), ERROR)
     ratio = squares / np.maximum(between, 1) / inside / quantile
     return np.where(is_defined, np.clip((ratio - 1) / (ratio + size - 1), 0, 1), 1.0)

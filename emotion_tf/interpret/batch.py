@@ -107,8 +107,8 @@ class Scorer:
         return self.preprocess(
             {
                 "utterance": tf.constant([utterance.text for utterance in utterances]),
-                "face_jpeg": raw.pad_strings([utterance.faces for utterance in utterances], b""),
-                "context": raw.pad_strings([utterance.context for utterance in utterances], ""),
+                "face_jpeg": tf.constant(raw.pad_rows([utterance.faces for utterance in utterances], b"")),
+                "context": tf.constant(raw.pad_rows([utterance.context for utterance in utterances], "")),
             }
         )
 

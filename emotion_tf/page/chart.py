@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from emotion_tf.data import images
 from emotion_tf.evaluation.colours import AGAINST, FOR, hex_code
 from emotion_tf.evaluation.figures import plain_text
+from emotion_tf.faces import encode
 from emotion_tf.page.answer import Answer
 
 PLAIN = "#7f8c99"
@@ -76,7 +76,7 @@ def _words(axes: Any, answer: Answer) -> None:
 def _face(axes: Any, answer: Answer) -> None:
     if answer.explanation is not None:
         overlay = answer.explanation.maps[0].overlays(answer.explanation.crops)[0]
-        axes.imshow(cv2.cvtColor(images.decode_photo(overlay), cv2.COLOR_BGR2RGB))
+        axes.imshow(cv2.cvtColor(encode.decode_photo(overlay), cv2.COLOR_BGR2RGB))
         axes.set_title("face", fontsize=10)
     axes.axis("off")
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import images
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.faces.candidates import Candidates, find_in_photo
 from emotion_tf.faces.crops import NO_FACE, FaceCrops
 from emotion_tf.faces.detect import Detector
@@ -64,8 +64,8 @@ class FaceFinder:
         try:
             with self._lock:  # a large picture takes 200 MB, and a detector has state: the size of its picture
                 if is_crop:
-                    return Candidates((FaceCrops(jpegs=(images.read_crop(path, size),), policy="crop"),))
-                return find_in_photo(images.read_pixels(path), self._detect, size)
+                    return Candidates((FaceCrops(jpegs=(encode.read_crop(path, size),), policy="crop"),))
+                return find_in_photo(encode.read_pixels(path), self._detect, size)
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from None
 

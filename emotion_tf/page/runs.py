@@ -17,9 +17,11 @@ from emotion_tf.evaluation.calibration import Calibration, read_calibration
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.interpret.batch import CONTEXT, FIELDS, Scorer
 from emotion_tf.runs.ensemble import open_run
-from emotion_tf.runs.facts import read_facts
+from emotion_tf.runs.facts import ModelFacts, read_facts
 from emotion_tf.runs.run import Run
-from emotion_tf.serving.predict import Predictor, RunPredictor
+from emotion_tf.serving.client import Client
+from emotion_tf.serving.predict import RunPredictor
+from emotion_tf.serving.predictor import Predictor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,27 +68,23 @@ def open_local(path: Path) -> OpenRun:
     return OpenRun(path.name, predictor, reads, None, unexplained, Calibration())
 
 
-def open_served(path: Path, address: str, model: str, timeout: float) -> OpenRun:
+def open_served(path: Path, connect: Callable[[ModelFacts], Client]) -> OpenRun:
     """Opens a run whose predictions come from TensorFlow Serving; see `serving.client.Client`.
 
     Args:
         path: the run, or an export of it, which has the labels.
-        address: HOST:PORT for gRPC, http://HOST:PORT for REST.
-        model: name of the model on the server; empty: the name of the run.
-        timeout: seconds to wait for a response.
+        connect: makes the client, from the facts of the run.
 
     Raises:
         UserError: no such run, or no server answers for it.
     """
-    from emotion_tf.serving.client import Client
-
     facts = read_facts(path)
-    client = Client(address, facts, model, timeout)
+    client = connect(facts)
     # an export does not list its towers: a prediction from both inputs shows which of them it reads
     prediction = client.predict(["Hello!"], [np.zeros((facts.face_size, facts.face_size, 3), np.uint8)])
     is_read = {**{name: mask[0] for name, mask in prediction.present.items()}, CONTEXT: facts.context > 0}
     reads = tuple(name for name, value in is_read.items() if value)
-    unexplained = f"Predicted by {address}. The page explains only runs that it loads itself."
+    unexplained = f"Predicted by {client.address}. The page explains only runs that it loads itself."
     return OpenRun(path.name, client, reads, None, unexplained, read_calibration(path))
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -15,9 +15,11 @@ from emotion_tf.documents import Count, Labels, Length, Name, Sha256, Side
 from emotion_tf.errors import UserError
 from emotion_tf.folders import check_entries
 from emotion_tf.run_info import Crops
-from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export_files import check_files
-from emotion_tf.runs.run import Run
+
+if TYPE_CHECKING:  # a client without TensorFlow reads the facts of an export
+    from emotion_tf.runs.ensemble import Ensemble
+    from emotion_tf.runs.run import Run
 
 FILE = Path("assets.extra", "model.json")
 GRAPH = "saved_model.pb"
@@ -67,6 +69,8 @@ class ExportFacts(ModelFacts):
 
 def facts_of(run: Run | Ensemble) -> ModelFacts:
     """Returns the facts of a run or an ensemble, without loading its model."""
+    from emotion_tf.runs.ensemble import Ensemble
+
     members = run.members if isinstance(run, Ensemble) else [run]
     texts = [member.config.text for member in members if member.config.uses_text]
     spec = run.spec
@@ -88,12 +92,16 @@ def is_export(path: Path) -> bool:
 
 
 def read_facts(path: Path) -> ModelFacts:
-    """Returns the facts of a run, an ensemble or an export.
+    """Returns the facts of a run, an ensemble or an export, or of the `model.json` of an export alone.
 
     Raises:
         UserError: `path` is none of them; files of the export have changed.
     """
+    if path.name == FILE.name:
+        return _read_document(path, f"No facts of a model at {path}. Expected `{FILE}` of an export.")
     if not is_export(path):
+        from emotion_tf.runs.ensemble import open_run
+
         return facts_of(open_run(path))
     facts = read_exported(path)
     check_files(path)
@@ -108,13 +116,12 @@ def read_exported(export: Path) -> ExportFacts:
         UserError: there is no export, it has entries that are no files, or its facts are invalid.
     """
     check_entries(export, export)
-    return documents.read(
-        export / FILE,
-        ExportFacts,
-        "Copy the export again, or export the run again.",
-        missing=f"No export at {export}: {FILE} does not exist. Expected a folder that `export` made, as "
-        "saved_models/RUN/serving/1.",
-    )
+    missing = f"No export at {export}: {FILE} does not exist. Expected a folder that `export` made, as "
+    return _read_document(export / FILE, f"{missing}saved_models/RUN/serving/1.")
+
+
+def _read_document(path: Path, missing: str) -> ExportFacts:
+    return documents.read(path, ExportFacts, "Copy the export again, or export the run again.", missing)
 
 
 def check_model(export: Path, facts: ExportFacts) -> None:

@@ -12,7 +12,6 @@ namespace or a system call filter.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.models.graph_safety import check_folder
 from emotion_tf.processes import limit_memory
 from emotion_tf.runs.export import Export, SavedModel, find_signature, optimizes, unoptimized, weights_size
+from emotion_tf.serving.messages import read_tensor
 
 START_SECONDS, ANSWER_SECONDS = 300.0, 120.0
 """Time limits for loading, and for the answer to one batch."""
@@ -133,18 +133,6 @@ class ConfinedModel:
             f"{self.path}: The process of this export ended. It was not made here by you, so it may use {seconds:g} s, "
             f"{MEMORY >> 30} GB of memory, and write no files. If you trust its author, add --trust."
         )
-
-
-def read_tensor(proto: Any) -> np.ndarray:
-    """Returns the array in a TensorProto of `tf.make_tensor_proto`. Raises ValueError or TypeError if it is invalid.
-
-    The message may claim a large shape and give one value for all elements. Such a tensor is refused: its array would
-    take far more memory than the message.
-    """
-    shape = [dimension.size for dimension in proto.tensor_shape.dim]
-    if min(shape, default=0) < 0 or math.prod(shape) > proto.ByteSize():
-        raise ValueError(f"a tensor of the shape {shape} in {proto.ByteSize()} bytes")
-    return tf.make_ndarray(proto)
 
 
 def _environment() -> dict[str, str]:

@@ -13,15 +13,16 @@ import pysubs2
 
 from emotion_tf import files
 from emotion_tf.config import CropConfig
-from emotion_tf.data import context, images
+from emotion_tf.data import context
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.faces import encode
 from emotion_tf.faces.crops import OUTSIDE, UNDECODABLE, FaceCrops, crop_photo
 from emotion_tf.faces.detect import load_detector
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all
 from emotion_tf.kinds import Kind
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.serving.predictor import Predictor
 
 TABLE, TIMELINE = "predictions.csv", "timeline.png"
 KIND = Kind("folder of film predictions", (TABLE, TIMELINE), signature="face_problem")
@@ -72,7 +73,7 @@ def crop_photos(paths: Sequence[Path], config: CropConfig, model: Path | None, s
     detect = load_detector(config.detector, model)
     jpegs = []
     for path in paths:
-        crops = crop_photo(images.read_pixels(path), detect, size)
+        crops = crop_photo(encode.read_pixels(path), detect, size)
         if not crops.jpegs:
             raise UserError(
                 f"No face found in {path}. Expected a photo of a face, or --face-is-crop for an aligned face crop."

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from emotion_tf.data import context, images
+from emotion_tf.data import context
 from emotion_tf.data.manifest import split_faces
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
-from emotion_tf.serving.predict import Predictor
+from emotion_tf.faces import encode
+from emotion_tf.serving.predictor import Predictor
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -55,7 +56,7 @@ def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_b
     size = predictor.facts.face_size
     faces: list[Any] = [
         [
-            images.read_crop(source.parent / name, size, f"{source}: row {row}: ")
+            encode.read_crop(source.parent / name, size, f"{source}: row {row}: ")
             for name in split_faces(f"{source}: row {row}", cell)
         ]
         or None

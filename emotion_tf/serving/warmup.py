@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from emotion_tf.data import images
 from emotion_tf.data.verify import CRC, HEADER
 from emotion_tf.errors import UserError
-from emotion_tf.serving.confined import read_tensor
+from emotion_tf.faces import encode
 from emotion_tf.serving.graph import ServingGraph
-from emotion_tf.serving.predict import Arrays, byte_strings, full_inputs
+from emotion_tf.serving.messages import fill_request, read_tensor
+from emotion_tf.serving.predictor import Arrays, byte_strings, full_inputs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 TEXTS = ("Yes, no!", "", "I did not expect that, and I am glad that you came all this way to tell me.", "Well?")
@@ -34,7 +33,7 @@ MAX_BYTES = 1 << 28
 def example_requests(graph: ServingGraph) -> Iterator[tuple[str, Arrays]]:
     """Yields signature and inputs of each request: every signature, with batches of one and of several utterances."""
     pixels = _gradient(graph.face_size)
-    crop, png = images.encode_crop(pixels, graph.face_size), tf.io.encode_png(pixels).numpy()
+    crop, png = encode.encode_crop(pixels, graph.face_size), tf.io.encode_png(pixels).numpy()
     pictures = [crop, crop, b"", png[: len(png) // 2]]
     for size in BATCHES:
         texts, faces = list(TEXTS[:size]), pictures[:size]
@@ -70,14 +69,6 @@ def write_requests(path: Path, name: str, requests: Sequence[tuple[str, Arrays, 
             for key, value in outputs.items():
                 log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
             writer.write(log.SerializeToString(deterministic=True))
-
-
-def fill_request(request: PredictRequest, name: str, signature: str, inputs: Mapping[str, Any]) -> PredictRequest:
-    """Fills in a request for a signature of a model, and returns it."""
-    request.model_spec.name, request.model_spec.signature_name = name, signature
-    for key, value in inputs.items():
-        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    return request
 
 
 def read_requests(path: Path) -> list[tuple[str, Arrays, Arrays]]:

@@ -16,6 +16,7 @@ from small_tables import write_picture
 
 from emotion_tf.data import images
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.pictures import jpeg_size
 
 SIZE = 32
@@ -80,21 +81,21 @@ def picture(height, width, kind=".jpg"):
 )
 def test_a_picture_gives_the_same_crop_in_the_graph_and_outside(data, tolerance):
     inside = images.decode_pictures(tf.constant([[data]]), SIZE)["faces"].numpy()[0, 0]
-    outside = images.decode_faces(tf.constant([[images.encode_crop(data, SIZE)]]), SIZE)["faces"].numpy()[0, 0]
+    outside = images.decode_faces(tf.constant([[encode.encode_crop(data, SIZE)]]), SIZE)["faces"].numpy()[0, 0]
     assert np.abs(inside.astype(int) - outside).max() <= tolerance and inside.std() > 20
 
 
 def test_a_jpeg_of_the_same_size_is_unchanged(tmp_path):
     path = write_picture(tmp_path / "a.jpg")
-    assert images.read_crop(path, SIZE) == path.read_bytes()
-    assert images.read_crop(path, 16) != path.read_bytes()
-    assert images.encode_crop(jpeg(grey=True), SIZE) == jpeg(grey=True)
+    assert encode.read_crop(path, SIZE) == path.read_bytes()
+    assert encode.read_crop(path, 16) != path.read_bytes()
+    assert encode.encode_crop(jpeg(grey=True), SIZE) == jpeg(grey=True)
 
 
 @pytest.mark.parametrize("data", [jpeg()[:-40], jpeg() + b"\0\0", jpeg()[:20] + b"Exif" + jpeg()[24:]])
 def test_a_jpeg_that_tensorflow_may_read_otherwise_is_encoded_again(data):
     try:
-        crop = images.encode_crop(data, SIZE)
+        crop = encode.encode_crop(data, SIZE)
     except UserError:
         return  # OpenCV cannot read it either
     assert crop != data
@@ -106,7 +107,7 @@ def test_a_jpeg_with_bytes_that_decoders_skip_is_encoded_again(filler):
     """The check of records would refuse it."""
     data = jpeg()[:2] + filler + jpeg()[2:]
     try:
-        crop = images.encode_crop(data, SIZE)
+        crop = encode.encode_crop(data, SIZE)
     except UserError:
         assert filler == b"\0"  # no JPEG by its first bytes
         return
@@ -117,7 +118,7 @@ def test_a_jpeg_with_bytes_that_decoders_skip_is_encoded_again(filler):
 def test_a_png_with_alpha_loses_it(tmp_path):
     bgra = np.full((SIZE, SIZE, 4), (10, 120, 240, 128), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), bgra)
-    crop = tf.io.decode_jpeg(images.read_crop(tmp_path / "a.png", SIZE)).numpy()
+    crop = tf.io.decode_jpeg(encode.read_crop(tmp_path / "a.png", SIZE)).numpy()
     assert crop.shape == (SIZE, SIZE, 3)
     assert np.abs(crop.astype(int) - (240, 120, 10)).max() <= 4
 
@@ -125,7 +126,7 @@ def test_a_png_with_alpha_loses_it(tmp_path):
 @pytest.mark.parametrize("depth", [np.uint16, np.uint8])
 def test_a_grey_or_deep_png(depth, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 9), np.iinfo(depth).max // 2, depth))
-    crop = pixels(images.read_crop(tmp_path / "a.png", SIZE))
+    crop = pixels(encode.read_crop(tmp_path / "a.png", SIZE))
     assert crop.shape == (SIZE, SIZE, 3) and np.abs(crop.astype(int) - 127).max() <= 2
 
 
@@ -133,7 +134,7 @@ def test_a_grey_or_deep_png(depth, tmp_path):
 def test_a_picture_that_is_not_square_is_padded_with_its_edges(height, width):
     picture = np.full((height, width, 3), 200, np.uint8)
     picture[height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 0
-    crop = pixels(images.encode_crop(picture, SIZE)).astype(int)
+    crop = pixels(encode.encode_crop(picture, SIZE)).astype(int)
     assert crop.shape == (SIZE, SIZE, 3)
     assert abs(crop[0].mean() - 200) < 8 and abs(crop[:, -1].mean() - 200) < 8
     dark = np.argwhere(crop[..., 0] < 150)
@@ -144,14 +145,14 @@ def test_a_picture_that_is_not_square_is_padded_with_its_edges(height, width):
 
 def test_a_thin_strip_costs_no_memory():
     """1 x 60,000 pixels, padded to a square before they are resized, would be 10 GB."""
-    crop = images.encode_crop(np.full((1, 60_000, 3), 90, np.uint8), SIZE)
+    crop = encode.encode_crop(np.full((1, 60_000, 3), 90, np.uint8), SIZE)
     assert np.abs(pixels(crop).astype(int) - 90).max() <= 2
 
 
 def test_pixels_are_rgb():
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
     picture[..., 0] = 255
-    crop = tf.io.decode_jpeg(images.encode_crop(picture, SIZE)).numpy()
+    crop = tf.io.decode_jpeg(encode.encode_crop(picture, SIZE)).numpy()
     assert crop[..., 0].min() > 240 and crop[..., 2].max() < 15
 
 
@@ -166,7 +167,7 @@ def test_pixels_are_rgb():
 )
 def test_pixels_of_another_dtype_or_shape(bad):
     with pytest.raises(UserError, match=r"Invalid row 3. Expected uint8 pixels \(H, W, 3\)"):
-        images.encode_crop(bad, SIZE, "row 3")
+        encode.encode_crop(bad, SIZE, "row 3")
 
 
 def huge_png() -> bytes:
@@ -189,7 +190,7 @@ def test_invalid_pictures(content, tmp_path):
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
     with pytest.raises(UserError, match="Cannot decode") as caught:
-        images.read_crop(path, SIZE, "m.csv: line 9: ")
+        encode.read_crop(path, SIZE, "m.csv: line 9: ")
     message = str(caught.value)
     assert message.startswith("m.csv: line 9: ") and str(path) in message and "\n" not in message
 
@@ -197,7 +198,7 @@ def test_invalid_pictures(content, tmp_path):
 def test_no_file_and_a_folder(tmp_path):
     for path, reason in ((tmp_path / "none.jpg", "No such file"), (tmp_path, "Not a regular file")):
         with pytest.raises(UserError, match=reason):
-            images.read_crop(path, SIZE)
+            encode.read_crop(path, SIZE)
 
 
 def test_the_graph_decodes_no_png_that_hides_its_size():
@@ -217,4 +218,4 @@ def test_a_device_is_not_read(tmp_path):
         if not path.exists():
             os.mkfifo(path)
         with pytest.raises(UserError, match="Not a regular file"):
-            images.read_crop(path, SIZE)
+            encode.read_crop(path, SIZE)

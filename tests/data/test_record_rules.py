@@ -14,10 +14,11 @@ from small_records import replace_record
 
 from emotion_tf import schema, trust
 from emotion_tf.data import dataset as datasets
-from emotion_tf.data import images, record_rules
+from emotion_tf.data import record_rules
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.record_rules import RecordRules, check_split
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.pictures import jpeg_size
 
 SIZE = 16
@@ -292,7 +293,7 @@ def test_a_picture_that_only_opencv_decodes_is_not_written(make_records, tmp_pat
     from small_tables import ROW, write_table
 
     (tmp_path / "a.jpg").write_bytes(UNREADABLE)
-    assert images.read_crop(tmp_path / "a.jpg", SIZE) == UNREADABLE
+    assert encode.read_crop(tmp_path / "a.jpg", SIZE) == UNREADABLE
     path = write_table(tmp_path / "m.csv", [ROW, {"utterance_id": "1", "faces": "a.jpg"}])
     with pytest.raises(UserError, match=f"^{path}: line 3: Invalid face_jpeg. Expected JPEGs that can be decoded"):
         make_records(path, tmp_path / "out", SIZE, 50)

@@ -10,12 +10,13 @@ from small_records import NAMES, PIECES, contents, read, shards
 from small_tables import write_picture, write_table
 
 from emotion_tf import files, schema
-from emotion_tf.data import context, images, manifest, record_rules, records
+from emotion_tf.data import context, manifest, record_rules, records
 from emotion_tf.data.arrangement import Arrangement
 from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.data.record_rules import RecordRules
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.labels import MELD_EMOTIONS
 
 
@@ -59,7 +60,7 @@ def test_every_feature_comes_back(small, tmp_path):
         "context_speaker": [],
         "future": ["שלום ☕".encode(), b"Well.\nNo.", b"Ha!"],  # the second has no text
         "future_speaker": [b"", b"Ilka", b"Ilka"],
-        "face_jpeg": [whole, images.read_crop(tmp_path / "b.png", 32)],
+        "face_jpeg": [whole, encode.read_crop(tmp_path / "b.png", 32)],
         "face_mask": [1, 1],
         "clip": [],
         "face_problem": b"",

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import images
+from emotion_tf.faces import encode
 from emotion_tf.faces.active_speaker import mouth_motion, select_track
 from emotion_tf.faces.crops import crop_clip, crop_photo
 from emotion_tf.faces.detect import YUNET, load_detector
@@ -78,7 +78,7 @@ def test_one_speaker_is_one_track(detect, name):
     ],
 )  # fmt: skip
 def test_faces_of_a_picture(detect, name, least, most):
-    pixels = images.read_pixels(IMAGES / name)
+    pixels = encode.read_pixels(IMAGES / name)
     faces = detect(pixels)
     assert least <= len(faces) <= most
     crops = crop_photo(pixels, detect)

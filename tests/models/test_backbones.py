@@ -208,6 +208,7 @@ def test_a_run_contains_the_network_of_a_hub_module(image_module, small_config, 
 def carried(face, files, small_config, tmp_path, remove):
     """Trains a run with that tower; it predicts and exports when the file is gone."""
     from emotion_tf.data import images
+    from emotion_tf.faces import encode
     from emotion_tf.runs.run import Run
     from emotion_tf.serving.export import export
     from emotion_tf.serving.predict import RunPredictor
@@ -217,7 +218,7 @@ def carried(face, files, small_config, tmp_path, remove):
     (layer,) = build_face_tower(face, SIZE, files=files).pretrained
     assert layer.layer.name == "encoder"
     train_run(config, tmp_path / "run", face_files=files)
-    crop = images.encode_crop(pictures(1)[0], SIZE)
+    crop = encode.encode_crop(pictures(1)[0], SIZE)
     inputs = {"faces": images.decode_faces(tf.constant([[crop]]), SIZE)["faces"], "face_mask": tf.constant([[True]])}
     logits = Run(tmp_path / "run").model(inputs)["logits"]
     remove()

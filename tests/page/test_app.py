@@ -10,7 +10,7 @@ import pytest
 import synthetic_faces
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import images
+from emotion_tf.faces import encode
 from emotion_tf.faces.candidates import find_in_photo
 from emotion_tf.page import app
 from emotion_tf.page.inputs import FaceFinder
@@ -47,7 +47,7 @@ def test_a_choice_of_face_belongs_to_one_upload(finder, tmp_path, monkeypatch):
     def crops(path):
         return [
             crops.jpegs
-            for crops in find_in_photo(images.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
+            for crops in find_in_photo(encode.read_pixels(Path(path)), synthetic_faces.load_detector(), SIZE).faces
         ]
 
     assert face(pair, choice.value, upload_faces) == crops(pair)[0]

@@ -134,11 +134,11 @@ def predictor(folder, name):
 
 def crops_of(path, size):
     """Returns the crop of each face in a picture."""
-    from emotion_tf.data import images
+    from emotion_tf.faces import encode
     from emotion_tf.faces.candidates import find_in_photo
 
     return [
-        face.jpegs[0] for face in find_in_photo(images.read_pixels(path), synthetic_faces.load_detector(), size).faces
+        face.jpegs[0] for face in find_in_photo(encode.read_pixels(path), synthetic_faces.load_detector(), size).faces
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import functools
 import io
 import json
 import logging
@@ -290,12 +291,13 @@ def test_a_server_predicts_for_the_run(folder):
     from emotion_tf.interpret.batch import Utterance
     from emotion_tf.page.answer import answer_utterance
     from emotion_tf.page.runs import open_local, open_served
+    from emotion_tf.serving.client import Client
 
     local = open_local(folder / "both")
 
     with ModelServer({"both": served_model(local)}) as server:
         for address in server.addresses:
-            run = open_served(folder / "both", address, "", 10.0)
+            run = open_served(folder / "both", functools.partial(Client, address))
             served, expected = (answer_utterance(opened, Utterance("You did it!"), 0.0) for opened in (run, local))
             np.testing.assert_allclose(served.probabilities, expected.probabilities, atol=1e-6)
             assert served.explanation is None and f"Predicted by {address}" in served.notes[0]
@@ -308,11 +310,12 @@ def test_a_served_run_without_a_face_tower_reads_no_faces(untrained_text):
     from emotion_tf.interpret.batch import Utterance
     from emotion_tf.page.answer import answer_utterance
     from emotion_tf.page.runs import open_local, open_served
+    from emotion_tf.serving.client import Client
 
     face = cv2.imencode(".png", synthetic_faces.draw_face(1))[1].tobytes()
     local = open_local(untrained_text)
     with ModelServer({untrained_text.name: served_model(local)}) as server:
-        run = open_served(untrained_text, server.addresses[0], "", 10.0)
+        run = open_served(untrained_text, functools.partial(Client, server.addresses[0]))
         assert run.reads == local.reads == ("text", "context")
         with pytest.raises(UserError, match="reads text and previous utterances. Enter one of them"):
             answer_utterance(run, Utterance(faces=(face,)), 0.0)

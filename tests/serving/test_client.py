@@ -25,7 +25,7 @@ from emotion_tf import documents
 from emotion_tf.errors import UserError
 from emotion_tf.runs.facts import ModelFacts, read_facts
 from emotion_tf.runs.run import Run
-from emotion_tf.serving import client as client_module
+from emotion_tf.serving import transport as transport_module
 from emotion_tf.serving.client import Client
 from emotion_tf.serving.predict import RunPredictor
 
@@ -34,7 +34,7 @@ TEXTS = ["Yes, no!", "", "I did not expect that. 😀", "مرحبا", "Well."]
 
 @pytest.fixture(autouse=True)
 def short_delay(monkeypatch):
-    monkeypatch.setattr(client_module, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(transport_module, "FIRST_DELAY", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_an_answer_fits_the_facts_and_what_was_sent(name, value, message, monkey
 
 
 def test_an_answer_without_an_end_is_cut(monkeypatch):
-    monkeypatch.setattr(client_module, "MAX_MESSAGE_BYTES", 1 << 21)
+    monkeypatch.setattr(transport_module, "MAX_MESSAGE_BYTES", 1 << 21)
     with pytest.raises(UserError, match="Expected JSON in UTF-8"):
         answered(monkeypatch, b'{"error": "' + b"x" * (1 << 22) + b'"}')
 

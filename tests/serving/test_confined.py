@@ -13,7 +13,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from emotion_tf import processes
 from emotion_tf.errors import UserError
 from emotion_tf.runs.export import SavedModel, weights_size
-from emotion_tf.serving import confined
+from emotion_tf.serving import confined, messages
 
 
 class Module(tf.Module):
@@ -127,12 +127,12 @@ def test_a_signature_that_names_no_tensor_of_the_graph(saved):
 
 def test_a_tensor_of_few_bytes_claims_no_large_shape():
     proto = tf.make_tensor_proto(np.float32(1.0))
-    assert confined.read_tensor(proto) == 1.0
+    assert messages.read_tensor(proto) == 1.0
     for value in (np.ones((3, 2), bool), np.array([b"", b"a\0"], object), np.zeros((0, 5), np.int64)):
-        assert confined.read_tensor(tf.make_tensor_proto(value)).tolist() == value.tolist()
+        assert messages.read_tensor(tf.make_tensor_proto(value)).tolist() == value.tolist()
     for shape in ([60_000, 60_000], [2**32, 2**32], [-1]):
         proto.tensor_shape.CopyFrom(tf.TensorShape([]).as_proto())
         for size in shape:
             proto.tensor_shape.dim.add(size=size)
         with pytest.raises(ValueError, match="shape"):
-            confined.read_tensor(proto)
+            messages.read_tensor(proto)

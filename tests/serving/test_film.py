@@ -12,8 +12,8 @@ import pytest
 import synthetic_faces
 
 from emotion_tf.config import CropConfig
-from emotion_tf.data import images
 from emotion_tf.errors import UserError
+from emotion_tf.faces import encode
 from emotion_tf.faces.crops import crop_clip
 from emotion_tf.faces.frames import Segment
 from emotion_tf.serving import film
@@ -79,7 +79,7 @@ def test_a_photo_is_aligned_first_unless_it_is_a_crop(untrained, media, succeed,
     as_is = succeed("predict", untrained, "--face", media / "photo.png", "--face-is-crop")
     assert probabilities(aligned) != probabilities(as_is)
     (jpeg,) = film.crop_photos([media / "photo.png"], CropConfig(detector="mtcnn"), None, 32)
-    pixels = images.read_pixels(media / "photo.png")
+    pixels = encode.read_pixels(media / "photo.png")
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1).shape == (32, 32, 3) and pixels.shape == (240, 480, 3)
     cv2.imwrite(str(media / "grey.png"), np.full((90, 90, 3), 128, np.uint8))
     message = fault("predict", untrained, "--face", media / "grey.png", "--faces.detector", "mtcnn")

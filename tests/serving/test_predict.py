@@ -18,7 +18,8 @@ from emotion_tf.data.context import previous_lines
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
-from emotion_tf.serving.predict import RunPredictor, batch_rows
+from emotion_tf.serving.predict import RunPredictor
+from emotion_tf.serving.predictor import batch_rows
 from emotion_tf.training.evaluate import evaluate
 
 
