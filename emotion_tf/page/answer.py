@@ -71,16 +71,19 @@ def threshold_for(calibration: Calibration, precision: float) -> tuple[float, st
         precision: wanted precision; 0: always predict.
     """
     if not precision:
-        return 0.0, "It always predicts."
+        return 0.0, "It always answers."
     if not calibration.thresholds:
-        return NEVER, f"{calibration.unpromised} It never predicts."
+        return NEVER, f"{calibration.unpromised} It never answers."
     threshold = next((row.threshold for row in calibration.thresholds if row.target == precision), None)
     if threshold is None:
-        return NEVER, f"{100 * precision:.0f} % cannot be promised with {calibration.fitted_on}: it never predicts."
+        return NEVER, f"{100 * precision:.0f} % cannot be promised with {calibration.fitted_on}: it never answers."
     least = f"{100 * round_down(threshold, 4):.2f} %"
-    predictions = f"predictions with at least {least}" if threshold else "all predictions"
-    share = f"at least {100 * precision:.0f} % of {predictions} are correct on data like the validation split"
-    return threshold, f"Promised {PROMISE}: {share}."
+    answers = f"its answers with at least {least}" if threshold else "all its answers"
+    return (
+        threshold,
+        f"On validation, at least {100 * precision:.0f} % of {answers} were right, and {PROMISE} as many are on data "
+        "like it.",
+    )
 
 
 def answer_utterance(run: OpenRun, utterance: Utterance, precision: float) -> Answer:

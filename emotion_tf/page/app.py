@@ -31,6 +31,7 @@ PRECISIONS = {
     "none": 0.0,
     **{f"{100 * p:.0f} %": p for p in selective.PRECISIONS},
 }
+"""Value of the dropdown -> least precision of the answers."""
 DEFAULT_PRECISION = list(PRECISIONS)[2]
 ABOUT = """# Emotion of an utterance
 Predicts which emotion annotators would assign to an utterance, from its text and the face of its speaker. **It does not
@@ -38,7 +39,8 @@ show what a person feels**: do not base decisions about people on it. Your input
 deleted after ten minutes. The last inputs and predictions of at most 100 visitors stay in memory until the page is
 closed.
 """
-EMPTY = "Enter an utterance, upload a picture or a clip, or choose an example. Then press Predict."
+START = "Enter an utterance, upload a picture or a clip, or choose an example. Then press Predict."
+NOTHING = "Nothing to predict: there is no text, no picture and no clip. Enter one of them, or choose an example."
 UNPLAYABLE = "Videos that your browser cannot play can still be used."
 INTERNAL_ERROR = "An internal error occurred; your input is not the cause. Try again, or try another input."
 
@@ -148,7 +150,7 @@ class Handlers:
         """Returns the answers of one run or two."""
         text, lines = read_texts(text, context)
         if not (text or lines or picture or clip):
-            raise UserError(EMPTY)
+            raise UserError(NOTHING)
         answers: list[Answer | str] = []
         for name in dict.fromkeys(name for name in (first, second) if name):
             run = self.runs.open(name)
@@ -201,14 +203,15 @@ def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
             run = gr.Dropdown(names, value=first, label="Run", filterable=False)
             others = [("none", NO_RUN), *((name, name) for name in names)]
             second = gr.Dropdown(others, value=NO_RUN, label="Compare with", filterable=False)
+            levels = [(f"Answer only if at least {name} precise", name) for name in list(PRECISIONS)[1:]]
             precision = gr.Dropdown(
-                list(PRECISIONS),
+                [("Always answer", "none"), *levels],
                 value=DEFAULT_PRECISION,
-                label=f"Promised precision ({selective.PROMISE})",
+                label="When to answer",
                 filterable=False,
             )
         output = gr.HTML(
-            html.notice(EMPTY), elem_id="answer", apply_default_css=False, js_on_load=_file("film.js"), render=False
+            html.notice(START), elem_id="answer", apply_default_css=False, js_on_load=_file("film.js"), render=False
         )
         with gr.Row():
             with gr.Column(), gr.Tabs():
@@ -222,9 +225,12 @@ def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
 
 
 def _utterance_tab(handlers: Handlers, settings: Sequence[Any], output: gr.HTML, folder: Path) -> None:
-    text = gr.Textbox(label="Utterance", lines=2, elem_id="text", info="Text of the utterance; may be empty.")
+    text = gr.Textbox(label="Utterance", lines=1, elem_id="text", info="Its text; may be empty. Enter predicts.")
     context = gr.Textbox(
-        label="Previous utterances", lines=2, elem_id="context", info="One per line, as Speaker: utterance."
+        label="Previous utterances",
+        lines=2,
+        elem_id="context",
+        info="One per line, as Speaker: utterance. Shift+Enter predicts.",
     )
     with gr.Tabs():
         with gr.Tab("Picture"):
@@ -254,9 +260,9 @@ def _utterance_tab(handlers: Handlers, settings: Sequence[Any], output: gr.HTML,
         [faces, choice, upload_faces], show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     picture.input(lambda: False, None, is_crop, api_visibility="private")  # an upload resets an example's check mark
-    predicted = gr.on([button.click, text.submit], handlers.predict, inputs, output, api_name="predict")
+    predicted = gr.on([button.click, text.submit, context.submit], handlers.predict, inputs, output, api_name="predict")
     predicted.then(None, js=_file("show.js"))
-    clear.click(lambda: html.notice(EMPTY), None, output, api_visibility="private")
+    clear.click(lambda: html.notice(START), None, output, api_visibility="private")
     rows, labels = draw_examples(folder)
     gr.Examples(rows, [text, context, picture, is_crop], label="Examples", example_labels=labels, elem_id="examples")
 

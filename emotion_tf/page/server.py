@@ -29,6 +29,8 @@ MAX_CONNECTIONS = 500
 """Open connections, above which a request is refused; a process may often have 1,024 open files."""
 MAX_VISITORS = 100
 """Number of visitors whose last answers stay in memory."""
+SPOKEN = {"common.complete": "The answer is there."}
+"""What screen readers say, and Gradio has no text for."""
 STATISTICS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_ANALYTICS_MAX_EVENTS": "1",
@@ -112,13 +114,17 @@ def _served(page: Any, port: int, uploads: Uploads) -> Iterator[str]:
 
 
 def _launch(page: Any, port: int, uploads: Uploads) -> str:
+    from gradio.i18n import I18n
+
     from emotion_tf.page.theme import HEAD, STYLE, theme
 
     page.queue(max_size=MAX_QUEUE, default_concurrency_limit=4, api_open=False)
+    translations = I18n(en=SPOKEN)
     _, address, _ = page.launch(
         server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False,
         max_file_size=uploads.largest, state_session_capacity=MAX_VISITORS, footer_links=[], run_history=False,
         enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD,
+        i18n=translations,
         app_kwargs={"lifespan": _gated(uploads)},
     )  # fmt: skip
     page.server.config.limit_concurrency = MAX_CONNECTIONS

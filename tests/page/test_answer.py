@@ -38,10 +38,10 @@ CALIBRATION = Calibration(thresholds=ROWS, utterances=1109, dialogues=114)
 @pytest.mark.parametrize(
     "precision, threshold, note",
     [
-        (0.0, 0.0, "It always predicts."),
-        (0.7, 0.0, "at least 70 % of all predictions are correct"),
-        (0.8, 0.55, "at least 80 % of predictions with at least 55.00 % are correct"),
-        (0.95, NEVER, "95 % cannot be promised with 1,109 validation utterances in 114 dialogues: it never predicts."),
+        (0.0, 0.0, "It always answers."),
+        (0.7, 0.0, "On validation, at least 70 % of all its answers were right, and"),
+        (0.8, 0.55, "at least 80 % of its answers with at least 55.00 % were right, and"),
+        (0.95, NEVER, "95 % cannot be promised with 1,109 validation utterances in 114 dialogues: it never answers."),
     ],
     ids=["always", "all together keep it", "its own", "out of reach"],
 )
@@ -53,16 +53,16 @@ def test_the_threshold_for_a_precision(precision, threshold, note):
 
 def test_a_run_without_thresholds_never_predicts_with_a_promise():
     assert threshold_for(Calibration(), 0.9) == (
-        NEVER, "This run has no thresholds, so it promises no precision. It never predicts."
+        NEVER, "This run has no thresholds, so it promises no precision. It never answers."
     )  # fmt: skip
     weighted, note = threshold_for(Calibration(utterances=10, dialogues=2), 0.9)
     assert weighted == NEVER and "weights other than 0 and 1" in note
-    assert threshold_for(Calibration(), 0.0) == (0.0, "It always predicts.")
+    assert threshold_for(Calibration(), 0.0) == (0.0, "It always answers.")
 
 
 def test_a_threshold_in_words_is_rounded_down():
     near_one = Calibration(thresholds=(Threshold(0.8, float(np.float32(0.9999997)), 0.7, 0.84),), utterances=9)
-    assert "predictions with at least 99.99 %" in threshold_for(near_one, 0.8)[1]
+    assert "its answers with at least 99.99 %" in threshold_for(near_one, 0.8)[1]
 
 
 def test_texts_are_stripped_and_limited_in_length():
@@ -140,7 +140,7 @@ def plain_answer(threshold=0.0, predicted=1):
 
 def test_an_answer_is_escaped_and_complete():
     html = answers_html([plain_answer(), "A sentence & more."])
-    assert "<h2>&lt;fear&gt;</h2>" in html and "12.3456 %" in html and "87.6544 %" in html
+    assert "<h2>&lt;fear&gt;</h2>" in html and "12.35 %" in html and "87.65 %" in html
     assert "A sentence &amp; more." in html and "A note." in html and "<run>" not in html
     assert "Not sure" in answers_html([plain_answer(0.9)])
     another = answers_html([plain_answer(0.1, predicted=0)])  # the answer need not be the most probable class

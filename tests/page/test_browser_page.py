@@ -119,10 +119,14 @@ def press(tab, button="Predict"):
 
 
 def shown_probabilities(tab, n=0):
-    """Returns the probabilities in the n-th answer."""
+    """Returns the probabilities in the n-th answer, whose table has all digits; the page shows them rounded."""
     answer = tab.query_selector_all("#answer .answer")[n]
+    table = answer.query_selector("a.download[download$='.csv']").get_attribute("href")
+    rows = pd.read_csv(io.BytesIO(base64.b64decode(table.split(",")[1])))
+    probabilities = rows[rows.what == "probability"].value.to_numpy()
     cells = answer.query_selector(".bars").query_selector_all(".number")
-    return np.array([float(cell.inner_text().removesuffix(" %")) / 100 for cell in cells])
+    assert [cell.inner_text() for cell in cells] == [f"{100 * p:.2f} %" for p in probabilities]
+    return probabilities
 
 
 def predictor(folder, name):
@@ -167,7 +171,7 @@ def test_text_with_each_face_of_a_picture(tab, folder, files, export_predictor):
         np.testing.assert_allclose(
             shown_probabilities(tab), export_predictor.predict([TEXT], [crop]).probabilities[0], atol=1e-5
         )
-        assert "Not sure" in answer and "predictions with at least 99.90 %" in answer  # the run's threshold
+        assert "Not sure" in answer and "its answers with at least 99.90 %" in answer  # the run's threshold
         assert "This run does not read previous utterances." in answer
         assert {"Words", "Face", "Modalities"} <= {e.inner_text() for e in tab.query_selector_all("#answer h3")}
     assert not np.allclose(*run_predictor.predict([TEXT] * 2, crops).probabilities, atol=1e-5)
@@ -244,7 +248,7 @@ def test_the_timeline_of_a_film(tab, files):
 @pytest.mark.parametrize(
     "mistake, message",
     [
-        ("nothing", "Enter an utterance"),
+        ("nothing", "Nothing to predict: there is no text, no picture and no clip."),
         ("broken", "Cannot decode the picture broken.png"),
         ("endless", "At most 2,000"),
     ],
@@ -255,7 +259,7 @@ def test_a_mistake_is_answered_with_a_message(tab, files, mistake, message):
         tab.wait_for_selector("#faces .notice")
     if mistake == "nothing":
         enter(tab, "Something.")
-        assert "Enter an utterance" not in press(tab)
+        assert "Nothing to predict" not in press(tab)
     enter(tab, {"endless": "word " * 500, "nothing": "  "}.get(mistake, ""))
     answer = press(tab)
     assert message in answer and "Traceback" not in answer and "/" not in answer.replace("JPEG or PNG", "")
@@ -270,6 +274,25 @@ def test_with_the_keyboard_only(tab):
             break
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#answer h2")
+
+
+def test_enter_predicts_and_tab_closes_a_dropdown(tab):
+    tab.focus("#text textarea")
+    tab.keyboard.type("You did it!")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#answer h2")
+    assert tab.input_value("#text textarea") == "You did it!"
+    tab.wait_for_selector("[role=status]:has-text('The answer is there.')", state="attached")
+    tab.click("[aria-label='Run']")
+    tab.wait_for_selector("ul.option-list")
+    for name in ("Run", "Compare with", "When to answer"):
+        tab.keyboard.press("Tab")  # opens the next one
+        tab.wait_for_selector(f"[aria-label='{name}'][aria-expanded='false']")
+    tab.wait_for_selector("ul.option-list", state="detached")
+    tab.fill("#context textarea", "Ada: Hello.")
+    tab.evaluate("document.querySelector('#answer .answer').id = 'old'")
+    tab.press("#context textarea", "Shift+Enter")
+    tab.wait_for_selector("#old", state="detached")
 
 
 def test_an_example_fills_in_the_inputs(tab):
