@@ -34,13 +34,20 @@ class ScaledRateMixin:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decays and updates one variable at its own rate."""
-        rate = ops.cast(learning_rate, variable.dtype) * self.__dict__.get("_rate_scales", {}).get(
-            self._var_key(variable), 1.0
-        )
+        rate, kept = self.__dict__["_rates"][self.__dict__.get("_rate_scales", {}).get(self._var_key(variable), 1.0)]
         if self.weight_decay and self._use_weight_decay(variable):
             # one product that becomes the variable: to subtract reads and writes three times as many numbers
-            self.assign(variable, variable * (1 - rate * self.weight_decay))
-        super().update_step(gradient, variable, rate)  # type: ignore[misc]
+            self.assign(variable, variable * ops.cast(kept, variable.dtype))
+        super().update_step(gradient, variable, ops.cast(rate, variable.dtype))  # type: ignore[misc]
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        """Computes each rate once, not once a variable: the graph of hundreds of variables is traced sooner."""
+        scales = {1.0, *self.__dict__.get("_rate_scales", {}).values()}
+        rates = {scale: learning_rate * scale for scale in scales}
+        self.__dict__["_rates"] = {
+            scale: (rate, 1 - rate * (self.weight_decay or 0.0)) for scale, rate in rates.items()
+        }
+        super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Does nothing: `update_step` decays."""
@@ -65,20 +72,24 @@ class FusedAdamMixin:
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its moments."""
         index, dtype = self._get_variable_index(variable), variable.dtype
-        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
-        step = tf.cast(self.iterations.value + 1, dtype)
+        power_1, power_2 = self.__dict__["_powers"]
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=beta_1**step,
-            beta2_power=beta_2**step,
+            beta1_power=tf.cast(power_1, dtype),
+            beta2_power=tf.cast(power_2, dtype),
             lr=learning_rate,
-            beta1=beta_1,
-            beta2=beta_2,
+            beta1=tf.cast(self.beta_1, dtype),
+            beta2=tf.cast(self.beta_2, dtype),
             epsilon=tf.cast(self.epsilon, dtype),
             grad=gradient,
         )
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        self.__dict__["_powers"] = tf.constant(self.beta_1) ** step, tf.constant(self.beta_2) ** step
+        super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
 
 
 def scaled(name: str) -> type:
