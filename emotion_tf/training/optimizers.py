@@ -72,23 +72,22 @@ class FusedAdamMixin:
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its moments."""
         index, dtype = self._get_variable_index(variable), variable.dtype
-        power_1, power_2 = self.__dict__["_powers"]
+        shared = {name: tf.cast(value, dtype) for name, value in self.__dict__["_shared"].items()}
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=tf.cast(power_1, dtype),
-            beta2_power=tf.cast(power_2, dtype),
             lr=learning_rate,
-            beta1=tf.cast(self.beta_1, dtype),
-            beta2=tf.cast(self.beta_2, dtype),
-            epsilon=tf.cast(self.epsilon, dtype),
             grad=gradient,
+            **shared,
         )
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        constants = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        shared = {name: tf.constant(value) for name, value in constants.items()}
         step = tf.cast(self.iterations.value + 1, tf.float32)
-        self.__dict__["_powers"] = tf.constant(self.beta_1) ** step, tf.constant(self.beta_2) ** step
+        powers = {f"{name}_power": shared[name] ** step for name in ("beta1", "beta2")}
+        self.__dict__["_shared"] = shared | powers
         super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
 
 
