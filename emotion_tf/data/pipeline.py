@@ -113,12 +113,14 @@ def eval_batches(
     return Batches(dataset, rows.paths)
 
 
-def sorted_batches(rows: Rows, preprocess: Preprocessor, batch_size: int) -> Batches:
-    """Returns all utterances in batches of similar length: elements of (position int64 (B,), inputs)."""
-    make = Examples(preprocess)
+def sorted_batches(
+    rows: Rows, preprocess: Preprocessor, batch_size: int, cached: CachedFeatures | None = None
+) -> Batches:
+    """Returns all utterances in batches of similar length: (inputs, label (B,), weight (B,), position int64 (B,))."""
+    make = Examples(preprocess, cached)
 
-    def batch(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return features["position"], make(features)[0]
+    def batch(features: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+        return (*make(features), features["position"])
 
     dataset = (
         make.elements(rows)

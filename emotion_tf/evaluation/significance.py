@@ -141,7 +141,7 @@ def intervals(
         utterances.
     """
     counts = _counts_of_seeds(label, np.atleast_2d(predicted), group, weight)
-    size, few = counts[0, :, 2].sum(axis=-1), _has_few(label, np.unique([*label, *np.ravel(predicted)]))
+    size, few = counts[0, :, 2].sum(axis=-1), _has_few(label, np.union1d(label, predicted))
     statistics = {"weighted_f1": weighted_f1, "accuracy": accuracy, "macro_f1": macro_f1}
     return {
         name: None if name == "macro_f1" and few else _bounds(estimate(statistic, size, counts))

@@ -124,7 +124,7 @@ def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str,
     columns: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
     counts: dict[str, list[int]] = {name: [] for name in part.steps}
     batches = pipeline.sorted_batches(rows, preprocess, BATCH)
-    for positions, inputs in track(batches, -(-total // BATCH), f"features of {Path(path).name}", "batches"):
+    for inputs, _, _, positions in track(batches, -(-total // BATCH), f"features of {Path(path).name}", "batches"):
         values = {name: _plain(value) for name, value in function(inputs).items()}
         order += positions.numpy().tolist()
         for name, axis in part.steps.items():

@@ -149,7 +149,7 @@ class CrossValidation:
         data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
         train(config, run, data, self.pretrained, command=command, initial=self.initial, say=self.say)
-        batches = pipeline.eval_batches(fold.held_out, run.preprocessor(run.model), 64)
+        batches = pipeline.sorted_batches(fold.held_out, run.preprocessor(run.model), 64)
         outputs = collect_outputs(inference(run.model), batches)
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
         rows = pipeline.read_rows(fold.held_out)

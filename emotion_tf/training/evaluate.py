@@ -100,7 +100,7 @@ def calibrate(
         dev: validation utterances.
         infer: `inference(model)`, if it was traced before.
     """
-    outputs = collect_outputs(infer or inference(model), pipeline.eval_batches(dev, preprocess, BATCH))
+    outputs = collect_outputs(infer or inference(model), pipeline.sorted_batches(dev, preprocess, BATCH))
     train = run.config.train
     calibration = fit_calibration(
         outputs,
@@ -117,7 +117,7 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     check_data(run, dataset)
     split_rows = dataset.rows(split)
     model = run.model
-    outputs = collect_outputs(inference(model), pipeline.eval_batches(split_rows, run.preprocessor(model), BATCH))
+    outputs = collect_outputs(inference(model), pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     dialogue = pipeline.read_labels(split_rows).dialogue
     results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)

@@ -27,10 +27,17 @@ def inference(model: keras.Model) -> Infer:
     return tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
 
 
-def collect_outputs(infer: Infer, data: Iterable[tuple[Tensors, tf.Tensor, tf.Tensor]]) -> Outputs:
-    """Returns the outputs of a `TwoTower` on a data set, in the order of the data set."""
+def collect_outputs(infer: Infer, data: Iterable[tuple[Any, ...]]) -> Outputs:
+    """Returns the outputs of a `TwoTower` on a data set, in the order of its records.
+
+    Args:
+        infer: function from inputs to outputs.
+        data: batches of (inputs, label (B,), weight (B,)) in this order, or with the position (B,) of each record.
+    """
     columns: list[tuple[Any, ...]] = []
-    for inputs, label, weight in data:
+    for inputs, label, weight, *position in data:
         outputs = infer(inputs)
-        columns.append((outputs["logits"], label, weight, presence_pattern(outputs)))
-    return Outputs(*(np.concatenate([np.asarray(part) for part in column]) for column in zip(*columns, strict=True)))
+        columns.append((outputs["logits"], label, weight, presence_pattern(outputs), *position))
+    arrays = [np.concatenate([np.asarray(part) for part in column]) for column in zip(*columns, strict=True)]
+    order = np.argsort(arrays[4]) if len(arrays) > 4 else slice(None)
+    return Outputs(*(array[order] for array in arrays[:4]))

@@ -97,9 +97,9 @@ class Stage:
 
     @cached_property
     def dev_batches(self) -> Batches:
-        """The batches of dev, in the order of the records; their pipeline is traced once for all epochs."""
+        """The batches of dev, of similar length; their pipeline is traced once for all epochs."""
         size = 2 * self.setup.config.train.batch_size
-        return pipeline.eval_batches(self.setup.data.dev, self.preprocess, size, self.dev)
+        return pipeline.sorted_batches(self.setup.data.dev, self.preprocess, size, self.dev)
 
 
 def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:

@@ -13,7 +13,7 @@ from emotion_tf.config import TextConfig
 from emotion_tf.data import manifest, pipeline, records
 from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.dataset import Dataset
-from emotion_tf.data.pipeline import EpochOrder, eval_batches, train_batches
+from emotion_tf.data.pipeline import EpochOrder, eval_batches, sorted_batches, train_batches
 from emotion_tf.data.preprocess import FACE_NAMES, TEXT_NAMES, WORD_NAMES, Preprocessor
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary, learn_vocabulary
 from emotion_tf.errors import UserError
@@ -207,6 +207,17 @@ def test_batches_of_similar_length_have_less_padding(data, epoch_batches):
 
     by_length = padding_share(epoch_batches(EpochOrder(0, 0)))
     assert by_length < 0.5 * padding_share(eval_batches(data[0]["train"], plain, BATCH))
+
+
+def test_batches_of_evaluation_by_length_have_every_record_once_and_less_padding(data, preprocess):
+    batches = list(sorted_batches(data[0]["test"], preprocess, BATCH))
+    position = np.concatenate([position for *_, position in batches])
+    label = np.concatenate([label for _, label, *_ in batches])
+    expected = [row["label"] for row in pipeline.read_rows(data[0]["test"])]
+    assert sorted(position) == list(range(len(expected))) and label.tolist() == [expected[i] for i in position]
+    in_order = list(eval_batches(data[0]["test"], preprocess, BATCH))
+    padding = [sum(int((b[0]["input_mask"].numpy() == 0).sum()) for b in of) for of in (batches, in_order)]
+    assert padding[0] < 0.5 * padding[1]
 
 
 def test_batches_are_not_sorted_by_length(epoch_batches):

@@ -22,9 +22,9 @@ def dev(dataset):
 
 @pytest.fixture(scope="module")
 def outputs(bert_run, dataset):
-    """Outputs of a model on dev in small batches."""
+    """Outputs of a model on dev in small batches, of similar length."""
     model = bert_run.model
-    batches = pipeline.eval_batches(Dataset.open(dataset).rows("dev"), bert_run.preprocessor(model), 7)
+    batches = pipeline.sorted_batches(Dataset.open(dataset).rows("dev"), bert_run.preprocessor(model), 7)
     return collect_outputs(inference(model), batches)
 
 

@@ -137,11 +137,11 @@ def test_a_frozen_phase_trains_the_rest_on_cached_features(frozen_config, tiny_b
     assert stage.trained == means | rest
     assert {id(mean) for mean, _ in stage.average} == means
     for batches, count in ((stage.train_batches(0), setup.steps), (stage.dev_batches, None)):
-        inputs, label, _ = next(iter(batches))
+        inputs, label, *_ = next(iter(batches))
         assert set(inputs) == set(stage.network.input) and len(label) == len(inputs["text_bert"])
         assert count is None or sum(1 for _ in batches) == count
-    inputs, _, _ = next(iter(stage.dev_batches))
-    raw, _, _ = next(iter(begin_phase(setup, second, checkpoints(setup)).dev_batches))
+    inputs, *_ = next(iter(stage.dev_batches))
+    raw, *_ = next(iter(begin_phase(setup, second, checkpoints(setup)).dev_batches))
     whole, rest_of_it = setup.model(raw, training=False), stage.infer(inputs)
     assert whole.keys() == rest_of_it.keys()
     for name in whole:
