@@ -72,7 +72,11 @@ class RunInfo(DataSpec):
         words_sha256: hash of `words.txt`.
         initial: sentences about the runs whose towers it starts from.
         absent_shares: for each modality, the share of the training rows without it; None if unknown.
-        versions: library -> version.
+        versions: library -> version, and that of this program.
+        date: date and time in UTC at which the training began.
+        seconds: duration of all epochs with their validation; None before the training is finished.
+        machine: processor, number of processors and of GPUs, and system.
+        commit: commit of the project, with `-dirty` after changes; empty for an installed package.
     """
 
     majority: str
@@ -84,6 +88,10 @@ class RunInfo(DataSpec):
     initial: tuple[Text, ...] = ()
     absent_shares: dict[str, Score] | None = None
     versions: dict[str, Name] = field(default_factory=dict)
+    date: Annotated[str, Field(max_length=30)] = ""
+    seconds: Amount | None = None
+    machine: dict[str, Name] = field(default_factory=dict)
+    commit: Annotated[str, Field(max_length=100)] = ""
 
     def __post_init__(self) -> None:
         """Raises UserError for a majority that is no label, or another number of counts than of labels."""

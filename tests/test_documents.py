@@ -122,7 +122,7 @@ ROWS = [
     ("data set", "labels", ["joy", "anger", "fear"], "`splits.train.per_class`. Expected a number for each of the lab"),
     ("data set", "splits.train.shards.0.file", "../x", "`splits.train.shards[0].file`. Expected the name of a file"),
     ("data set", "max_faces", 10**6, "`max_faces`. Expected a number of at most 10000"),
-    ("note", "faces.0", -1, "`faces[0]`. Expected a number of at least 0"),
+    ("note", "max_faces", -1, "`max_faces`. Expected a number of at least 0"),
     ("cross-validation", "folds", 1.5, "`folds`. Expected an integer"),
     ("checkpoint", "epoch", -1, "`epoch`. Expected a number of at least 0"),
     ("checkpoint", "seconds", KeyError, "No `seconds`"),

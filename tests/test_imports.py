@@ -29,6 +29,7 @@ BASE = {
     "processes",
     "folders",
     "program",
+    "provenance",
     "modalities",
     "run_info",
     "streams",

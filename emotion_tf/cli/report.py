@@ -168,7 +168,11 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
         "report command": command,
         **({"initial towers": " ".join(run.info.initial)} if run.info.initial else {}),
         "model": "; ".join([*branches, *fusion]) + f"; {run.info.parameters:,} parameters",
+        "date": run.info.date and f"{run.info.date} UTC",
+        "duration": "" if run.info.seconds is None else f"{run.info.seconds / 60:.1f} minutes",
+        "machine": ", ".join(f"{name}: {value}" for name, value in run.info.machine.items()),
         "versions": ", ".join(f"{tool} {version}" for tool, version in run.info.versions.items()),
+        "commit of the project": run.info.commit or "none: an installed package",
     }
 
 

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from emotion_tf import __version__, documents, files, provenance, run_info
 from emotion_tf import config as configuration
-from emotion_tf import documents, files, run_info
 from emotion_tf.config import Config
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.data.tokenizer import (
@@ -100,10 +100,14 @@ class Run:
             initial=tuple(initial),
             absent_shares=absent_shares if absent_shares is None else dict(absent_shares),
             versions={
+                "emotion_tf": __version__,
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
             },
+            date=provenance.now(),
+            machine={**provenance.machine(), "gpus": str(len(tf.config.list_physical_devices("GPU")))},
+            commit=provenance.commit(),
         )
         with files.new_folder(self.path, RUN, overwrite) as folder:
             (folder / "checkpoint").mkdir()
@@ -111,6 +115,12 @@ class Run:
             write_vocabulary(folder / "vocab.txt", pieces)
             write_vocabulary(folder / "words.txt", words)
             (folder / run_info.FILE).write_text(documents.to_json(info), encoding="utf-8")
+
+    def record_duration(self, seconds: float) -> None:
+        """Writes the duration of the training into `run.json`."""
+        info = dataclasses.replace(self.info, seconds=round(seconds, 2))
+        files.write_text(self.path / run_info.FILE, documents.to_json(info))
+        self.__dict__.pop("info")  # the cached one
 
     def delete_checkpoints(self) -> None:
         """Deletes the checkpoints of a finished training, if there are any; a kill leaves all or none."""

@@ -193,6 +193,7 @@ def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints, state: State) -
     for layer in setup.model.pretrained:
         layer.set_trainable(True)
     calibrate(run, setup.model, setup.preprocess, setup.data.dev, setup.infer)
+    run.record_duration(state.seconds)
     with files.new_file(run.model_path) as temporary:
         setup.model.save(temporary)
     run.delete_checkpoints()
