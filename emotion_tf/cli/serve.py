@@ -35,8 +35,9 @@ def serve(
         wait: Seconds after which the server must be ready.
     """
     from emotion_tf.serving import launch
+    from emotion_tf.serving.release import IMAGE
 
-    options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or launch.IMAGE, wait)
+    options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or IMAGE, wait)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must end with this program
     with launch.run_server(options) as process:
         say(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); Ctrl-C stops it")

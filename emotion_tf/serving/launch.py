@@ -15,7 +15,7 @@ from emotion_tf.runs.export import Export, versions
 from emotion_tf.runs.facts import read_facts
 from emotion_tf.serving.client import Client
 
-SERVER, IMAGE = "tensorflow_model_server", "tensorflow/serving:2.18.0"
+SERVER = "tensorflow_model_server"
 CONTAINERS = ("docker", "podman")
 BATCHING = Path(__file__).with_name("batching_parameters.config")
 LOG = "serve.log"

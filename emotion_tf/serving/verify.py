@@ -16,6 +16,7 @@ from emotion_tf.runs.export import Export, SavedModel
 from emotion_tf.schema import Feature
 from emotion_tf.serving import warmup
 from emotion_tf.serving.confined import ConfinedModel, open_model
+from emotion_tf.serving.release import RELEASE
 
 OPS = Path(__file__).with_name("server_ops.txt")
 SIGNATURES = {
@@ -71,8 +72,9 @@ def check_ops(path: Path) -> int:
     unknown = sorted(set(names) - allowed_ops())
     if unknown:
         raise UserError(
-            f"{path}: The graph has the op {unknown[0]} (node {names[unknown[0]]}), which TensorFlow Serving 2.18 does "
-            f"not have, or not without Python. Expected only ops of {OPS.name}. Received: {', '.join(unknown)}."
+            f"{path}: The graph has the op {unknown[0]} (node {names[unknown[0]]}), which TensorFlow Serving "
+            f"{RELEASE} does not have, or not without Python. Expected only ops of {OPS.name}. Received: "
+            f"{', '.join(unknown)}."
         )
     return len(names)
 
