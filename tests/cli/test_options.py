@@ -5,7 +5,7 @@ import dataclasses
 from helpers import ROOT
 
 from emotion_tf.cli import options as option_list
-from emotion_tf.config import CHOICES, Config, CropConfig
+from emotion_tf.config import CHOICES, PRESETS, Config, CropConfig
 
 
 def found():
@@ -28,6 +28,19 @@ def test_every_option_with_its_default_and_what_it_is():
             assert len(option.about) > 15
     assert {f"--faces.{f.name.replace('_', '-')}" for f in dataclasses.fields(CropConfig)} <= set(options)
     assert options["--towers"].default == "text face" and options["--data"].default == "tfrecords/demo"
+
+
+def test_every_preset_has_its_values():
+    options = found()
+    assert options["--face.augment"].presets == {"demo": "false"} and options["--train.momentum"].presets == {}
+    assert options["--train.epochs"].presets == {"demo": "10", "minilm": "3", "base": "4"}
+    assert options["--text.branches"].presets == {"minilm": "bert gru", "base": "bert gru"}
+    for name, preset in PRESETS.items():
+        for flag, option in options.items():
+            *section, field = flag.removeprefix("--").replace("-", "_").split(".")
+            if section != ["faces"]:
+                value = getattr(getattr(preset, section[0]) if section else preset, field)
+                assert option_list._format(value) == option.presets.get(name, option.default)
 
 
 def test_every_choice_belongs_to_an_option_whose_default_it_holds():
