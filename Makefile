@@ -1,5 +1,5 @@
 # make setup      installs what the program and its tests need (all other targets do so first)
-# make train      installs if needed, then trains a two-tower model on the demo data set
+# make train      installs if needed, then trains a two-tower model on the demo data set; GPU=1 installs CUDA, too
 # make test       installs if needed, then runs the quick tests; PYTEST="-k faces" adds options of pytest
 # make demo       installs if needed, trains if there is no run yet, and opens a page on 127.0.0.1 to try it on
 # make test-slow  runs the slow tests: they need the network, g++ and minutes
@@ -8,7 +8,9 @@
 SHELL := /bin/sh
 VENV := .venv
 # The checksum of the requirements names the stamp, so a changed file leads to a new installation.
-STAMP := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | tr ' ' '-')
+READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | tr ' ' '-')
+# GPU=1 installs CUDA and cuDNN as well (Linux; 4 GB more), as TensorFlow's own extra does.
+STAMP := $(READY)$(if $(GPU),-gpu)
 # The first interpreter of a supported version; PYTHON=... names another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && { echo $$p; break; }; done)
@@ -46,6 +48,6 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@echo "Setting up $(VENV) with $(PYTHON) (once; about 2.8 GB)"
 	@$(PYTHON) -m venv $(VENV)
 	@# most of the modules are never imported: Python compiles those that are when it first imports them
-	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt $(if $(GPU),'tensorflow[and-cuda]')
 	@rm -f $(VENV)/.ready-*
-	@touch $@
+	@touch $(READY) $@

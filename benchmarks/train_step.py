@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, towers in (("MiniLM", 1), ("MiniLM, ResNet50", 2)):
             batch = Path(folder) / f"{towers}.npz"
-            np.savez(batch, **_batch(towers == 2))
+            np.savez(batch, **make_batch(towers == 2))
             ours = [sys.executable, "-m", "benchmarks.train_step", "--batch", batch, "--seconds", arguments.seconds]
             commands = [ours, *([[arguments.peer, PEER, batch, arguments.seconds]] if arguments.peer else [])]
             turns = [[run_json(command) for command in commands] for _ in range(arguments.turns)]
@@ -73,7 +73,8 @@ def main() -> None:
     print(f"Products: {products:.0f} GFLOP/s; {total:.0f} GFLOP a text step, a share of {share:.2f} of its time")
 
 
-def _batch(has_faces: bool) -> dict[str, np.ndarray]:
+def make_batch(has_faces: bool) -> dict[str, np.ndarray]:
+    """Returns one batch of random utterances, with faces or without."""
     rng = np.random.default_rng(0)
     mask = np.arange(LENGTH) < rng.integers(24, LENGTH + 1, (ROWS, 1))
     batch = {"ids": rng.integers(1000, 20_000, (ROWS, LENGTH)) * mask, "mask": mask, "label": rng.integers(0, 7, ROWS)}
@@ -100,10 +101,10 @@ def _measure(batch_path: Path, seconds: float) -> dict[str, Any]:
 
     with np.load(batch_path) as arrays:
         batch = {name: arrays[name] for name in arrays.files}
-    step = _step(batch)
+    step = make_step(batch)
     for _ in range(3):
         step()
-    rate = ROWS * _per_second(step, seconds)
+    rate = ROWS * per_second(step, seconds)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     hidden, layers = 384, 6
     weights = 12 * hidden * hidden * layers  # of qkv, output and the two of the feed-forward network
@@ -114,10 +115,11 @@ def _measure(batch_path: Path, seconds: float) -> dict[str, Any]:
     products()
     gigaflops = 20 * 2 * ROWS * LENGTH * 4 * hidden * hidden / 1e9
     result = {"rate": rate, "memory": memory, "version": f"TensorFlow {tf.__version__}", "total": total}
-    return {**result, "products": gigaflops * _per_second(products, 2.0)}
+    return {**result, "products": gigaflops * per_second(products, 2.0)}
 
 
-def _per_second(function: Callable[[], object], seconds: float) -> float:
+def per_second(function: Callable[[], object], seconds: float) -> float:
+    """Returns the calls of a function per second, measured for some seconds."""
     start, calls = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         function()
@@ -125,7 +127,7 @@ def _per_second(function: Callable[[], object], seconds: float) -> float:
     return calls / (time.perf_counter() - start)
 
 
-def _step(batch: dict[str, np.ndarray]) -> Callable[[], object]:
+def make_step(batch: dict[str, np.ndarray], xla: bool = False) -> Callable[[], object]:
     """Returns a function that makes the update of `train`."""
     import tensorflow as tf
 
@@ -160,7 +162,7 @@ def _step(batch: dict[str, np.ndarray]) -> Callable[[], object]:
     if "faces" in batch:
         inputs |= {"faces": batch["faces"][:, np.newaxis], "face_mask": np.ones((ROWS, 1), bool)}
     tensors = [{name: tf.constant(inputs[name]) for name in network.input}, batch["label"], np.ones(ROWS, np.float32)]
-    step = compile_update(update)
+    step = compile_update(update, xla)
     return lambda: step(zero_sums(), *tensors)
 
 

@@ -1,7 +1,8 @@
 """Imports TensorFlow without its start-up messages.
 
 The C++ log is silent below "fatal": errors reach Python as exceptions, and other "errors" are notes, such as one on
-processors without AVX-512. TF_CPP_MIN_LOG_LEVEL=0 shows the whole log. TF_ENABLE_ONEDNN_OPTS=0 leaves oneDNN out.
+processors without AVX-512. TF_CPP_MIN_LOG_LEVEL=0 shows the whole log. TF_ENABLE_ONEDNN_OPTS=0 leaves oneDNN out,
+and TF_FORCE_GPU_ALLOW_GROWTH=false takes the memory of a GPU at once.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def _import_tensorflow(threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN's kernels, which TensorFlow leaves out on processors without AVX512_VNNI: a step is quicker
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # a process takes the memory of a GPU as it needs it: several share it
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     sys.stderr.flush()
     stderr = os.dup(2)

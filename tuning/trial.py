@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -59,7 +58,6 @@ class TrainingJob:
 
     def start(self) -> None:
         """Starts TensorFlow in this process."""
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the processes share the GPU
         start_tensorflow(self.threads)
         gc.freeze()  # excludes the permanent objects of TensorFlow from later collections
 

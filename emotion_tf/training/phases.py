@@ -22,6 +22,7 @@ from emotion_tf.training.average import Pair
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.outputs import Infer, inference, input_spec
+from emotion_tf.training.precision import choose_xla
 from emotion_tf.training.schedules import WarmupSchedule
 from emotion_tf.training.setup import Setup, parameter_line
 from emotion_tf.training.step import Sums, Update, zero_sums
@@ -134,7 +135,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         setup=setup,
         network=network,
         optimizer=optimizer,
-        update=compile_update(update),
+        update=compile_update(update, choose_xla(setup.config, network, setup.data.spec.max_faces)),
         infer=setup.infer if cache is None else inference(network),
         preprocess=preprocess,
         train=features[0] if features else None,
@@ -145,8 +146,11 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     )
 
 
-def compile_update(update: Update) -> Callable[..., Sums]:
-    """Returns the update as a graph that also adds up the sums: eager additions take longer than a small update."""
+def compile_update(update: Update, xla: bool = False) -> Callable[..., Sums]:
+    """Returns the update as a graph that also adds up the sums: eager additions take longer than a small update.
+
+    With `xla`, XLA compiles it; see `choose_xla`.
+    """
     strategy = tf.distribute.get_strategy()
 
     def run(sums: Sums, *batch: Any) -> Sums:
@@ -154,7 +158,7 @@ def compile_update(update: Update) -> Callable[..., Sums]:
 
     sums_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, zero_sums())
     batch_spec = (input_spec(update.network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
-    return tf.function(run, input_signature=(sums_spec, *batch_spec), autograph=False)
+    return tf.function(run, input_signature=(sums_spec, *batch_spec), autograph=False, jit_compile=xla or None)
 
 
 def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
