@@ -45,7 +45,7 @@ def needs_tensorflow(verb: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def start_tensorflow(threads: int = 0) -> None:
+def start_tensorflow(threads: int = 0, list_devices: bool = True) -> None:
     """Imports TensorFlow and lists its devices, without the messages of both on standard error.
 
     Warnings of TensorFlow's Python code are hidden as well: they address developers, for example about the retracing of
@@ -53,14 +53,15 @@ def start_tensorflow(threads: int = 0) -> None:
 
     Args:
         threads: number of threads of one operation; 0: one per processor. Only the first call has an effect.
+        list_devices: whether to list the devices, after which this process can no longer join others.
     """
     if "tensorflow" not in sys.modules:
         with interrupts.end_on_interrupt():
-            _import_tensorflow(threads)
+            _import_tensorflow(threads, list_devices)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def _import_tensorflow(threads: int) -> None:
+def _import_tensorflow(threads: int, list_devices: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN's kernels, which TensorFlow leaves out on processors without AVX512_VNNI: a step is quicker
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -77,7 +78,8 @@ def _import_tensorflow(threads: int) -> None:
                 import tensorflow_text  # noqa: F401
 
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.list_logical_devices()
+            if list_devices:
+                tf.config.list_logical_devices()
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from helpers import ROOT
 
 from emotion_tf import cli, folders
@@ -290,6 +291,23 @@ def test_the_commands_that_measure_the_results_again(tmp_path):
     assert len(commands) > 50
     faults = {command: fault_of_command(command) for command in commands if "--resume" not in command}
     assert {command: fault for command, fault in faults.items() if fault} == {}
+
+
+@pytest.mark.parametrize("name", ["train.sbatch", "train.yaml"])
+def test_the_files_of_clusters_hold_commands_of_the_program(name):
+    text = (ROOT / "deploy" / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(rf"(?:^|srun |exec ) *((?:{'|'.join(PROGRAM)}) [^;|\n]*)", text, re.MULTILINE)
+    assert len(commands) == 3
+    assert [fault for fault in map(fault_of_command, commands) if fault] == []
+    assert f"](../deploy/{name})" in (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_the_scripts_of_clusters_are_scripts():
+    job = list(yaml.safe_load_all((ROOT / "deploy" / "train.yaml").read_text(encoding="utf-8")))[1]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    for script in (container["command"][-1], (ROOT / "deploy" / "train.sbatch").read_text(encoding="utf-8")):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert container["env"][0]["value"].count(":15000") == job["spec"]["completions"] == job["spec"]["parallelism"]
 
 
 def test_every_page_is_reached_from_the_readme():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from emotion_tf import config as configuration
 from emotion_tf import files, folders
@@ -12,6 +12,8 @@ from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_
 from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
+
+Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +25,24 @@ class TrainArguments(ConfigArguments):
     seeds: Annotated[int, Range(1, 1000)] = 1
     """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
     Prints mean and interval over seeds and dialogues. Rerun to continue."""
+    strategy: Strategy = "auto"
+    """Devices that train: none (one), mirrored (all GPUs of this machine), multiworker (all machines of TF_CONFIG or of
+    a SLURM step) or auto (multiworker if TF_CONFIG has several machines, mirrored with several GPUs, else none)."""
+    local_workers: Annotated[int, Range(1, 64)] = 1
+    """Number of processes on this machine that train together, to try multiworker on the processor."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range, and for seeds that are too large."""
         rules.check_fields(self)
+        if self.local_workers > 1 and self.strategy not in ("auto", "multiworker"):
+            raise UserError(
+                f"--local-workers {self.local_workers} trains with --strategy multiworker. Received: {self.strategy}."
+            )
+        if self.seeds > 1 and (self.strategy == "multiworker" or self.local_workers > 1):
+            raise UserError(
+                "--strategy multiworker trains one run. Expected --seeds 1; start the command once for each "
+                f"--train.seed. Received: {self.seeds}."
+            )
         _check_last_seed("--seeds", self.seeds, self.config.train.seed)
 
 

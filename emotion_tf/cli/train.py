@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emotion_tf import config as configuration
 from emotion_tf import files, folders, interrupts
+from emotion_tf.cli import hosts
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.evaluate import evaluate_split
 from emotion_tf.cli.report import report_path
@@ -22,6 +25,9 @@ from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
 
+if TYPE_CHECKING:
+    from emotion_tf.training.strategies import Cluster
+
 
 def train(arguments: TrainArguments) -> list[Path]:
     """Trains a run, or one for each seed. Draws the demo data set first if it is the data set and is missing.
@@ -29,14 +35,32 @@ def train(arguments: TrainArguments) -> list[Path]:
     Returns:
         The folders of the runs.
     """
-    config = arguments.config
-    start_tensorflow(config.train.threads)
+    if arguments.local_workers > 1 and hosts.TF_CONFIG not in os.environ:
+        return [hosts.run_local_workers(arguments)]
+    config, name = arguments.config, hosts.choose_strategy(arguments.strategy)
+    if name == "multiworker" and not arguments.name:
+        raise UserError("--strategy multiworker needs the name of the run. Expected the same --name on all hosts.")
+    start_tensorflow(config.train.threads, list_devices=name != "multiworker")
     from emotion_tf.data.prepare import draw_missing_demo
+    from emotion_tf.training.strategies import connect
 
-    draw_missing_demo(Path(config.data))
-    if arguments.seeds > 1:
-        return _train_seeds(arguments)
-    name = arguments.name
+    cluster = connect(name)
+    with cluster.errors(lambda: hosts.how_to_continue(arguments)):
+        draw_missing_demo(Path(config.data))
+        if not cluster.writes:
+            return [_help_train(arguments, cluster)]
+        return _train_seeds(arguments, cluster) if arguments.seeds > 1 else [_train_run(arguments, cluster)]
+
+
+def _help_train(arguments: TrainArguments, cluster: Cluster) -> Path:
+    """Trains the run that host 0 writes."""
+    run = folders.RUNS / str(arguments.name)
+    _train_model(arguments.config, run, arguments.overwrite, tuple, lambda line: None, cluster)
+    return run
+
+
+def _train_run(arguments: TrainArguments, cluster: Cluster) -> Path:
+    config, name = arguments.config, arguments.name
     with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
         words = ["train", "--resume", "--name", run.name, *["--trust"] * arguments.trust]
         resume = f"Continue with: {program()} {shlex.join(words)}"
@@ -46,8 +70,8 @@ def train(arguments: TrainArguments) -> list[Path]:
                 raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
             if run.exists() and not (arguments.resume or arguments.overwrite):
                 raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-            _train_one(config, run, arguments.overwrite, lambda: _check_initial(config))
-        return [run]
+            _train_one(config, run, arguments.overwrite, lambda: _check_initial(config), cluster)
+        return run
 
 
 def _progress(run: Path, epochs: int) -> str:
@@ -58,25 +82,41 @@ def _progress(run: Path, epochs: int) -> str:
     return f"Stopped in epoch {finished + 1} of {epochs}." if finished < epochs else "Stopped after the last epoch."
 
 
-def _train_one(config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]]) -> None:
+def _train_one(
+    config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]], cluster: Cluster
+) -> None:
     """Trains and evaluates a run, or does what is missing after an interruption."""
+    if overwrite:
+        files.check_replaceable(path, RUN)
+    _train_model(config, path, overwrite, check_initial, _say, cluster)
+    _evaluate(config, path)
+
+
+def _train_model(
+    config: Config,
+    path: Path,
+    overwrite: bool,
+    check_initial: Callable[[], Sequence[str]],
+    print_line: Callable[[str], None],
+    cluster: Cluster,
+) -> None:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.models.pretrained import PretrainedFiles, pretrained_files
     from emotion_tf.runs.run import Run
     from emotion_tf.training import loop
     from emotion_tf.training.setup import TrainingData
 
-    if overwrite:
-        files.check_replaceable(path, RUN)
     dataset = Dataset.open(Path(config.data))
     dataset.verify()
     data, is_trained = TrainingData.of_splits(dataset), RUN.is_finished(path) and not overwrite
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
-    say(f"Run: {path}", flush=True)
+    print_line(f"Run: {path}")
     is_new = overwrite or not path.exists()
     initial = check_initial() if is_new else ()
-    loop.train(config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, say=_say)
-    _evaluate(config, path)
+    with cluster.scope():
+        loop.train(
+            config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, say=print_line
+        )
 
 
 def _check_initial(config: Config) -> Sequence[str]:
@@ -118,7 +158,7 @@ def _splits_to_evaluate(config: Config, run: Path) -> list[str]:
     return [split for split in others if split not in evaluated] + [last] * is_missing
 
 
-def _train_seeds(arguments: TrainArguments) -> list[Path]:
+def _train_seeds(arguments: TrainArguments, cluster: Cluster) -> list[Path]:
     """Trains NAME-seed0, NAME-seed1, ... Skips finished runs and resumes an interrupted one. Returns all of them."""
     import keras
 
@@ -136,7 +176,7 @@ def _train_seeds(arguments: TrainArguments) -> list[Path]:
             if path.exists() and not arguments.overwrite:
                 _check_same(path, seeded)
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
-                _train_one(seeded, path, arguments.overwrite, check_initial)
+                _train_one(seeded, path, arguments.overwrite, check_initial, cluster)
                 keras.backend.clear_session()
     print_seeds(paths)
     return paths

@@ -18,6 +18,7 @@ from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import format_lines, format_ragged_lines, nearest_lines
 from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.share import WHOLE, Share
 from emotion_tf.modalities import MODALITIES
 
 POOL_BATCHES = 16  # batches that are parsed together and cut from a pool sorted by length
@@ -36,7 +37,7 @@ class EpochOrder:
         """Returns positions of records int64 (N,) in the order of the epoch, a pseudorandom permutation.
 
         It sorts by random keys. NumPy may change the stream of `Generator.permutation`, but not that of a bit generator
-        (NEP 19). Hosts can divide the result: it is the same on each of them.
+        (NEP 19). It is the same on each of several hosts, which divide it (`Share`).
         """
         keys = np.random.PCG64([self.seed, self.epoch]).random_raw(len(positions))
         return positions[np.argsort(keys, kind="stable")]
@@ -48,6 +49,7 @@ def train_batches(
     batch_size: int,
     augment: Callable[..., tf.Tensor] | None,
     cached: CachedFeatures | None = None,
+    share: Share = WHOLE,
 ) -> Callable[[EpochOrder], Batches]:
     """Returns the function from an epoch to its batches, traced once for all epochs.
 
@@ -61,25 +63,28 @@ def train_batches(
         batch_size: utterances per batch.
         augment: augments faces uint8 (B, T, H, W, 3), with a seed (2,).
         cached: cached features of the shards as further inputs; they do not change the batches.
+        share: the share of each batch that this host reads. On all hosts the lengths of a batch are similar.
 
     Returns:
         Function to batches of (inputs, label int64 (B,), weight float32 (B,)).
     """
     make = Examples(preprocess, cached)
-    positions = make.positions(rows)
+    positions, size = make.positions(rows), share.size(batch_size)
 
     def build(order: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
         return (
             tf.data.Dataset.from_tensor_slices(order)
-            .batch(batch_size * POOL_BATCHES)
+            .batch(size * POOL_BATCHES)
             .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
             .prefetch(1)
             .enumerate()
-            .flat_map(as_graph(lambda i, elements: _by_length(make, elements, batch_size, tf.stack([seed, i]))))
+            .flat_map(as_graph(lambda i, elements: _by_length(make, elements, size, tf.stack([seed, i]))))
             .enumerate()
             .map(
                 as_graph(
-                    lambda i, features: make(features, augment and partial(augment, seed=tf.stack([seed + 1, i])))
+                    lambda i, features: make(
+                        features, augment and partial(augment, seed=tf.stack([seed + 1 + share.host, i]))
+                    )
                 ),
                 num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True,
@@ -91,7 +96,8 @@ def train_batches(
     # the concrete function runs as a graph even if functions run eagerly
     graph = tf.function(build, input_signature=signature, autograph=False).get_concrete_function()
     return lambda order: Batches(
-        graph(tf.constant(order.shuffle(positions)), tf.constant(_mix(order), tf.int64)), rows.paths
+        graph(tf.constant(share.of_batches(order.shuffle(positions), batch_size)), tf.constant(_mix(order), tf.int64)),
+        rows.paths,
     )
 
 

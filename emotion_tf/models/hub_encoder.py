@@ -211,12 +211,21 @@ class HubEncoder(keras.layers.Layer):
         shapes = [e["shape"] for e in self._module_config["variables"] if "position" in e["name"].lower()]
         return min((shape[0] for shape in shapes if len(shape) == 2), default=None)
 
-    def reseed(self, seed: int) -> bool:
-        """Sets the dropout seed of a module that has one (ours); returns False for other modules."""
+    def reseed(self, seed: int, first_replica: int = 0) -> bool:
+        """Sets the dropout seed of a module that has one (ours); returns False for other modules.
+
+        Under a strategy each replica has its own seed.
+
+        Args:
+            seed: seed of replica 0.
+            first_replica: number of the first replica of this host.
+        """
         names = [entry["name"] for entry in self._module_config["variables"]]
         seeds = [weight for weight, name in zip(self._adopted, names, strict=True) if name == "dropout_seed"]
         for weight in seeds:
-            weight.assign(seed)
+            of_replicas = tf.distribute.get_strategy().experimental_local_results(weight.value)
+            for replica, variable in enumerate(of_replicas, first_replica):
+                variable.assign(seed + replica)
         return bool(seeds)
 
     @classmethod

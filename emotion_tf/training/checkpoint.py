@@ -71,12 +71,14 @@ class Checkpoints:
     Args:
         folder: folder of the files.
         variables: weights, seeds, auxiliary heads and averages, always in the same order.
+        writes: whether this process writes. Of several hosts, one does; the others only read.
     """
 
-    def __init__(self, folder: Path, variables: Sequence[Any]) -> None:
-        self.folder, self.variables = folder, tuple(variables)
+    def __init__(self, folder: Path, variables: Sequence[Any], writes: bool = True) -> None:
+        self.folder, self.variables, self.writes = folder, tuple(variables), writes
         check_no_link(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
         """Whether a checkpoint exists."""
@@ -84,7 +86,7 @@ class Checkpoints:
 
     def save_base(self, first_epoch: int) -> None:
         """Writes all variables as the base of the phase that begins with `first_epoch`, unless the file exists."""
-        if not self.has(_base_name(first_epoch)):
+        if self.writes and not self.has(_base_name(first_epoch)):
             self._save(_base_name(first_epoch), {}, {}, None)
 
     def save(
@@ -104,12 +106,14 @@ class Checkpoints:
             trained: `id` of the variables that the phase changes; the others are in the base. None: all are saved.
             base: first epoch of the phase, if it has a base.
         """
+        if not self.writes:
+            return
         arrays = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)} if optimizer else {}
         self._save(name, arrays, {**dataclasses.asdict(state), "base": base}, trained)
 
     def delete_other_best(self, state: State) -> None:
         """Deletes the checkpoints of best epochs except that of `state`."""
-        for path in self.folder.glob(best_name("*")):
+        for path in self.folder.glob(best_name("*")) if self.writes else ():
             if path.name != best_name(state.best_epoch):
                 path.unlink()
 

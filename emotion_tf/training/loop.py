@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from emotion_tf import config as configuration
 from emotion_tf import files, locks
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
@@ -17,13 +19,14 @@ from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.runs.run import Run
 from emotion_tf.training.average import averaged
 from emotion_tf.training.checkpoint import LAST, Checkpoints, State, best_name
+from emotion_tf.training.dropout_seeds import reseed_encoders
 from emotion_tf.training.evaluate import calibrate
 from emotion_tf.training.history import epoch_line, finished_state, write_epoch
 from emotion_tf.training.losses import cross_entropy
-from emotion_tf.training.outputs import collect_outputs
-from emotion_tf.training.phases import Stage, begin_phase, phases
+from emotion_tf.training.phases import Stage, begin_phase, collect_dev, phases
 from emotion_tf.training.progress import EpochProgress
-from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup, create_run
+from emotion_tf.training.replicas import check_same, of_host_0, this_host
+from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup, create_run, replica_line
 from emotion_tf.training.step import Sums, zero_sums
 
 
@@ -44,6 +47,9 @@ def train(
 
     The lock of the run is held. A run that is replaced is deleted when `model.keras` is written.
 
+    Every device of the strategy of the scope trains, of all hosts that call this function. Host 0 writes the run; the
+    others read its checkpoints, and return when it goes on alone.
+
     Args:
         config: the configuration.
         run: the run; its folder is created.
@@ -61,9 +67,15 @@ def train(
         UserError: the data, the files or the options do not fit each other or the unfinished run; the loss is not
             finite; another process trains the run; the disk is full.
     """
+    if not this_host().writes:
+        if of_host_0(0) == (1,):
+            return State()
+        return _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, say)
     with locks.writer(run.path):
         files.recover(run.path, RUN)
-        if RUN.is_finished(run.path) and not overwrite:
+        is_finished = RUN.is_finished(run.path) and not overwrite
+        of_host_0(is_finished)
+        if is_finished:
             _check_same_data(config, run, data)
             run.delete_checkpoints()
             return finished_state(run)
@@ -80,6 +92,12 @@ def _check_same_data(config: Config, run: Run, data: TrainingData) -> None:
         )
 
 
+def _digest(config: Config, data: TrainingData, run: Run) -> str:
+    """Returns the hash of what has to be the same on all hosts."""
+    about = f"{configuration.to_json(config)}{data.spec.data_sha256}{run.path.name}"
+    return hashlib.sha256(about.encode()).hexdigest()
+
+
 def _train(
     config: Config,
     run: Run,
@@ -92,17 +110,23 @@ def _train(
     initial: Sequence[str],
     say: Say,
 ) -> State:
+    host = this_host()
     resumes = run.checkpoints.is_dir() and not overwrite
-    if resumes:
+    if resumes and host.writes:
         _check_same_data(config, run, data)
-    has_checkpoint = resumes and (run.checkpoints / LAST).is_file()
+    (has_checkpoint,) = map(bool, of_host_0(resumes and (run.checkpoints / LAST).is_file()))
+    check_same("the configuration or the data", _digest(config, data, run))
     setup = build_setup(config, data, pretrained, say, run.word_dim if has_checkpoint else None)
-    if not resumes:
+    if host.replicas > 1:
+        say(replica_line(setup))
+    if not resumes and host.writes:
         create_run(run, setup, command, overwrite, initial)
-    checkpoints = Checkpoints(run.checkpoints, setup.variables)
+    checkpoints = Checkpoints(run.checkpoints, setup.variables, host.writes)
     state = State()
     if has_checkpoint:
         state = checkpoints.load(LAST)
+        reseed_encoders(setup.model, config.train.seed)  # a checkpoint has the seed of one replica
+        check_same("the checkpoint", f"{state.epoch:012x}")
         say(
             f"Resumed after epoch {state.epoch} (best validation weighted F1 {state.best:.3f} in epoch "
             f"{state.best_epoch + 1})"
@@ -117,7 +141,7 @@ def _train(
             state = _train_epoch(stage, state, run, checkpoints)
     if state.epochs_since_best >= config.train.patience and state.epoch < config.train.epochs:
         say(f"Stopped early: {state.epochs_since_best} epochs without a better validation weighted F1")
-    if save_model:
+    if save_model and host.writes:
         _save_best(setup, run, checkpoints, state)
     return state
 
@@ -148,7 +172,8 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
         "seconds": round(ended - began, 2),
         "utterances_per_second": round(stage.setup.steps * stage.setup.update_rows / (fitted - began), 1),
     }
-    write_epoch(run, numbers)
+    if checkpoints.writes:
+        write_epoch(run, numbers)
     checkpoints.save(LAST, state, stage.optimizer, stage.trained, stage.base)
     checkpoints.delete_other_best(state)
     stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
@@ -167,7 +192,8 @@ def _fit(stage: Stage, epoch: int) -> Sums:
     """Runs the updates of one epoch; returns the total of their sums."""
     setup = stage.setup
     sums = zero_sums()
-    with EpochProgress(epoch, setup.config.train.epochs, setup.steps) as progress:
+    shown = EpochProgress(epoch, setup.config.train.epochs, setup.steps, silent=not this_host().writes)
+    with shown as progress:
         for batch in stage.train_batches(epoch):
             sums = stage.update(sums, *batch)
             progress.advance(sums)
@@ -178,7 +204,7 @@ def _fit(stage: Stage, epoch: int) -> Sums:
 
 def _validate(stage: Stage) -> dict[str, float]:
     """Returns weighted loss, accuracy and F1 on dev. The loss is plain cross-entropy, whatever training minimises."""
-    outputs = collect_outputs(stage.infer, stage.dev_batches)
+    outputs = collect_dev(stage)
     predicted = outputs.logits.argmax(axis=1)
     return {
         "dev_loss": float(np.average(cross_entropy(outputs.label, outputs.logits), weights=outputs.weight)),

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from emotion_tf.evaluation.calibration import Outputs
 from emotion_tf.models.two_tower import presence_pattern
+from emotion_tf.training.replicas import run_on_devices, sum_over_hosts, this_host
 
 Tensors = Mapping[str, tf.Tensor]
 Infer = Callable[[Tensors], dict[str, tf.Tensor]]
@@ -24,7 +25,7 @@ def input_spec(model: keras.Model) -> dict[str, tf.TensorSpec]:
 def inference(model: keras.Model) -> Infer:
     """Returns the function from inputs to a model's outputs, traced once for any batch size."""
     signature = [input_spec(model)]
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
+    return tf.function(lambda inputs: run_on_devices(model, inputs), input_signature=signature, autograph=False)
 
 
 def collect_outputs(infer: Infer, data: Iterable[tuple[Any, ...]]) -> Outputs:
@@ -41,3 +42,25 @@ def collect_outputs(infer: Infer, data: Iterable[tuple[Any, ...]]) -> Outputs:
     arrays = [np.concatenate([np.asarray(part) for part in column]) for column in zip(*columns, strict=True)]
     order = np.argsort(arrays[4]) if len(arrays) > 4 else slice(None)
     return Outputs(*(array[order] for array in arrays[:4]))
+
+
+def join_hosts(outputs: Outputs | None, rows: int, classes: int) -> Outputs:
+    """Returns the outputs on all rows, of which each host has its share (`Share.bounds`), the same on every host.
+
+    Args:
+        outputs: those of this host; None if it has no row.
+        rows: number of rows of all hosts.
+        classes: number of classes.
+    """
+    if this_host().count == 1 and outputs is not None:
+        return outputs
+    table = np.zeros((rows, classes + 3))
+    if outputs is not None:
+        begin, end = this_host().share.bounds(rows)
+        columns = (outputs.label, outputs.weight, outputs.pattern)
+        table[begin:end] = np.column_stack([outputs.logits, *columns])
+    table = sum_over_hosts(table)
+    logits, (label, weight, pattern) = table[:, :classes], table[:, classes:].T
+    return Outputs(
+        logits.astype(np.float32), label.astype(np.int64), weight.astype(np.float32), pattern.astype(np.int32)
+    )

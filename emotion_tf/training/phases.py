@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -15,14 +15,16 @@ from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.batches import Batches
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.evaluation.calibration import Outputs
 from emotion_tf.features.boundary import FrozenPart, connect_rest, frozen_parts, rest_inputs
 from emotion_tf.features.cache import FeatureCache
 from emotion_tf.training.auxiliary import training_network
 from emotion_tf.training.average import Pair
 from emotion_tf.training.checkpoint import Checkpoints
 from emotion_tf.training.optimizers import build_optimizer
-from emotion_tf.training.outputs import Infer, inference, input_spec
+from emotion_tf.training.outputs import Infer, collect_outputs, inference, input_spec, join_hosts
 from emotion_tf.training.precision import choose_xla
+from emotion_tf.training.replicas import all_hosts, batches_for_all, of_first_replica, rows_of_replica, this_host
 from emotion_tf.training.schedules import WarmupSchedule
 from emotion_tf.training.setup import Setup, parameter_line
 from emotion_tf.training.step import Sums, Update, zero_sums
@@ -85,22 +87,32 @@ class Stage:
     base: int | None
     trained: set[int] | None
 
-    def train_batches(self, epoch: int) -> Batches:
+    def train_batches(self, epoch: int) -> Iterable[Any]:
         """Returns the batches of one epoch: inputs, labels and weights, in the order of (seed, epoch)."""
         order = pipeline.EpochOrder(self.setup.config.train.seed, epoch)
-        return self._epochs(order).take(self.setup.steps)
+        batches = self._epochs(order)
+        if this_host().count == 1:
+            return batches.take(self.setup.steps)
+        return batches_for_all(batches, self.setup.steps, input_spec(self.network))
 
     @cached_property
     def _epochs(self) -> Callable[[pipeline.EpochOrder], Batches]:
         setup, face = self.setup, self.setup.config.face
         augment = partial(augment_faces, erase=face.erase) if face.augment else None
-        return pipeline.train_batches(setup.data.train, self.preprocess, setup.update_rows, augment, self.train)
+        return pipeline.train_batches(
+            setup.data.train, self.preprocess, setup.update_rows, augment, self.train, this_host().share
+        )
 
     @cached_property
     def dev_batches(self) -> Batches:
-        """The batches of dev, of similar length; their pipeline is traced once for all epochs."""
+        """The batches of this host's share of dev, of similar length; their pipeline is traced once for all epochs."""
         size = 2 * self.setup.config.train.batch_size
-        return pipeline.sorted_batches(self.setup.data.dev, self.preprocess, size, self.dev)
+        dev, share = self.setup.data.dev, this_host().share
+        if share.hosts > 1:
+            positions = pipeline.Examples(self.preprocess, self.dev).positions(dev)
+            begin, end = share.bounds(len(positions))
+            dev = dev.select(positions[begin:end])
+        return pipeline.sorted_batches(dev, self.preprocess, size, self.dev)
 
 
 def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
@@ -121,9 +133,14 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     schedule = WarmupSchedule(train.schedule, train.learning_rate, int(train.warmup * steps), steps)
     optimizer = build_optimizer(train, network.trainable_variables, rates, schedule)
     average = setup.average.pairs_of(network.weights) if setup.average else []
-    part_size = train.batch_size if train.accumulate > 1 else None
+    part_size = setup.part_rows if train.accumulate > 1 else None
+    parts = train.accumulate if part_size and this_host().replicas > 1 else None
     first_step = phase.first * setup.steps
-    update = Update(network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema, first_step)
+    update = Update(
+        network, setup.objective, optimizer, train.clip_norm, part_size, average, train.ema, first_step, parts
+    )
+    # XLA does not compile reductions over replicas
+    xla = this_host().replicas == 1 and choose_xla(setup.config, network, setup.data.spec.max_faces)
     preprocess, features = setup.preprocess, []
     if cache is not None:
         checkpoints.save_base(phase.first)
@@ -135,7 +152,7 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
         setup=setup,
         network=network,
         optimizer=optimizer,
-        update=compile_update(update, choose_xla(setup.config, network, setup.data.spec.max_faces)),
+        update=compile_update(update, xla),
         infer=setup.infer if cache is None else inference(network),
         preprocess=preprocess,
         train=features[0] if features else None,
@@ -146,6 +163,16 @@ def begin_phase(setup: Setup, phase: Phase, checkpoints: Checkpoints) -> Stage:
     )
 
 
+def collect_dev(stage: Stage) -> Outputs:
+    """Returns the outputs on dev, in the order of the records. Each host computes its share; all have the result."""
+    host = this_host()
+    if host.count == 1:
+        return collect_outputs(stage.infer, stage.dev_batches)
+    rows = len(pipeline.Examples(stage.preprocess, stage.dev).positions(stage.setup.data.dev))
+    own = collect_outputs(stage.infer, stage.dev_batches) if host.share.size(rows) else None
+    return join_hosts(own, rows, len(stage.setup.data.spec.labels))
+
+
 def compile_update(update: Update, xla: bool = False) -> Callable[..., Sums]:
     """Returns the update as a graph that also adds up the sums: eager additions take longer than a small update.
 
@@ -154,7 +181,8 @@ def compile_update(update: Update, xla: bool = False) -> Callable[..., Sums]:
     strategy = tf.distribute.get_strategy()
 
     def run(sums: Sums, *batch: Any) -> Sums:
-        return tf.nest.map_structure(tf.add, sums, strategy.run(update, args=(batch,)))
+        of_batch = of_first_replica(strategy.run(lambda: update(rows_of_replica(batch))))
+        return tf.nest.map_structure(tf.add, sums, of_batch)
 
     sums_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, zero_sums())
     batch_spec = (input_spec(update.network), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.float32))
@@ -174,7 +202,7 @@ def _feature_cache(setup: Setup, phase: Phase) -> FeatureCache | None:
     cache = FeatureCache(parts, setup.preprocess, setup.say)
     shards = {**setup.data.shards(setup.data.train), **setup.data.shards(setup.data.dev)}
     pays = (phase.end - phase.first) * setup.steps * setup.update_rows >= setup.utterances
-    return cache if pays or cache.holds(shards) else None
+    return cache if pays or all_hosts(cache.holds(shards)) else None
 
 
 def _rest_network(setup: Setup, parts: tuple[FrozenPart, ...]) -> keras.Model:

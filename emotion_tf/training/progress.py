@@ -21,14 +21,15 @@ class EpochProgress:
         epoch: from 0.
         epochs: total number of epochs.
         steps: updates per epoch.
+        silent: show nothing, as all hosts but one do.
     """
 
-    def __init__(self, epoch: int, epochs: int, steps: int) -> None:
-        self.title, self.steps, self.step = f"epoch {epoch + 1}/{epochs}", steps, 0
+    def __init__(self, epoch: int, epochs: int, steps: int, silent: bool = False) -> None:
+        self.title, self.steps, self.step, self.silent = f"epoch {epoch + 1}/{epochs}", steps, 0, silent
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]:.0f} utterances/s"),
             TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
-            console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty(),
+            console=Console(file=sys.stderr), transient=True, disable=silent or not sys.stderr.isatty(),
         )  # fmt: skip
         self.task = self.bar.add_task(self.title, total=steps, rate=0.0, loss=0.0)
         self.began = self.shown = time.monotonic()
@@ -43,6 +44,8 @@ class EpochProgress:
     def advance(self, sums: Sums) -> None:
         """Counts an update. `sums` are those of the epoch so far; they are evaluated only for display."""
         self.step += 1
+        if self.silent:
+            return
         now = time.monotonic()
         if now - self.shown < (LOG_EVERY if self.bar.disable else SHOW_EVERY) and self.step < self.steps:
             return

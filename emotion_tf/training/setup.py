@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.share import Share
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary
+from emotion_tf.errors import UserError
 from emotion_tf.modalities import TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
@@ -27,11 +30,13 @@ from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
 from emotion_tf.training.average import Average
+from emotion_tf.training.dropout_seeds import reseed_encoders, separate_seeds
 from emotion_tf.training.evaluate import check_context, check_tokenizer
 from emotion_tf.training.initialize import initialize_towers, initialize_words
 from emotion_tf.training.losses import RowLoss, build_loss, class_counts
 from emotion_tf.training.outputs import Infer, inference
 from emotion_tf.training.precision import choose_precision, computing_in
+from emotion_tf.training.replicas import check_same, this_host
 from emotion_tf.training.statistics import collect_statistics
 
 Say = Callable[[str], None]
@@ -112,6 +117,13 @@ class Setup:
         return self.config.train.batch_size * self.config.train.accumulate
 
     @property
+    def part_rows(self) -> int:
+        """Rows that pass through the network of a replica at once, at most."""
+        host, accumulate = this_host(), self.config.train.accumulate
+        of_device = -(-host.share.size(self.update_rows) // host.devices)
+        return -(-of_device // accumulate)
+
+    @property
     def steps(self) -> int:
         """Updates per epoch."""
         steps = math.ceil(self.utterances / self.update_rows)
@@ -168,6 +180,7 @@ def build_setup(
             or run does not fit.
     """
     spec, train = data.spec, config.train
+    _check_batch(config)
     check_tokenizer(config, spec, pretrained.encoder)
     check_context(config, data.dataset)
     statistics = collect_statistics(config, pipeline.read_rows(data.train))
@@ -181,6 +194,7 @@ def build_setup(
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
     precision, reason = choose_precision(config)
+    check_same(f"--train.precision {precision}", hashlib.sha256(precision.encode()).hexdigest())
     if reason:
         say(f"Precision {precision}: {reason}")
     with computing_in(precision):
@@ -193,7 +207,8 @@ def build_setup(
         initialize_words(model.towers[TEXT], vectors)
     if resumed_width is None:
         initialize_towers(model, config, spec, words, say)
-    _reseed(model, train.seed)
+    separate_seeds(network)
+    reseed_encoders(model, train.seed)
     average = Average(model.weights) if train.ema else None
     say(parameter_line(model))
     return Setup(
@@ -218,6 +233,30 @@ def build_setup(
     )
 
 
+def _check_batch(config: Config) -> None:
+    replicas, train = this_host().replicas, config.train
+    if train.batch_size < replicas:
+        raise UserError(
+            f"Invalid `train.batch_size`. Expected at least {replicas}, one utterance for each device of all hosts. "
+            f"Received: {train.batch_size}."
+        )
+
+
+def replica_line(setup: Setup) -> str:
+    """Returns a line about the replicas: the global batch, the share of each host, and the learning rate."""
+    host, rows = this_host(), setup.update_rows
+    sizes = sorted({Share(i, host.count).size(rows) for i in range(host.count)})
+    hosts, devices = _count(host.count, "host"), _count(host.devices, "device")
+    return (
+        f"{hosts} with {devices} each: an update of {rows} utterances is {' or '.join(map(str, sizes))} on each host, "
+        f"learning rate {setup.config.train.learning_rate:g} for the whole update"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _read_vectors(config: Config, words: WordVocabulary, say: Say) -> Embeddings | None:
     """Returns the published word vectors of the file that the configuration names, if any."""
     if not (config.text.embeddings and config.uses_text):
@@ -226,13 +265,6 @@ def _read_vectors(config: Config, words: WordVocabulary, say: Say) -> Embeddings
     coverage = format_coverage(embeddings.known, np.array(words.frequencies, np.int64))
     say(f"Word embeddings of {config.text.embeddings}: {coverage}")
     return embeddings
-
-
-def _reseed(model: TwoTower, seed: int) -> None:
-    """Seeds the dropout inside TF-Hub encoders, whose state may have been copied from another run with the weights."""
-    for tower in model.towers.values():
-        for encoder in tower.layers_of(HubEncoder):
-            encoder.reseed(seed)
 
 
 def parameter_line(model: TwoTower) -> str:

@@ -16,10 +16,9 @@ import keras
 import tensorflow as tf
 
 from emotion_tf.training.average import Pair, update_average
+from emotion_tf.training.replicas import Batch, pad
 
 Tensors = Mapping[str, tf.Tensor]
-Batch = tuple[Tensors, tf.Tensor, tf.Tensor]
-"""Inputs, labels (B,) and weights (B,)."""
 Objective = Callable[[tf.Tensor, Tensors], tf.Tensor]
 """Labels (B,) and the outputs of the training network to losses float32 (B,)."""
 
@@ -71,6 +70,8 @@ class Update:
         average: pairs of `Average` that the update moves.
         momentum: momentum of the average.
         first_step: number of updates before those of this optimizer, in earlier phases.
+        parts: number of parts on each of several replicas, which must make equally many: some may have no row. None:
+            as many as the rows fill.
     """
 
     network: keras.Model
@@ -81,6 +82,7 @@ class Update:
     average: Sequence[Pair] = ()
     momentum: float = 0.0
     first_step: int = 0
+    parts: int | None = None
 
     def __call__(self, batch: Batch) -> Sums:
         """Applies one update in replica context; returns the sums over all replicas, without gradients."""
@@ -96,7 +98,12 @@ def replica_sums(update: Update, batch: Batch) -> Sums:
 
     def part(i: tf.Tensor) -> Sums:
         at = slice(i * size, (i + 1) * size)
-        return _part_sums(update, {name: x[at] for name, x in inputs.items()}, label[at], weight[at])
+        rows = {name: x[at] for name, x in inputs.items()}, label[at], weight[at]
+        return _part_sums(update, *(rows if update.parts is None else pad(rows)))
+
+    if update.parts is not None:  # a loop of the graph may not contain a reduction over replicas
+        sums = [part(i) for i in range(update.parts)]
+        return tf.nest.map_structure(lambda *values: tf.add_n(values), *sums)
 
     start = zero_sums([v.value for v in update.network.trainable_variables])
     _, sums = tf.while_loop(
@@ -109,9 +116,10 @@ def replica_sums(update: Update, batch: Batch) -> Sums:
 
 
 def _part_sums(update: Update, inputs: Tensors, label: tf.Tensor, weight: tf.Tensor) -> Sums:
+    is_row = label >= 0  # not padding
     with tf.GradientTape() as tape:
         outputs = update.network(inputs, training=True)
-        losses = weight * update.objective(label, outputs)
+        losses = weight * update.objective(tf.maximum(label, 0), outputs)
         loss = tf.reduce_sum(losses)
     variables = [v.value for v in update.network.trainable_variables]
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -119,7 +127,7 @@ def _part_sums(update: Update, inputs: Tensors, label: tf.Tensor, weight: tf.Ten
     return Sums(
         # dense: a row of an embedding that occurs twice must count as one entry in the norm and the second moment
         [tf.convert_to_tensor(gradient) for gradient in gradients],
-        tf.cast(tf.shape(label)[0], tf.float32),
+        tf.reduce_sum(tf.cast(is_row, tf.float32)),
         loss,
         tf.reduce_sum(weight),
         tf.reduce_sum(weight * tf.cast(is_correct, weight.dtype)),

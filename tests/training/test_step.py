@@ -175,6 +175,25 @@ def test_two_replicas_make_the_update_of_one(replicas, kind):
             np.testing.assert_allclose(value, expected[0], atol=1e-6, rtol=1e-6, err_msg=key)
 
 
+@pytest.mark.parametrize("kind", ["gradients", *(f"{n}/{kind}" for n in (1, 2) for kind in ("weights", "slots"))])
+def test_two_replicas_make_the_steps_of_adam_of_one(replicas, kind):
+    """Adam divides a gradient by its size, which turns rounding in a small one into a step: hence the tolerance."""
+    first, second = (of_kind(results, f"adamw/{kind}") for results in replicas)
+    assert first.keys() == second.keys() and len(first) >= 4
+    for key, expected in first.items():
+        for value in second[key]:
+            np.testing.assert_allclose(value, expected[0], atol=1e-5, err_msg=key)
+        np.testing.assert_array_equal(*second[key], err_msg=key)
+
+
+def test_dropout_differs_by_replica_and_is_that_of_one_device_on_the_first(replicas):
+    for step in (0, 1):
+        (one,), (first, second) = (results[f"dropout/{step}"] for results in replicas)
+        np.testing.assert_array_equal(one, first)
+        assert 0.2 < (first == second).mean() < 0.8
+    assert (replicas[1]["dropout/0"] != replicas[1]["dropout/1"]).any()
+
+
 def test_the_compared_updates_are_clipped_and_not_zero(replicas):
     _, two = replicas
     for results in replicas:

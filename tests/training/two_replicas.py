@@ -2,7 +2,8 @@
 
     python two_replicas.py OUT
 
-It writes the NumPy file OUT: `1/KEY` on one device and `2/KEY` on two, the values on each device (D, ...).
+It writes the NumPy file OUT: `1/KEY` on one device and `2/KEY` on two, the values on each device (D, ...). After the
+updates with sgd, it makes one with adamw (`adamw/KEY`), and draws with dropout (`dropout`).
 """
 
 import os
@@ -19,6 +20,7 @@ from emotion_tf.models.two_tower import build_model
 from emotion_tf.run_info import DataSpec
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
 from emotion_tf.training.average import Average
+from emotion_tf.training.dropout_seeds import separate_seeds
 from emotion_tf.training.losses import build_loss
 from emotion_tf.training.optimizers import build_optimizer
 from emotion_tf.training.schedules import WarmupSchedule
@@ -50,7 +52,7 @@ def build_batch(last=ROWS):
     return inputs, rng.integers(0, 3, ROWS), (0.5 + rng.random(ROWS)).astype(np.float32)
 
 
-def build_update(weights):
+def build_update(weights, train=CONFIG.train):
     """Returns the update of a model with auxiliary heads, batch norm over all replicas, and averages."""
     keras.utils.set_random_seed(0)
     model = build_model(CONFIG, SPEC, (9, CONFIG.text.word_dim))
@@ -62,7 +64,7 @@ def build_update(weights):
     return Update(
         network,
         lambda y_true, outputs: loss(y_true, outputs["logits"]) + 0.5 * auxiliary_loss(loss, y_true, outputs),
-        build_optimizer(CONFIG.train, network.trainable_variables, slower, schedule),
+        build_optimizer(train, network.trainable_variables, slower, schedule),
         CLIP_NORM,
         average=Average(network.weights).pairs,
         momentum=MOMENTUM,
@@ -77,14 +79,14 @@ def make_update(update, batch):
     return apply_update(update, sums)._replace(gradients=[]), gradients, norm
 
 
-def run(strategy, batches, weights=None):
+def run(strategy, batches, weights=None, train=CONFIG.train):
     """Makes an update of each batch, of which each device has a part; returns the first weights and all by key."""
 
     def on_devices(value):
         return np.stack([x.numpy() for x in strategy.experimental_local_results(value)])
 
     with strategy.scope():
-        update = build_update(weights)
+        update = build_update(weights, train)
     network, start = update.network, update.network.get_weights()
     batches = [
         strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group])
@@ -109,6 +111,17 @@ def run(strategy, batches, weights=None):
     return start, results
 
 
+def draw(strategy):
+    """Returns what dropout makes of ones on each device (D, 1, 64), in two consecutive steps."""
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((64,))
+        network = keras.Model(inputs, keras.layers.Dropout(0.5)(inputs))
+        separate_seeds(network)
+    step = tf.function(lambda: strategy.run(lambda: network(tf.ones((1, 64)), training=True)), autograph=False)
+    return [np.stack([x.numpy() for x in strategy.experimental_local_results(step())]) for _ in range(2)]
+
+
 def _divide(batch, parts):
     return [tf.nest.map_structure(lambda x: tf.constant(x[at]), batch) for at in parts]
 
@@ -121,7 +134,14 @@ def main(out):
     batches = [build_batch(), build_batch(FIRST), build_batch(0)]  # without a face on the second device, then on both
     weights, one = run(tf.distribute.get_strategy(), [_divide(batch, [slice(None)]) for batch in batches])
     halves = [_divide(batch, [slice(FIRST), slice(FIRST, None)]) for batch in batches]
-    _, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), halves, weights)
+    strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    _, two = run(strategies[1], halves, weights)
+    adamw = TrainConfig(optimizer="adamw", weight_decay=0.01)
+    wholes = [_divide(batch, [slice(None)]) for batch in batches]
+    for results, strategy, parts in zip((one, two), strategies, (wholes, halves), strict=True):
+        _, of_adamw = run(strategy, parts[:2], weights, adamw)
+        results |= {f"adamw/{key}": value for key, value in of_adamw.items()}
+        results |= {f"dropout/{i}": values for i, values in enumerate(draw(strategy))}
     np.savez(out, **{f"1/{k}": v for k, v in one.items()}, **{f"2/{k}": v for k, v in two.items()})
 
 

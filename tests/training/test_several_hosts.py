@@ -1,0 +1,126 @@
+"""Two processes that train together, against one; one of them is killed, and the rest goes on."""
+
+import collections
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import ROOT
+
+pytestmark = pytest.mark.slow
+SURVIVOR = 60
+"""Seconds in which a host ends when another was killed."""
+
+
+def start(script, *words, index=None, ports=(), folder, **variables):
+    """Starts a script as a host, or alone."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **variables}
+    environment.pop("TF_CONFIG", None)
+    if index is not None:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, words)]
+    return subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def errors(output):
+    """The lines on standard error that are not TensorFlow's, which tests/training/host.py cannot hide."""
+    return [line for line in output.splitlines() if line.startswith("error: ")]
+
+
+@pytest.fixture(scope="module")
+def updates(dataset, tmp_path_factory):
+    """Results of tests/training/two_hosts.py: of one process, and of either of two."""
+    folder, ports = tmp_path_factory.mktemp("hosts"), free_ports(2)
+    processes = [
+        start("two_hosts.py", dataset, folder / f"{i}.npz", index=i, ports=ports, folder=folder) for i in range(2)
+    ]
+    processes.append(start("two_hosts.py", dataset, folder / "alone.npz", folder=folder))
+    for process in processes:
+        _, output = process.communicate(timeout=500)
+        assert process.returncode == 0, output
+    results = []
+    for name in ("alone", "0", "1"):
+        with np.load(folder / f"{name}.npz") as arrays:
+            results.append(dict(arrays))
+    return results
+
+
+TOLERANCES = {
+    "sgd": {"gradients": 1e-5, "weights": 1e-4, "means": 1e-4, "losses": 1e-4, "dev": 1e-3, "labels": 0},
+    "adamw": {"gradients": 1e-6, "losses": 1e-3},
+}
+
+
+@pytest.mark.parametrize("case", ["sgd", "empty", "accumulate", "adamw"])
+def test_two_hosts_make_twenty_updates_as_one(updates, case):
+    """With batch norm, clipping, averages, auxiliary losses, and a last batch in which a host has few rows or none."""
+    alone, *hosts = ({k: v for k, v in results.items() if k.startswith(f"{case}/")} for results in updates)
+    assert len(alone[f"{case}/losses"]) == 20 and sum("moving_" in key for key in alone) >= 4
+    for key, value in hosts[0].items():
+        np.testing.assert_array_equal(value, hosts[1][key], err_msg=key)  # to the last bit
+    for kind, tolerance in TOLERANCES.get(case, TOLERANCES["sgd"]).items():
+        keys = [key for key in alone if key.split("/")[1] == kind]
+        assert keys
+        for key in keys:
+            np.testing.assert_allclose(hosts[0][key], alone[key], atol=tolerance, rtol=tolerance, err_msg=key)
+
+
+def counts(folder, since):
+    """How often each record was read in each epoch, by the processes that started after `since` others."""
+    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    reads = collections.defaultdict(collections.Counter)
+    for file in files:
+        if file.name not in since:
+            for line in file.read_text().splitlines():
+                epoch, *positions = map(int, line.split())
+                reads[epoch].update(positions)
+    return reads
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_host_ends_the_others_and_the_run_goes_on_with_one(dataset, tmp_path, killed):
+    reads, ports = tmp_path / "reads", free_ports(2)
+    reads.mkdir()
+    options = [
+        reads, "train", "--name", "r", "--data", dataset, "--towers", "text", "--train.epochs", "3", "--text.gru-units",
+        "4", "--train.batch-size", "16", "--strategy", "multiworker",
+    ]  # fmt: skip
+    hosts = [start("host.py", *options, index=i, ports=ports, folder=tmp_path, KILL=f"{killed}:1") for i in range(2)]
+    hosts[killed].communicate(timeout=300)
+    began = time.monotonic()
+    _, output = hosts[1 - killed].communicate(timeout=300)
+    assert time.monotonic() - began < SURVIVOR
+    assert hosts[killed].returncode == -9 and hosts[1 - killed].returncode == 2, output
+    (line,) = errors(output)
+    assert f"Host {1 - killed} of 2 ends" in line and "train --resume --name r" in line and "Traceback" not in output
+    records = set(counts(reads, ())[0])
+    assert set(counts(reads, ())[0].values()) == {1} and len(records) > 100
+    before = {path.name for path in reads.iterdir()}
+    resumed = start("host.py", reads, "train", "--resume", "--name", "r", "--strategy", "none", folder=tmp_path)
+    output, error = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, error
+    assert "Resumed after epoch 1" in output
+    after = counts(reads, before)
+    assert sorted(after) == [1, 2]
+    for epoch in after.values():
+        assert set(epoch) == records and set(epoch.values()) == {1}
+    assert pd.read_csv(tmp_path / "saved_models" / "r" / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
