@@ -27,7 +27,7 @@ from emotion_tf import files
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import YUNET
 
-PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "tensorflow-text")
+PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "tensorflow-text")
 COMMANDS = (
     "start_up demo",
     "pipeline demo/data",
