@@ -184,3 +184,15 @@ def test_a_weight_counts_as_copies_in_a_precision_recall_chart():
             charts.precision_recall(x, p, ("a", "b"), w) for x, p, w in ((label, probabilities, weight), copies)
         )
     assert weighted == copied
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_log_loss_is_that_of_scikit_learn(weighted):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3) / 4, 200).astype(np.float32)
+    probabilities[0] = [0, 1, 0]
+    label, weight = np.append(0, rng.integers(0, 3, 199)), rng.random(200) if weighted else None
+    exact = probabilities.astype(np.float64) / probabilities.sum(axis=1, dtype=np.float64, keepdims=True)
+    expected = reference.log_loss(label, exact, labels=range(3), sample_weight=weight)
+    numbers = metrics(label, probabilities.argmax(axis=1), probabilities, ("a", "b", "c"), 0, weight)
+    assert numbers["log_loss"] == pytest.approx(expected, rel=1e-6)
