@@ -217,8 +217,10 @@ def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
             with gr.Column(), gr.Tabs():
                 with gr.Tab("An utterance"):
                     _utterance_tab(handlers, (run, second, precision), output, folder)
-                with gr.Tab("A film with subtitles"):
+                with gr.Tab("A film"):
                     _film_tab(handlers, (run, precision), output)
+                with gr.Tab("Live"):
+                    gr.HTML(_file("live.html"), elem_id="live", apply_default_css=False, js_on_load=_file("live.js"))
             with gr.Column():
                 output.render()
     return page

@@ -22,12 +22,14 @@ STALL_SECONDS = 30.0
 API = "/gradio_api"
 FILE = f"{API}/file="
 UPLOAD = f"{API}/upload"
+LIVE = "/live"
+"""Takes a frame of the camera, and answers it."""
 PAGES = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/assets/*", "/static/*")
 QUESTIONS = ("info", "startup-events", "queue/data", "upload_progress", "heartbeat/*", "call/*", "file=*")
 COMMANDS = ("upload", "queue/join", "call/*", "run/*", "cancel", "reset")
 ROUTES = {
     "GET": (*PAGES, *(f"{API}/{name}" for name in QUESTIONS)),
-    "POST": tuple(f"{API}/{name}" for name in COMMANDS),
+    "POST": (LIVE, *(f"{API}/{name}" for name in COMMANDS)),
 }
 """What the page and `gradio_client` ask for. Gradio has more; they fetch addresses, run ffmpeg, or write files."""
 FOREIGN = "This request comes from another page. Open the page in a tab of its own."

@@ -12,7 +12,9 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
@@ -21,6 +23,9 @@ from emotion_tf.interpret.batch import TEXT
 from emotion_tf.page.runs import Runs
 from emotion_tf.page.uncollected import UncollectedAnswers
 from emotion_tf.page.uploads import Uploads
+
+if TYPE_CHECKING:
+    from emotion_tf.page.live import Live
 
 HOST = "127.0.0.1"
 MEGABYTE = 2**20
@@ -87,6 +92,7 @@ def open_page(
     from emotion_tf.page.app import Handlers, build_page
     from emotion_tf.page.html import answers_html
     from emotion_tf.page.inputs import FaceFinder
+    from emotion_tf.page.live import Live
 
     finder = None
     try:
@@ -96,7 +102,7 @@ def open_page(
         finder = FaceFinder(config, load)
         (own / "examples").mkdir()
         page = build_page(Handlers(runs, finder, load), first, own / "examples")
-        with _served(page, port, Uploads(own / "uploads", upload)) as address:
+        with _served(page, port, Uploads(own / "uploads", upload), Live(runs, load)) as address:
             yield address
     finally:
         if finder is not None:
@@ -105,15 +111,15 @@ def open_page(
 
 
 @contextlib.contextmanager
-def _served(page: Any, port: int, uploads: Uploads) -> Iterator[str]:
-    address = _launch(page, port, uploads)
+def _served(page: Any, port: int, uploads: Uploads, live: Live) -> Iterator[str]:
+    address = _launch(page, port, uploads, live)
     with _silent():
         with uploads.swept():
             yield address
         page.close(verbose=False)
 
 
-def _launch(page: Any, port: int, uploads: Uploads) -> str:
+def _launch(page: Any, port: int, uploads: Uploads, live: Live) -> str:
     from gradio.i18n import I18n
 
     from emotion_tf.page.theme import HEAD, STYLE, theme
@@ -125,20 +131,26 @@ def _launch(page: Any, port: int, uploads: Uploads) -> str:
         max_file_size=uploads.largest, state_session_capacity=MAX_VISITORS, footer_links=[], run_history=False,
         enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False, theme=theme(), css=STYLE, head=HEAD,
         i18n=translations,
-        app_kwargs={"lifespan": _gated(uploads)},
+        app_kwargs={"lifespan": _gated(uploads, live)},
     )  # fmt: skip
     page.server.config.limit_concurrency = MAX_CONNECTIONS
     return str(address)
 
 
-def _gated(uploads: Uploads) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+def _gated(uploads: Uploads, live: Live) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
     """Returns a lifespan of the application that puts the gate before all middleware, Gradio's own included."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
-    from emotion_tf.page.gate import Gate
+    from emotion_tf.page.gate import LIVE, Gate
+
+    async def answer_frame(request: Any) -> JSONResponse:
+        return JSONResponse(await anyio.to_thread.run_sync(live.answer, await request.json()))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
+        app.router.routes.insert(0, Route(LIVE, answer_frame, methods=["POST"]))
         # against DNS rebinding: another page in the browser must not reach this one under its own host name
         hosts = [HOST, "localhost"]
         app.middleware_stack = TrustedHostMiddleware(Gate(app.middleware_stack, uploads), allowed_hosts=hosts)

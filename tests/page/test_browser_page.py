@@ -245,6 +245,23 @@ def test_the_timeline_of_a_film(tab, files):
     assert moments[0].get_attribute("aria-pressed") == "true"
 
 
+def test_the_camera_is_answered_live(tab, folder):
+    tab.click("button[role=tab]:has-text('Live')")
+    tab.click("#live .start")
+    tab.wait_for_selector("#live .state:has-text('There is no face in the picture')")  # of the browser's test camera
+    tab.fill("#live .said", "You did it!")
+    tab.wait_for_selector("#live .bars .best")
+    cells = tab.query_selector("#live .bars").query_selector_all(".number")
+    expected = predictor(folder, "both").predict(["You did it!"]).probabilities[0]
+    assert [cell.inner_text() for cell in cells] == [f"{100 * p:.2f} %" for p in expected]
+    tab.wait_for_selector("#live .rate:has-text('answers a second')")
+    assert tab.is_visible("#live .history")
+    tab.press("#live .said", "Enter")
+    assert "Before: You did it!" in tab.inner_text("#live")
+    tab.click("#live .start")
+    tab.wait_for_selector("#live .state:has-text('The camera is off.')")
+
+
 @pytest.mark.parametrize(
     "mistake, message",
     [
@@ -314,7 +331,7 @@ def test_accessibility(tab, files, scheme):
     tab.wait_for_selector("#face_choice input")
     press(tab)
     tab.add_script_tag(content=axe_source())
-    for name in ("An utterance", "A film with subtitles"):
+    for name in ("An utterance", "A film", "Live"):
         tab.click(f"button[role=tab]:has-text('{name}')")
         tab.wait_for_timeout(500)  # colours have a transition
         violations = tab.evaluate("axe.run()")["violations"]
