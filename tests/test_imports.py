@@ -30,6 +30,7 @@ BASE = {
     "folders",
     "program",
     "provenance",
+    "wording",
     "modalities",
     "run_info",
     "streams",

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emotion_tf.terminal import printable, say
+from emotion_tf.wording import plural
 from tuning.results import best_trial
 from tuning.space import Parameter
 
@@ -69,10 +70,8 @@ class SearchDisplay:
         if report["error"]:
             return f"{head}broken: {report['error']}  |  {tail}"
         star = " *" if trial is best else ""
-        return (
-            f"{head}{report['score']:.4f}{star}  {report['epochs']} epochs  {report['seconds']:.0f} s  |  {tail}  |  "
-            f"{self._values(trial)}"
-        )
+        duration = f"{plural(report['epochs'], 'epoch')}  {report['seconds']:.0f} s"
+        return f"{head}{report['score']:.4f}{star}  {duration}  |  {tail}  |  {self._values(trial)}"
 
     def _values(self, trial: Any) -> str:
         values = trial.hyperparameters.values
@@ -96,5 +95,5 @@ class SearchDisplay:
             details = Text(printable(self._values(trial)), "dim", overflow="ellipsis", no_wrap=True)
             table.add_row(trial.trial_id, Text("running", "dim"), "", f"{now - start:.0f}", details)
         broken = sum(1 for report in self.oracle.reports.values() if report["error"])
-        head = f"{len(ended)} of {self.trials} trials, {broken} broken  {self.remaining_time(ended)}"
+        head = f"{len(ended)} of {plural(self.trials, 'trial')}, {broken} broken  {self.remaining_time(ended)}"
         return Group(Text(head + (f"  best {best.score:.4f} (trial {best.trial_id})" if best else "")), table)

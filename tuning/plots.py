@@ -19,6 +19,7 @@ from sklearn.inspection import permutation_importance
 
 from emotion_tf import files
 from emotion_tf.evaluation.colours import FIRST, GREY, INK, SECOND
+from emotion_tf.wording import plural
 from tuning.space import Parameter, Range, label
 
 SCORE = "dev_weighted_f1"
@@ -151,6 +152,6 @@ def _importance(path: Path, finished: pd.DataFrame, searched: Sequence[Parameter
     axes.barh(table.index, table["mean"], xerr=table["deviation"], color=FIRST, ecolor=INK)
     axes.set(
         xlabel="loss of R² after permutation",
-        title=f"Permutation importance, {len(finished)} trials (out-of-bag R² {r2:.2f})",
+        title=f"Permutation importance, {plural(len(finished), 'trial')} (out-of-bag R² {r2:.2f})",
     )
     _save(path, figure)

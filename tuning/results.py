@@ -17,6 +17,7 @@ from emotion_tf.consoles import table_console
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.program import program
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 from tuning.plan import Plan
 from tuning.space import Parameter, declare, draw, label, value_of
 
@@ -106,7 +107,7 @@ def print_summary(
     """Prints the best trial beside the base configuration, whose score is known if it was a trial."""
     console = table_console(120)
     best, floor = summary["best"], summary["majority_floor"]
-    title = f"{folder}: {summary['trials']} trials, {summary['broken']} broken (seed {summary['seed']})"
+    title = f"{folder}: {plural(summary['trials'], 'trial')}, {summary['broken']} broken (seed {summary['seed']})"
     table = Table("", "best trial", "base configuration", title=title, title_justify="left")
     finished = [trial for trial in oracle.ended_trials if trial.status == "COMPLETED"]
     is_comparable = summary["algorithm"] != "hyperband"  # whose trials have different lengths

@@ -20,6 +20,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 from tuning import plan as plans
 from tuning import space
 from tuning.arguments import ANSWER_TIMEOUT, DEFAULT_EPOCHS, TuneArguments, read_plan, unfinished_searches
@@ -60,7 +61,7 @@ def tune(arguments: TuneArguments) -> None:
 
 
 def _progress(folder: Path, trials: int) -> str:
-    return f"Stopped after {count_rows(folder / 'trials.csv')} of {trials} trials."
+    return f"Stopped after {count_rows(folder / 'trials.csv')} of {plural(trials, 'trial')}."
 
 
 @contextlib.contextmanager
@@ -186,7 +187,8 @@ def _search(
         oracle.reload()
     _check_unfinished(folder, oracle, plan)
     (folder / "summary.json").unlink(missing_ok=True)
-    say(f"Search: {folder}, {plan.trials} trials ({plan.algorithm}), {len(searched)} hyperparameters", flush=True)
+    counts = f"{plural(plan.trials, 'trial')} ({plan.algorithm}), {plural(len(searched), 'hyperparameter')}"
+    say(f"Search: {folder}, {counts}", flush=True)
     is_chief = arguments.tuner.role == "chief"
     if is_chief:
         join = f"{program()} tune --tuner.role worker --tuner.address {arguments.tuner.address}"
@@ -208,7 +210,7 @@ def _search(
             tick({})
         if results.best_trial(oracle) is None:
             error = oracle.reports[oracle.ended_trials[-1].trial_id]["error"]
-            raise UserError(f"All {len(oracle.ended_trials)} trials broke. The last: {error}")
+            raise UserError(f"{plural(len(oracle.ended_trials), 'trial')}, all broken. The last: {error}")
         retrained = _retrain_best(plan, searched, oracle, folder, submit)
     shutil.rmtree(folder / "trials", ignore_errors=True)
     _write_results(folder, plan, searched, oracle, {**retrained, "initial": initial})
@@ -217,8 +219,8 @@ def _search(
 def _check_unfinished(folder: Path, oracle: Any, plan: Plan) -> None:
     if (folder / "summary.json").exists() and len(oracle.ended_trials) >= plan.trials:
         raise UserError(
-            f"{folder} is finished: {len(oracle.ended_trials)} trials. Expected more --trials to continue; the best "
-            f"configuration is {folder / 'best.json'}."
+            f"{folder} is finished: {plural(len(oracle.ended_trials), 'trial')}. Expected more --trials to continue; "
+            f"the best configuration is {folder / 'best.json'}."
         )
 
 
@@ -296,7 +298,7 @@ def _run_worker(arguments: TuneArguments) -> None:
             )
         searched, folder = _searched(plan, dataset), Path(temporary)
         names = [f"{worker_name()}-{i}" for i in range(arguments.workers)]
-        say(f"Working for {address} with {len(names)} processes", flush=True)
+        say(f"Working for {address} with {plural(len(names), 'process', 'processes')}", flush=True)
         with worker_pool(_job(plan), len(names), folder / "workers.log") as submit:
             run_trials(client, submit, _task_builder(plan, searched, folder), names, lambda running: None)
     say(f"The search at {address} has no more trials")

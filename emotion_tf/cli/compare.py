@@ -13,6 +13,7 @@ from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.streams import reserve_stdout
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 if TYPE_CHECKING:
     from emotion_tf.evaluation.compare import RunResults, TitledTable
@@ -44,7 +45,8 @@ def compare(
         raise UserError("Expected the runs of a second configuration after --with. Received none.")
     comparison_of_runs = _configurations(runs, other, split, data) if other else _runs(runs, split or "test", data)
     results, tables, differences, place, notes, method = comparison_of_runs
-    title = f"{len(results)} runs on {place}{f' of {data}' if data else ''}, {len(results[0].table)} utterances"
+    where = f"{place} of {data}" if data else place
+    title = f"{plural(len(results), 'run')} on {where}, {plural(len(results[0].table), 'utterance')}"
     with reserve_stdout(out):
         say(title)
         comparison.print_tables(tables)

@@ -13,6 +13,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,10 @@ def _combine(
     dev = [read_run(path, "dev") for path in runs]
     tables = _out_of_fold(weights_from, len(runs)) or {run.name: run.table for run in dev}
     predictions = results.stack_predictions(tables, labels)
-    say(f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {len(predictions.label):,} utterances", flush=True)
+    say(
+        f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {plural(len(predictions.label), 'utterance')}",
+        flush=True,
+    )
     fitted = fit_all(predictions)
     selected = method or best_method(fitted)
     scores = results.member_scores(predictions, tables.values(), labels)
@@ -154,7 +158,7 @@ def _print_results(
 
     split = "test" if "test" in splits else "dev"
     everyone = [*splits[split], *voted[split].values()]
-    say(f"On {split}, {len(everyone[0].table):,} utterances")
+    say(f"On {split}, {plural(len(everyone[0].table), 'utterance')}")
     pairs = comparison.compare(everyone, voted[split][selected].name)
     runs_table, _, pairs_table = comparison.tables(everyone, pairs)
     comparison.print_tables([runs_table, pairs_table])

@@ -67,7 +67,7 @@ def explain(
     from emotion_tf.runs.run import Run
 
     if utterance.is_empty == (data is None) or (data and utterance.context):
-        raise UserError("Expected an utterance (--text, --face or --clip, and --context) or --data, one of them.")
+        raise UserError("Give exactly one of: an utterance (--text, --face or --clip, and --context), --data.")
     if out:
         _check_new(out, overwrite)
     scorer = Scorer(Run(run))

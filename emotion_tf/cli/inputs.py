@@ -91,7 +91,7 @@ class UtteranceOptions:
         """Raises UserError for options that exclude each other, and for an invalid path."""
         rules.check_fields(self)
         if self.face and self.clip:
-            raise UserError("--face and --clip each give the face of the utterance. Expected one of them.")
+            raise UserError("Give at most one of: --face, --clip. Each gives the face of the utterance.")
         if self.face_is_crop and not self.face:
             raise UserError("--face-is-crop says that the pictures of --face are aligned crops. Expected --face, too.")
 

@@ -18,6 +18,7 @@ from emotion_tf.faces.detect import detector_model
 from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 if TYPE_CHECKING:
     from emotion_tf.serving.predictor import Prediction
@@ -41,7 +42,7 @@ def predict(
     from emotion_tf.evaluation.reliability import rank
 
     if utterance.is_empty:
-        raise UserError("No utterance. Expected --text, --face or --clip, or a text with one of the others.")
+        raise UserError("Give at least one of: --text, --face, --clip.")
     predictor = open_predictor(run, serving)
     crops = utterance.find_crops(predictor.facts)
     if not utterance.text and not crops:
@@ -78,7 +79,7 @@ def predict_table(
         rows = tables.read_table(table)
         predictor = open_predictor(run, serving)
         count, unread = tables.write_table(out, rows, predictor, abstain_below)
-        say(f"{count} predictions: {out}")
+        say(f"{plural(count, 'prediction')}: {out}")
         if unread:
             say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")
 
@@ -127,7 +128,7 @@ def predict_film(
     )
     with files.new_folder(out, film.KIND, overwrite) as folder:
         prediction.write(folder, clip.name, abstain_below)
-    say(f"{len(rows)} utterances, {prediction.with_face} with a face: {out / film.TABLE}")
+    say(f"{plural(len(rows), 'utterance')}, {prediction.with_face} with a face: {out / film.TABLE}")
     if outside := prediction.outside:
         say(f"Subtitles outside the film, predicted from their text alone: {len(outside)}. First: {outside[0].detail}")
     say(f"Timeline: {out / film.TIMELINE}")

@@ -132,7 +132,7 @@ def prepare_table(
 
     options = dataset.options(label_set(labels))
     rows = read_manifest(manifest, options.labels)
-    notes = leak_notes(((row.split, row.faces) for row in rows), "pictures")
+    notes = leak_notes(((row.split, row.faces) for row in rows), "picture")
     dataset.write(rows, options, notes=notes)
 
 
@@ -155,7 +155,7 @@ def prepare_clips(
 
     options = dataset.options(label_set(labels))
     rows, clip_of = read_clips(table, options.labels)
-    notes = leak_notes(((key[0], getattr(clip, "segments", ())) for key, clip in clip_of.items()), "clips")
+    notes = leak_notes(((key[0], getattr(clip, "segments", ())) for key, clip in clip_of.items()), "clip")
     dataset.write(rows, options, notes=notes, source=clips.source(table.parent, clip_of))
 
 

@@ -10,6 +10,7 @@ from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.manifest import SPLITS, Row
 from emotion_tf.errors import UserError
 from emotion_tf.faces.crops import NO_FACE, OUTSIDE, UNDECODABLE
+from emotion_tf.wording import plural
 
 WITH_FACE = "with a face"
 MAX_LISTED = 20  # unused clips printed for each problem
@@ -74,7 +75,7 @@ def format_lines(account: Mapping[str, Any]) -> list[str]:
     for kind in ("rows", "clips"):
         for split, count in account.get(kind, {}).items():
             rest = ", ".join(f"{name} {n}" for name, n in count.items() if name != "total")
-            lines.append(f"{split}: {count['total']} {kind}: {rest}")
+            lines.append(f"{split}: {plural(count['total'], kind.removesuffix('s'))}: {rest}")
     lines += [f"note: {note}" for note in account.get("notes", [])]
     listed: Counter[str] = Counter()
     for entry in account["not_used"]:

@@ -29,6 +29,7 @@ from emotion_tf.program import program
 from emotion_tf.progress import track
 from emotion_tf.run_info import Corpus, Crops, DataSpec
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 INFO = "dataset_info.json"
 VOCABULARY = "vocab.txt"
@@ -256,7 +257,7 @@ class Dataset(DatasetInfo):
     def _check_records(self, rules: RecordRules) -> None:
         total = sum(split.records for split in self.splits.values())
         if total >= LONG_CHECK:
-            say(f"Checking {total:,} records of {self.path}, once.", file=sys.stderr)
+            say(f"Checking {plural(total, 'record')} of {self.path}, once.", file=sys.stderr)
         for name, split in self.splits.items():
             progress = partial(track, total=split.records, title=f"checking {name}", unit="records")
             check_split(name, self.rows(name).paths, rules, progress)

@@ -22,6 +22,7 @@ import numpy as np
 from emotion_tf import files
 from emotion_tf.config.text import MAX_WORD_DIM
 from emotion_tf.errors import UserError
+from emotion_tf.wording import plural
 
 MAX_WORD_BYTES = 1000  # a file without a space within this distance is not a word2vec file
 MAX_LINE_BYTES = MAX_WORD_BYTES + 32 * MAX_WORD_DIM
@@ -60,8 +61,8 @@ def read_embeddings(path: Path, words: Sequence[str]) -> Embeddings:
     known = {word: np.mean(vectors, axis=0) for word, vectors in halves.items() if len(vectors) == 2} | whole
     if not known:
         raise UserError(
-            f"{path}: It has none of the {len(words)} words of the training split. Expected word embeddings of its "
-            "language: GloVe's .txt, or word2vec's .txt or .bin."
+            f"{path}: It has none of the {plural(len(words), 'word')} of the training split. Expected word embeddings "
+            "of its language: GloVe's .txt, or word2vec's .txt or .bin."
         )
     unknown = np.zeros_like(next(iter(known.values())))
     vectors = np.array([known.get(word, unknown) for word in words], np.float32)
@@ -161,9 +162,8 @@ def _read_text(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
             count += 1
             yield cells[0], _UnparsedVector(f"{path}: line {line}", cells[1:])
         if header and count != int(first[0]):
-            raise UserError(
-                f"{path}: line {line}: Expected {int(first[0])} words as in line 1. Received: {count}. Copy it again."
-            )
+            words = plural(int(first[0]), "word")
+            raise UserError(f"{path}: line {line}: Expected {words} as in line 1. Received: {count}. Copy it again.")
 
 
 def _are_counts(cells: list[bytes]) -> bool:
@@ -199,8 +199,8 @@ def _read_binary(path: Path) -> Iterator[tuple[bytes, _UnparsedVector]]:
                 start = end + 1 + size
             if data[start:].strip(b"\n "):
                 raise UserError(
-                    f"{path}: byte {start}: Expected the end after {count} words, as byte 0 says. Received: more. "
-                    "Copy it again."
+                    f"{path}: byte {start}: Expected the end after {plural(count, 'word')}, as byte 0 says. "
+                    "Received: more. Copy it again."
                 )
 
 

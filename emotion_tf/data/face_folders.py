@@ -16,6 +16,7 @@ from emotion_tf.data.manifest import SPLITS, Row
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.faces import encode
 from emotion_tf.labels import ALIASES
+from emotion_tf.wording import plural
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -58,9 +59,9 @@ def read_face_folder(root: Path, labels: Sequence[str]) -> FaceFolder:
     rows, leaks = _remove_leaks(rows, digests)
     conflicts = _count_conflicts(rows, digests)
     if leaks:
-        notes.append(f"{leaks} pictures left out: a byte-identical one is in a later split")
+        notes.append(f"{plural(leaks, 'picture')} left out: a byte-identical one is in a later split")
     if conflicts:
-        notes.append(f"{conflicts} pictures occur with different labels")
+        notes.append(f"{plural(conflicts, 'picture')} with different labels")
     missing = [label for i, label in enumerate(labels) if not any(row.label == i for row in rows)]
     if missing:
         notes.append(f"No picture of {', '.join(missing)}")

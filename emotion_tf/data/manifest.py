@@ -18,6 +18,7 @@ import numpy as np
 
 from emotion_tf.csv_rows import read_rows
 from emotion_tf.errors import UserError, nearest
+from emotion_tf.wording import plural
 
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
@@ -153,7 +154,7 @@ def leak_notes(sources: Iterable[tuple[str, Iterable[Hashable]]], what: str) -> 
 
     Args:
         sources: of each row its split, and its images or the segments of its clip. 8 bytes of each are held.
-        what: name of the sources in the note.
+        what: name of one of the sources in the note.
     """
     hashes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
     for split, row_sources in sources:
@@ -161,7 +162,7 @@ def leak_notes(sources: Iterable[tuple[str, Iterable[Hashable]]], what: str) -> 
     different = [np.unique(np.frombuffer(of_split, np.int64)) for of_split in hashes.values()]
     _, splits = np.unique(np.concatenate([*different, np.empty(0, np.int64)]), return_counts=True)
     count = int((splits > 1).sum())
-    note = f"{count} {what} occur in more than one split, so that scores are too high. Expected each in one split only"
+    note = f"{plural(count, what)} in more than one split, so that scores are too high. Expected each in one split only"
     return [note] if count else []
 
 

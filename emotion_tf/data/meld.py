@@ -23,6 +23,7 @@ from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip
 from emotion_tf.labels import MELD_EMOTIONS, SENTIMENTS
+from emotion_tf.wording import plural
 
 MAX_BYTES = 16 << 20
 """The tables of MELD have 0.1 to 1.2 MB."""
@@ -115,9 +116,8 @@ def _read_table(path: Path, split: str, target: str) -> tuple[list[manifest.Row]
         rows.append(manifest.make_row(where, row_cells, labels))
         invalid_times += _is_invalid(cells["StartTime"], cells["EndTime"])
     if invalid_times:
-        notes.append(
-            f"{path.name}: {invalid_times} rows with a StartTime or EndTime that is no time, or an end before the start"
-        )
+        count = plural(invalid_times, "row")
+        notes.append(f"{path.name}: {count} with a StartTime or EndTime that is no time, or an end before the start")
     manifest.check_rows(path, rows)
     return sorted(rows, key=lambda row: (int(row.dialogue_id), int(row.utterance_id))), notes
 

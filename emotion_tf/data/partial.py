@@ -18,6 +18,7 @@ from emotion_tf import documents, files
 from emotion_tf.data.arrangement import Members
 from emotion_tf.documents import Count, Length, Sha256, Text
 from emotion_tf.program import command
+from emotion_tf.wording import plural
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class PartialDataset:
         finished = [part for part in self.plan if (self.folder / f"{part.key}.json").is_file()]
         count, total = (sum(len(part.rows) for part in parts) for parts in (finished, self.plan))
         if count:
-            return f"{count} of {total} utterances are kept in {self.folder}. Continue with: {command()}"
+            return f"{count:,} of {plural(total, 'utterance')} are kept in {self.folder}. Continue with: {command()}"
         if any(self.folder.glob("*.json")):
             return f"The parts of an earlier call with other options or rows stay in {self.folder}."
         shutil.rmtree(self.folder, ignore_errors=True)

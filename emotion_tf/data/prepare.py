@@ -21,6 +21,7 @@ from emotion_tf.folders import DEMO
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.progress import track
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 DEMO_OPTIONS = records.PrepareOptions(MELD_EMOTIONS, face_size=48, context=8, tokenizer="learned", corpus="demo")
 
@@ -47,7 +48,7 @@ def write_dataset(
     for split, counts in dataset.splits.items():
         classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
         say(
-            f"{split}: {counts.records} utterances in {counts.dialogues} dialogues, "
+            f"{split}: {plural(counts.records, 'utterance')} in {plural(counts.dialogues, 'dialogue')}, "
             f"{counts.with_face} with a face ({classes})"
         )
     for line in (*(account.format_lines(dataset.account) if source else ()), *dataset.notes):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.wording import plural
 
 if TYPE_CHECKING:
     from emotion_tf.data.dataset import Shard, Split
@@ -43,7 +44,7 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
         count = sum(shard.records for shard in split.shards)
         if count != split.records:
             raise UserError(
-                f"{data / 'dataset_info.json'}: Wrong count: it has {split.records} records in {name}, "
+                f"{data / 'dataset_info.json'}: Wrong count: it has {plural(split.records, 'record')} in {name}, "
                 f"its shards have {count}. {REPAIR}"
             )
         if not count:
@@ -55,7 +56,8 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
 def _verify_shard(path: Path, shard: Shard) -> None:
     if not path.is_file():
         raise UserError(
-            f"{path}: The shard is missing. Expected {shard.records} records in {shard.bytes} bytes. {REPAIR}"
+            f"{path}: The shard is missing. Expected {plural(shard.records, 'record')} in {shard.bytes:,} bytes. "
+            f"{REPAIR}"
         )
     size = path.stat().st_size
     if size != shard.bytes or files.sha256(path) != shard.sha256:
@@ -66,7 +68,8 @@ def _verify_shard(path: Path, shard: Shard) -> None:
         raise UserError(f"{path}: {damage}. {REPAIR}") from None
     if records != shard.records:
         raise UserError(
-            f"{path}: Wrong count: dataset_info.json has {shard.records} records, the shard {records}. {REPAIR}"
+            f"{path}: Wrong count: dataset_info.json has {plural(shard.records, 'record')}, the shard {records:,}. "
+            f"{REPAIR}"
         )
 
 
@@ -90,7 +93,8 @@ def _diagnose(path: Path, size: int, shard: Shard) -> str:
     except _Damage as damage:
         return f"{damage} (record {records}; {size} bytes, expected {shard.bytes})"
     if size < shard.bytes:
-        return f"Cut between records: {records} records in {size} bytes, expected {shard.records} in {shard.bytes}"
+        expected = f"{shard.records:,} in {shard.bytes:,}"
+        return f"Cut between records: {plural(records, 'record')} in {size:,} bytes, expected {expected}"
     return (
         f"Other content: {records} whole records in {size} bytes, but not those of dataset_info.json (sha256 differs)"
     )

@@ -25,6 +25,7 @@ from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import CONFIDENCE, Threshold, fit_thresholds
 from emotion_tf.evaluation.temperature import Temperature, fit_temperature
 from emotion_tf.modalities import presence_patterns
+from emotion_tf.wording import plural
 
 FILE = "calibration.json"
 PATTERNS = presence_patterns()
@@ -150,7 +151,8 @@ class Calibration:
         """Raises UserError for more dialogues than utterances, or thresholds that contradict each other."""
         if self.dialogues > self.utterances:
             raise UserError(
-                f"Invalid `dialogues`. Expected at most the {self.utterances} utterances. Received: {self.dialogues}."
+                f"Invalid `dialogues`. Expected at most one for each of {plural(self.utterances, 'utterance')}. "
+                f"Received: {self.dialogues}."
             )
         targets = [row.target for row in self.thresholds]
         if len(set(targets)) < len(targets):
@@ -162,7 +164,7 @@ class Calibration:
     @property
     def fitted_on(self) -> str:
         """The validation utterances, in words."""
-        return f"{self.utterances:,} validation utterances in {self.dialogues:,} dialogues"
+        return f"{plural(self.utterances, 'validation utterance')} in {plural(self.dialogues, 'dialogue')}"
 
     @property
     def unpromised(self) -> str:

@@ -22,6 +22,7 @@ from emotion_tf.evaluation.jackknife import LEVEL, Estimate
 from emotion_tf.evaluation.results import read_cross_validation, read_metrics
 from emotion_tf.evaluation.significance import Difference, crossed_difference, format_bounds, format_p, intervals
 from emotion_tf.program import program
+from emotion_tf.wording import plural
 
 METRICS = ("weighted_f1", "accuracy", "macro_f1")
 MIN_SEEDS = 5
@@ -273,7 +274,7 @@ def print_seeds(paths: Sequence[Path]) -> None:
             continue
         runs = [compare.read_run(path, split) for path in paths]
         note = "" if len(runs) >= MIN_SEEDS else f"; descriptive: a claim needs {MIN_SEEDS}"
-        table = Table("run", *METRICS, title=f"{split}, {len(runs)} seeds{note}", title_justify="left")
+        table = Table("run", *METRICS, title=f"{split}, {plural(len(runs), 'seed')}{note}", title_justify="left")
         for run in runs:
             table.add_row(run.name, *(f"{run.metrics[name]:.4f}" for name in METRICS))
         table.add_row("mean ± deviation [95 %, seeds and dialogues]", *_means(runs))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from emotion_tf.evaluation.metrics import weighted_f1
 from emotion_tf.evaluation.significance import MIN_ROWS, Bounds, intervals
+from emotion_tf.wording import plural
 
 SPEAKERS = 8
 MIN_UTTERANCES = 10
@@ -113,7 +114,7 @@ def _speakers(speaker: pd.Series) -> Iterator[tuple[str, str, np.ndarray]]:
     for name in counts.index:
         yield "speaker", name, (speaker == name).to_numpy()
     others = (~speaker.isin(counts.index) & (speaker != "")).to_numpy()
-    yield "speaker", f"{speaker[others].nunique()} others" if len(counts) else "all", others
+    yield "speaker", plural(speaker[others].nunique(), "other") if len(counts) else "all", others
     yield "speaker", "unknown", (speaker == "").to_numpy()
 
 

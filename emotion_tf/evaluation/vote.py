@@ -17,6 +17,7 @@ from emotion_tf.documents import Amount, Command, Count, Finite, Labels, Name, P
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.temperature import Temperature
 from emotion_tf.folders import ENSEMBLE
+from emotion_tf.wording import plural
 
 METHODS = {
     "soft": "mean of the members' probabilities, with a temperature",
@@ -86,8 +87,8 @@ class Vote:
             values = getattr(self, name)
             if values is not None and (received := _shape(values)) != shape:
                 raise UserError(
-                    f"Invalid `{name}`. Expected the shape {shape}, for {members} members and {classes} labels. "
-                    f"Received: {received or 'lists of different lengths'}."
+                    f"Invalid `{name}`. Expected the shape {shape}, for {plural(members, 'member')} and "
+                    f"{plural(classes, 'label')}. Received: {received or 'lists of different lengths'}."
                 )
 
 

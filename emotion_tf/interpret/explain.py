@@ -64,10 +64,10 @@ def explain(
 def _normalize(scorer: Scorer, utterance: Utterance) -> Utterance:
     normalized = scorer.normalize(utterance)
     if not modality.present_modalities(normalized):
-        raise UserError(
-            f"Nothing to explain{' of ' + utterance.id if utterance.id else ''}: {scorer.run.path} reads "
-            f"{', '.join(scorer.modalities)}. Expected at least one of them. Received: none."
-        )
+        titles = [MODALITIES[name].title if name in MODALITIES else "previous utterances" for name in scorer.modalities]
+        missing = {1: "none", 2: "neither"}.get(len(titles), "none of them")
+        place = f"{utterance.id}: " if utterance.id else ""
+        raise UserError(f"{place}Run `{scorer.run.path.name}` reads {' and '.join(titles)}; {missing} was given.")
     return normalized
 
 

@@ -16,6 +16,7 @@ from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.evaluation.selective import with_abstentions
 from emotion_tf.modalities import FACE, MODALITIES, TEXT
 from emotion_tf.runs.facts import ModelFacts
+from emotion_tf.wording import plural
 
 BATCH = 64
 MAX_CROPS = 1024
@@ -244,7 +245,7 @@ def _one_per_utterance(name: str, values: Sequence[Any] | None, utterances: Sequ
         return [None] * len(utterances)
     if len(values) != len(utterances):
         raise UserError(
-            f"Invalid `{name}`. Expected one entry (or None) for each of {len(utterances)} utterances. "
+            f"Invalid `{name}`. Expected one entry (or None) for each of {plural(len(utterances), 'utterance')}. "
             f"Received: {len(values)}."
         )
     return values

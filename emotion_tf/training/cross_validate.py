@@ -30,6 +30,7 @@ from emotion_tf.runs.run import Run
 from emotion_tf.training.loop import train
 from emotion_tf.training.outputs import collect_outputs, inference
 from emotion_tf.training.setup import TrainingData
+from emotion_tf.wording import plural
 
 HELD_OUT = "held_out.csv"
 
@@ -145,7 +146,9 @@ class CrossValidation:
         seed = self.config.train.seed + fold.repeat
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, seed=seed))
         run = Run(self.path / fold.name)
-        self.say(f"Run: {run.path}: {len(fold.train.positions or ())} utterances, {len(fold.positions)} held out")
+        self.say(
+            f"Run: {run.path}: {plural(len(fold.train.positions or ()), 'utterance')}, {len(fold.positions):,} held out"
+        )
         data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
         train(config, run, data, self.pretrained, command=command, initial=self.initial, say=self.say)

@@ -30,6 +30,7 @@ from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.training.losses import logit_shift
 from emotion_tf.training.outputs import Infer, collect_outputs, inference
+from emotion_tf.wording import plural
 
 BATCH = 64
 
@@ -71,8 +72,8 @@ def check_context(config: Config, dataset: Dataset) -> None:
         count = getattr(config.text, name)
         if config.uses_text and count > dataset.context:
             raise UserError(
-                f"{dataset.path} stores {dataset.context} utterances before and after each. Expected at least the "
-                f"{count} of --text.{name}. Prepare it again with --context {count}."
+                f"{dataset.path} stores {plural(dataset.context, 'utterance')} before and after each. Expected at "
+                f"least the {count} of --text.{name}. Prepare it again with --context {count}."
             )
 
 

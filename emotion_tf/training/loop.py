@@ -28,6 +28,7 @@ from emotion_tf.training.progress import EpochProgress
 from emotion_tf.training.replicas import check_same, of_host_0, this_host
 from emotion_tf.training.setup import Say, Setup, TrainingData, build_setup, create_run, replica_line
 from emotion_tf.training.step import Sums, zero_sums
+from emotion_tf.wording import plural
 
 
 def train(
@@ -140,7 +141,7 @@ def _train(
         while state.epoch < phase.end and not _is_over(state, config, until):
             state = _train_epoch(stage, state, run, checkpoints)
     if state.epochs_since_best >= config.train.patience and state.epoch < config.train.epochs:
-        say(f"Stopped early: {state.epochs_since_best} epochs without a better validation weighted F1")
+        say(f"Stopped early: {plural(state.epochs_since_best, 'epoch')} without a better validation weighted F1")
     if save_model and host.writes:
         _save_best(setup, run, checkpoints, state)
     return state

@@ -12,10 +12,10 @@ pytestmark = pytest.mark.usefixtures("opened_once")
 
 
 def test_predict_without_an_utterance(untrained, tmp_path, fault):
-    assert "No utterance. Expected --text, --face or --clip" in fault("predict", untrained)
+    assert "Give at least one of: --text, --face, --clip." in fault("predict", untrained)
     assert str(tmp_path / "t.csv") in fault("predict-table", untrained, tmp_path / "t.csv", "--out", tmp_path / "o.csv")
     for verb in ("predict", "explain"):
-        assert "Expected one of them" in fault(verb, untrained, "--clip", "a.mp4", "--face", "a.jpg")
+        assert "Give at most one of: --face, --clip." in fault(verb, untrained, "--clip", "a.mp4", "--face", "a.jpg")
         assert "--face-is-crop says" in fault(verb, untrained, "--clip", "a.mp4", "--face-is-crop")
     film = ("predict-film", untrained, "a.mp4", "a.srt", "--out", tmp_path / "film")
     assert "Invalid `--processes`" in fault(*film, "--processes", "-1")

@@ -67,7 +67,7 @@ def test_yunet_needs_no_download(table, tmp_path, succeed, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     words = ("--processes", "1")
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
-    assert "train: 1 rows: no face found 1\n" in printed  # the faces of the tests are drawn
+    assert "train: 1 row: no face found 1\n" in printed  # the faces of the tests are drawn
     faces = json.loads((tmp_path / "data" / "dataset_info.json").read_text())["faces"]
     assert faces["detector"] == "yunet" and faces["detector_model"] == YUNET_SHA256
 
@@ -85,7 +85,7 @@ def test_the_account_is_printed(table, tmp_path, succeed, monkeypatch):
     monkeypatch.setattr(clip_source, "load_detector", synthetic_faces.load_detector)
     words = ("--faces.detector", "mtcnn", "--processes", "1")
     printed = succeed("prepare", "clips", table, "--out", tmp_path / "data", *LEARNED, *words)
-    assert "train: 1 rows: with a face 1\ndev: 1 rows: with a face 1\n" in printed
+    assert "train: 1 row: with a face 1\ndev: 1 row: with a face 1\n" in printed
 
 
 def test_prepare_demo_draws_the_data_set_that_train_draws(tmp_path, monkeypatch):

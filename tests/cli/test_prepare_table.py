@@ -95,8 +95,8 @@ def test_prepare_and_its_overwrite(manifest, fault, succeed):
     write_table(manifest, good_rows())
     out = manifest.parent.parent / "out" / "data"
     printed = succeed("prepare", "table", manifest, "--out", out, *LEARNED)
-    assert "train: 2 utterances in 1 dialogues, 2 with a face" in printed and str(out) in printed
-    assert "1 pictures occur in more than one split" in printed
+    assert "train: 2 utterances in 1 dialogue, 2 with a face" in printed and str(out) in printed
+    assert "1 picture in more than one split" in printed
     before = (out / "dataset_info.json").read_bytes()
     message = fault("prepare", "table", manifest, "--out", out, *LEARNED)
     assert str(out) in message and "--overwrite" in message

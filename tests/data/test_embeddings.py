@@ -109,7 +109,7 @@ def test_words_are_counted_as_the_model_sees_them():
         ("v.txt", b"the 1 2\nna\xefve 3 4\n", ["line 2", "UTF-8", r"b'na\xefve'"]),
         ("v.bin", b"2 1\nthe \0\0\0\0\nna\xefve \0\0\0\0\n", ["byte 12", "UTF-8"]),
         ("v.bin", b"2 1\nthe \0\0\0\0\nno_word_here \0\0\xc0\x7f\n", ["byte 12", "finite"]),
-        ("v.bin", b"1 1\nthe \0\0\0\0\nwell \0\0\0\0\n", ["byte 12", "after 1 words", "more"]),
+        ("v.bin", b"1 1\nthe \0\0\0\0\nwell \0\0\0\0\n", ["byte 12", "after 1 word,", "more"]),
         ("v.txt", b"the" + b" 1" * 4097 + b"\n", ["line 1", "1 to 4096 numbers"]),
         ("v.txt", b"1 500000\nthe 1\n", ["line 1", "1 to 4096 numbers", "b'500000'"]),
         ("v.txt", b"the 1 2\nwell " + b"1" * 200_000, ["line 2", "Expected a word and 2 numbers"]),

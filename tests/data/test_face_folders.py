@@ -52,7 +52,7 @@ def test_a_picture_stays_in_the_last_of_its_splits(split):
     folder = read_face_folder(split, LABELS)
     assert not [row for row in folder.rows if "leak" in row.dialogue_id] and len(folder.rows) == 19
     assert "2 pictures left out: a byte-identical one is in a later split" in folder.notes
-    assert "2 pictures occur with different labels" in folder.notes
+    assert "2 pictures with different labels" in folder.notes
 
 
 def test_a_missing_dev_is_a_tenth_of_train_and_test_stays(tmp_path):

@@ -106,7 +106,7 @@ def test_the_account_is_exact_number_by_number(raw, tmp_path, monkeypatch):
     assert any("dia1_utt2.mp4" in line and "the file is empty" in line for line in lines)
     assert any("clip without a row: dia0_utt9.mp4" in line for line in lines)
     assert any("train_sent_emo.csv: 1 lines in an old encoding, repaired" in line for line in lines)
-    assert any("test_sent_emo.csv: 1 rows with a StartTime or EndTime" in line for line in lines)
+    assert any("test_sent_emo.csv: 1 row with a StartTime or EndTime" in line for line in lines)
     assert dataset.splits["train"].with_face == 1 and dataset.max_faces == 2
 
 

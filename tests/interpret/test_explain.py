@@ -137,7 +137,7 @@ def test_the_page_does_not_trust_shapley_values_of_a_modality_that_training_neve
 
 
 def test_an_utterance_without_anything_to_read(scorer):
-    with pytest.raises(UserError, match="Nothing to explain of a/7: .* reads text, face"):
+    with pytest.raises(UserError, match="a/7: Run `.*` reads text and faces; neither was given."):
         explain(scorer, [Utterance("  ", (), ("Ada: Yes.",), "a/7")])
 
 
@@ -217,8 +217,8 @@ def test_the_verb_on_a_data_set(untrained, dataset, succeed, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "Expected an utterance (--text, --face or --clip, and --context) or --data"),
-        (("--text", "a", "--data", "b"), "Expected an utterance (--text"),
+        ((), "Give exactly one of: an utterance (--text, --face or --clip, and --context), --data."),
+        (("--text", "a", "--data", "b"), "Give exactly one of: an utterance (--text"),
         (("--text", "a", "--context", "A: b"), "reads no context"),
         (("--text", "a", "--label", "joi"), "Did you mean 'joy'"),
         (("--text", "a", "--layer", "cnn_9"), "No layer 'cnn_9'"),
