@@ -38,6 +38,7 @@ from emotion_tf.training.outputs import Infer, inference
 from emotion_tf.training.precision import choose_precision, computing_in
 from emotion_tf.training.replicas import check_same, this_host
 from emotion_tf.training.statistics import collect_statistics
+from emotion_tf.wording import plural
 
 Say = Callable[[str], None]
 
@@ -246,15 +247,12 @@ def replica_line(setup: Setup) -> str:
     """Returns a line about the replicas: the global batch, the share of each host, and the learning rate."""
     host, rows = this_host(), setup.update_rows
     sizes = sorted({Share(i, host.count).size(rows) for i in range(host.count)})
-    hosts, devices = _count(host.count, "host"), _count(host.devices, "device")
+    hosts, devices = plural(host.count, "host"), plural(host.devices, "device")
+    share = " or ".join(map(str, sizes))
     return (
-        f"{hosts} with {devices} each: an update of {rows} utterances is {' or '.join(map(str, sizes))} on each host, "
-        f"learning rate {setup.config.train.learning_rate:g} for the whole update"
+        f"{hosts} with {devices} each: an update of {plural(rows, 'utterance')} is {share} on each host, learning rate "
+        f"{setup.config.train.learning_rate:g} for the whole update"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _read_vectors(config: Config, words: WordVocabulary, say: Say) -> Embeddings | None:
