@@ -29,7 +29,8 @@ def predictor(served_bert):
 
 
 def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predictor, dataset, manifest_path):
-    probabilities, rows, _, outputs = evaluate(served_bert, Dataset.open(dataset), "test")
+    probabilities, records, _, outputs, _ = evaluate(served_bert, Dataset.open(dataset), "test")
+    rows = list(pipeline.read_rows(records))
     known = {
         (r.dialogue_id, r.utterance_id): r
         for r in manifest.read_manifest(manifest_path, MELD_EMOTIONS)
