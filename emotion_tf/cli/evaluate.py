@@ -57,6 +57,7 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     from emotion_tf.evaluation import figures
     from emotion_tf.evaluation import report as results
     from emotion_tf.training.evaluate import evaluate as evaluate_run
+    from emotion_tf.training.history import write_confusion
 
     dataset = Dataset.open(data)
     dataset.verify()
@@ -73,7 +74,10 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     rows = read_rows(evaluation.rows)
     results.write_predictions(out / f"predictions_{split}.csv", rows, run.labels, *predictions)
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
-    figures.plot_confusion(out / f"confusion_{split}.png", numbers["confusion"], run.labels, title)
+    picture = out / f"confusion_{split}.png"
+    figures.plot_confusion(picture, numbers["confusion"], run.labels, title)
+    if is_own_data:
+        write_confusion(run, split, picture)
     # last: a run is evaluated on the splits that its metrics.json has
     results.write_metrics(out / "metrics.json", split, {**numbers, **context})
     results.print_table(

@@ -1,14 +1,18 @@
-"""The record of an epoch: a row of history.csv, scalars for TensorBoard, a line of text."""
+"""The record of a training: rows of history.csv, lines of text, and what TensorBoard shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.config import Config
 from emotion_tf.evaluation.csv_tables import read_history
 from emotion_tf.folders import check_no_link
 from emotion_tf.locks import WriteError
@@ -45,11 +49,49 @@ def _write_scalars(logs: Path, epoch: int, numbers: Mapping[str, float]) -> None
     for file in logs.glob("*.epoch-*"):
         if int(file.name.rpartition("-")[2]) >= epoch:
             file.unlink()
+    with _writer(logs, f".epoch-{epoch}", epoch):
+        for name, value in numbers.items():
+            tf.summary.scalar(name, value)
+
+
+def write_hyperparameters(run: Run, config: Config) -> None:
+    """Writes the options of the configuration for TensorBoard's HParams."""
+    from tensorboard.plugins.hparams import api
+
+    options = dict(_flat(dataclasses.asdict(config)))
+    with _writer(run.path / "logs", ".hparams", 0):
+        api.hparams(options, trial_id=run.path.name)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, (bool, int, float, str)) else " ".join(map(str, value))
+
+
+def write_confusion(run: Run, split: str, picture: Path) -> None:
+    """Writes the picture of the confusion matrix on a split for TensorBoard, in place of an earlier one."""
+    pixels = tf.io.decode_png(picture.read_bytes(), channels=3)
+    with _writer(run.path / "logs", f".confusion-{split}", 0):
+        tf.summary.image(f"confusion/{split}", pixels[tf.newaxis])
+
+
+@contextlib.contextmanager
+def _writer(logs: Path, suffix: str, step: int) -> Iterator[None]:
+    """Writes the summaries of the block into a file, in place of one with this suffix.
+
+    Raises:
+        UserError: the folder is a link, or cannot be written.
+    """
+    check_no_link(logs)
     try:
-        writer = tf.summary.create_file_writer(str(logs), filename_suffix=f".epoch-{epoch}")
-        with writer.as_default(step=epoch):
-            for name, value in numbers.items():
-                tf.summary.scalar(name, value)
+        for file in logs.glob(f"*{suffix}"):
+            file.unlink()
+        writer = tf.summary.create_file_writer(str(logs), filename_suffix=suffix)
+        with writer.as_default(step=step):
+            yield
         writer.close()
     except tf.errors.OpError as error:  # such as a full disk
         raise WriteError(f"Cannot write {logs}: {str(error.message).splitlines()[0][:200]}. Free some space.") from None

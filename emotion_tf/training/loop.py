@@ -21,7 +21,8 @@ from emotion_tf.training.average import averaged
 from emotion_tf.training.checkpoint import LAST, Checkpoints, State, best_name
 from emotion_tf.training.dropout_seeds import reseed_encoders
 from emotion_tf.training.evaluate import calibrate
-from emotion_tf.training.history import epoch_line, finished_state, write_epoch
+from emotion_tf.training.history import epoch_line, finished_state, write_epoch, write_hyperparameters
+from emotion_tf.training.log import RunLog
 from emotion_tf.training.losses import cross_entropy
 from emotion_tf.training.phases import Stage, begin_phase, collect_dev, phases
 from emotion_tf.training.progress import EpochProgress
@@ -117,11 +118,15 @@ def _train(
         _check_same_data(config, run, data)
     (has_checkpoint,) = map(bool, of_host_0(resumes and (run.checkpoints / LAST).is_file()))
     check_same("the configuration or the data", _digest(config, data, run))
+    say = log = RunLog(say)
     setup = build_setup(config, data, pretrained, say, run.word_dim if has_checkpoint else None)
     if host.replicas > 1:
         say(replica_line(setup))
     if not resumes and host.writes:
         create_run(run, setup, command, overwrite, initial)
+    if host.writes:
+        log.open(run.path, command)
+        write_hyperparameters(run, config)
     checkpoints = Checkpoints(run.checkpoints, setup.variables, host.writes)
     state = State()
     if has_checkpoint:

@@ -1,14 +1,26 @@
 """The record of an epoch: a row of history.csv, and a line to read."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from emotion_tf.evaluation import figures
 from emotion_tf.locks import WriteError
 from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
-from emotion_tf.training.history import epoch_line, finished_state, write_epoch
+from emotion_tf.training.history import (
+    epoch_line,
+    finished_state,
+    write_confusion,
+    write_epoch,
+    write_hyperparameters,
+)
+from emotion_tf.training.log import RunLog
 
 
 def test_a_repeated_epoch_replaces_its_row(tmp_path):
@@ -26,6 +38,52 @@ def test_rewriting_keeps_every_bit(tmp_path):
     for epoch, loss in enumerate(losses, 1):
         write_epoch(Run(tmp_path), {"epoch": epoch, "loss": loss})
     assert pd.read_csv(tmp_path / "history.csv", float_precision="round_trip")["loss"].tolist() == losses
+
+
+def summaries(folder):
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_tensorboard_has_the_hyperparameters_and_the_confusion_matrix(untrained, tmp_path):
+    run = Run(shutil.copytree(untrained, tmp_path / "run"))
+    for _ in range(2):  # as a training that is continued does
+        write_hyperparameters(run, run.config)
+        picture = tmp_path / "confusion.png"
+        figures.plot_confusion(picture, np.eye(7, dtype=int).tolist(), run.labels, "a title")
+        write_confusion(run, "test", picture)
+        write_confusion(run, "dev", picture)
+    assert sorted(path.suffix for path in (run.path / "logs").iterdir()) == [
+        ".confusion-dev", ".confusion-test", ".hparams",
+    ]  # fmt: skip
+    events = summaries(run.path / "logs")
+    (event,) = events.Tensors("confusion/test")
+    shown = tf.io.decode_png(tf.make_ndarray(event.tensor_proto)[2])  # after width and height
+    np.testing.assert_array_equal(shown, tf.io.decode_png(picture.read_bytes(), channels=3))
+    data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    start = HParamsPluginData.FromString(data).session_start_info
+    options = {name: value for name, value in start.hparams.items()}
+    assert start.group_name == "run" and options["train.epochs"].number_value == run.config.train.epochs
+    assert options["text.branches"].string_value == "gru" and options["train.deterministic"].bool_value is False
+
+
+def test_a_run_has_a_log(tmp_path):
+    lines = []
+    log = RunLog(lines.append)
+    log("before there is a folder")
+    log.open(tmp_path, "python main.py train")
+    log("epoch 1/2")
+    again = RunLog(lines.append)
+    again.open(tmp_path, "python main.py train --resume")
+    written = (tmp_path / "train.log").read_text().splitlines()
+    assert lines == ["before there is a folder", "epoch 1/2"]
+    texts = ["$ python main.py train", *lines, "$ python main.py train --resume"]
+    assert [line.partition("+00:00 ")[2] for line in written] == texts
+    (tmp_path / "train.log").unlink()
+    (tmp_path / "private").write_text("mine")
+    (tmp_path / "train.log").symlink_to(tmp_path / "private")
+    with pytest.raises(WriteError, match=r"Cannot write .*train\.log"):
+        log("into another file")
+    assert (tmp_path / "private").read_text() == "mine"
 
 
 def test_a_full_disk_is_an_error_of_the_user(tmp_path, monkeypatch):
