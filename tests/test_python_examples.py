@@ -25,6 +25,8 @@ from emotion_tf.api import words_of_options
 from emotion_tf.cli import prepare, report
 from emotion_tf.cli import train as train_verb
 from emotion_tf.config import PRESETS
+from emotion_tf.runs.facts import FILE, facts_of, write_exported
+from emotion_tf.runs.run import Run
 
 EXAMPLES = {
     path.relative_to(ROOT).as_posix(): sources
@@ -112,6 +114,13 @@ def test_the_readme(folder, monkeypatch, dataset, small_config):
     run_examples("README.md")
 
 
+def test_the_page_for_students(folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(emotion_tf.Run, "evaluate", lambda run, split: calls.append((run.path.name, split)))
+    run_examples("docs/for_students.md")
+    assert calls == [("demo-text-face", "test")]
+
+
 def test_predicting_and_explaining(folder):
     assert run_examples("docs/predicting.md")["prediction"].probabilities.shape == (2, 7)
     assert run_examples("docs/explaining.md")["explanation"].overlays
@@ -126,14 +135,22 @@ def test_a_network_from_elsewhere(folder):
 def test_a_client(folder, monkeypatch):
     monkeypatch.setattr("emotion_tf.faces.detect.load_detector", lambda name: detect_faces)  # MTCNN takes seconds
     graph = emotion_tf.load("saved_models/mine").graph
+    (folder / FILE).parent.mkdir()
 
     def call(signature, inputs):
         outputs = graph.full({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
     with ModelServer({"mine": call}) as server:
-        run_examples("docs/serving.md", lambda source: source.replace("localhost:8500", server.addresses[0]))
-        assert len(server.requests) == 2
+        write_exported(folder, facts_of(Run(folder / "saved_models" / "mine")))
+        shutil.copy(folder / FILE, folder)
+
+        def change(source):
+            return source.replace("localhost:8500", server.addresses[0]).replace("timeout=5", "timeout=60")
+
+        run_examples("docs/serving.md", change)
+        run_examples("docs/for_engineers.md", change)
+        assert len(server.requests) == 3
 
 
 def test_every_example_has_a_test():
