@@ -91,7 +91,7 @@ def test_the_error_of_a_new_search_does_not_name_files_of_the_old_one(tune, fold
     tune(*WORDS)
     words = ("--trials", "2", "--workers", "1", "--search", "learning_rate", "--overwrite")
     message = tune(*words, job=Fake(breaks="The loss is no number"), through=fault)
-    assert "All 2 trials broke. The last: The loss is no number with" in message and "trials.csv" not in message
+    assert "2 trials, all broken. The last: The loss is no number with" in message and "trials.csv" not in message
     assert f"{folder} is as it was before" in message and len(table(folder)) == 6
 
 
