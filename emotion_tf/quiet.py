@@ -56,9 +56,21 @@ def start_tensorflow(threads: int = 0, list_devices: bool = True) -> None:
         list_devices: whether to list the devices, after which this process can no longer join others.
     """
     if "tensorflow" not in sys.modules:
-        with interrupts.end_on_interrupt():
+        with interrupts.end_on_interrupt(), _title("loading TensorFlow"):
             _import_tensorflow(threads, list_devices)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _title(title: str) -> Iterator[None]:
+    """Shows a title on a terminal until the block ends; not by `progress`, which would write into the hidden output."""
+    if sys.stderr.isatty():
+        print(f"{title} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if sys.stderr.isatty():
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 def _import_tensorflow(threads: int, list_devices: bool) -> None:

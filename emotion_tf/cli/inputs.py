@@ -146,6 +146,8 @@ def open_predictor(run: Path, serving: ServerOptions) -> Predictor:
         from emotion_tf.runs.facts import read_facts
 
         return serving.connect(read_facts(run))
+    from emotion_tf.progress import stage
     from emotion_tf.serving.predict import open_predictor
 
-    return open_predictor(run)
+    with stage(f"opening {run}"):
+        return open_predictor(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,14 @@ def write(
     from emotion_tf.evaluation.mistakes import worst_mistakes
     from emotion_tf.evaluation.reliability import confidence_of
     from emotion_tf.evaluation.report_page import ReportData, write_report
+    from emotion_tf.progress import stage
 
     rows = dataset.rows(split)
     outputs, predicted = results.outputs, results.outputs.predicted
     confidence = confidence_of(results.probabilities, predicted)
     mistakes = worst_mistakes(predicted == outputs.label, confidence, outputs.weight)
-    contributions, note = _contributions(run, rows, results)
+    with stage("testing what each modality contributes"):
+        contributions, note = _contributions(run, rows, results)
     report = ReportData(
         run=run.path.name,
         split=split,
@@ -100,13 +103,15 @@ def _explanations(run: Run, rows: Rows, mistakes: Sequence[int]) -> dict[int, Ex
     from emotion_tf.interpret.batch import Scorer
     from emotion_tf.interpret.dataset import read_utterances
     from emotion_tf.interpret.explain import explain
+    from emotion_tf.progress import track
 
     if not mistakes:
         return {}
     scorer, order = Scorer(run), sorted(mistakes)
     utterances = zip(order, read_utterances(scorer, rows.select(order)), strict=True)
     readable = {row: utterance for row, utterance in utterances if modality.present_modalities(utterance)}
-    explanations = explain(scorer, list(readable.values()), check=False) if readable else []
+    show = functools.partial(track, title="explaining mistakes", unit="batches")
+    explanations = explain(scorer, list(readable.values()), check=False, progress=show) if readable else []
     return {
         row: Explanation(
             explanation.words,

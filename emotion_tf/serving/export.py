@@ -18,6 +18,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation import model_card
 from emotion_tf.folders import check_no_link
 from emotion_tf.kinds import Kind
+from emotion_tf.progress import stage
 from emotion_tf.runs import facts
 from emotion_tf.runs.ensemble import Ensemble
 from emotion_tf.runs.export import Export, is_version, unoptimized, versions
@@ -58,10 +59,13 @@ def export(run: Run | Ensemble, version: int | None = None, keep: int = 0) -> Pa
             raise UserError(
                 f"{out} exists. Expected a new version: a server may be reading this one. Leave --version out."
             )
-        predictor = RunPredictor(run)
+        with stage(f"opening {run.path}"):
+            predictor = RunPredictor(run)
         with files.new_folder(out, KIND, hint="leave --version out") as folder:
-            _write(predictor, folder)
-            verify(folder)
+            with stage("writing the export"):
+                _write(predictor, folder)
+            with stage("verifying the export"):
+                verify(folder)
         others = sorted(version for version in versions(serving) if str(version) != out.name)
         for old in others[: max(0, len(others) + 1 - keep)] if keep else ():
             files.delete(serving / str(old))

@@ -26,6 +26,7 @@ from emotion_tf.evaluation.reliability import calibration_error, class_calibrati
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.progress import track_batches
 from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.training.losses import logit_shift
@@ -101,11 +102,14 @@ def calibrate(
         dev: validation utterances.
         infer: `inference(model)`, if it was traced before.
     """
-    outputs = collect_outputs(infer or inference(model), pipeline.sorted_batches(dev, preprocess, BATCH))
-    train = run.config.train
+    dialogue, train = pipeline.read_labels(dev).dialogue, run.config.train
+    batches = pipeline.sorted_batches(dev, preprocess, BATCH)
+    outputs = collect_outputs(
+        infer or inference(model), track_batches(batches, len(dialogue), BATCH, "calibrating on dev")
+    )
     calibration = fit_calibration(
         outputs,
-        pipeline.read_labels(dev).dialogue,
+        dialogue,
         logit_shift(train, run.class_counts) if train.logit_adjustment else None,
         train.class_weights != "none",
     )
@@ -118,9 +122,10 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     check_data(run, dataset)
     split_rows = dataset.rows(split)
     model = run.model
-    outputs = collect_outputs(inference(model), pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH))
-    probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     dialogue = pipeline.read_labels(split_rows).dialogue
+    batches = pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH)
+    outputs = collect_outputs(inference(model), track_batches(batches, len(dialogue), BATCH, f"evaluating {split}"))
+    probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
     results["intervals"] = intervals(outputs.label, outputs.predicted, dialogue, outputs.weight)
     results["calibration"] = _calibration(run.calibration.temperatures, outputs)

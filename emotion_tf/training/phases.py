@@ -18,6 +18,7 @@ from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.evaluation.calibration import Outputs
 from emotion_tf.features.boundary import FrozenPart, connect_rest, frozen_parts, rest_inputs
 from emotion_tf.features.cache import FeatureCache
+from emotion_tf.progress import track
 from emotion_tf.training.auxiliary import training_network
 from emotion_tf.training.average import Pair
 from emotion_tf.training.checkpoint import Checkpoints
@@ -167,7 +168,7 @@ def collect_dev(stage: Stage) -> Outputs:
     """Returns the outputs on dev, in the order of the records. Each host computes its share; all have the result."""
     host = this_host()
     if host.count == 1:
-        return collect_outputs(stage.infer, stage.dev_batches)
+        return collect_outputs(stage.infer, track(stage.dev_batches, None, "validating on dev", "batches"))
     rows = len(pipeline.Examples(stage.preprocess, stage.dev).positions(stage.setup.data.dev))
     own = collect_outputs(stage.infer, stage.dev_batches) if host.share.size(rows) else None
     return join_hosts(own, rows, len(stage.setup.data.spec.labels))

@@ -6,7 +6,7 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from emotion_tf.training.step import Sums
 
@@ -27,11 +27,12 @@ class EpochProgress:
     def __init__(self, epoch: int, epochs: int, steps: int, silent: bool = False) -> None:
         self.title, self.steps, self.step, self.silent = f"epoch {epoch + 1}/{epochs}", steps, 0, silent
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]:.0f} utterances/s"),
-            TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
             console=Console(file=sys.stderr), transient=True, disable=silent or not sys.stderr.isatty(),
         )  # fmt: skip
-        self.task = self.bar.add_task(self.title, total=steps, rate=0.0, loss=0.0)
+        # the first step of a phase traces and optimises the graph, which takes seconds
+        self.task = self.bar.add_task(f"{self.title}: first step", total=steps, numbers="")
         self.began = self.shown = time.monotonic()
 
     def __enter__(self) -> EpochProgress:
@@ -52,7 +53,8 @@ class EpochProgress:
         self.shown = now
         seconds = max(now - self.began, 1e-9)
         rate, loss = float(sums.rows) / seconds, sums.mean_loss
-        self.bar.update(self.task, completed=self.step, rate=rate, loss=loss)
+        numbers = f"{rate:.0f} utterances/s  loss {loss:.3f}"
+        self.bar.update(self.task, completed=self.step, description=self.title, numbers=numbers)
         if self.bar.disable and self.step < self.steps:
             left = (self.steps - self.step) * seconds / self.step
             print(

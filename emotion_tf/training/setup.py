@@ -26,6 +26,7 @@ from emotion_tf.modalities import TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.models.two_tower import TwoTower, build_model
+from emotion_tf.progress import stage
 from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.training.auxiliary import auxiliary_loss, build_heads, training_network
@@ -184,7 +185,8 @@ def build_setup(
     _check_batch(config)
     check_tokenizer(config, spec, pretrained.encoder)
     check_context(config, data.dataset)
-    statistics = collect_statistics(config, pipeline.read_rows(data.train))
+    with stage("counting words and classes"):
+        statistics = collect_statistics(config, pipeline.read_rows(data.train))
     words = statistics.words
     vectors = _read_vectors(config, words, say) if resumed_width is None else None
     width = resumed_width or (config.text.word_dim if vectors is None else vectors.vectors.shape[1])
@@ -198,7 +200,7 @@ def build_setup(
     check_same(f"--train.precision {precision}", hashlib.sha256(precision.encode()).hexdigest())
     if reason:
         say(f"Precision {precision}: {reason}")
-    with computing_in(precision):
+    with stage("building the model"), computing_in(precision):
         model = build_model(
             config, spec, (len(words), width), pretrained.encoder, pretrained.face_networks, words.frequencies
         )
