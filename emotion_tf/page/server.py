@@ -111,7 +111,7 @@ def open_page(
 
 
 @contextlib.contextmanager
-def _served(page: Any, port: int, uploads: Uploads, live: Live) -> Iterator[str]:
+def _served(page: Any, port: int, uploads: Uploads, live: Live | None = None) -> Iterator[str]:
     address = _launch(page, port, uploads, live)
     with _silent():
         with uploads.swept():
@@ -119,7 +119,7 @@ def _served(page: Any, port: int, uploads: Uploads, live: Live) -> Iterator[str]
         page.close(verbose=False)
 
 
-def _launch(page: Any, port: int, uploads: Uploads, live: Live) -> str:
+def _launch(page: Any, port: int, uploads: Uploads, live: Live | None = None) -> str:
     from gradio.i18n import I18n
 
     from emotion_tf.page.theme import HEAD, STYLE, theme
@@ -137,7 +137,7 @@ def _launch(page: Any, port: int, uploads: Uploads, live: Live) -> str:
     return str(address)
 
 
-def _gated(uploads: Uploads, live: Live) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+def _gated(uploads: Uploads, live: Live | None = None) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
     """Returns a lifespan of the application that puts the gate before all middleware, Gradio's own included."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import JSONResponse
@@ -145,12 +145,16 @@ def _gated(uploads: Uploads, live: Live) -> Callable[[Any], contextlib.AbstractA
 
     from emotion_tf.page.gate import LIVE, Gate
 
-    async def answer_frame(request: Any) -> JSONResponse:
-        return JSONResponse(await anyio.to_thread.run_sync(live.answer, await request.json()))
+    def frame_route(live: Live) -> Route:
+        async def answer_frame(request: Any) -> JSONResponse:
+            return JSONResponse(await anyio.to_thread.run_sync(live.answer, await request.json()))
+
+        return Route(LIVE, answer_frame, methods=["POST"])
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.router.routes.insert(0, Route(LIVE, answer_frame, methods=["POST"]))
+        if live is not None:
+            app.router.routes.insert(0, frame_route(live))
         # against DNS rebinding: another page in the browser must not reach this one under its own host name
         hosts = [HOST, "localhost"]
         app.middleware_stack = TrustedHostMiddleware(Gate(app.middleware_stack, uploads), allowed_hosts=hosts)
