@@ -21,6 +21,7 @@ from emotion_tf.data.dataset import Rows
 from emotion_tf.data.preprocess import Preprocessor
 from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import FrozenPart
+from emotion_tf.models.devices import run_on_devices
 from emotion_tf.progress import track
 from emotion_tf.weights_table import cache_folder
 
@@ -117,7 +118,7 @@ def _compute_once(part: FrozenPart, preprocess: Preprocessor, path: str, file: P
 def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
     """Runs a part over a shard in batches of similar length; returns the columns in record order."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
-    function = tf.function(lambda inputs: part.model(inputs, training=False), input_signature=[spec])
+    function = tf.function(lambda inputs: run_on_devices(part.model, inputs), input_signature=[spec])
     rows = Rows((path,))
     total = sum(1 for _ in rows.enumerate_records())
     order: list[int] = []

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf.evaluation.calibration import Outputs
+from emotion_tf.models.devices import run_on_devices
 from emotion_tf.models.two_tower import presence_pattern
-from emotion_tf.training.replicas import run_on_devices, sum_over_hosts, this_host
+from emotion_tf.training.replicas import sum_over_hosts, this_host
 
 Tensors = Mapping[str, tf.Tensor]
 Infer = Callable[[Tensors], dict[str, tf.Tensor]]

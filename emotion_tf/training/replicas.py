@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -103,25 +102,6 @@ def of_first_replica(values: T) -> T:
     """Returns what the first replica of this host has returned, for values that are the same on all."""
     strategy = tf.distribute.get_strategy()
     return tf.nest.map_structure(lambda x: strategy.experimental_local_results(x)[0], values)
-
-
-def run_on_devices(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the outputs of a model in inference; each device of this host computes a part of the rows."""
-    strategy, host = tf.distribute.get_strategy(), this_host()
-    if host.devices == 1:
-        return model(inputs, training=False)
-    rows = tf.shape(next(iter(inputs.values())))[0]
-    bounds = [i * rows // host.devices for i in range(host.devices + 1)]
-
-    def run() -> dict[str, tf.Tensor]:
-        first = this_replica() % host.devices
-        begin, end = bounds[first], bounds[first + 1]
-        missing = tf.maximum(0, 1 - (end - begin))
-        part = {name: tf.concat([x[begin:end], _zeros(x, missing)], axis=0) for name, x in inputs.items()}
-        return {name: values[: end - begin] for name, values in model(part, training=False).items()}
-
-    outputs = strategy.run(run)
-    return {name: tf.concat(strategy.experimental_local_results(x), axis=0) for name, x in outputs.items()}
 
 
 def sum_over_hosts(values: np.ndarray) -> np.ndarray:

@@ -126,6 +126,26 @@ def test_a_killed_host_ends_the_others_and_the_run_goes_on_with_one(dataset, tmp
     assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
 
 
+def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(dataset, tiny_bert, tmp_path):
+    """TF-Hub's variables have a copy on each replica; the outputs of the frozen encoder are computed once."""
+    ports = free_ports(2)
+    (tmp_path / "reads").mkdir()
+    options = [
+        tmp_path / "reads", "train", "--name", "r", "--data", dataset, "--towers", "text", "--text.branches", "bert",
+        "--text.encoder", tiny_bert, "--text.max-tokens", "32", "--train.epochs", "2", "--train.freeze-epochs", "1",
+        "--train.batch-size", "16", "--strategy", "multiworker",
+    ]  # fmt: skip
+    cache = str(tmp_path / "cache")
+    hosts = [
+        start("host.py", *options, index=i, ports=ports, folder=tmp_path, EMOTION_TF_CACHE=cache) for i in range(2)
+    ]
+    for host in hosts:
+        _, error = host.communicate(timeout=300)
+        assert host.returncode == 0, error
+    assert pd.read_csv(tmp_path / "saved_models" / "r" / "history.csv")["epoch"].tolist() == [1, 2]
+    assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
+
+
 def test_the_fit_of_keras_still_refuses_several_hosts(tmp_path):
     """If this fails, Keras has mended its `fit` (keras#20585): say so in docs/scale.md, and look at our loop again."""
     ports = free_ports(2)
