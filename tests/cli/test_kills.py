@@ -163,7 +163,7 @@ def test_seeds_that_are_overwritten_start_again_while_old_ones_are_left(
     for seed in range(2):
         shutil.copytree(untrained_words, runs / f"x-seed{seed}")
 
-    def interrupted(config, path, overwrite, check_initial):
+    def interrupted(config, path, overwrite, check_initial, cluster):
         with files.new_folder(path, RUN, overwrite) as folder:
             shutil.copytree(untrained_words, folder, dirs_exist_ok=True)
         raise KeyboardInterrupt
