@@ -258,9 +258,9 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
 
 def test_no_reader_waits_for_a_pipe(tmp_path, monkeypatch):
     from emotion_tf.data.embeddings import read_embeddings
-    from emotion_tf.data.images import read_crop, read_pixels
     from emotion_tf.data.tokenizer import read_vocabulary
     from emotion_tf.faces.containers import open_clip
+    from emotion_tf.faces.encode import read_crop, read_pixels
     from emotion_tf.runs import export_files
     from emotion_tf.serving.film import read_subtitles
 

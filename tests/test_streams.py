@@ -101,7 +101,7 @@ def test_an_open_descriptor_is_written(tmp_path, capfd):
 def test_a_table_on_standard_output(untrained_text, tmp_path, command):
     (tmp_path / "t.csv").write_text("utterance\nHello\n")
     code, output = command("predict-table", untrained_text, tmp_path / "t.csv", "--out", "-")
-    assert code == 0 and output.err == "1 predictions: -\n"
+    assert code == 0 and output.err == "1 prediction: -\n"
     assert output.out.startswith("utterance,predicted,p_") and output.out.count("\n") == 2
 
 
