@@ -85,8 +85,8 @@ def _options(section: str, values: Any, presets: Mapping[str, Any]) -> Iterator[
             if limits := rules.ranges_of(type(values)).get(field.name):
                 description += f" Each {limits}." if isinstance(value, tuple) else f" {str(limits).capitalize()}."
             of_presets = {preset: getattr(config, field.name) for preset, config in presets.items()}
-            changed = {preset: _format(other) for preset, other in of_presets.items() if other != value}
-            yield Option(flag, off, _format(value), changed, description, names)
+            preset_values = {preset: _format(other) for preset, other in of_presets.items() if other != value}
+            yield Option(flag, off, _format(value), preset_values, description, names)
 
 
 def _format(value: Any) -> str:
