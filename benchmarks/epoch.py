@@ -24,6 +24,7 @@ from benchmarks import make_parser, measure_program, processor, run_benchmark
 from benchmarks.train_step import run_json
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
+from emotion_tf.wording import plural
 
 PEER = Path(__file__).parent / "peer" / "train_epoch.py"
 ORDERS = {"random": "random batches", "length": "grouped by length"}
@@ -64,7 +65,7 @@ def main() -> None:
                 peer = run_json([arguments.peer, PEER, texts, arguments.epochs, seed, order])
                 peer["weighted_f1"] = _weighted_f1(splits["dev"]["label"], peer["predicted"])
                 results.setdefault(f"{peer['version']}, {words}", []).append(peer)
-    title = f"{processor()}; {len(splits['train']['label']):,} utterances, {arguments.epochs} epochs"
+    title = f"{processor()}; {plural(len(splits['train']['label']), 'utterance')}, {plural(arguments.epochs, 'epoch')}"
     table = Table("program", "utterances/s", "ratio", "first epoch", "weighted F1 on dev", "memory, MB", title=title)
     rates = {name: median(result["rates"][-1] for result in rows) for name, rows in results.items()}
     for name, rows in results.items():
