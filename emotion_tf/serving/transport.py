@@ -167,8 +167,7 @@ class Grpc(Transport):
         options = [*limits, ("grpc.enable_retries", 0)]  # `Transport.call` alone decides what is sent again
         target = self.address.partition("://")[2] or self.address
         if server.is_secure:
-            expected = "certificates of at most 1 MB, in PEM"
-            roots = files.read_regular(server.ca, MAX_CERTIFICATES, "file", expected) if server.ca else None
+            roots = _read_certificates(server.ca) if server.ca else None
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
         else:
             self._channel = grpc.insecure_channel(target, options)
@@ -235,6 +234,15 @@ class Status(TypedDict):
     model_version_status: list[VersionStatus]
 
 
+def _read_certificates(path: Path) -> bytes:
+    """Returns the content of a file of certificates. Raises UserError if it has none, or is none."""
+    expected = "certificates of at most 1 MB, in PEM"
+    content = files.read_regular(path, MAX_CERTIFICATES, "file", expected)
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise UserError(f"{path}: No certificate in this file. Expected {expected}. Received: {len(content)} bytes.")
+    return content
+
+
 class Rest(Transport):
     """TensorFlow Serving's REST API."""
 
@@ -246,7 +254,7 @@ class Rest(Transport):
         if server.authorization:
             self._session.auth = self._authorize  # a header alone would give way to one of ~/.netrc
         if server.ca:
-            files.read_regular(server.ca, MAX_CERTIFICATES, "file", "certificates of at most 1 MB, in PEM")
+            _read_certificates(server.ca)
             self._options["verify"] = str(server.ca)  # of the session, it would give way to REQUESTS_CA_BUNDLE
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))

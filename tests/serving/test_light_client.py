@@ -117,6 +117,9 @@ def test_a_server_that_is_not_trusted_and_one_that_does_not_admit(transport, cal
         ("example.org:1", {"ca": Path("x")}, "are for https:// and grpcs://"),
         ("https://example.org", {"ca": Path("nowhere.pem")}, "nowhere.pem"),
         ("grpcs://example.org:1", {"ca": Path("nowhere.pem")}, "nowhere.pem"),
+        ("https://example.org", {"ca": Path("/dev/null")}, "null"),
+        ("https://example.org", {"ca": Path(__file__)}, "No certificate in this file"),
+        ("grpcs://example.org:1", {"ca": Path(__file__)}, "No certificate in this file"),
         ("ftp://example.org", {}, "Invalid address of the server"),
     ],
 )
