@@ -73,7 +73,7 @@ class ConfigArguments:
     overwrite: Flag = False
     """Replace the folder of that name, when the new one is complete."""
     smoke: Flag = False
-    """Train for seconds only: one epoch of four small batches."""
+    """Train for seconds only: one epoch of four small batches, evaluated on 64 rows. Its numbers mean nothing."""
     trust: Annotated[Flag, tyro.conf.arg(help=TRUST)] = False
 
 
@@ -204,7 +204,7 @@ def starting_configuration(early: argparse.Namespace) -> Config:
 
 
 def parse_configured(verb: str, args: Sequence[str], start: Arguments) -> Arguments:
-    """Parses the arguments of a verb that trains.
+    """Parses the arguments of a verb that trains. --smoke does not change the configuration yet; see `with_smoke`.
 
     Args:
         verb: name of the verb, for the help.
@@ -215,6 +215,11 @@ def parse_configured(verb: str, args: Sequence[str], start: Arguments) -> Argume
     arguments = dataclasses.replace(arguments, config=_with_initial_runs(arguments.config))
     if not arguments.trust:
         _check_encoders(arguments.config, args)
+    return arguments
+
+
+def with_smoke(arguments: Arguments) -> Arguments:
+    """Returns the arguments with the short training of --smoke, if it is given."""
     if not arguments.smoke:
         return arguments
     return dataclasses.replace(arguments, config=configuration.smoke(arguments.config))

@@ -273,7 +273,7 @@ def folder_with_files_that_options_name(tmp_path, monkeypatch):
         Path(config).write_text(to_json(Config()), encoding="utf-8")
     (tmp_path / "saved_models" / "mine" / "checkpoint").mkdir()
     search = {"config": json.loads(to_json(Config())), "search": [], "fix": [], "algorithm": "random", "folds": 0}
-    search |= {"data_sha256": "", "trials": 30, "command": ""}
+    search |= {"data_sha256": "", "trials": 30, "command": "", "smoke": False}
     (tmp_path / "tuning" / "results" / "mine" / "search.json").write_text(json.dumps(search), encoding="utf-8")
 
 

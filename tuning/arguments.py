@@ -119,7 +119,7 @@ def _with_plan(start: TuneArguments, saved: Plan, name: str) -> TuneArguments:
     tuner = TunerOptions(algorithm=saved.algorithm, epochs=saved.config.train.epochs)
     return dataclasses.replace(
         start, config=saved.config, tuner=tuner, name=name, trials=saved.trials, search=saved.search, fix=saved.fix,
-        folds=saved.folds,
+        folds=saved.folds, smoke=saved.smoke,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from emotion_tf import documents
-from emotion_tf.config import Config, rules
+from emotion_tf.config import Config, rules, smoke
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
@@ -40,6 +40,7 @@ class Plan:
         data_sha256: hash of the data set.
         trials: number of trials.
         command: command line that started the search.
+        smoke: whether trials are as short as `--smoke` makes them. The configuration stays that of a whole training.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Plan:
     data_sha256: str
     trials: Annotated[int, TRIALS]
     command: str
+    smoke: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError for an invalid value."""
@@ -68,6 +70,10 @@ class Plan:
                 "Invalid `--folds`. Expected 0 with --tuner.algorithm hyperband, whose trials continue an earlier "
                 f"one. Received: {self.folds}. Choose random or bayesian."
             )
+
+    def of_trial(self, config: Config) -> Config:
+        """Returns the configuration that a trial trains for a configuration of the space."""
+        return smoke(config) if self.smoke else config
 
     def to_json(self) -> str:
         """Returns the plan as JSON."""

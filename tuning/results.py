@@ -91,6 +91,7 @@ def summarise(oracle: Any, searched: Sequence[Parameter], plan: Plan, floor: dic
         "data": plan.config.data,
         "data_sha256": plan.data_sha256,
         "seed": plan.config.train.seed,
+        "smoke": plan.smoke,
     }
 
 
@@ -108,6 +109,7 @@ def print_summary(
     console = table_console(120)
     best, floor = summary["best"], summary["majority_floor"]
     title = f"{folder}: {plural(summary['trials'], 'trial')}, {summary['broken']} broken (seed {summary['seed']})"
+    title += ", smoke search" * summary["smoke"]
     table = Table("", "best trial", "base configuration", title=title, title_justify="left")
     finished = [trial for trial in oracle.ended_trials if trial.status == "COMPLETED"]
     is_comparable = summary["algorithm"] != "hyperband"  # whose trials have different lengths
@@ -123,7 +125,10 @@ def print_summary(
         if option in best["hyperparameters"]:
             table.add_row(option, _short(best["hyperparameters"][option]), _short(label(value_of(base, option))))
     console.print(table)
-    say("The score is optimistic, since it selected the trial and its epoch. Evaluate the configuration on test:")
+    if summary["smoke"]:
+        say("Trials of --smoke say nothing about the configurations. best.json has a whole training again:")
+    else:
+        say("The score is optimistic, since it selected the trial and its epoch. Evaluate the configuration on test:")
     say(f"  {program()} train --config {folder / 'best.json'}")
     say(f"Results: {folder}")
 

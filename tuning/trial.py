@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion_tf.config import Config
+from emotion_tf.config import Config, is_smoke
 from emotion_tf.quiet import start_tensorflow
 from tuning.workers import Outcome
 
@@ -94,7 +94,7 @@ class TrainingJob:
 
         run, dataset = Run(task.folder / name), Dataset.open(Path(task.config.data))
         earlier = task.earlier / name if task.earlier else None
-        data = TrainingData(dataset, *rows) if rows else TrainingData.of_splits(dataset)
+        data = TrainingData(dataset, *rows) if rows else TrainingData.of_splits(dataset, is_smoke(task.config))
         if earlier and (earlier / "checkpoint" / "last.npz").is_file():
             shutil.copytree(earlier, run.path)
         return train(task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False)

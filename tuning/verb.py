@@ -103,7 +103,8 @@ def _plan(arguments: TuneArguments, dataset: Dataset, command: str) -> Plan:
     # the result depends on it, so that best.json has it
     threads = threads or max(1, (os.cpu_count() or 1) // max(1, arguments.workers))
     default = train.epochs if arguments.tuner.algorithm == "hyperband" else DEFAULT_EPOCHS
-    train = dataclasses.replace(train, threads=threads, epochs=min(train.epochs, arguments.tuner.epochs or default))
+    epochs = train.epochs if arguments.smoke else min(train.epochs, arguments.tuner.epochs or default)
+    train = dataclasses.replace(train, threads=threads, epochs=epochs)
     return Plan(
         config=dataclasses.replace(arguments.config, train=train),
         search=arguments.search,
@@ -113,6 +114,7 @@ def _plan(arguments: TuneArguments, dataset: Dataset, command: str) -> Plan:
         data_sha256=dataset.spec.data_sha256,
         trials=arguments.trials,
         command=command,
+        smoke=arguments.smoke,
     )
 
 
@@ -152,7 +154,7 @@ def _task_builder(plan: Plan, searched: list[space.Parameter], folder: Path) -> 
         values = trial.hyperparameters.values
         earlier = values.get("tuner/trial_id")
         return Task(
-            config=space.draw(trial.hyperparameters, searched, plan.config),
+            config=plan.of_trial(space.draw(trial.hyperparameters, searched, plan.config)),
             folder=folder / trial.trial_id,
             command=plan.command,
             until=values.get("tuner/epochs", 0),
@@ -237,7 +239,7 @@ def _retrain_best(
         return {}
     if best.trial_id not in oracle.retrained:
         say("Training the best trial again from scratch", flush=True)
-        config = space.draw(best.hyperparameters, searched, plan.config)
+        config = plan.of_trial(space.draw(best.hyperparameters, searched, plan.config))
         outcome = outcome_of(submit(Task(config, folder / "trials" / "again", plan.command)))
         if outcome.error:
             raise UserError(f"The best trial ({best.trial_id}) could not be trained again: {outcome.error}")

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 
 from emotion_tf import config as configuration
 from emotion_tf import files, folders
-from emotion_tf.command_line import ConfigArguments, Flag, early_options, parse_configured, starting_configuration
+from emotion_tf.command_line import (
+    ConfigArguments,
+    Flag,
+    early_options,
+    parse_configured,
+    starting_configuration,
+    with_smoke,
+)
 from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
@@ -77,7 +84,8 @@ def _check_last_seed(option: str, count: int, first: int) -> None:
 
 def crossval_arguments(args: Sequence[str]) -> CrossvalArguments:
     """Parses the arguments of `crossval`."""
-    return parse_configured("crossval", args, CrossvalArguments(starting_configuration(early_options(args))))
+    start = CrossvalArguments(starting_configuration(early_options(args)))
+    return with_smoke(parse_configured("crossval", args, start))
 
 
 def train_arguments(args: Sequence[str]) -> TrainArguments:
@@ -85,11 +93,11 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
     early = early_options(args)
     start = starting_configuration(early)
     if not early.resume:
-        return parse_configured("train", args, TrainArguments(start))
+        return with_smoke(parse_configured("train", args, TrainArguments(start)))
     run = folders.RUNS / early.name if early.name else folders.newest_unfinished()
     files.restore_missing(run, folders.RUN)
     start = configuration.read_config(run / "config.json")
-    arguments = parse_configured("train", args, TrainArguments(start))
+    arguments = with_smoke(parse_configured("train", args, TrainArguments(start)))
     if arguments.config != start or arguments.overwrite or arguments.seeds != 1 or early.preset or early.config:
         raise UserError(
             f"--resume continues with the configuration of {run}. Received other options; leave them out, or train a "

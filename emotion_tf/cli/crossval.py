@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from emotion_tf import config as configuration
 from emotion_tf import files, folders, interrupts
 from emotion_tf.cli.arguments import CrossvalArguments
+from emotion_tf.config import SMOKE_ROWS
 from emotion_tf.program import command
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 
 def crossval(arguments: CrossvalArguments) -> None:
@@ -47,7 +50,9 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     dataset = Dataset.open(data)
     dataset.verify()
     initial = check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
-    labels, folds = cross_validate.plan(dataset, arguments.folds, arguments.repeats, config.train.seed)
+    smoke = configuration.is_smoke(config)
+    rows = dataset.sample("train", SMOKE_ROWS * arguments.folds) if smoke else dataset.rows("train")
+    labels, folds = cross_validate.plan(rows, arguments.folds, arguments.repeats, config.train.seed)
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say, initial)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
@@ -55,8 +60,11 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
     metrics = summary(*labels, *outputs, positions, dataset.labels)
     about = {"command": command(), "data": str(data), "initial": initial}
-    _write(path, pipeline.read_rows(dataset.rows("train")), *outputs, dataset.labels, {**metrics, **about})
-    title = f"{path}: {arguments.folds} folds by dialogue of train of {data} (seed {config.train.seed})"
+    part = f"{len(labels.label)} of {plural(dataset.splits['train'].records, 'utterance')}"
+    about |= {"smoke": part} if smoke else {}
+    _write(path, pipeline.read_rows(rows), *outputs, dataset.labels, {**metrics, **about})
+    note = f"seed {config.train.seed}" + (f", smoke run: {part}" if smoke else "")
+    title = f"{path}: {arguments.folds} folds by dialogue of train of {data} ({note})"
     print_summary(title, metrics)
     say(f"Out-of-fold predictions: {path / 'oof.csv'}")
 

@@ -46,9 +46,12 @@ def evaluate(
         say(f"Report: {page}")
 
 
-def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool = False) -> Path | None:
+def evaluate_split(
+    run: Any, data: Path, split: str, command: str, report: bool = False, smoke: bool = False
+) -> Path | None:
     """Evaluates a `Run` on a split of a data set. Writes and prints the results; returns the path of the report.
 
+    With `smoke` it evaluates a few rows, and explains no mistakes.
     The results on another data set than that of the run are written to a folder of their own.
     """
     from emotion_tf.cli import report as report_page
@@ -62,7 +65,7 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     dataset = Dataset.open(data)
     dataset.verify()
     history = report_page.read_learning(run) if report else None  # before anything is written
-    evaluation = evaluate_run(run, dataset, split)
+    evaluation = evaluate_run(run, dataset, split, smoke)
     numbers = evaluation.metrics
     context = {"command": command, "data": str(data), "seed": run.config.train.seed}
     is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256
@@ -73,18 +76,16 @@ def evaluate_split(run: Any, data: Path, split: str, command: str, report: bool 
     predictions = evaluation.outputs.predicted, evaluation.probabilities
     rows = read_rows(evaluation.rows)
     results.write_predictions(out / f"predictions_{split}.csv", rows, run.labels, *predictions)
-    title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}"
+    part = f", smoke run: {numbers['smoke']}" if smoke else ""
+    title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}{part}"
     picture = out / f"confusion_{split}.png"
     figures.plot_confusion(picture, numbers["confusion"], run.labels, title)
     if is_own_data:
         write_confusion(run, split, picture)
     # last: a run is evaluated on the splits that its metrics.json has
     results.write_metrics(out / "metrics.json", split, {**numbers, **context})
-    results.print_table(
-        f"{run.path} on {split} of {data} (seed {context['seed']})",
-        numbers,
-        dataset.best_accuracy(split),
-    )
+    best_accuracy = {} if smoke else dataset.best_accuracy(split)  # that of the whole split
+    results.print_table(f"{run.path} on {split} of {data} (seed {context['seed']}{part})", numbers, best_accuracy)
     if not is_own_data:
         say(f"Results on another data set than that of the run: {out}")
     return report_page.write(run, dataset, split, evaluation, history, command, out) if report else None

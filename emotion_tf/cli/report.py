@@ -58,7 +58,7 @@ def write(
     from emotion_tf.evaluation.report_page import ReportData, write_report
     from emotion_tf.progress import stage
 
-    rows = dataset.rows(split)
+    rows, is_smoke = results.rows, "smoke" in results.metrics
     outputs, predicted = results.outputs, results.outputs.predicted
     confidence = confidence_of(results.probabilities, predicted)
     mistakes = worst_mistakes(predicted == outputs.label, confidence, outputs.weight)
@@ -80,10 +80,10 @@ def write(
         history=history,
         contributions=contributions,
         contributions_note=note,
-        best_accuracy=dataset.best_accuracy(split),
+        best_accuracy={} if is_smoke else dataset.best_accuracy(split),
         texts=read_texts(rows, mistakes),
         crops=read_crops(rows, mistakes),
-        explanations=_explanations(run, rows, mistakes),
+        explanations={} if is_smoke else _explanations(run, rows, mistakes),
     )
     model_card.write(run.path)
     path = report_path(out, split)
@@ -138,6 +138,8 @@ def _contributions(run: Run, rows: Rows, results: Evaluation) -> tuple[list[Cont
     from emotion_tf.modalities import MODALITIES
     from emotion_tf.training.ablation import BATCH, ablations
 
+    if "smoke" in results.metrics:
+        return [], "A smoke run does not test it."
     if len(run.config.towers) == 1:
         return [], f"This run reads {run.config.towers[0]} only. The test needs a run with several towers."
     group = results.dialogue

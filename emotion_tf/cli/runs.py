@@ -8,15 +8,16 @@ from pathlib import Path
 from rich.table import Table
 
 from emotion_tf import folders, provenance
-from emotion_tf.config import Config, read_config
+from emotion_tf.config import Config, is_smoke, read_config
 from emotion_tf.consoles import table_console
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.results import read_cross_validation, read_metrics
+from emotion_tf.evaluation.results import Metrics, read_cross_validation, read_metrics
 from emotion_tf.evaluation.vote import read_ensemble_info
 from emotion_tf.folders import ENSEMBLE
 from emotion_tf.program import program
 from emotion_tf.run_info import RunInfo, read_run_info
 from emotion_tf.terminal import say
+from emotion_tf.wording import plural
 
 CROSSVAL = "crossval.json"
 SCORES = ("dev weighted F1", "test weighted F1")
@@ -56,28 +57,31 @@ def _cells(run: Path) -> dict[str, str]:
         return _cross_validation(run)
     cells = _ensemble(run) if (run / ENSEMBLE).exists() else _run(run)
     metrics = read_metrics(run) if (run / "metrics.json").exists() else {}
-    scores = {split: f"{metrics[split]['weighted_f1']:.4f}" for split in ("dev", "test") if split in metrics}
-    return cells | {f"{split} weighted F1": score for split, score in scores.items()}
+    return cells | {f"{split} weighted F1": _score(metrics[split]) for split in ("dev", "test") if split in metrics}
+
+
+def _score(metrics: Metrics) -> str:
+    rows = f" ({plural(metrics['utterances'], 'row')})" if "smoke" in metrics else ""
+    return f"{metrics['weighted_f1']:.4f}{rows}"
 
 
 def _run(run: Path) -> dict[str, str]:
-    info = read_run_info(run)
+    info, config = read_run_info(run), read_config(run / "config.json")
     state = "finished" if (run / "model.keras").exists() else "unfinished"
-    smoke = " (smoke)" if "--smoke" in info.command.split() else ""
-    return {"state": state + smoke, "date": info.date, "minutes": _minutes([info])} | _model(
-        read_config(run / "config.json")
-    )
+    smoke = " (smoke)" if is_smoke(config) else ""
+    return {"state": state + smoke, "date": info.date, "minutes": _minutes([info])} | _model(config)
 
 
 def _cross_validation(run: Path) -> dict[str, str]:
     results = read_cross_validation(run).get("pooled", []) if (run / "metrics.json").exists() else []
-    scores = [result["weighted_f1"] for result in results]
+    scores, config = [result["weighted_f1"] for result in results], read_config(run / "config.json")
+    smoke = " (smoke)" if is_smoke(config) else ""
     return {
-        "state": f"{'finished' if scores else 'unfinished'} cross-validation",
+        "state": f"{'finished' if scores else 'unfinished'} cross-validation{smoke}",
         "date": _date(run / CROSSVAL),
         "minutes": _minutes([read_run_info(path.parent) for path in sorted(run.glob("*/run.json"))]),
         "dev weighted F1": f"{sum(scores) / len(scores):.4f} (out-of-fold)" if scores else "",
-    } | _model(read_config(run / "config.json"))
+    } | _model(config)
 
 
 def _model(config: Config) -> dict[str, str]:

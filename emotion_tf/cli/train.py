@@ -108,7 +108,10 @@ def _train_model(
 
     dataset = Dataset.open(Path(config.data))
     dataset.verify()
-    data, is_trained = TrainingData.of_splits(dataset), RUN.is_finished(path) and not overwrite
+    data, is_trained = (
+        TrainingData.of_splits(dataset, configuration.is_smoke(config)),
+        RUN.is_finished(path) and not overwrite,
+    )
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
     print_line(f"Run: {path}")
     is_new = overwrite or not path.exists()
@@ -137,7 +140,7 @@ def _evaluate(config: Config, path: Path) -> None:
 
     data, run, last = Path(config.data), Run(path), _splits(config)[-1]
     for split in _splits_to_evaluate(config, path):
-        evaluate_split(run, data, split, command(), report=split == last)
+        evaluate_split(run, data, split, command(), split == last, configuration.is_smoke(config))
     say(f"Run: {path}")
     say(f"Report: {report_path(path, last)}")
 
@@ -178,7 +181,8 @@ def _train_seeds(arguments: TrainArguments, cluster: Cluster) -> list[Path]:
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
                 _train_one(seeded, path, arguments.overwrite, check_initial, cluster)
                 keras.backend.clear_session()
-    print_seeds(paths)
+    if not configuration.is_smoke(config):
+        print_seeds(paths)
     return paths
 
 

@@ -15,7 +15,7 @@ from emotion_tf.config.config import Config
 from emotion_tf.config.crops import CropConfig
 from emotion_tf.config.face import FaceConfig
 from emotion_tf.config.fusion import FusionConfig
-from emotion_tf.config.presets import PRESETS, preset, smoke
+from emotion_tf.config.presets import PRESETS, SMOKE_ROWS, is_smoke, preset, smoke
 from emotion_tf.config.text import TextConfig
 from emotion_tf.config.train import TrainConfig
 from emotion_tf.modalities import MODALITIES
@@ -23,12 +23,14 @@ from emotion_tf.modalities import MODALITIES
 __all__ = [
     "CHOICES",
     "PRESETS",
+    "SMOKE_ROWS",
     "Config",
     "CropConfig",
     "FaceConfig",
     "FusionConfig",
     "TextConfig",
     "TrainConfig",
+    "is_smoke",
     "preset",
     "read_config",
     "smoke",

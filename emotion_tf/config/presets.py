@@ -31,6 +31,8 @@ PRESETS: dict[str, Config] = {
     ),
 }
 """Preset -> configuration: demo (seconds on a CPU), minilm (minutes on a CPU), base (for a GPU)."""
+SMOKE_ROWS = 64
+"""Utterances of each split that `--smoke` evaluates."""
 
 
 def preset(name: str) -> Config:
@@ -43,3 +45,8 @@ def smoke(config: Config) -> Config:
     """Returns the configuration with one epoch of four small batches, which takes seconds."""
     train = dataclasses.replace(config.train, epochs=1, steps_per_epoch=4, batch_size=8, freeze_epochs=0)
     return dataclasses.replace(config, train=train)
+
+
+def is_smoke(config: Config) -> bool:
+    """Whether a configuration is one of `smoke`, whose results say nothing about the model."""
+    return smoke(config) == config

@@ -291,6 +291,12 @@ class Dataset(DatasetInfo):
                 )
         return Rows(tuple(str(self.path / shard.file) for split in splits for shard in self.splits[split].shards))
 
+    def sample(self, split: str, count: int) -> Rows:
+        """Returns `count` utterances of a split at even distances, or all if it has no more; see `rows`."""
+        rows = self.rows(split)
+        records = self.splits[split].records
+        return rows if records <= count else rows.select(np.linspace(0, records - 1, count).astype(np.int64))
+
     @property
     def hashes(self) -> dict[str, str]:
         """Path of every shard, as in `Rows.paths` -> SHA-256."""

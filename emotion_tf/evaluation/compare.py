@@ -96,6 +96,11 @@ def read_run(path: Path, split: str, data: Path | None = None) -> RunResults:
             f"{path} has no results on {split}. Evaluate it: {program()} evaluate {path} --split {split}"
             + (f" --data {data}" if data else "")
         )
+    if "smoke" in results[split]:
+        raise UserError(
+            f"{path} is a smoke run, evaluated on {results[split]['smoke']}. Expected results on all of {split}. "
+            f"Evaluate it: {program()} evaluate {path} --split {split}"
+        )
     options = read_options(path)
     try:
         table = read_csv(predictions)

@@ -32,7 +32,10 @@ class ClassScores(TypedDict):
 
 
 class Metrics(TypedDict):
-    """Metrics of a split (`metrics.metrics`), as far as they are read again."""
+    """Metrics of a split (`metrics.metrics`), as far as they are read again.
+
+    `smoke` says how many utterances a smoke run was evaluated on: the numbers say nothing about the model.
+    """
 
     utterances: Count
     accuracy: Score
@@ -43,6 +46,7 @@ class Metrics(TypedDict):
     intervals: NotRequired[dict[str, tuple[float, float] | None]]
     command: NotRequired[Text]
     data: NotRequired[Text]
+    smoke: NotRequired[Text]
 
 
 class CrossValidationResults(TypedDict):
@@ -51,6 +55,7 @@ class CrossValidationResults(TypedDict):
     pooled: Annotated[list[Metrics], Field(min_length=1, max_length=10_000)]
     command: Command
     data: Text
+    smoke: NotRequired[Text]
 
 
 def read_metrics(folder: Path) -> dict[str, Metrics]:

@@ -149,6 +149,8 @@ def _read_repeats(path: Path) -> list[RunResults]:
     if not (path / "metrics.json").exists():
         raise UserError(f"{path} is no finished cross-validation. Rerun its `crossval`.")
     numbers = read_cross_validation(path)
+    if "smoke" in numbers:
+        raise UserError(f"{path} is a smoke run, on {numbers['smoke']}. Expected a cross-validation without --smoke.")
     try:
         options, order = compare.read_options(path), read_csv(path / "oof.csv")[list(KEYS)]
         tables = [

@@ -26,6 +26,7 @@ from emotion_tf.evaluation.csv_tables import read_csv
 from emotion_tf.evaluation.report import write_predictions
 from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.models.pretrained import PretrainedFiles
+from emotion_tf.progress import track_batches
 from emotion_tf.runs.run import Run
 from emotion_tf.training.loop import train
 from emotion_tf.training.outputs import collect_outputs, inference
@@ -33,6 +34,7 @@ from emotion_tf.training.setup import TrainingData
 from emotion_tf.wording import plural
 
 HELD_OUT = "held_out.csv"
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,22 @@ class Fold:
         return f"repeat{self.repeat}-fold{self.number}"
 
 
-def plan(dataset: Dataset, count: int, repeats: int, seed: int) -> tuple[Labels, list[Fold]]:
-    """Returns the labels of the training split, and `count` folds for each repeat (drawn with `seed` + repeat).
+def plan(rows: Rows, count: int, repeats: int, seed: int) -> tuple[Labels, list[Fold]]:
+    """Returns the labels of the training rows, and `count` folds for each repeat (drawn with `seed` + repeat).
 
     Raises:
         UserError: the data do not allow so many folds.
     """
-    rows = dataset.rows("train")
     labels, pictures = pipeline.read_labels(rows), splits.hash_pictures(rows)
     dialogue = labels.dialogue.tolist()
     group = splits.group_utterances(dialogue, pictures)
+    record = np.arange(len(group)) if rows.positions is None else np.array(rows.positions)
     folds = []
     for repeat in range(repeats):
         for number, held_out in enumerate(splits.assign_folds(labels.label, group, count, seed + repeat)):
             train_positions = np.setdiff1d(np.arange(len(group)), held_out)
             splits.check_leaks(dialogue, pictures, train_positions, held_out)
-            train_rows, held_out_rows = rows.select(train_positions), rows.select(held_out)
+            train_rows, held_out_rows = rows.select(record[train_positions]), rows.select(record[held_out])
             folds.append(Fold(repeat, number, train_rows, held_out_rows, np.sort(held_out)))
     return labels, folds
 
@@ -149,11 +151,13 @@ class CrossValidation:
         self.say(
             f"Run: {run.path}: {plural(len(fold.train.positions or ()), 'utterance')}, {len(fold.positions):,} held out"
         )
-        data = TrainingData(self.dataset, fold.train, self.dataset.rows("dev"))
+        dev = TrainingData.of_splits(self.dataset, configuration.is_smoke(config)).dev
+        data = TrainingData(self.dataset, fold.train, dev)
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
         train(config, run, data, self.pretrained, command=command, initial=self.initial, say=self.say)
-        batches = pipeline.sorted_batches(fold.held_out, run.preprocessor(run.model), 64)
-        outputs = collect_outputs(inference(run.model), batches)
+        batches = pipeline.sorted_batches(fold.held_out, run.preprocessor(run.model), BATCH)
+        title = "predicting the held-out fold"
+        outputs = collect_outputs(inference(run.model), track_batches(batches, len(fold.positions), BATCH, title))
         probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
         rows = pipeline.read_rows(fold.held_out)
         write_predictions(file, rows, run.labels, outputs.predicted, probabilities)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from emotion_tf.config import Config
+from emotion_tf.config import SMOKE_ROWS, Config
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.preprocess import Preprocessor
@@ -117,10 +117,13 @@ def calibrate(
     return calibration
 
 
-def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
-    """Evaluates a run on a split, with its temperatures. Raises UserError if the run cannot read the data."""
+def evaluate(run: Run, dataset: Dataset, split: str, smoke: bool = False) -> Evaluation:
+    """Evaluates a run on a split, with its temperatures. Raises UserError if the run cannot read the data.
+
+    With `smoke` it evaluates `SMOKE_ROWS` rows of the split, and the metrics say so under "smoke".
+    """
     check_data(run, dataset)
-    split_rows = dataset.rows(split)
+    split_rows = dataset.sample(split, SMOKE_ROWS) if smoke else dataset.rows(split)
     model = run.model
     dialogue = pipeline.read_labels(split_rows).dialogue
     batches = pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH)
@@ -129,6 +132,8 @@ def evaluate(run: Run, dataset: Dataset, split: str) -> Evaluation:
     results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
     results["intervals"] = intervals(outputs.label, outputs.predicted, dialogue, outputs.weight)
     results["calibration"] = _calibration(run.calibration.temperatures, outputs)
+    if smoke:
+        results["smoke"] = f"{len(dialogue)} of {plural(dataset.splits[split].records, 'utterance')}"
     return Evaluation(probabilities, split_rows, results, outputs, dialogue)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ def input_spec(model: keras.Model) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in model.input.items()}
 
 
+@functools.lru_cache(maxsize=1)  # a run is evaluated on dev, then on test
 def inference(model: keras.Model) -> Infer:
     """Returns the function from inputs to a model's outputs, traced once for any batch size."""
     signature = [input_spec(model)]

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emotion_tf.config import Config
+from emotion_tf.config import SMOKE_ROWS, Config
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset, Rows
 from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
@@ -58,9 +58,10 @@ class TrainingData:
     dev: Rows
 
     @classmethod
-    def of_splits(cls, dataset: Dataset) -> TrainingData:
-        """Returns the splits train and dev of a data set. Raises UserError if it lacks one."""
-        return cls(dataset, dataset.rows("train"), dataset.rows("dev"))
+    def of_splits(cls, dataset: Dataset, smoke: bool = False) -> TrainingData:
+        """Returns train and dev of a data set, with `smoke` a few rows of dev. Raises UserError if one is missing."""
+        dev = dataset.sample("dev", SMOKE_ROWS) if smoke else dataset.rows("dev")
+        return cls(dataset, dataset.rows("train"), dev)
 
     @property
     def spec(self) -> DataSpec:

@@ -10,7 +10,7 @@ import pytest
 from helpers import run_info
 
 from emotion_tf import provenance
-from emotion_tf.config import Config, to_json
+from emotion_tf.config import Config, smoke, to_json
 
 LABELS = ("joy", "fear")
 
@@ -19,7 +19,7 @@ LABELS = ("joy", "fear")
 def saved(tmp_path):
     """saved_models/ with a finished run, a smoke run and a cross-validation of two folds."""
     saved = tmp_path / "saved_models"
-    folders = {"a": {"seconds": 90.0, "date": "2026-11-30 08:24"}, "b": {"command": "python main.py train --smoke"}}
+    folders = {"a": {"seconds": 90.0, "date": "2026-11-30 08:24"}, "b": {}}
     for name, values in {
         **folders,
         "cv/repeat0-fold0": {"seconds": 60.0},
@@ -28,6 +28,7 @@ def saved(tmp_path):
         (saved / name).mkdir(parents=True)
         (saved / name / "run.json").write_text(run_info(LABELS, **values))
         (saved / name / "config.json").write_text(to_json(Config()))
+    (saved / "b" / "config.json").write_text(to_json(smoke(Config())))
     (saved / "a" / "model.keras").touch()
     (saved / "cv" / "config.json").write_text(to_json(Config(towers=("text",))))
     (saved / "cv" / "crossval.json").write_text("{}")

@@ -19,7 +19,8 @@ def test_two_seeds_are_two_runs_and_the_same_command_goes_on(
     command, succeed, fault, dataset, tmp_path, eager, monkeypatch
 ):
     (tmp_path / "glove.txt").write_text("the 1.5 2.5 0.5\nyou -1 0.125 2\n")
-    words = ("train", "--data", dataset, "--towers", "text", "--text.branches", "cnn", "--smoke", "--name", "x")
+    words = ("train", "--data", dataset, "--towers", "text", "--text.branches", "cnn", "--name", "x")
+    words += ("--train.epochs", 1, "--train.steps-per-epoch", 4, "--train.batch-size", 8, "--train.freeze-epochs", 1)
     words += ("--text.embeddings", tmp_path / "glove.txt")  # of another width than the command's configuration
     printed = succeed(*words, "--seeds", "2", "--train.seed", "3")
     runs = [tmp_path / "saved_models" / f"x-seed{seed}" for seed in (3, 4)]

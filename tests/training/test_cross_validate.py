@@ -77,7 +77,7 @@ def test_a_leak_is_refused(dataset, monkeypatch):
         splits, "group_utterances", lambda dialogue, pictures: list(range(len(dialogue)))
     )  # single utterances
     with pytest.raises(cross_validate.UserError, match="is on both sides"):
-        cross_validate.plan(Dataset.open(dataset), 2, 1, 0)
+        cross_validate.plan(Dataset.open(dataset).rows("train"), 2, 1, 0)
 
 
 def test_an_initial_tower_trained_on_the_folds_is_refused(words, fault, untrained):
@@ -163,7 +163,7 @@ def test_sentences_about_initial_towers_are_stored_with_each_fold(dataset, tmp_p
 
     monkeypatch.setattr(cross_validate, "train", train)
     whole, config = Dataset.open(dataset), dataclasses.replace(Config(), data=str(dataset))
-    _, folds = cross_validate.plan(whole, 2, 1, 0)
+    _, folds = cross_validate.plan(whole.rows("train"), 2, 1, 0)
     validation = cross_validate.CrossValidation(config, tmp_path, whole, PretrainedFiles(), print, ["not checked"])
     with pytest.raises(UserError, match="enough"):
         list(validation.run(folds))

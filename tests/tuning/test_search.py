@@ -51,6 +51,15 @@ def test_the_first_trial_is_the_base_and_a_seed_repeats_the_trials(tune, folder)
     assert list(pd.read_csv(folder / "trials.csv")["train.learning_rate"])[1:] != list(first["train.learning_rate"])[1:]
 
 
+def test_the_best_configuration_of_a_smoke_search_trains_whole(tune, folder):
+    printed = tune("--trials", "2", "--search", "learning_rate", "--smoke")
+    best = read_config(folder / "best.json").train
+    assert list(pd.read_csv(folder / "trials.csv")["epochs"]) == [1, 1]
+    assert (best.epochs, best.steps_per_epoch) == (10, 0) and "smoke search" in printed
+    tune("--trials", "3", "--resume")
+    assert list(pd.read_csv(folder / "trials.csv")["epochs"]) == [1, 1, 1]
+
+
 def test_the_score_of_the_base_is_that_of_a_trial(tune, folder):
     for space, shown in (("learning_rate", 2), ("learning_rate=1e-4:1e-3", 1)):  # the base has 3e-3
         printed = tune("--trials", "4", "--search", space, "--overwrite")
