@@ -221,7 +221,7 @@ def _without_faces(rows: Any, folder: Path) -> Any:
     """Writes copies of the shards in which a share of the utterances has no faces. Returns their rows."""
     import tensorflow as tf
 
-    from emotion_tf.data.dataset import Rows
+    from emotion_tf.data.rows import Rows
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / Path(path).name for path in rows.paths]

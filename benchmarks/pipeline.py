@@ -22,7 +22,7 @@ from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
 if TYPE_CHECKING:
-    from emotion_tf.data.dataset import Rows
+    from emotion_tf.data.rows import Rows
 
 BARE = "decoding alone"
 

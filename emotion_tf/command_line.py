@@ -69,7 +69,8 @@ class ConfigArguments:
     config_file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Initial configuration in place of --preset: the config.json of a run."""
     name: Annotated[str | None, rules.value("NAME")] = None
-    """Name of the folder in saved_models/ (of a search: in tuning/results/). Default: data set and towers."""
+    """Name of the folder in saved_models/ (of a search: in tuning/results/); of a run, also a URL in object storage.
+    Default: data set and towers."""
     overwrite: Flag = False
     """Replace the folder of that name, when the new one is complete."""
     smoke: Flag = False
@@ -192,10 +193,13 @@ def check_start(early: argparse.Namespace) -> None:
         raise UserError("--preset and --config each give a whole configuration. Expected one of them.")
 
 
-def starting_configuration(early: argparse.Namespace) -> Config:
-    """Returns the configuration of --config or --preset, which the other options change."""
+def starting_configuration(early: argparse.Namespace, takes_url: bool = False) -> Config:
+    """Returns the configuration of --config or --preset, which the other options change.
+
+    `takes_url`: whether --name may be a URL.
+    """
     if early.name is not None:
-        folders.check_name(early.name)
+        folders.check_name(early.name, takes_url=takes_url)
     rules.check_path("--config", early.config or "")
     check_start(early)
     if early.config and not early.resume:

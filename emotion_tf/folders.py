@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from emotion_tf import files, locks
+from emotion_tf import files, locks, remote
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.kinds import Kind
@@ -34,6 +34,8 @@ CROSS_VALIDATION = Kind(
     "metrics.json",
     ("*/checkpoint/last.npz", "*/model.keras", "*/held_out.csv"),
 )
+_fetched: list[Path] = []
+"""Local copies of the runs in object storage that this process has fetched."""
 
 
 def other_results(run: Path, data: Path) -> Path:
@@ -41,8 +43,41 @@ def other_results(run: Path, data: Path) -> Path:
     return run / "elsewhere" / data.resolve().name
 
 
-def check_name(name: str, folder: Path | None = None) -> None:
-    """Raises UserError unless `name` can be that of a folder in saved_models/ or `folder`: --overwrite deletes it."""
+def run_path(name: str) -> Path:
+    """Returns the folder of a run that --name names: in saved_models/, or the local copy of a URL, as it is."""
+    if not remote.is_url(name):
+        return RUNS / name
+    from emotion_tf import remote_folders  # needs pydantic, which takes a third of the time of --help
+
+    return remote_folders.local_folder(remote_folders.RUNS, name)
+
+
+def fetch_run(name: str) -> Path:
+    """Returns `run_path`; a run in object storage is fetched, and `store_runs` will store what is written into it."""
+    if not remote.is_url(name):
+        return RUNS / name
+    from emotion_tf.remote_folders import fetch
+
+    _fetched.append(fetch(name))
+    return _fetched[-1]
+
+
+def store_runs() -> None:
+    """Stores what this process has written into runs of object storage. Raises UserError if a store does not answer."""
+    for run in _fetched:
+        from emotion_tf.remote_folders import upload
+
+        upload(run)
+
+
+def check_name(name: str, folder: Path | None = None, takes_url: bool = False) -> None:
+    """Raises UserError unless `name` can be that of a folder in saved_models/ or `folder`: --overwrite deletes it.
+
+    `takes_url`: whether it may be a URL in object storage, whose last part is such a name.
+    """
+    if takes_url and remote.is_url(name):
+        remote.check_url("--name", name)
+        name = remote.url_of(name).rpartition("/")[2]
     is_short = len(os.fsencode(SEED.sub("", name))) <= MAX_NAME
     if not NAME.fullmatch(name) or not is_short:
         raise UserError(
@@ -69,9 +104,16 @@ def find_run(path: Path) -> Path:
     A path that exists goes before a name in saved_models/. A path without a folder is returned if it is the stem of
     NAME-seed0, NAME-seed1, ...
 
+    A run in object storage is fetched, and its local copy returned.
+
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder; the store does not answer.
     """
+    if remote.is_url(path):
+        copy = fetch_run(str(path))
+        if not copy.exists():
+            raise UserError(f"No run at {remote.url_of(path)}. Expected a URL that `train --name` wrote.")
+        return copy
     for candidate in (path, RUNS / path):
         for kind in (RUN, ENSEMBLE_KIND, CROSS_VALIDATION):
             files.restore_missing(candidate, kind)

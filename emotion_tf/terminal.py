@@ -16,6 +16,22 @@ CONTROL = re.compile(
 )
 
 
+_shown: dict[str, str] = {}
+"""Local copy of something in object storage -> its URL, which is printed in place of it."""
+
+
+def show_as(text: str, url: str) -> None:
+    """Prints a URL from now on wherever the path of its local copy would be printed."""
+    _shown[text] = url
+
+
+def with_urls(text: str) -> str:
+    """Returns a text with the URLs of `show_as` in place of the paths of local copies."""
+    for path, url in _shown.items():
+        text = text.replace(path, url)
+    return text
+
+
 def printable(text: str) -> str:
     r"""Returns a text with its control characters escaped as in Python, such as `\x1b` and `\u202e`."""
     return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
@@ -23,4 +39,4 @@ def printable(text: str) -> str:
 
 def say(text: str = "", **options: Any) -> None:
     """Prints a `printable` text; `options` are those of `print`."""
-    print(printable(text), **options)
+    print(printable(with_urls(text)), **options)

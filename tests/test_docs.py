@@ -128,6 +128,7 @@ def fault_of_verb(words: list[str]) -> str:
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
             patch.setattr(cli, "load", load_without_running)
             patch.setattr(folders, "find_run", lambda path: path)  # the runs of the examples do not exist
+            patch.setattr(folders, "fetch_run", lambda name: folders.RUNS / Path(name).name)  # nor do their stores
             cli.dispatch(words)
     except UserError as error:
         return str(error)

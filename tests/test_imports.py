@@ -41,6 +41,8 @@ BASE = {
     "pictures",
     "trust",
     "interrupts",
+    "remote",
+    "remote_folders",
 }
 BELOW_TRAINING = BASE | {"schema", "data", "models", "features", "evaluation", "runs"}
 MAY_IMPORT = {

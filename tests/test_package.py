@@ -68,7 +68,10 @@ def test_a_wheel_names_its_command_and_what_it_needs(wheel):
     metadata = archive.read(f"{info}/METADATA").decode()
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]
-    assert metadata.count("Requires-Dist: ") == len(needed) > 10
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    assert sum("extra ==" not in line for line in required) == len(needed) > 10
+    for extra, package in {"s3": "s3fs", "gs": "gcsfs"}.items():
+        assert any(package in line and line.endswith(f'extra == "{extra}"') for line in required)
     assert "License-Expression: Apache-2.0 AND MIT\n" in metadata
     licences = ("LICENSE", f"emotion_tf/faces/{YUNET[1]}")
     assert all(archive.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes() for name in licences)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emotion_tf import __version__, command_line, interrupts, streams, trust
+from emotion_tf import __version__, command_line, folders, interrupts, remote, streams, trust
 from emotion_tf.cli.verbs import GROUPS, VERBS, Verb
 from emotion_tf.errors import UserError, nearest, shorten
 from emotion_tf.program import program
@@ -62,7 +62,7 @@ def _main() -> int:
 
 
 def _print_error(message: str) -> None:
-    say(shorten(f"error: {message}"), file=sys.stderr)
+    say(shorten(f"error: {remote.without_secrets(message)}"), file=sys.stderr)
 
 
 def dispatch(args: Sequence[str]) -> None:
@@ -99,6 +99,7 @@ def run(verb: Verb, args: Sequence[str]) -> None:
         call, is_trusted = command_line.parse(function, args, f"{program()} {verb.name}"), False
     with trust.everything(is_trusted), _output(verb):
         call()
+        folders.store_runs()
 
 
 @contextlib.contextmanager

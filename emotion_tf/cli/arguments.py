@@ -91,10 +91,10 @@ def crossval_arguments(args: Sequence[str]) -> CrossvalArguments:
 def train_arguments(args: Sequence[str]) -> TrainArguments:
     """Parses the arguments of `train`. With --resume, the configuration is that of the interrupted run."""
     early = early_options(args)
-    start = starting_configuration(early)
+    start = starting_configuration(early, takes_url=True)
     if not early.resume:
         return with_smoke(parse_configured("train", args, TrainArguments(start)))
-    run = folders.RUNS / early.name if early.name else folders.newest_unfinished()
+    run = folders.fetch_run(early.name) if early.name else folders.newest_unfinished()
     files.restore_missing(run, folders.RUN)
     start = configuration.read_config(run / "config.json")
     arguments = with_smoke(parse_configured("train", args, TrainArguments(start)))
@@ -103,4 +103,4 @@ def train_arguments(args: Sequence[str]) -> TrainArguments:
             f"--resume continues with the configuration of {run}. Received other options; leave them out, or train a "
             "new run."
         )
-    return dataclasses.replace(arguments, name=run.name)
+    return dataclasses.replace(arguments, name=early.name or run.name)

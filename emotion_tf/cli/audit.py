@@ -30,11 +30,15 @@ def audit(data: DatasetPath, root: Annotated[Path | None, rules.value("DIR")] = 
     if root is not None and not root.is_dir():
         raise UserError(f"No such folder: --root {root}. Expected the folder of the clips.")
     dataset = Dataset.open(data)
+    folder = dataset.path
     for name in (SHEET, PAGE):
-        Output.FILE.check("DATASET", data / name)
+        Output.FILE.check("DATASET", folder / name)
     dataset.verify()
     facts = gather_facts(dataset, root)
-    audit_page.write_sheet(data / SHEET, facts)
-    audit_page.write_page(data / PAGE, facts)
-    say(f"Page: {data / 'audit.html'}")
-    say(f"Contact sheet: {data / 'audit.png'}")
+    audit_page.write_sheet(folder / SHEET, facts)
+    audit_page.write_page(folder / PAGE, facts)
+    if dataset.stage:
+        for name in (SHEET, PAGE):
+            dataset.stage.store.upload(folder / name, name)
+    say(f"Page: {folder / PAGE}")
+    say(f"Contact sheet: {folder / SHEET}")

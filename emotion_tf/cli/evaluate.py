@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from emotion_tf import locks
+from emotion_tf import locks, remote
 from emotion_tf.command_line import Flag, RunPath, opens_models
 from emotion_tf.config import rules
 from emotion_tf.folders import check_no_link, other_results
 from emotion_tf.program import command
 from emotion_tf.quiet import needs_tensorflow
-from emotion_tf.terminal import say
+from emotion_tf.terminal import say, with_urls
 
 
 @opens_models
@@ -67,7 +67,7 @@ def evaluate_split(
     history = report_page.read_learning(run) if report else None  # before anything is written
     evaluation = evaluate_run(run, dataset, split, smoke)
     numbers = evaluation.metrics
-    context = {"command": command, "data": str(data), "seed": run.config.train.seed}
+    context = {"command": command, "data": remote.url_of(data), "seed": run.config.train.seed}
     is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256
     out = run.path if is_own_data else other_results(run.path, data)
     for folder in () if is_own_data else (out.parent, out):
@@ -85,7 +85,8 @@ def evaluate_split(
     # last: a run is evaluated on the splits that its metrics.json has
     results.write_metrics(out / "metrics.json", split, {**numbers, **context})
     best_accuracy = {} if smoke else dataset.best_accuracy(split)  # that of the whole split
-    results.print_table(f"{run.path} on {split} of {data} (seed {context['seed']}{part})", numbers, best_accuracy)
+    title = f"{with_urls(str(run.path))} on {split} of {context['data']} (seed {context['seed']}{part})"
+    results.print_table(title, numbers, best_accuracy)
     if not is_own_data:
         say(f"Results on another data set than that of the run: {out}")
     return report_page.write(run, dataset, split, evaluation, history, command, out) if report else None

@@ -34,12 +34,12 @@ def choose_strategy(name: str) -> str:
 
 def how_to_continue(arguments: TrainArguments) -> str:
     """Returns a sentence that says how to continue a run after a host was lost."""
-    run = folders.RUNS / str(arguments.name)
+    run = folders.run_path(str(arguments.name))
     if not any((run / path).is_file() for path in folders.RUN.progress):
         return "No epoch was finished: start the same command again on all hosts, with --overwrite if the run exists."
     several = f" --local-workers {arguments.local_workers}" if arguments.local_workers > 1 else ""
     several = several or (" --strategy multiworker" if arguments.strategy == "multiworker" else "")
-    resume = f"{program()} train --resume --name {shlex.quote(run.name)}"
+    resume = f"{program()} train --resume --name {shlex.quote(str(arguments.name))}"
     return f"{run} keeps the finished epochs. On all hosts, or on fewer: {resume}{several}"
 
 
@@ -69,7 +69,7 @@ def run_local_workers(arguments: TrainArguments) -> Path:
             raise UserError(f"Worker {index} of {len(codes)} was ended by signal {-code}. {how_to_continue(arguments)}")
     if any(codes):
         raise SystemExit(max(codes))
-    return folders.RUNS / name
+    return folders.run_path(name)
 
 
 def _free_addresses(count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from emotion_tf import files, locks
+from emotion_tf import files, locks, remote
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import CropConfig, rules
 from emotion_tf.config.rules import Range
@@ -41,7 +42,7 @@ class FaceDatasetArguments:
     """The data set to write."""
 
     out: Annotated[Path, rules.Output.FOLDER, rules.value("DIR")]
-    """Folder of the data set, such as tfrecords/NAME."""
+    """Folder of the data set, such as tfrecords/NAME; or a URL in object storage."""
     face_size: Annotated[int, Range(8, 1024)] = 112
     """Side of the stored face crops in pixels."""
     overwrite: Flag = False
@@ -50,6 +51,15 @@ class FaceDatasetArguments:
     def __post_init__(self) -> None:
         """Raises UserError for a number outside its range."""
         rules.check_fields(self)
+
+    @property
+    def folder(self) -> Path:
+        """Folder to write in: `out`, or a local one for a URL."""
+        if not remote.is_url(self.out):
+            return self.out
+        from emotion_tf.remote_folders import local_folder
+
+        return local_folder("prepared", str(self.out))
 
     @property
     def context(self) -> int:
@@ -63,10 +73,13 @@ class FaceDatasetArguments:
 
     def options(self, labels: Sequence[str], corpus: Corpus = "") -> PrepareOptions:
         """Returns the checked options. `corpus` is meld, demo or empty. Raises UserError before anything is read."""
-        from emotion_tf.data.dataset import KIND
+        from emotion_tf.data.dataset import INFO, KIND
         from emotion_tf.data.records import PrepareOptions
 
-        if self.out.exists() and not self.overwrite:
+        if remote.is_url(self.out):
+            if not self.overwrite and remote.Store(self.out).read(INFO) is not None:
+                raise UserError(f"{remote.url_of(self.out)} exists. Expected a new name; --overwrite replaces it.")
+        elif self.out.exists() and not self.overwrite:
             with contextlib.suppress(UserError, OSError), locks.writer(self.out):
                 files.recover(self.out, KIND)  # of a killed call
             raise UserError(f"{self.out} exists. Expected a new name; --overwrite replaces it.")
@@ -74,9 +87,17 @@ class FaceDatasetArguments:
 
     def write(self, rows: Sequence[Row], options: PrepareOptions, **extra: Any) -> None:
         """Writes the data set; `extra` are the last arguments of `write_dataset`, such as `source`."""
+        from emotion_tf.data.dataset import INFO
         from emotion_tf.data.prepare import write_dataset
 
-        write_dataset(rows, self.out, options, load_tokenizer(self.tokenizer, rows), self.overwrite, **extra)
+        tokenizer, is_remote = load_tokenizer(self.tokenizer, rows), remote.is_url(self.out)
+        if is_remote:
+            from emotion_tf.remote_folders import upload_data
+
+            extra["publish"] = functools.partial(upload_data, url=self.out, info=INFO)
+        write_dataset(rows, self.folder, options, tokenizer, self.overwrite or is_remote, **extra)
+        if is_remote:
+            files.delete(self.folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +254,7 @@ def prepare_demo(
     from emotion_tf.labels import MELD_EMOTIONS
 
     options = dataset.options(MELD_EMOTIONS, "demo")
-    with draw_demo(dataset.out, utterances, seed, dataset.face_size) as (rows, description):
+    with draw_demo(dataset.folder, utterances, seed, dataset.face_size) as (rows, description):
         dataset.write(rows, options, demo=description)
 
 

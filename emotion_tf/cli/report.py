@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from emotion_tf.data.dataset import Dataset, Rows
+    from emotion_tf.data.dataset import Dataset
+    from emotion_tf.data.rows import Rows
     from emotion_tf.evaluation.mistakes import Explanation
     from emotion_tf.evaluation.modalities import Contribution
     from emotion_tf.runs.run import Run
@@ -166,7 +167,7 @@ def _facts(run: Run, dataset: Dataset, command: str) -> dict[str, str]:
     branches = [f"{tower}: {', '.join(getattr(config, tower).branches)}" for tower in config.towers]
     fusion = [f"fusion: {config.fusion.kind}"] if len(config.towers) > 1 else []
     return {
-        "data": str(dataset.path),
+        "data": dataset.place,
         "SHA-256 of the data": dataset.spec.data_sha256,
         "SHA-256 of config.json": files.sha256(run.path / "config.json"),
         "SHA-256 of model.keras": files.sha256(run.model_path),

@@ -54,15 +54,15 @@ def train(arguments: TrainArguments) -> list[Path]:
 
 def _help_train(arguments: TrainArguments, cluster: Cluster) -> Path:
     """Trains the run that host 0 writes."""
-    run = folders.RUNS / str(arguments.name)
+    run = folders.run_path(str(arguments.name))
     _train_model(arguments.config, run, arguments.overwrite, tuple, lambda line: None, cluster)
     return run
 
 
 def _train_run(arguments: TrainArguments, cluster: Cluster) -> Path:
     config, name = arguments.config, arguments.name
-    with contextlib.nullcontext(folders.RUNS / name) if name else folders.free_folder(config) as run:
-        words = ["train", "--resume", "--name", run.name, *["--trust"] * arguments.trust]
+    with contextlib.nullcontext(folders.fetch_run(name)) if name else folders.free_folder(config) as run:
+        words = ["train", "--resume", "--name", name or run.name, *["--trust"] * arguments.trust]
         resume = f"Continue with: {program()} {shlex.join(words)}"
         progress = interrupts.tell_progress(run, functools.partial(_progress, run, config.train.epochs))
         with progress, files.growing_folder(run, RUN, resume, arguments.overwrite):
@@ -169,7 +169,7 @@ def _train_seeds(arguments: TrainArguments, cluster: Cluster) -> list[Path]:
 
     config, name = arguments.config, arguments.name or folders.stem(arguments.config)
     seeds = range(config.train.seed, config.train.seed + arguments.seeds)
-    paths = [folders.RUNS / f"{name}-seed{seed}" for seed in seeds]
+    paths = [folders.fetch_run(f"{name}-seed{seed}") for seed in seeds]
     check_initial = functools.cache(lambda: _check_initial(config))
     for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
         seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))

@@ -19,7 +19,7 @@ class Config:
     """Configuration of a run: data set, towers, fusion and training."""
 
     data: Annotated[str, rules.value("DATASET")] = "tfrecords/demo"
-    """Folder of the data set, written by `prepare`."""
+    """Folder of the data set, written by `prepare`, or its URL in object storage."""
     towers: Annotated[tuple[str, ...], rules.names(MODALITIES, several=True)] = tuple(MODALITIES)
     """Towers of the model. The fusion joins several."""
     text: TextConfig = field(default_factory=TextConfig)

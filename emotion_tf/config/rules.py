@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import tyro
 
+from emotion_tf import remote
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.streams import is_stream
 
@@ -76,6 +77,8 @@ class Output(enum.Enum):
                 writable.
         """
         if (self is Output.FOLDER and os.path.lexists(path)) or (self is Output.FILE and is_stream(path)):
+            return
+        if remote.is_url(path):
             return
         target = Path(os.path.realpath(path))
         if target.is_dir():
@@ -165,6 +168,7 @@ def check_path(name: str, path: str) -> None:
         raise UserError(
             f"Invalid `{name}`. Expected a path of less than 4,096 bytes, and of 256 in each name. Received: {path!r}."
         )
+    remote.check_url(name, path)
 
 
 def option(name: str) -> str:

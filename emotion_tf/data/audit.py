@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import schema
+from emotion_tf.data.batches import Batches
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.faces.active_speaker import MARGIN
 from emotion_tf.faces.frames import Segment, parse_segment
@@ -102,7 +103,8 @@ def _segments(names: list[str], dataset: Dataset, root: Path | None) -> list[Seg
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
     for split in dataset.splits:
-        for _, batch in dataset.rows(split).enumerate_records().batch(128):
+        rows = dataset.rows(split)
+        for _, batch in Batches(rows.enumerate_records().batch(128), rows.local_paths):
             columns = schema.parse_examples(batch, NAMES)
             values = {
                 n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()

@@ -12,6 +12,10 @@ import tensorflow as tf
 
 from emotion_tf.data.verify import verify_records
 from emotion_tf.errors import UserError
+from emotion_tf.locks import WriteError
+from emotion_tf.remote import StoreError
+
+ERRORS = {error.__name__: error for error in (UserError, WriteError, StoreError)}
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Batches:
 
     Attributes:
         dataset: the elements.
-        paths: the shards.
+        paths: the shards that TensorFlow opens (`Rows.local_paths`).
 
     Raises:
         UserError: in an iteration, a shard is damaged, missing or not the one of before.
@@ -35,8 +39,8 @@ class Batches:
         try:
             yield from self.dataset
         except tf.errors.OpError as error:
-            if message := re.search(rf"\b{UserError.__name__}: (.*)", error.message):
-                raise UserError(message[1]) from None
+            if message := re.search(rf"\b({'|'.join(ERRORS)}): (.*)", error.message):
+                raise ERRORS[message[1]](message[2]) from None
             for path in self.paths:
                 if not _is_readable(path):
                     verify_records(Path(path))

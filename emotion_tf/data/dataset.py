@@ -6,22 +6,21 @@ import dataclasses
 import hashlib
 import json
 import sys
-from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import numpy as np
-import tensorflow as tf
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from emotion_tf import documents, files, schema, trust
+from emotion_tf import documents, files, remote, remote_folders, schema, trust
 from emotion_tf.data import record_rules, tokenizer, verify
-from emotion_tf.data.record_index import RecordIndex
 from emotion_tf.data.record_rules import RecordRules, check_split
+from emotion_tf.data.rows import Rows
+from emotion_tf.data.staging import Stage
 from emotion_tf.documents import Amount, Count, FileName, Labels, Length, Pathname, Sha256, Share, Side, Text, exactly
 from emotion_tf.errors import UserError
 from emotion_tf.kinds import Kind
@@ -36,43 +35,6 @@ VOCABULARY = "vocab.txt"
 LONG_CHECK = 1000
 """Number of records whose check takes seconds, and is announced."""
 KIND = Kind("data set", (INFO, VOCABULARY), signature='"schema_version"')  # other libraries have such an INFO, too
-# No function here has Python control flow on tensors; AutoGraph would only make the first epoch start 2 s later.
-as_graph = tf.autograph.experimental.do_not_convert
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Utterances: all records of some shards, or a subset.
-
-    Attributes:
-        paths: the shards, in order.
-        positions: positions of the subset in the joined shards, ascending, int64; None: all records.
-        whole: the utterances that these are a subset of, which share their index; None: they are no subset.
-    """
-
-    paths: tuple[str, ...]
-    positions: array[int] | None = field(default=None, hash=False)
-    whole: Rows | None = field(default=None, repr=False, compare=False)
-
-    def select(self, positions: Iterable[int]) -> Rows:
-        """Returns the subset at `positions` in the joined shards."""
-        return Rows(self.paths, array("q", np.sort(np.fromiter(positions, np.int64)).tobytes()), self)
-
-    @cached_property
-    def index(self) -> RecordIndex:
-        """Where the records of the shards are, to read them in any order."""
-        return RecordIndex(self.paths) if self.whole is None else self.whole.index
-
-    def enumerate_records(self) -> tf.data.Dataset:
-        """Returns a data set of (position in the joined shards int64, serialised record), in order."""
-        dataset = tf.data.TFRecordDataset(list(self.paths)).enumerate()
-        if self.positions is None:
-            return dataset
-        positions = np.frombuffer(self.positions, np.int64)
-        keep = np.zeros(1 + positions.max(initial=0), bool)
-        keep[positions] = True
-        mask = tf.constant(keep)
-        return dataset.take(len(keep)).filter(as_graph(lambda i, _: mask[i]))
 
 
 @dataclass(frozen=True)
@@ -209,18 +171,26 @@ class Dataset(DatasetInfo):
     """A data set as `prepare` writes it.
 
     Attributes:
-        path: the folder.
+        path: the folder; of a data set in object storage, a local one without its shards.
+        stage: fetches the shards, if they are in object storage.
     """
 
     path: Path
+    stage: Stage | None = None
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
         """Reads `dataset_info.json`. The shards are not read; see `verify`.
 
+        Args:
+            path: the folder, or its URL in object storage.
+
         Raises:
-            UserError: there is no data set at `path`, the JSON is invalid, or the schema version differs.
+            UserError: there is no data set at `path`, the JSON is invalid, or the schema version differs; the store
+                does not answer.
         """
+        if remote.is_url(path):
+            return cls._open_remote(remote.Store(path))
         files.restore_missing(path, KIND)
         info = documents.read(
             path / INFO,
@@ -232,10 +202,25 @@ class Dataset(DatasetInfo):
         )
         return cls(path=path, **vars(info))
 
+    @classmethod
+    def _open_remote(cls, store: remote.Store) -> Dataset:
+        """Copies what is beside the shards to a local folder."""
+        path = remote_folders.local_folder("data", store.url)
+        remote_folders.copy_file(store, INFO, path)
+        dataset = cls.open(path)
+        remote_folders.copy_file(store, dataset.tokenizer.file, path)
+        shards = [shard for split in dataset.splits.values() for shard in split.shards]
+        return dataclasses.replace(dataset, stage=Stage(store, shards))
+
+    @property
+    def place(self) -> str:
+        """The folder of the data set, or its URL."""
+        return self.stage.store.url if self.stage else str(self.path)
+
     def to_json(self) -> str:
         """Returns the text of `dataset_info.json`. Raises UserError if it could not be read (`documents.check`)."""
-        values = dataclasses.asdict(self)
-        del values["path"]
+        values = dataclasses.asdict(dataclasses.replace(self, stage=None))
+        del values["path"], values["stage"]
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         documents.check(text, DatasetInfo)
         return text
@@ -249,7 +234,9 @@ class Dataset(DatasetInfo):
             UserError: as `read_vocabulary`, `verify_shards` and `check_split` do.
         """
         pieces = self.read_vocabulary()
-        verify.verify_shards(self.path, self.splits)
+        if self.stage is None:  # else each shard is compared when it is fetched
+            verify.verify_shards(self.path, self.splits)
+        verify.verify_counts(self.path, self.splits)
         if not trust.has_passed(self._check_key):
             self._check_records(self.record_rules(len(pieces)))
             trust.remember_check(self._check_key, f"records of the data set {self.path.name}, checked")
@@ -260,7 +247,7 @@ class Dataset(DatasetInfo):
             say(f"Checking {plural(total, 'record')} of {self.path}, once.", file=sys.stderr)
         for name, split in self.splits.items():
             progress = partial(track, total=split.records, title=f"checking {name}", unit="records")
-            check_split(name, self.rows(name).paths, rules, progress)
+            check_split(name, self.rows(name).files(), rules, progress)
 
     def record_rules(self, pieces: int) -> RecordRules:
         """Returns the rules of the records, given the number of entries of the vocabulary."""
@@ -289,7 +276,8 @@ class Dataset(DatasetInfo):
                     f"No split {split!r} in {self.path}. Expected one of: {', '.join(self.splits)}. Add such rows to "
                     "the manifest and prepare it again."
                 )
-        return Rows(tuple(str(self.path / shard.file) for split in splits for shard in self.splits[split].shards))
+        paths = tuple(str(self.path / shard.file) for split in splits for shard in self.splits[split].shards)
+        return Rows(paths, stage=self.stage)
 
     def sample(self, split: str, count: int) -> Rows:
         """Returns `count` utterances of a split at even distances, or all if it has no more; see `rows`."""

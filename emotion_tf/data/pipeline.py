@@ -16,8 +16,8 @@ from emotion_tf import schema
 from emotion_tf.data.batches import Batches
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.context import format_lines, format_ragged_lines, nearest_lines
-from emotion_tf.data.dataset import Rows, as_graph
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.rows import Rows, as_graph
 from emotion_tf.data.share import WHOLE, Share
 from emotion_tf.modalities import MODALITIES
 
@@ -71,6 +71,9 @@ def train_batches(
     make = Examples(preprocess, cached)
     positions, size = make.positions(rows), share.size(batch_size)
 
+    def shuffle(order: EpochOrder) -> np.ndarray:
+        return rows.shuffle(positions, order.shuffle) if make.reads_records else order.shuffle(positions)
+
     def build(order: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
         return (
             tf.data.Dataset.from_tensor_slices(order)
@@ -96,8 +99,8 @@ def train_batches(
     # the concrete function runs as a graph even if functions run eagerly
     graph = tf.function(build, input_signature=signature, autograph=False).get_concrete_function()
     return lambda order: Batches(
-        graph(tf.constant(share.of_batches(order.shuffle(positions), batch_size)), tf.constant(_mix(order), tf.int64)),
-        rows.paths,
+        graph(tf.constant(share.of_batches(shuffle(order), batch_size)), tf.constant(_mix(order), tf.int64)),
+        rows.local_paths,
     )
 
 
@@ -116,7 +119,7 @@ def eval_batches(
         )
         .prefetch(tf.data.AUTOTUNE)
     )
-    return Batches(dataset, rows.paths)
+    return Batches(dataset, rows.local_paths)
 
 
 def sorted_batches(
@@ -135,14 +138,14 @@ def sorted_batches(
         .map(as_graph(batch), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
-    return Batches(dataset, rows.paths)
+    return Batches(dataset, rows.local_paths)
 
 
 def read_metadata(rows: Rows, preprocess: Preprocessor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns label int64, weight float32 and length int64, each (N,), in the order of `eval_batches`."""
     names = ("label", "weight", "length")
     make = Examples(preprocess)
-    elements = Batches(make.elements(rows).batch(1024), rows.paths)
+    elements = Batches(make.elements(rows).batch(1024), rows.local_paths)
     batches = [[features[name].numpy() for name in names] for features in (make.parse(*pair) for pair in elements)]
     label, weight, length = (np.concatenate(column) for column in zip(*batches, strict=True))
     return label, weight, length
@@ -166,7 +169,7 @@ def read_labels(rows: Rows) -> Labels:
     """Returns the labels, weights and dialogues of utterances, in the order of `eval_batches`."""
     codes: dict[bytes, int] = {}
     columns: tuple[array[Any], ...] = array("q"), array("f"), array("q")
-    for _, records in Batches(rows.enumerate_records().batch(1024), rows.paths):
+    for _, records in Batches(rows.enumerate_records().batch(1024), rows.local_paths):
         batch = schema.parse_examples(records, ["label", "weight", "dialogue_id"])
         dialogue = [codes.setdefault(name, len(codes)) for name in batch["dialogue_id"].numpy()]
         for column, values in zip(columns, (batch["label"].numpy(), batch["weight"].numpy(), dialogue), strict=True):
@@ -184,7 +187,7 @@ def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
     """
     names = [*IDS, "face_mask", "context", "future"]
     # parsed here: tracing a function for `map` takes longer than to read a few thousand records
-    for _, records in Batches(rows.enumerate_records().batch(1024), rows.paths):
+    for _, records in Batches(rows.enumerate_records().batch(1024), rows.local_paths):
         batch = schema.parse_examples(records, names)
         faces = batch.pop("face_mask").row_lengths().numpy()
         for name in ("context", "future"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def write_dataset(
     source: ClipSource | None = None,
     demo: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    publish: Callable[[Path], None] = lambda data: None,
 ) -> None:
     """Writes a data set with `records.write_dataset`, shows a progress bar, and prints a summary of each split."""
     unit = "clips" if source else "utterances"
@@ -44,7 +45,9 @@ def write_dataset(
             say(f"Continuing after {done} of {total} {unit}", flush=True)
         return track(items, total, "faces" if source else "writing", unit, done)
 
-    dataset = records.write_dataset(rows, out, options, tokenizer, overwrite, source, demo, notes, progress)
+    dataset = records.write_dataset(
+        rows, out, options, tokenizer, overwrite, source, demo, notes, progress, publish=publish
+    )
     for split, counts in dataset.splits.items():
         classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())
         say(

@@ -145,7 +145,7 @@ class RecordRules:
 
 def check_split(
     name: str,
-    paths: Sequence[str],
+    paths: Iterable[str],
     rules: RecordRules,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> None:
@@ -156,7 +156,7 @@ def check_split(
             shard, and the number (from 0) and the offset of the record.
     """
     digests: set[bytes] = set()
-    weight = 0.0
+    weight, path = 0.0, ""
     payloads = ((path, record) for path in paths for record in read_payloads(path))
     for path, of_shard in groupby(progress(payloads), key=itemgetter(0)):
         number = offset = 0
@@ -172,9 +172,7 @@ def check_split(
             weight += float(columns["weight"].values.sum())
             number, offset = number + len(records), offset + int(ends[-1])
     if not weight:
-        raise UserError(
-            f"{paths[0]}: All weights of {name} are 0. Expected at least one utterance that counts. {REPAIR}"
-        )
+        raise UserError(f"{path}: All weights of {name} are 0. Expected at least one utterance that counts. {REPAIR}")
 
 
 def batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -63,6 +63,7 @@ def write_dataset(
     notes: Sequence[str] = (),
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]] = lambda items, total, done: items,
     rows_per_shard: int = 0,
+    publish: Callable[[Path], None] = lambda data: None,
 ) -> Dataset:
     """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the data set.
 
@@ -80,6 +81,7 @@ def write_dataset(
         notes: remarks to store with the data set.
         progress: wraps the rows while they are written: (rows, total, number that an earlier run finished).
         rows_per_shard: 0: 1,000, or 200 with clips.
+        publish: receives the folder of the whole data set, before it gets its name; what it raises loses no shard.
 
     Raises:
         UserError: an image cannot be read, no clip can be decoded, `out` exists, the disk is full, or a text, a path or
@@ -124,6 +126,7 @@ def write_dataset(
         )
         tokenizer.write_vocabulary(data / dataset.tokenizer.file, pieces.vocabulary)
         files.write_text(data / INFO, dataset.to_json())
+        publish(data)
     dataset.remember()
     return dataset
 

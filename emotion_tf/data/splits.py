@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from emotion_tf import schema
-from emotion_tf.data.dataset import Rows
+from emotion_tf.data.batches import Batches
+from emotion_tf.data.rows import Rows
 from emotion_tf.errors import UserError
 
 
@@ -21,7 +22,7 @@ def hash_pictures(rows: Rows) -> list[tuple[str, ...]]:
     """Returns the SHA-256 of each face image of each utterance, in the order of the records."""
     hashes: list[tuple[str, ...]] = []
     dataset = rows.enumerate_records().batch(256).map(lambda _, r: schema.parse_examples(r, ["face_jpeg"])["face_jpeg"])
-    for batch in dataset:
+    for batch in Batches(dataset, rows.local_paths):
         hashes += [tuple(hashlib.sha256(jpeg).hexdigest() for jpeg in jpegs) for jpegs in batch.to_list()]
     return hashes
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from emotion_tf import pictures, schema
 from emotion_tf.data import context
-from emotion_tf.data.dataset import Rows
+from emotion_tf.data.batches import Batches
+from emotion_tf.data.rows import Rows
 from emotion_tf.faces.active_speaker import MARGIN
 from emotion_tf.faces.align import sharpness
 
@@ -63,7 +64,7 @@ def read_crops(rows: Rows, positions: Iterable[int]) -> dict[int, bytes]:
 
 
 def _read_records(rows: Rows, names: tuple[str, ...] = NAMES) -> Iterator[dict[str, Any]]:
-    for _, batch in rows.enumerate_records().batch(256):
+    for _, batch in Batches(rows.enumerate_records().batch(256), rows.local_paths):
         columns = schema.parse_examples(batch, names)
         values = {n: c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for n, c in columns.items()}
         for row in zip(*values.values(), strict=True):

@@ -40,6 +40,10 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
             )
     for shard in shards:
         _verify_shard(data / shard.file, shard)
+
+
+def verify_counts(data: Path, splits: Mapping[str, Split]) -> None:
+    """Raises UserError if the numbers of records in `dataset_info.json` do not agree, or a split has none."""
     for name, split in splits.items():
         count = sum(shard.records for shard in split.shards)
         if count != split.records:

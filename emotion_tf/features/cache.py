@@ -17,8 +17,8 @@ from emotion_tf import files, locks
 from emotion_tf.arrays import open_arrays
 from emotion_tf.data import pipeline
 from emotion_tf.data.cached_features import CachedFeatures, Column
-from emotion_tf.data.dataset import Rows
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.rows import Rows
 from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.models.devices import run_on_devices
@@ -67,14 +67,14 @@ class FeatureCache:
                 file = self._path(key, shards[path])
                 of_shard = _load(file, part.steps)
                 if of_shard is None:
-                    of_shard, is_new = _compute_once(part, preprocess, path, file)
+                    of_shard, is_new = _compute_once(part, preprocess, Rows((path,), stage=rows.stage), file)
                     computed += is_new
                 size += file.stat().st_size
                 for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
         action = f"computed in {time.monotonic() - began:.0f} s, stored in" if computed else "read from"
         self.say(f"Features of frozen networks ({', '.join(columns)}) {action} {self.folder}, {size / 1e6:.1f} MB")
-        return CachedFeatures(columns, *pipeline.read_metadata(Rows(rows.paths), self.preprocess))
+        return CachedFeatures(columns, *pipeline.read_metadata(Rows(rows.paths, stage=rows.stage), self.preprocess))
 
     def _path(self, key: str, sha256: str) -> Path:
         return self.folder / key[:32] / f"{sha256[:32]}.npz"
@@ -98,14 +98,14 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
     return digest.hexdigest()
 
 
-def _compute_once(part: FrozenPart, preprocess: Preprocessor, path: str, file: Path) -> tuple[dict[str, Column], bool]:
+def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: Path) -> tuple[dict[str, Column], bool]:
     """Computes and stores the columns of a shard, unless another process does so; returns them, and whether it did."""
     try:
         with locks.writer(file, wait=True):
             of_shard = _load(file, part.steps)
             if of_shard is not None:
                 return of_shard, False
-            of_shard = _compute(part, preprocess, path)
+            of_shard = _compute(part, preprocess, rows)
             _save(file, of_shard)
             return of_shard, True
     except files.WriteError as error:
@@ -115,17 +115,18 @@ def _compute_once(part: FrozenPart, preprocess: Preprocessor, path: str, file: P
         ) from None
 
 
-def _compute(part: FrozenPart, preprocess: Preprocessor, path: str) -> dict[str, Column]:
+def _compute(part: FrozenPart, preprocess: Preprocessor, rows: Rows) -> dict[str, Column]:
     """Runs a part over a shard in batches of similar length; returns the columns in record order."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: run_on_devices(part.model, inputs), input_signature=[spec])
-    rows = Rows((path,))
-    total = sum(1 for _ in rows.enumerate_records())
+    total = len(rows.index)
     order: list[int] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}
     counts: dict[str, list[int]] = {name: [] for name in part.steps}
     batches = pipeline.sorted_batches(rows, preprocess, BATCH)
-    for inputs, _, _, positions in track(batches, -(-total // BATCH), f"features of {Path(path).name}", "batches"):
+    for inputs, _, _, positions in track(
+        batches, -(-total // BATCH), f"features of {Path(rows.paths[0]).name}", "batches"
+    ):
         values = {name: _plain(value) for name, value in function(inputs).items()}
         order += positions.numpy().tolist()
         for name, axis in part.steps.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from emotion_tf import schema
+from emotion_tf.data.batches import Batches
 from emotion_tf.data.context import format_lines, format_ragged_lines
-from emotion_tf.data.dataset import Rows
+from emotion_tf.data.rows import Rows
 from emotion_tf.evaluation.reliability import confidence_of
 from emotion_tf.interpret.batch import Scorer, Utterance
 
@@ -20,7 +21,7 @@ def read_utterances(scorer: Scorer, rows: Rows) -> list[Utterance]:
     Future utterances are left out, since `predict` does not have them either.
     """
     utterances = []
-    for _, records in rows.enumerate_records().batch(256):
+    for _, records in Batches(rows.enumerate_records().batch(256), rows.local_paths):
         parsed = schema.parse_examples(records, NAMES)
         contexts = format_ragged_lines(parsed["context"], parsed["context_speaker"]).to_list()
         texts = parsed["utterance"]

@@ -18,8 +18,9 @@ from emotion_tf import config as configuration
 from emotion_tf import documents, files
 from emotion_tf.config import Config
 from emotion_tf.data import pipeline, splits
-from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.pipeline import Labels
+from emotion_tf.data.rows import Rows
 from emotion_tf.documents import Command, Count, Sha256
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import read_csv

@@ -9,8 +9,9 @@ from scipy.special import softmax
 
 from emotion_tf.config import SMOKE_ROWS, Config
 from emotion_tf.data import pipeline
-from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.rows import Rows
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.calibration import (

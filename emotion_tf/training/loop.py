@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emotion_tf import config as configuration
-from emotion_tf import files, locks
+from emotion_tf import files, locks, remote_folders
 from emotion_tf.config import Config
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation.metrics import weighted_f1
@@ -96,7 +96,7 @@ def _check_same_data(config: Config, run: Run, data: TrainingData) -> None:
 
 def _digest(config: Config, data: TrainingData, run: Run) -> str:
     """Returns the hash of what has to be the same on all hosts."""
-    about = f"{configuration.to_json(config)}{data.spec.data_sha256}{run.path.name}"
+    about = f"{configuration.to_json(config)}{data.spec.data_sha256}{run.path.name}{data.train.group_bytes}"
     return hashlib.sha256(about.encode()).hexdigest()
 
 
@@ -124,6 +124,7 @@ def _train(
         say(replica_line(setup))
     if not resumes and host.writes:
         create_run(run, setup, command, overwrite, initial)
+        remote_folders.upload(run.path, is_new=True)
     if host.writes:
         log.open(run.path, command)
         write_hyperparameters(run, config)
@@ -182,6 +183,8 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
         write_epoch(run, numbers)
     checkpoints.save(LAST, state, stage.optimizer, stage.trained, stage.base)
     checkpoints.delete_other_best(state)
+    if checkpoints.writes:
+        remote_folders.upload(run.path)
     stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
     return state
 
@@ -229,3 +232,4 @@ def _save_best(setup: Setup, run: Run, checkpoints: Checkpoints, state: State) -
     with files.new_file(run.model_path) as temporary:
         setup.model.save(temporary)
     run.delete_checkpoints()
+    remote_folders.upload(run.path)

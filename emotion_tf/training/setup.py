@@ -16,9 +16,10 @@ import tensorflow as tf
 
 from emotion_tf.config import SMOKE_ROWS, Config
 from emotion_tf.data import pipeline
-from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings, format_coverage, read_embeddings
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.rows import Rows
 from emotion_tf.data.share import Share
 from emotion_tf.data.tokenizer import WordPieceTokenizer, WordVocabulary
 from emotion_tf.errors import UserError

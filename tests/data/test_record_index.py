@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emotion_tf.data.dataset import Dataset, Rows
+from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.record_index import RecordIndex
+from emotion_tf.data.rows import Rows
 from emotion_tf.errors import UserError
 
 

@@ -1,0 +1,125 @@
+"""The local copy of a run in object storage (`memory://`): what is stored when, and who wins."""
+
+import subprocess
+import sys
+
+import fsspec
+import pytest
+
+from emotion_tf import remote_folders
+
+URL = "memory://bucket/runs/mine"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Objects of the run: name -> content. A test changes the cache to be another machine."""
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "cache"))
+    files = fsspec.filesystem("memory")
+    yield files
+    files.store.clear()
+
+
+def stored(store):
+    return {path.removeprefix("/bucket/runs/mine/"): store.cat_file(path) for path in store.find("/bucket/runs/mine")}
+
+
+def new_run(**content):
+    folder = remote_folders.fetch(URL)
+    (folder / "checkpoint").mkdir(parents=True)
+    for name in ("run.json", "config.json", "checkpoint/last.npz"):
+        (folder / name).write_text(content.get(name, "1"))
+    remote_folders.upload(folder, is_new=True)
+    return folder
+
+
+def test_a_run_is_stored_with_run_json_last_and_fetched_on_another_machine(store, tmp_path, monkeypatch):
+    order = []
+    put = type(store).put_file
+    monkeypatch.setattr(type(store), "put_file", lambda self, path, name: (order.append(name), put(self, path, name)))
+    folder = new_run()
+    assert order[-1] == "bucket/runs/mine/run.json" and len(order) == 3
+    (folder / "history.csv").write_text("epoch\n1\n")
+    (folder / ".history.csv.host.1.csv").write_text("half")
+    remote_folders.upload(folder)
+    assert order[3:] == ["bucket/runs/mine/history.csv"]
+    monkeypatch.setenv("EMOTION_TF_CACHE", str(tmp_path / "other"))
+    copy = remote_folders.fetch(URL)
+    assert copy != folder and copy.name == "mine"
+    assert {p.relative_to(copy).as_posix(): p.read_bytes() for p in copy.rglob("*") if p.is_file()} == stored(store)
+    assert len(stored(store)) == 4
+
+
+def test_what_is_deleted_here_is_deleted_there(store):
+    folder = new_run()
+    (folder / "checkpoint/last.npz").unlink()
+    remote_folders.upload(folder)
+    assert set(stored(store)) == {"run.json", "config.json"}
+
+
+def test_what_was_not_stored_stays_unless_another_has_written(store, tmp_path, monkeypatch):
+    folder = new_run()
+    (folder / "history.csv").write_text("1")
+    assert remote_folders.fetch(URL) == folder and (folder / "history.csv").exists()
+    remote_folders.upload(folder)
+    (folder / "history.csv").write_text("12")
+    store.pipe_file("/bucket/runs/mine/history.csv", b"another")
+    remote_folders.fetch(URL)
+    assert (folder / "history.csv").read_text() == "another"
+    store.rm_file("/bucket/runs/mine/history.csv")
+    remote_folders.fetch(URL)
+    assert not (folder / "history.csv").exists()
+
+
+def test_a_new_run_replaces_all_of_the_old_one(store):
+    folder = new_run()
+    (folder / "report.html").write_text("old")
+    remote_folders.upload(folder)
+    (folder / "report.html").unlink()
+    remote_folders.upload(folder, is_new=True)
+    assert set(stored(store)) == {"run.json", "config.json", "checkpoint/last.npz"}
+
+
+def test_a_folder_elsewhere_is_never_stored(store, tmp_path):
+    folder = tmp_path / "somebody" / "else" / "mine"
+    folder.mkdir(parents=True)
+    (folder.parent / "state.json").write_text('{"url": "memory://bucket/runs/mine", "files": {}}')
+    (folder / "run.json").write_text("1")
+    remote_folders.upload(folder)
+    assert not stored(store)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from emotion_tf import locks
+with locks.writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_writes_here_is_left_alone(store):
+    folder = new_run()
+    store.pipe_file("/bucket/runs/mine/run.json", b"2")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        remote_folders.fetch(URL)
+        assert (folder / "run.json").read_text() == "1"
+        other.stdin.close()
+    remote_folders.fetch(URL)
+    assert (folder / "run.json").read_text() == "2"
+
+
+def test_a_run_that_was_deleted_there_is_deleted_here(store):
+    folder = new_run()
+    store.rm("/bucket/runs/mine", recursive=True)
+    assert remote_folders.fetch(URL) == folder and not folder.exists()
+
+
+def test_a_name_that_leads_out_of_the_folder_is_not_fetched(store, tmp_path):
+    folder = new_run()
+    store.pipe_file(f"/bucket/runs/mine/{tmp_path}/planted", b"1")
+    store.pipe_file("/bucket/runs/mine/../planted", b"1")
+    remote_folders.fetch(URL)
+    assert not list(tmp_path.rglob("planted")) and len(remote_folders._files(folder)) == 3
