@@ -10,6 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from emotion_tf.errors import did_you_mean
 
 MAX_SUGGESTIONS = 4
+NUMBERS = {
+    r"invalid literal for int\(\) with base 10": "a whole number, such as 3",
+    r"no type matching \{None\}\|INT could be instantiated from": "a whole number, such as 3",
+    "could not convert string to float": "a number, such as 0.5",
+    "Could not find valid parse for arguments": "whole numbers, such as 8 16",
+}
+"""Error of Python or tyro, as a pattern -> what the option expects. Only options of whole numbers take several."""
 _HINT = " --help lists the options."
 
 
@@ -29,7 +36,8 @@ def describe_error(box: str, args: Sequence[str] = (), list_options: Callable[[]
         names = re.findall(r"^│ {5}(\S.*?) *│$", box.split("For full helptext")[0], re.MULTILINE)
         return f"Missing: {', '.join(names)}. --help describes them."
     text = re.split(r"Argument helptext:|For full helptext|Perhaps you meant:", text)[0]
-    return _flag_with_value(text, args) or text.strip().rstrip(".") + "." + _HINT
+    text = text.replace("Expected 1 values", "Expected one")
+    return _flag_with_value(text, args) or _no_number(text) or text.strip().rstrip(".") + "." + _HINT
 
 
 def unknown_options(args: Sequence[str], options: Collection[str]) -> list[str]:
@@ -70,6 +78,14 @@ def _matches(word: str, last_words: dict[str, str]) -> Iterator[list[str]]:
         yield [option for option, last in last_words.items() if word in last.split("-")]
     close = difflib.get_close_matches(word, list(last_words.values()), n=1, cutoff=0.7)
     yield [option for option, last in last_words.items() if last in close]
+
+
+def _no_number(message: str) -> str:
+    """Returns the message for an option whose value is no number; empty for other errors."""
+    for error, rule in NUMBERS.items():
+        if match := re.match(rf"Error parsing (\S+): {error}:? (.*?)(\. Got errors.*)?$", message.strip().rstrip(".")):
+            return f"Invalid `{match[1]}`. Expected {rule}. Received: {match[2].strip('[]')}.{_HINT}"
+    return ""
 
 
 def _flag_with_value(message: str, args: Sequence[str]) -> str:

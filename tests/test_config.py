@@ -290,8 +290,10 @@ def test_smoke_changes_only_the_length_of_training():
     [
         (["--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
         (["--epochs", "3"], ["--epochs", "--train.epochs"]),
-        (["--train.epochs", "x"], ["--train.epochs", "'x'"]),
-        (["--train.epochs"], ["--train.epochs"]),
+        (["--train.epochs", "x"], ["`--train.epochs`. Expected a whole number, such as 3. Received: 'x'. --help"]),
+        (["--text.dropout", "x"], ["`--text.dropout`. Expected a number, such as 0.5. Received: 'x'. --help"]),
+        (["--face.cnn-filters", "4", "x"], ["`--face.cnn-filters`. Expected whole numbers, such as 8 16", "'x'"]),
+        (["--train.epochs"], ["--train.epochs", "Expected one."]),
         (
             ["--text.train-encoder", "maybe"],
             ["--text.train-encoder takes no value", "--text.no-train-encoder", "maybe"],

@@ -2,11 +2,12 @@
 
 import io
 import itertools
+import re
 import sys
 
 import pytest
 
-from emotion_tf import progress, quiet
+from emotion_tf import cli, progress, quiet
 
 
 class Terminal(io.StringIO):
@@ -65,3 +66,16 @@ def test_batches_are_counted(terminal):
     shown = terminal()
     assert list(progress.track_batches(range(3), 130, 64, "evaluating")) == [0, 1, 2]
     assert "3/3" in shown.getvalue()
+
+
+def test_the_stages_of_a_data_set_are_shown(terminal, manifest_path, tmp_path):
+    """The longest ones of `prepare` and `audit`."""
+    shown, table = terminal(), tmp_path / "table"
+    for words, titles in (
+        (["prepare", "demo", "--utterances", "200", "--out", tmp_path / "demo"], ("drawing", "writing")),
+        (["prepare", "table", manifest_path, "--out", table, "--tokenizer", "learned"], (f"reading {manifest_path}",)),
+        (["audit", table], (f"looking at {table}", "drawing the page")),
+    ):
+        cli.dispatch(list(map(str, words)))
+        plain = re.sub(r"\s+", "", shown.getvalue())
+        assert all(re.sub(r"\s+", "", title)[:30] in plain for title in titles), plain

@@ -161,7 +161,7 @@ def test_every_example_has_a_test():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: emotion_tf.train("here", train__epochs="x"), "Error parsing --train.epochs"),
+        (lambda: emotion_tf.train("here", train__epochs="x"), "Invalid `--train.epochs`. Expected a whole number"),
         (lambda: emotion_tf.train("here", preset="mini"), "Did you mean 'minilm'?"),
         (lambda: emotion_tf.train("here", seeds=2), "Expected one run"),
         (lambda: emotion_tf.train("here", preset="demo", text__encoder=["a", "b"]), "b"),

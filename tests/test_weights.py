@@ -8,6 +8,7 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import kills
 import pytest
@@ -256,3 +257,12 @@ def test_describe_says_what_is_cached(row):
 def test_importing_weights_does_not_import_tensorflow():
     code = "import sys, emotion_tf.weights; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_download_is_counted_in_megabytes(tmp_path, monkeypatch):
+    """What pip has written so far, wherever it writes."""
+    ends = iter([None, None, 0])
+    monkeypatch.setattr(weights.time, "sleep", lambda seconds: None)
+    (tmp_path / "pip-unpack-x").mkdir()
+    (tmp_path / "pip-unpack-x" / "a.whl").write_bytes(bytes(2_500_000))
+    assert list(weights._megabytes(SimpleNamespace(poll=lambda: next(ends)), tmp_path)) == [1, 2]

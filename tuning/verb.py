@@ -251,12 +251,14 @@ def _retrain_best(
 def _write_results(
     folder: Path, plan: Plan, searched: list[space.Parameter], oracle: Any, more: dict[str, Any]
 ) -> None:
+    from emotion_tf.progress import stage
     from tuning import results
     from tuning.plots import plot_all
 
     config, floor = plan.config, _majority_floor(plan)
     trials = results.trial_table(oracle, searched, config)
-    plot_all(folder, trials, searched, floor["weighted_f1"], config.train.seed)
+    with stage("drawing the pictures"):
+        plot_all(folder, trials, searched, floor["weighted_f1"], config.train.seed)
     summary = {**results.summarise(oracle, searched, plan, floor), **more}
     results.write_summary(folder, summary)
     results.print_summary(folder, summary, oracle, searched, config)

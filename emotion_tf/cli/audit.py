@@ -9,6 +9,7 @@ from emotion_tf.command_line import DatasetPath
 from emotion_tf.config import rules
 from emotion_tf.config.rules import Output
 from emotion_tf.errors import UserError
+from emotion_tf.progress import stage
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
@@ -34,9 +35,11 @@ def audit(data: DatasetPath, root: Annotated[Path | None, rules.value("DIR")] = 
     for name in (SHEET, PAGE):
         Output.FILE.check("DATASET", folder / name)
     dataset.verify()
-    facts = gather_facts(dataset, root)
-    audit_page.write_sheet(folder / SHEET, facts)
-    audit_page.write_page(folder / PAGE, facts)
+    with stage(f"looking at {data}"):
+        facts = gather_facts(dataset, root)
+    with stage("drawing the page"):
+        audit_page.write_sheet(folder / SHEET, facts)
+        audit_page.write_page(folder / PAGE, facts)
     if dataset.stage:
         for name in (SHEET, PAGE):
             dataset.stage.store.upload(folder / name, name)

@@ -41,6 +41,7 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.evaluation.cross_validation import print_summary, summary
     from emotion_tf.models.pretrained import pretrained_files
+    from emotion_tf.progress import stage
     from emotion_tf.training import cross_validate
     from emotion_tf.training.initialize import check_unseen
 
@@ -52,13 +53,15 @@ def _cross_validate(arguments: CrossvalArguments, path: Path) -> None:
     initial = check_unseen(config, dataset, held_out=["train"], selecting=["dev"], say=_say)
     smoke = configuration.is_smoke(config)
     rows = dataset.sample("train", SMOKE_ROWS * arguments.folds) if smoke else dataset.rows("train")
-    labels, folds = cross_validate.plan(rows, arguments.folds, arguments.repeats, config.train.seed)
+    with stage("dividing the dialogues into folds"):
+        labels, folds = cross_validate.plan(rows, arguments.folds, arguments.repeats, config.train.seed)
     validation = cross_validate.CrossValidation(config, path, dataset, pretrained_files(config), _say, initial)
     validation.prepare(arguments.folds, arguments.repeats, command(), arguments.overwrite)
     predictions = list(validation.run(folds))
     outputs = cross_validate.out_of_fold(len(labels.label), predictions, arguments.repeats, len(dataset.labels))
     positions = [(fold.repeat, fold.number, fold.positions) for fold in folds]
-    metrics = summary(*labels, *outputs, positions, dataset.labels)
+    with stage("computing scores and intervals"):
+        metrics = summary(*labels, *outputs, positions, dataset.labels)
     about = {"command": command(), "data": str(data), "initial": initial}
     part = f"{len(labels.label)} of {plural(dataset.splits['train'].records, 'utterance')}"
     about |= {"smoke": part} if smoke else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import signal
 import threading
@@ -18,6 +19,7 @@ from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.program import program
+from emotion_tf.progress import stage
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
@@ -62,7 +64,9 @@ def demo(
         runs = Runs(folder, names if first in names else [first, *names])
     config = crop_config(read_facts(folder / first).crops, faces)
     load = functools.partial(load_detector, config.detector, detector_model(config))
-    with open_page(runs, first, port, config, load, upload * MEGABYTE) as address:
+    with contextlib.ExitStack() as stack:
+        with stage(f"opening {folder / first} and the page"):
+            address = stack.enter_context(open_page(runs, first, port, config, load, upload * MEGABYTE))
         say(f"Page: {address} (Ctrl-C ends it)", flush=True)
         _wait()
 

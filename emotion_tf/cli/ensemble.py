@@ -11,6 +11,7 @@ from emotion_tf.command_line import Flag, RunPaths, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.program import command, program
+from emotion_tf.progress import stage
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 from emotion_tf.wording import plural
@@ -74,17 +75,19 @@ def _combine(
         f"Fitting {', '.join(METHODS)} on {_where(weights_from)}, {plural(len(predictions.label), 'utterance')}",
         flush=True,
     )
-    fitted = fit_all(predictions)
+    with stage("fitting the votes"):
+        fitted = fit_all(predictions)
     selected = method or best_method(fitted)
     scores = results.member_scores(predictions, tables.values(), labels)
     _print_methods(fitted, dict(zip([run.name for run in dev], scores, strict=True)), selected, bool(method))
 
     # test is read after everything is fitted and selected
     splits = {"dev": dev, **_read_test(runs)}
-    voted = {
-        split: results.apply_votes(fitted, there, labels, name, cross_validated=split == "dev" and not weights_from)
-        for split, there in splits.items()
-    }
+    with stage("evaluating the votes"):
+        voted = {
+            split: results.apply_votes(fitted, there, labels, name, cross_validated=split == "dev" and not weights_from)
+            for split, there in splits.items()
+        }
     about = {
         "data": dev[0].metrics.get("data", members[0].config.data),
         "command": command(),

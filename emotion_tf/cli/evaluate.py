@@ -59,6 +59,7 @@ def evaluate_split(
     from emotion_tf.data.pipeline import read_rows
     from emotion_tf.evaluation import figures
     from emotion_tf.evaluation import report as results
+    from emotion_tf.progress import stage
     from emotion_tf.training.evaluate import evaluate as evaluate_run
     from emotion_tf.training.history import write_confusion
 
@@ -75,7 +76,8 @@ def evaluate_split(
     out.mkdir(parents=True, exist_ok=True)
     predictions = evaluation.outputs.predicted, evaluation.probabilities
     rows = read_rows(evaluation.rows)
-    results.write_predictions(out / f"predictions_{split}.csv", rows, run.labels, *predictions)
+    with stage("writing the predictions"):
+        results.write_predictions(out / f"predictions_{split}.csv", rows, run.labels, *predictions)
     part = f", smoke run: {numbers['smoke']}" if smoke else ""
     title = f"{run.path.name}: {split}, weighted F1 {numbers['weighted_f1']:.3f}{part}"
     picture = out / f"confusion_{split}.png"

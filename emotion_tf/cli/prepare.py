@@ -20,6 +20,7 @@ from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
 from emotion_tf.folders import DEMO
+from emotion_tf.progress import stage
 from emotion_tf.quiet import needs_tensorflow
 
 if TYPE_CHECKING:
@@ -152,8 +153,9 @@ def prepare_table(
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
-    rows = read_manifest(manifest, options.labels)
-    notes = leak_notes(((row.split, row.faces) for row in rows), "picture")
+    with stage(f"reading {manifest}"):
+        rows = read_manifest(manifest, options.labels)
+        notes = leak_notes(((row.split, row.faces) for row in rows), "picture")
     dataset.write(rows, options, notes=notes)
 
 
@@ -175,8 +177,9 @@ def prepare_clips(
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
-    rows, clip_of = read_clips(table, options.labels)
-    notes = leak_notes(((key[0], getattr(clip, "segments", ())) for key, clip in clip_of.items()), "clip")
+    with stage(f"reading {table}"):
+        rows, clip_of = read_clips(table, options.labels)
+        notes = leak_notes(((key[0], getattr(clip, "segments", ())) for key, clip in clip_of.items()), "clip")
     dataset.write(rows, options, notes=notes, source=clips.source(table.parent, clip_of))
 
 
@@ -209,8 +212,9 @@ def prepare_meld(
         raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
     if text_only and fair_times:
         raise UserError("--text-only reads no clips. Expected neither --fair-times nor --fair-boxes with it.")
-    fair = read_meld_fair(fair_times, fair_boxes) if fair_times else None
-    meld = read_meld(root, target, text_only, fair)
+    with stage(f"reading {root}"):
+        fair = read_meld_fair(fair_times, fair_boxes) if fair_times else None
+        meld = read_meld(root, target, text_only, fair)
     if text_only:
         dataset.write(meld.rows, options, notes=meld.account["notes"])
         return
@@ -234,7 +238,8 @@ def prepare_faces(
     from emotion_tf.labels import label_set
 
     options = dataset.options(label_set(labels))
-    pictures = read_face_folder(root, options.labels)
+    with stage(f"reading {root}"):
+        pictures = read_face_folder(root, options.labels)
     dataset.write(pictures.rows, options, notes=pictures.notes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion_tf import files
+from emotion_tf.config import SMOKE_ROWS
 from emotion_tf.errors import UserError
 from emotion_tf.terminal import say
 
@@ -30,6 +31,8 @@ OPTIMISTIC = {
     "dev": "the epoch, the temperatures and the thresholds were selected on these utterances",
 }
 """Split -> why results on it are optimistic."""
+EXPLAINED_AS = 4000
+"""Number of utterances whose evaluation takes about as long as the explanation of the mistakes."""
 
 
 def read_learning(run: Run) -> pd.DataFrame | None:
@@ -88,8 +91,21 @@ def write(
     )
     model_card.write(run.path)
     path = report_path(out, split)
-    write_report(path, report)  # last: `train --resume` writes what is missing, and looks at this file
+    with stage("drawing the report"):
+        write_report(path, report)  # last: `train --resume` writes what is missing, and looks at this file
     return path
+
+
+def later_stages(dataset: Dataset, splits: Sequence[str], towers: int, smoke: bool) -> float:
+    """Returns about how long the evaluation of a run takes after its training, as a multiple of a validation on dev.
+
+    Each split is evaluated, and dev calibrates. The report of the last one reads it again to test the modalities, and
+    explains mistakes.
+    """
+    counts = [dataset.splits[split].records for split in ("dev", *splits)]
+    if smoke:
+        return sum(min(count, SMOKE_ROWS) for count in counts) / min(counts[0], SMOKE_ROWS)
+    return (sum(counts) + counts[-1] * (towers > 1) + EXPLAINED_AS) / counts[0]
 
 
 def report_path(folder: Path, split: str) -> Path:

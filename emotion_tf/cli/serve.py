@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 from emotion_tf.program import program
+from emotion_tf.progress import stage
 from emotion_tf.quiet import needs_tensorflow
 from emotion_tf.terminal import say
 
@@ -39,7 +41,9 @@ def serve(
 
     options = launch.LaunchOptions(run, port, rest_port, model or run.resolve().name, image or IMAGE, wait)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must end with this program
-    with launch.run_server(options) as process:
+    with contextlib.ExitStack() as stack:
+        with stage("starting TensorFlow Serving"):
+            process = stack.enter_context(launch.run_server(options))
         say(f"Ready: {options.model} at localhost:{port} (gRPC), http://localhost:{rest_port} (REST); Ctrl-C stops it")
         say(f"{program()} predict {run} --server localhost:{port} --text ...", flush=True)
         try:

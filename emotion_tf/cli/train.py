@@ -16,7 +16,7 @@ from emotion_tf import files, folders, interrupts
 from emotion_tf.cli import hosts
 from emotion_tf.cli.arguments import TrainArguments
 from emotion_tf.cli.evaluate import evaluate_split
-from emotion_tf.cli.report import report_path
+from emotion_tf.cli.report import later_stages, report_path
 from emotion_tf.config import Config
 from emotion_tf.csv_rows import count_rows
 from emotion_tf.errors import UserError
@@ -116,10 +116,12 @@ def _train_model(
     print_line(f"Run: {path}")
     is_new = overwrite or not path.exists()
     initial = check_initial() if is_new else ()
+    later = later_stages(dataset, _splits(config), len(config.towers), configuration.is_smoke(config))
     with cluster.scope():
         loop.train(
-            config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, say=print_line
-        )
+            config, Run(path), data, pretrained, command=command(), overwrite=overwrite, initial=initial, later=later,
+            say=print_line,
+        )  # fmt: skip
 
 
 def _check_initial(config: Config) -> Sequence[str]:

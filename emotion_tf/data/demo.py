@@ -25,6 +25,7 @@ from emotion_tf.data.demo_distribution import (
 from emotion_tf.data.demo_faces import FACE_KINDS, NO_FACE, Face
 from emotion_tf.data.demo_text import SPEAKERS, SPLIT_SHARES, SPLITS, TextSource
 from emotion_tf.errors import UserError
+from emotion_tf.progress import track
 
 COLUMNS = ("split", "dialogue_id", "utterance_id", "speaker", "utterance", "emotion", "faces")
 CAST_SIZES = (2, 4)
@@ -82,7 +83,7 @@ def write_demo(folder: Path, utterances: int = 4000, seed: int = 0, face_size: i
     rows, symbols = plan_demo(utterances, seed)
     for split in SPLITS:
         (folder / "faces" / split).mkdir(parents=True, exist_ok=True)
-    for row in rows:
+    for row in track(rows, len(rows), "drawing", "utterances"):
         for path, face in zip(row.face_paths(), row.faces, strict=True):
             (folder / path).write_bytes(demo_drawing.encode_face(face, face_size))
     with open(folder / "manifest.csv", "w", encoding="utf-8", newline="") as file:

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.data import pipeline
-from emotion_tf.data.batches import Batches
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
 from emotion_tf.models.two_tower import TwoTower
+from emotion_tf.progress import track_batches
 from emotion_tf.runs.run import Run
 from emotion_tf.training.outputs import input_spec
 
@@ -41,7 +41,8 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
     batches = pipeline.eval_batches(records, run.preprocessor(run.model), BATCH)
     signature = [input_spec(run.model)]
     traced = tf.function(function, input_signature=signature, autograph=False)  # once for all shapes of batches
-    parts = list(_batches(traced, batches, by_crop))
+    shown = track_batches(batches, dataset.splits[split].records, BATCH, f"features of {split}")
+    parts = list(_batches(traced, shown, by_crop))
     longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
     features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
     ids = [[row[name] for name in IDS] for row in pipeline.read_rows(records)]
@@ -87,7 +88,9 @@ def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
     return names
 
 
-def _batches(function: Function, data: Batches, by_crop: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _batches(
+    function: Function, data: Iterable[tuple[Any, ...]], by_crop: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields for each batch the features (M, ...), the indices (M,) of their rows, and their frames (M,)."""
     for inputs, label, _ in data:
         values = np.asarray(function(inputs), np.float32)

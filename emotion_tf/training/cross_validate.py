@@ -155,7 +155,8 @@ class CrossValidation:
         dev = TrainingData.of_splits(self.dataset, configuration.is_smoke(config)).dev
         data = TrainingData(self.dataset, fold.train, dev)
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
-        train(config, run, data, self.pretrained, command=command, initial=self.initial, say=self.say)
+        later = 1 + len(fold.positions) / self.dataset.splits["dev"].records  # dev calibrates
+        train(config, run, data, self.pretrained, command=command, initial=self.initial, later=later, say=self.say)
         batches = pipeline.sorted_batches(fold.held_out, run.preprocessor(run.model), BATCH)
         title = "predicting the held-out fold"
         outputs = collect_outputs(inference(run.model), track_batches(batches, len(fold.positions), BATCH, title))

@@ -27,7 +27,7 @@ from emotion_tf.evaluation.reliability import calibration_error, class_calibrati
 from emotion_tf.evaluation.significance import intervals
 from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
-from emotion_tf.progress import track_batches
+from emotion_tf.progress import stage, track_batches
 from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.training.losses import logit_shift
@@ -108,12 +108,9 @@ def calibrate(
     outputs = collect_outputs(
         infer or inference(model), track_batches(batches, len(dialogue), BATCH, "calibrating on dev")
     )
-    calibration = fit_calibration(
-        outputs,
-        dialogue,
-        logit_shift(train, run.class_counts) if train.logit_adjustment else None,
-        train.class_weights != "none",
-    )
+    shift = logit_shift(train, run.class_counts) if train.logit_adjustment else None
+    with stage("fitting temperatures and thresholds"):
+        calibration = fit_calibration(outputs, dialogue, shift, train.class_weights != "none")
     write_calibration(run.path, calibration)
     return calibration
 
@@ -125,14 +122,16 @@ def evaluate(run: Run, dataset: Dataset, split: str, smoke: bool = False) -> Eva
     """
     check_data(run, dataset)
     split_rows = dataset.sample(split, SMOKE_ROWS) if smoke else dataset.rows(split)
-    model = run.model
+    with stage(f"opening {run.path}"):
+        model = run.model
     dialogue = pipeline.read_labels(split_rows).dialogue
     batches = pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH)
     outputs = collect_outputs(inference(model), track_batches(batches, len(dialogue), BATCH, f"evaluating {split}"))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
-    results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
-    results["intervals"] = intervals(outputs.label, outputs.predicted, dialogue, outputs.weight)
-    results["calibration"] = _calibration(run.calibration.temperatures, outputs)
+    with stage("computing scores and intervals"):
+        results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
+        results["intervals"] = intervals(outputs.label, outputs.predicted, dialogue, outputs.weight)
+        results["calibration"] = _calibration(run.calibration.temperatures, outputs)
     if smoke:
         results["smoke"] = f"{len(dialogue)} of {plural(dataset.splits[split].records, 'utterance')}"
     return Evaluation(probabilities, split_rows, results, outputs, dialogue)

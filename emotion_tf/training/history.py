@@ -97,14 +97,18 @@ def _writer(logs: Path, suffix: str, step: int) -> Iterator[None]:
         raise WriteError(f"Cannot write {logs}: {str(error.message).splitlines()[0][:200]}. Free some space.") from None
 
 
-def epoch_line(numbers: Mapping[str, float], state: State, epochs: int) -> str:
-    """Returns a line about the last epoch, of `epochs` in total; * marks the best so far."""
-    left = state.seconds / state.epoch * (epochs - state.epoch)
+def epoch_line(numbers: Mapping[str, float], state: State, epochs: int, later: float = 0.0) -> str:
+    """Returns a line about the last epoch, of `epochs` in total; * marks the best so far.
+
+    `later` is the estimated duration of the stages after the last epoch, in seconds.
+    """
+    left = state.seconds / state.epoch * (epochs - state.epoch) + later
     return (
         f"epoch {state.epoch}/{epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}  |  "
         f"dev loss {numbers['dev_loss']:.3f}  accuracy {numbers['dev_accuracy']:.3f}  weighted F1 "
         f"{numbers['dev_weighted_f1']:.3f}{' *' if state.best_epoch == state.epoch - 1 else '  '}|  "
-        f"{numbers['utterances_per_second']:.0f} utterances/s  {_clock(left)} left"
+        f"{numbers['utterances_per_second']:.0f} utterances/s  about "
+        f"{_clock(left)} left{', evaluation included' if later else ''}"
     )
 
 

@@ -43,6 +43,7 @@ def train(
     until: int = 0,
     save_model: bool = True,
     initial: Sequence[str] = (),
+    later: float = 0.0,
     say: Say = print,
 ) -> State:
     """Trains a run. An unfinished run continues after its last finished epoch, with bit-identical results.
@@ -63,6 +64,7 @@ def train(
         save_model: write `model.keras` with the weights of the best epoch and remove the checkpoints. False: only train
             and checkpoint (for tuning).
         initial: sentences about the initial checkpoints (`check_unseen`), stored with the run.
+        later: duration of all stages after the last epoch, as a multiple of a validation, for the time left.
         say: receives lines of progress.
 
     Raises:
@@ -72,7 +74,7 @@ def train(
     if not this_host().writes:
         if of_host_0(0) == (1,):
             return State()
-        return _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, say)
+        return _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, later, say)
     with locks.writer(run.path):
         files.recover(run.path, RUN)
         is_finished = RUN.is_finished(run.path) and not overwrite
@@ -81,7 +83,7 @@ def train(
             _check_same_data(config, run, data)
             run.delete_checkpoints()
             return finished_state(run)
-        state = _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, say)
+        state = _train(config, run, data, pretrained, command, overwrite, until, save_model, initial, later, say)
         files.recover(run.path, RUN)
     return state
 
@@ -110,6 +112,7 @@ def _train(
     until: int,
     save_model: bool,
     initial: Sequence[str],
+    later: float,
     say: Say,
 ) -> State:
     host = this_host()
@@ -145,7 +148,7 @@ def _train(
         if state.epoch > phase.first:
             checkpoints.load_optimizer(LAST, stage.optimizer)
         while state.epoch < phase.end and not _is_over(state, config, until):
-            state = _train_epoch(stage, state, run, checkpoints)
+            state = _train_epoch(stage, state, run, checkpoints, later)
     if state.epochs_since_best >= config.train.patience and state.epoch < config.train.epochs:
         say(f"Stopped early: {plural(state.epochs_since_best, 'epoch')} without a better validation weighted F1")
     if save_model and host.writes:
@@ -157,8 +160,8 @@ def _is_over(state: State, config: Config, until: int) -> bool:
     return state.epochs_since_best >= config.train.patience or 0 < until <= state.epoch
 
 
-def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints) -> State:
-    """Fits, validates, records and checkpoints one epoch; returns the state after it."""
+def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints, later: float) -> State:
+    """Fits, validates, records and checkpoints one epoch; returns the state after it. `later` is that of `train`."""
     epoch, began = state.epoch, time.monotonic()
     sums = _fit(stage, epoch)
     loss = sums.mean_loss
@@ -185,7 +188,8 @@ def _train_epoch(stage: Stage, state: State, run: Run, checkpoints: Checkpoints)
     checkpoints.delete_other_best(state)
     if checkpoints.writes:
         remote_folders.upload(run.path)
-    stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs))  # after it is on disk
+    # after it is on disk
+    stage.setup.say(epoch_line(numbers, state, stage.setup.config.train.epochs, later * (ended - fitted)))
     return state
 
 

@@ -109,6 +109,7 @@ def test_a_user_error_has_exit_code_2(words, pattern):
         (["train", "--towers", "texts"], ["`towers`", "text, face", "Did you mean 'text'?"]),
         (["train", "--resume"], ["Nothing to resume", "saved_models"]),
         (["evaluate"], ["RUN"]),
+        (["export", "x", "--version", "y"], ["`--version`. Expected a whole number, such as 3. Received: 'y'."]),
         (["runs", "surplus"], ["surplus"]),
         (["weights", "fetch", "minilmm"], ["'minilmm'", "Did you mean 'minilm'?"]),
     ],
@@ -128,7 +129,11 @@ def test_stderr_of_a_verb_is_printed(command, monkeypatch):
     monkeypatch.setattr(cli, "load", lambda reference: verb)
     assert command("runs", "--times", "3")[1].err == "working\n" * 3
     code, output = command("runs", "--times", "x")
-    assert code == 2 and output.err.startswith("error: Error parsing --times") and output.err.count("\n") == 1
+    assert (
+        code == 2
+        and output.err.startswith("error: Invalid `--times`. Expected a whole")
+        and output.err.count("\n") == 1
+    )
 
 
 def test_runs_of_an_empty_folder(succeed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 
 from emotion_tf import config as configuration
 from emotion_tf import folders
+from emotion_tf.cli import report
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.training import evaluate
 
@@ -56,3 +58,12 @@ def test_a_sample_of_a_split_is_spread_over_it(dataset):
     records = opened.splits["dev"].records
     assert list(opened.sample("dev", 2).positions) == [0, records - 1]
     assert opened.sample("dev", records).positions is None
+
+
+def test_the_time_left_counts_the_stages_after_the_epochs(dataset):
+    opened = Dataset.open(dataset)
+    dev, test = (opened.splits[split].records for split in ("dev", "test"))
+    later = functools.partial(report.later_stages, opened, ["dev", "test"])
+    assert later(2, smoke=False) == pytest.approx(2 + (2 * test + report.EXPLAINED_AS) / dev)
+    assert later(1, smoke=False) == pytest.approx(2 + (test + report.EXPLAINED_AS) / dev)
+    assert later(2, smoke=True) == pytest.approx(2 + min(test, 64) / min(dev, 64))

@@ -100,9 +100,11 @@ def test_a_line_says_which_epoch_is_the_best_and_how_long_it_takes():
     numbers |= {"utterances_per_second": 80.0}
     best = epoch_line(numbers, State(epoch=2, best=0.375, best_epoch=1, seconds=50.0), 10)
     assert best.startswith("epoch 2/10  loss 1.250  accuracy 0.500")
-    assert "weighted F1 0.375 *" in best and best.endswith("80 utterances/s  3m20s left")
+    assert "weighted F1 0.375 *" in best and best.endswith("80 utterances/s  about 3m20s left")
     long = epoch_line(numbers, State(epoch=3, best=0.5, best_epoch=1, seconds=10_800.0), 5)
     assert "*" not in long and long.endswith("2h00m left")
+    last = epoch_line(numbers, State(epoch=10, best=0.5, best_epoch=1, seconds=50.0), 10, later=75.0)
+    assert last.endswith("80 utterances/s  about 1m15s left, evaluation included")
 
 
 def test_the_state_of_a_finished_training_is_read_from_its_history(tmp_path):

@@ -250,7 +250,8 @@ def test_the_saved_model_is_the_best_epoch_by_validation(word_config, tmp_path, 
     monkeypatch.setattr(loop, "_validate", validate)
     lines = []
     config = change(word_config, epochs=9, patience=3, ema=ema)
-    state = train_run(config, tmp_path / "run", say=lines.append)
+    state = train_run(config, tmp_path / "run", say=lines.append, later=1.0)
+    assert sum(line.endswith(" left, evaluation included") for line in lines) == state.epoch
     assert (state.epoch, state.best_epoch, state.best) == (5, 1, 0.5)  # three epochs without a better one
     assert any(line.startswith("Stopped early: 3 epochs") for line in lines)
     assert not any((a == b).all() for a, b in zip(validated[0], validated[1], strict=True) if a.any())
