@@ -1,8 +1,9 @@
 """Memory and time by the number of utterances: `python -m benchmarks.growth [--utterances 10000 100000]`.
 
-Prepares the demo set's dialogues, repeated under new ids, trains a small text model for one epoch, and evaluates it,
-without and with a report; each in a process of its own. Prints processor seconds per 1,000 utterances of the whole
-table, and peak memory; `growth` is the memory per utterance between the smallest and the largest table.
+Prepares the demo set's dialogues, repeated under new ids, trains a small text model for one epoch, evaluates it,
+without and with a report, and predicts the table; each in a process of its own. Prints processor seconds per 1,000
+utterances of the whole table, and peak memory; `growth` is the memory per utterance between the smallest and the
+largest table.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
         "train": ["train", *run],
         "evaluate": ["evaluate", "saved_models/run"],
         "report": ["evaluate", "saved_models/run", "--report"],
+        "predict-table": ["predict-table", "saved_models/run", "table.csv", "--out", "predictions.csv"],
     }
 
 

@@ -95,7 +95,7 @@ def _clips(data: bytes) -> None:
 def _table(data: bytes) -> None:
     from emotion_tf.serving.tables import read_table
 
-    assert len(read_table(_file("table.csv", data)))
+    assert list(read_table(_file("table.csv", data)))
 
 
 def _history(data: bytes) -> None:

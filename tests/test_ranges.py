@@ -127,13 +127,25 @@ def outputs_of(annotated):
 def test_every_output_of_a_verb_is_checked():
     outputs = {verb.name: list(outputs_of(load(verb.run))) for verb in VERBS if not verb.arguments}
     assert {name for name, kinds in outputs.items() if kinds == [Output.FILE]} == set(FILES)
-    assert {name for name, kinds in outputs.items() if kinds == [Output.FOLDER]} == set(FOLDERS)
+    stored = {name for name in FOLDERS if name.startswith("prepare ")}
+    assert {name for name, kinds in outputs.items() if kinds == [Output.FOLDER]} == set(FOLDERS) - stored
+    assert {name for name, kinds in outputs.items() if kinds == [Output.FOLDER_OR_URL]} == stored
     assert sum(map(bool, outputs.values())) == len(FILES) + len(FOLDERS)
 
 
 def write_to(verb, out):
     (run,) = (row.run for row in VERBS if row.name == verb)
     command_line.parse(load(run), [*{**FILES, **FOLDERS}[verb], "--out", str(out)], "x")
+
+
+@pytest.mark.parametrize("verb", [*FILES, *FOLDERS])
+def test_only_data_sets_are_written_into_object_storage(verb):
+    if verb.startswith("prepare "):
+        write_to(verb, "s3://bucket/data")
+        return
+    kind = "file" if verb in FILES else "folder"
+    with pytest.raises(UserError, match=f"^Invalid `--out`. Expected a local {kind}. Received: s3://bucket/data.$"):
+        write_to(verb, "s3://bucket/data")
 
 
 @pytest.mark.parametrize("verb", [*FILES, *FOLDERS])

@@ -70,15 +70,16 @@ def predict_table(
         run: Run, ensemble or export, as for `predict`.
         table: CSV with a column utterance, faces (aligned crops; paths joined by ;), or both. With dialogue_id and
             speaker, earlier rows of a dialogue are the context of later ones.
-        out: CSV to write: the table with the predictions; - is standard output.
+        out: CSV to write: the table with the predictions; - is standard output. Rerun to continue after an
+            interruption.
         abstain_below: As for `predict`; the prediction of such a row is "abstained".
     """
     from emotion_tf.serving import tables
 
     with streams.reserve_stdout(out):
-        rows = tables.read_table(table)
+        total = tables.count_rows(table)  # a table that cannot be read is refused before the model is opened
         predictor = open_predictor(run, serving)
-        count, unread = tables.write_table(out, rows, predictor, abstain_below)
+        count, unread = tables.write_table(out, table, predictor, total, abstain_below)
         say(f"{plural(count, 'prediction')}: {out}")
         if unread:
             say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")

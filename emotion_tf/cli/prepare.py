@@ -42,7 +42,7 @@ Labels = Annotated[
 class FaceDatasetArguments:
     """The data set to write."""
 
-    out: Annotated[Path, rules.Output.FOLDER, rules.value("DIR")]
+    out: Annotated[Path, rules.Output.FOLDER_OR_URL, rules.value("DIR")]
     """Folder of the data set, such as tfrecords/NAME; or a URL in object storage."""
     face_size: Annotated[int, Range(8, 1024)] = 112
     """Side of the stored face crops in pixels."""

@@ -68,17 +68,20 @@ class Output(enum.Enum):
 
     FILE = "file"
     FOLDER = "folder"
+    FOLDER_OR_URL = "folder, here or in object storage"
 
     def check(self, name: str, path: Path) -> None:
         """Checks that a file, or a folder with missing parents, can be created. What exists may be replaced.
 
         Raises:
             UserError: the file is a folder, or its folder is missing; the path leads through a file; the folder is not
-                writable.
+                writable; it is a URL where only a local path can be.
         """
-        if (self is Output.FOLDER and os.path.lexists(path)) or (self is Output.FILE and is_stream(path)):
-            return
         if remote.is_url(path):
+            if self is not Output.FOLDER_OR_URL:
+                raise UserError(f"Invalid `{name}`. Expected a local {self.value}. Received: {remote.url_of(path)}.")
+            return
+        if (self is not Output.FILE and os.path.lexists(path)) or (self is Output.FILE and is_stream(path)):
             return
         target = Path(os.path.realpath(path))
         if target.is_dir():

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from emotion_tf import files
 from emotion_tf.errors import UserError
+from emotion_tf.evaluation.calibration import FILE as CALIBRATION
 from emotion_tf.runs.ensemble import Ensemble, open_run
 from emotion_tf.runs.export import Export
 from emotion_tf.runs.facts import facts_of, is_export
@@ -31,6 +33,13 @@ class RunPredictor(Predictor):
         self.graph = ServingGraph(runs, run.labels, run.spec.face_size, vote)
         # of an ensemble, those of its first member
         self.model, self.preprocess = self.graph.members[0].model, self.graph.members[0].preprocess
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is another one for another model, or after a calibration."""
+        members = self.run.members if isinstance(self.run, Ensemble) else [self.run]
+        paths = [path for run in members for path in (run.model_path, run.path / CALIBRATION) if path.is_file()]
+        return " ".join([super().fingerprint, *map(files.sha256, paths)])
 
     def _predict_batch(self, utterances: list[str], contexts: list[list[str]], crops: list[list[bytes]]) -> Arrays:
         inputs = {name: tf.constant(value) for name, value in full_inputs(utterances, contexts, crops).items()}

@@ -78,6 +78,11 @@ class Predictor(ABC):
         return self.facts.labels
 
     @property
+    def fingerprint(self) -> str:
+        """A text that is another one for another model."""
+        return f"{self.source} {self.facts}"
+
+    @property
     def context(self) -> int:
         """Number of previous utterances that are read with an utterance."""
         return self.facts.context

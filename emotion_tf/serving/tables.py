@@ -1,23 +1,32 @@
-"""Reads a CSV of utterances and faces, and writes it with predictions, for `predict-table`."""
+"""Reads a CSV of utterances and faces, and writes it with predictions, for `predict-table`: part after part."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from emotion_tf.csv_rows import read_rows
 from emotion_tf.data import context
 from emotion_tf.data.manifest import split_faces
 from emotion_tf.errors import UserError
-from emotion_tf.evaluation.csv_tables import read_csv
-from emotion_tf.evaluation.report import write_predictions
+from emotion_tf.evaluation.csv_tables import to_csv, unescape
+from emotion_tf.evaluation.report import with_predictions
 from emotion_tf.faces import encode
-from emotion_tf.serving.predictor import Predictor
+from emotion_tf.progress import track
+from emotion_tf.serving.answers import open_answers
+from emotion_tf.serving.predictor import Prediction, Predictor
+
+PART = 256
+"""Number of rows that are read, predicted and written together."""
+Row = dict[str, str]
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Reads a CSV with a column utterance, faces (picture paths relative to the table, joined by ;), or both.
+def read_table(path: Path) -> Iterator[Row]:
+    """Yields the rows of a CSV with a column utterance, faces (paths relative to the table, joined by ;), or both.
 
     With columns dialogue_id and speaker, earlier rows of a dialogue are the context of later ones.
 
@@ -25,51 +34,104 @@ def read_table(path: Path) -> pd.DataFrame:
         UserError: the table is not readable, has neither column, or has no row.
     """
     try:
-        table = read_csv(path)
+        rows = read_rows(path)
+        _, header = next(rows)
     except FileNotFoundError as error:
         raise UserError(
             f"Cannot read the table {path}: {error.strerror}. Expected a CSV file with a column utterance, faces, or "
             "both."
         ) from None
-    if not {"utterance", "faces"} & set(table.columns):
+    names = [unescape(name) or f"Unnamed: {number}" for number, name in enumerate(header)]
+    if not {"utterance", "faces"} & set(names):
         raise UserError(
-            f"{path}: line 1: Neither a column utterance nor faces. Expected one of them. Received: "
-            f"{', '.join(table.columns)}."
+            f"{path}: line 1: Neither a column utterance nor faces. Expected one of them. Received: {', '.join(names)}."
         )
-    if table.empty:
+    is_empty = True
+    for _, cells in rows:
+        yield dict(zip(names, map(unescape, cells), strict=True))
+        is_empty = False
+    if is_empty:
         raise UserError(f"{path}: The table has no row. Expected one row per utterance below the header.")
-    table.attrs["path"] = str(path)
-    return table
 
 
-def write_table(path: Path, table: pd.DataFrame, predictor: Predictor, abstain_below: float = 0.0) -> tuple[int, int]:
+def count_rows(path: Path) -> int:
+    """Returns the number of rows of a table. Raises UserError as `read_table`, before anything is predicted."""
+    return sum(1 for _ in read_table(path))
+
+
+def write_table(out: Path, path: Path, predictor: Predictor, total: int, abstain_below: float = 0.0) -> tuple[int, int]:
     """Predicts the emotion of each row and writes the table with columns `predicted` and `p_LABEL`.
 
-    `predicted` is "abstained" where the predicted class has a probability below `abstain_below`.
+    `PART` rows are held, and as many lines of each dialogue as the model reads. A file that an interruption ended is
+    continued.
+
+    Args:
+        out: the CSV to write.
+        path: the table.
+        predictor: the model.
+        total: number of rows of the table.
+        abstain_below: `predicted` is "abstained" where the predicted class has a smaller probability.
 
     Returns:
         The number of rows, and the number of rows with nothing that the model reads.
     """
-    blank = [""] * len(table)
-    texts, speakers = list(table.get("utterance", blank)), list(table.get("speaker", blank))
-    source = Path(table.attrs["path"])
+    lines = Lines(predictor)
+    model = f"{predictor.fingerprint} {abstain_below}"
+    with open_answers(out, model, lambda count: islice(read_table(path), count)) as answers:
+        done = answers.progress.rows
+        rows = enumerate(read_table(path), 1)
+        for number, row in islice(rows, done):  # an earlier call has answered them
+            lines.add(number, row)
+        parts = iter(lambda: list(islice(rows, PART)), [])
+        for part in track(parts, -(-total // PART), "predicting", "parts", done // PART):
+            prediction = predict_rows(part, path, predictor, lines)
+            table = pd.DataFrame([row for _, row in part])
+            answer = prediction.predicted, prediction.probabilities
+            table = with_predictions(table, predictor.labels, *answer, abstain_below)
+            text = to_csv(table, header=not answers.progress.rows)
+            answers.write([row for _, row in part], text, int((~prediction.has_input).sum()))
+        return answers.progress.rows, answers.progress.unread
+
+
+class Lines:
+    """The lines before each row of a table in its dialogue, of which a model reads the last ones."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.count = predictor.context if predictor.reads_context else 0
+        self._of_dialogue: dict[str, deque[str]] = {}
+
+    def add(self, number: int, row: Mapping[str, str]) -> list[str]:
+        """Returns the lines before a row, oldest first, and adds its own. Without dialogues there are none."""
+        if not self.count or "dialogue_id" not in row:
+            return []
+        lines = self._of_dialogue.setdefault(row["dialogue_id"], deque(maxlen=self.count))
+        before = list(lines)
+        if utterance := row.get("utterance", ""):
+            lines.append(context.format_line(row.get("speaker", ""), utterance))
+        return before
+
+
+def predict_rows(
+    rows: Sequence[tuple[int, Mapping[str, str]]], path: Path, predictor: Predictor, lines: Lines
+) -> Prediction:
+    """Predicts the emotion of some rows of a table, each with its number from 1.
+
+    Args:
+        rows: consecutive rows.
+        path: the table, in whose folder the faces are.
+        predictor: the model.
+        lines: the lines of earlier rows, to which those of these rows are added.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
     size = predictor.facts.face_size
-    faces: list[Any] = [
-        [
-            encode.read_crop(source.parent / name, size, f"{source}: row {row}: ")
-            for name in split_faces(f"{source}: row {row}", cell)
-        ]
-        or None
-        for row, cell in enumerate(table.get("faces", blank), 1)
-    ]
-    contexts = None
-    if "dialogue_id" in table and predictor.reads_context:
-        lines = zip(table["dialogue_id"], speakers, texts, strict=True)
-        contexts = context.previous_lines(list(lines), predictor.context)
-    if predictor.speaker:
-        texts = [context.format_line(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
-    prediction = predictor.predict(texts, faces, contexts)
-    rows = table.to_dict("records")
-    answers = prediction.predicted, prediction.probabilities
-    write_predictions(path, rows, predictor.labels, *answers, abstain_below, follow=True)
-    return len(table), int((~prediction.has_input).sum())
+    texts, faces, contexts = [], [], []
+    for number, row in rows:
+        text, where = row.get("utterance", ""), f"{path}: row {number}"
+        names = split_faces(where, row.get("faces", ""))
+        crops = [encode.read_crop(path.parent / name, size, f"{where}: ") for name in names]
+        faces.append(crops or None)
+        contexts.append(lines.add(number, row))
+        texts.append(context.format_line(row.get("speaker", ""), text) if predictor.speaker else text)
+    return predictor.predict(texts, faces, contexts)
