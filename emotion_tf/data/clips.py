@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_clips(path: Path, labels: Sequence[str]) -> tuple[list[manifest.Row], d
 
 def _segment(path: Path, where: str, name: str, cells: dict[str, str]) -> Segment:
     clip = manifest.resolve_path(path, where, "clip", name)
-    if not clip.is_file():
+    if not os.path.isfile(clip):  # nor one whose name is too long
         raise UserError(f"{where}: No clip at {clip}. Expected a video file, relative to the table; empty: not filmed.")
     start, end = (
         _time(where, column, cells.get(column, ""), default)

@@ -32,8 +32,8 @@ class Segment:
     def name(self, root: Path | None = None) -> str:
         """Returns the path, relative to `root`, with the times as a W3C media fragment: `a/b.mp4#t=1.5,3`."""
         path = self.path.relative_to(root) if root and self.path.is_relative_to(root) else self.path
-        end = f",{self.end:g}" if np.isfinite(self.end) else ""
-        return f"{path.as_posix()}#t={self.start:g}{end}" if self.start or end else path.as_posix()
+        end = f",{self.end:.10g}" if np.isfinite(self.end) else ""
+        return f"{path.as_posix()}#t={self.start:.10g}{end}" if self.start or end else path.as_posix()
 
 
 def parse_segment(name: str, root: Path) -> Segment:

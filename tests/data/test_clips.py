@@ -242,6 +242,7 @@ def test_times_in_all_notations(text, value):
     ("change", "message"),
     [
         ({"clip": "none.mp4"}, "line 2: No clip at .*none.mp4"),
+        ({"clip": f"{'x' * 300}.mp4"}, "line 2: No clip at .*x.mp4"),
         ({"clip": "../a.mp4"}, "line 2: The clip path leaves the manifest's folder"),
         ({"start": "x"}, "line 2: Invalid start. Expected seconds.*'x'"),
         ({"start": "3", "end": "2"}, "line 2: The clip ends before it starts.*3 and 2"),

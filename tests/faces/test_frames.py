@@ -6,7 +6,7 @@ import pytest
 from synthetic_faces import write_clip
 
 from emotion_tf.errors import UserError
-from emotion_tf.faces.frames import read_frames
+from emotion_tf.faces.frames import Segment, parse_segment, read_frames
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 
@@ -100,3 +100,9 @@ def test_an_absent_clip_and_a_window_outside(tmp_path, clip):
         list(read_frames(tmp_path / "none.mp4"))
     with pytest.raises(UserError, match="which lasts .* seconds, has no frame from 5 to 6 seconds"):
         list(read_frames(clip, start=5.0, end=6.0))
+
+
+def test_the_name_of_a_segment_keeps_the_milliseconds_of_a_long_film(tmp_path):
+    segment = Segment(tmp_path / "film.mp4", 10_226.183, 10_228.004)
+    assert segment.name(tmp_path) == "film.mp4#t=10226.183,10228.004"
+    assert parse_segment(segment.name(tmp_path), tmp_path) == segment
