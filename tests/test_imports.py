@@ -17,6 +17,7 @@ BASE = {
     "checksums",
     "csv_rows",
     "labels",
+    "cluster",
     "config",
     "files",
     "weights",

@@ -70,7 +70,7 @@ def test_a_wheel_names_its_command_and_what_it_needs(wheel):
     needed = [line for line in lines if line and not line.startswith("#")]
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     assert sum("extra ==" not in line for line in required) == len(needed) > 10
-    for extra, package in {"s3": "s3fs", "gs": "gcsfs"}.items():
+    for extra, package in {"s3": "s3fs", "gs": "gcsfs", "cluster": "distributed"}.items():
         assert any(package in line and line.endswith(f'extra == "{extra}"') for line in required)
     assert "License-Expression: Apache-2.0 AND MIT\n" in metadata
     licences = ("LICENSE", f"emotion_tf/faces/{YUNET[1]}")

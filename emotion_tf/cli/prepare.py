@@ -14,6 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from emotion_tf import files, locks, remote
+from emotion_tf.cluster import check_scheduler
 from emotion_tf.command_line import NO_PREFIX, Flag
 from emotion_tf.config import CropConfig, rules
 from emotion_tf.config.rules import Range
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from emotion_tf.run_info import Corpus
 
 CROPS = CropConfig()
+Scheduler = Annotated[
+    str,
+    rules.value("ADDRESS"),
+    tyro.conf.arg(help="Address of Dask's scheduler, tcp://HOST:PORT, whose workers read the pictures. Empty: none."),
+]
 Labels = Annotated[
     tuple[str, ...],
     rules.value("{meld,emorynlp,sentiment}|LABEL ..."),
@@ -118,11 +124,15 @@ class ClipArguments:
 
     faces: CropConfig = CROPS
     processes: Annotated[int, rules.PROCESSES] = 0
-    """Number of clips processed at once; 0: one per processor."""
+    """Number of clips processed at once on this machine; 0: one per processor."""
+    scheduler: Annotated[str, rules.value("ADDRESS")] = ""
+    """Address of Dask's scheduler, tcp://HOST:PORT, whose workers process the clips. Empty: this machine does."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a number outside its range."""
+        """Raises UserError for a number outside its range, and for two places to process clips."""
         rules.check_fields(self)
+        if self.scheduler and self.processes:
+            raise UserError("Received --processes and --scheduler. Expected one: the workers have their own threads.")
 
     def source(self, root: Path, clips: Any, account: dict[str, Any] | None = None) -> ClipSource:
         """Returns the clips with their detector. Raises UserError if the boxes that the policy needs are missing."""
@@ -133,8 +143,10 @@ class ClipArguments:
                 "--faces.policy boxes needs the boxes of the active speaker. Expected --fair-boxes of `prepare meld`, "
                 "or another policy."
             )
-        count = count_processes(self.processes)  # before a detector is downloaded
-        return ClipSource(root, clips, self.faces, detector_model(self.faces), count, account or {})
+        if self.scheduler:
+            check_scheduler(self.scheduler)
+        count, model = count_processes(self.processes), detector_model(self.faces)
+        return ClipSource(root, clips, self.faces, model, count, account or {}, self.scheduler)
 
 
 @needs_tensorflow
@@ -142,6 +154,7 @@ def prepare_table(
     manifest: Annotated[Positional[Path], tyro.conf.arg(metavar="MANIFEST")],
     dataset: Annotated[DatasetArguments, NO_PREFIX],
     labels: Labels = ("meld",),
+    scheduler: Scheduler = "",
 ) -> None:
     """Write the data set of a manifest: a CSV table with one row per utterance.
 
@@ -152,11 +165,13 @@ def prepare_table(
     from emotion_tf.data.manifest import leak_notes, read_manifest
     from emotion_tf.labels import label_set
 
+    if scheduler:
+        check_scheduler(scheduler)
     options = dataset.options(label_set(labels))
     with stage(f"reading {manifest}"):
         rows = read_manifest(manifest, options.labels)
         notes = leak_notes(((row.split, row.faces) for row in rows), "picture")
-    dataset.write(rows, options, notes=notes)
+    dataset.write(rows, options, notes=notes, scheduler=scheduler)
 
 
 @needs_tensorflow
@@ -212,6 +227,8 @@ def prepare_meld(
         raise UserError("--fair-boxes counts the frames of realigned clips. Expected --fair-times with it.")
     if text_only and fair_times:
         raise UserError("--text-only reads no clips. Expected neither --fair-times nor --fair-boxes with it.")
+    if text_only and clips.scheduler:
+        raise UserError("--text-only reads no clips. Expected no --scheduler with it.")
     with stage(f"reading {root}"):
         fair = read_meld_fair(fair_times, fair_boxes) if fair_times else None
         meld = read_meld(root, target, text_only, fair)

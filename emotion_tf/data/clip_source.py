@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from emotion_tf.config import CropConfig
 from emotion_tf.data.manifest import Row
 from emotion_tf.data.partial import stamp
 from emotion_tf.faces.crops import FaceCrops
-from emotion_tf.faces.detect import load_detector
-from emotion_tf.faces.pool import Clip, crop_all
+from emotion_tf.faces.detect import YUNET, load_detector
+from emotion_tf.faces.pool import Clip, crop_all, crop_all_on
 
 Key = tuple[str, str, str]
 NO_CLIP = FaceCrops(problem="no clip")
@@ -32,6 +32,7 @@ class ClipSource:
         model: YuNet's model file; None for another detector.
         processes: number of clips that are processed in parallel.
         account: counts of the clip files, for `dataset_info.json`; see `account.summarize`.
+        scheduler: address of a scheduler of Dask, whose workers process the clips; empty: this machine does.
     """
 
     root: Path
@@ -40,11 +41,16 @@ class ClipSource:
     model: Path | None
     processes: int
     account: dict[str, Any] = field(default_factory=dict)
+    scheduler: str = ""
 
-    def crops(self, rows: Iterable[Row], face_size: int) -> Iterator[FaceCrops]:
+    def crops(self, rows: Iterable[Row], face_size: int) -> Generator[FaceCrops]:
         """Yields the face crops of each row, in order."""
         clips = (self.clips.get(row.key, NO_CLIP) for row in rows)
-        load = functools.partial(load_detector, self.config.detector, self.model)
+        # the file that comes with the program is elsewhere on other machines
+        model = None if self.model in (None, YUNET) else self.model.absolute()
+        load = functools.partial(load_detector, self.config.detector, model)
+        if self.scheduler:
+            return crop_all_on(self.scheduler, clips, self.config, load, face_size)
         return crop_all(clips, self.config, load, face_size, self.processes)
 
     def segment_names(self, row: Row) -> list[str]:

@@ -36,6 +36,7 @@ def write_dataset(
     demo: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     publish: Callable[[Path], None] = lambda data: None,
+    scheduler: str = "",
 ) -> None:
     """Writes a data set with `records.write_dataset`, shows a progress bar, and prints a summary of each split."""
     unit = "clips" if source else "utterances"
@@ -46,7 +47,7 @@ def write_dataset(
         return track(items, total, "faces" if source else "writing", unit, done)
 
     dataset = records.write_dataset(
-        rows, out, options, tokenizer, overwrite, source, demo, notes, progress, publish=publish
+        rows, out, options, tokenizer, overwrite, source, demo, notes, progress, publish=publish, scheduler=scheduler
     )
     for split, counts in dataset.splits.items():
         classes = ", ".join(f"{name} {n}" for name, n in counts.per_class.items())

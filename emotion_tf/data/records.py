@@ -18,11 +18,11 @@ from emotion_tf.data import account, manifest, record_rules, tokenizer
 from emotion_tf.data.arrangement import Arrangement, Members, Neighbours
 from emotion_tf.data.clip_source import ClipSource
 from emotion_tf.data.dataset import INFO, KIND, Account, ClipOptions, Dataset, Demo, Shard, Split, Tokenizer
+from emotion_tf.data.face_pictures import read_all_crops
 from emotion_tf.data.partial import PartialDataset, PlannedPart, stamp
 from emotion_tf.data.record_rules import Fault, RecordRules
 from emotion_tf.documents import MAX_LENGTH
 from emotion_tf.errors import UserError
-from emotion_tf.faces import encode
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.run_info import Corpus
 from emotion_tf.terminal import say
@@ -64,6 +64,7 @@ def write_dataset(
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]] = lambda items, total, done: items,
     rows_per_shard: int = 0,
     publish: Callable[[Path], None] = lambda data: None,
+    scheduler: str = "",
 ) -> Dataset:
     """Writes shards, vocabulary and `dataset_info.json` of a manifest; returns the data set.
 
@@ -82,6 +83,8 @@ def write_dataset(
         progress: wraps the rows while they are written: (rows, total, number that an earlier run finished).
         rows_per_shard: 0: 1,000, or 200 with clips.
         publish: receives the folder of the whole data set, before it gets its name; what it raises loses no shard.
+        scheduler: address of a scheduler of Dask, whose workers read the pictures; empty: this process does. Of clips,
+            `source` says who opens them.
 
     Raises:
         UserError: an image cannot be read, no clip can be decoded, `out` exists, the disk is full, or a text, a path or
@@ -115,7 +118,7 @@ def write_dataset(
             say(f"{out} is finished: the call that wrote it was killed while it cleared up.")
             return Dataset.open(out)
     with files.resumable_folder(out, KIND, overwrite), _kept(partial, out, source):
-        _write_shards(partial, table, options, pieces, source, progress)
+        _write_shards(partial, table, options, pieces, source, progress, scheduler)
         summary = _account(partial, rows, source) if source else {}
         data = partial.assemble()
         dataset = replace(
@@ -225,6 +228,7 @@ def _write_shards(
     pieces: tokenizer.WordPieceTokenizer,
     source: ClipSource | None,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]],
+    scheduler: str,
 ) -> None:
     """Writes the parts of shards that an interrupted call did not finish."""
     rules = RecordRules(len(options.labels), options.face_size, MAX_LENGTH, options.context, len(pieces.vocabulary))
@@ -234,20 +238,16 @@ def _write_shards(
     def pending() -> Iterator[manifest.Row]:
         return (row for part in unfinished for row in part.rows)
 
-    faces = (
-        source.crops(pending(), options.face_size) if source else (_pictures(r, options.face_size) for r in pending())
-    )
+    size = options.face_size
+    faces = source.crops(pending(), size) if source else read_all_crops(pending(), size, scheduler)
     items = iter(progress(zip(pending(), faces, strict=True), total, total - count))
-    try:
+    with contextlib.closing(faces):
         for part in unfinished:
             tokens = pieces(tf.constant([row.utterance for row in part.rows])).to_list()
             with partial.new_part(part) as (path, note):
                 around = map(table.neighbours, part.rows.positions.tolist())
                 note |= _write_part(path, zip(tokens, around, items, strict=False), source, rules)
         next(items, None)  # finishes the progress bar and the processes
-    finally:
-        if source and hasattr(faces, "close"):
-            faces.close()
 
 
 def _write_part(
@@ -287,10 +287,6 @@ def _check_records(records: Sequence[bytes], places: Sequence[str], rules: Recor
         raise UserError(
             f"{places[fault.position]}: {fault.message} Correct the row, or save its pictures again."
         ) from None
-
-
-def _pictures(row: manifest.Row, face_size: int) -> FaceCrops:
-    return FaceCrops(jpegs=tuple(encode.read_crop(path, face_size, f"{row.where}: ") for path in row.faces))
 
 
 def _record(

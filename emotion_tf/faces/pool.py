@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
 import signal
+import socket
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, TimeoutError
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from emotion_tf.cluster import TRIES, connect
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
 from emotion_tf.faces.candidates import Candidates, find_in_clip
@@ -22,7 +29,9 @@ from emotion_tf.faces.detect import Detector
 from emotion_tf.faces.frames import OutsideClip, Segment, frame_at
 from emotion_tf.processes import Spawn, end_with_parent, limit_memory
 
+R = TypeVar("R", FaceCrops, Candidates)
 AHEAD = 16  # clips queued for each process: enough that a long clip does not block the others, in bounded memory
+CRASHED = "decoder crashed"
 MEMORY = 2 * 1024**3  # bytes for one clip: a stream may have larger frames than its container declares
 
 
@@ -36,7 +45,7 @@ class Clip:
 
 def crop_all(
     clips: Iterable[Clip | FaceCrops], config: CropConfig, load: Callable[[], Detector], size: int, processes: int
-) -> Iterator[FaceCrops]:
+) -> Generator[FaceCrops]:
     """Yields the `crop_clip` of each clip, in order. The result does not depend on the number of processes.
 
     A clip that cannot be decoded, exceeds `config.seconds` or crashes its process gives a `FaceCrops` without crops and
@@ -53,55 +62,133 @@ def crop_all(
         UserError: the detector cannot be loaded.
     """
     load()  # raises once, before any process starts
-    pool = ProcessPool(processes, initializer=_start, initargs=(load,), context=Spawn())
+    own = _OwnProcess()
+    threads = ThreadPoolExecutor(processes)
+    started: list[ClipProcess] = []
+
+    def crop(clip: Clip) -> FaceCrops:
+        if own.process is None:
+            own.process = ClipProcess(load)
+            started.append(own.process)
+        return own.process.crop(clip, config, size)
+
+    pending: deque[Future[FaceCrops] | FaceCrops] = deque()
     try:
-        pending: deque[Future[FaceCrops] | FaceCrops] = deque()
         for clip in clips:
-            if isinstance(clip, Clip):
-                pending.append(pool.schedule(_crop, (clip, config, size), timeout=config.seconds))
-            else:
-                pending.append(clip)
+            pending.append(threads.submit(crop, clip) if isinstance(clip, Clip) else clip)
             if len(pending) >= AHEAD * processes:
-                yield _result(pending.popleft(), config)
+                yield _result(pending.popleft())
         while pending:
-            yield _result(pending.popleft(), config)
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
+            yield _result(pending.popleft())
     finally:
-        pool.join()
+        threads.shutdown(wait=False, cancel_futures=True)
+        for process in started:
+            process.close()
+        threads.shutdown()
 
 
-class CandidatesProcess:
-    """A process that finds all faces of one clip after another.
+def crop_all_on(
+    scheduler: str, clips: Iterable[Clip | FaceCrops], config: CropConfig, load: Callable[[], Detector], size: int
+) -> Generator[FaceCrops]:
+    """`crop_all` on the workers of a cluster of Dask, with the same results.
+
+    A clip whose worker ends is tried again. One that ends `TRIES` workers is given up with a `problem`.
+
+    Args:
+        scheduler: address of the scheduler.
+        clips, config, load, size: as for `crop_all`. The workers have the same files at the same paths.
+
+    Raises:
+        UserError: as `crop_all` does, and as `cluster.connect` and `Cluster.map` do; or a worker lacks a clip.
+    """
+    load()
+    folder, lost = Path.cwd(), FaceCrops(problem="worker ended", detail=f"{TRIES} workers ended in this clip")
+    items = ((clip, config, size, load, folder) if isinstance(clip, Clip) else clip for clip in clips)
+    with connect(scheduler) as cluster:
+        yield from cluster.map(_crop_on_worker, items, lost)
+
+
+class ClipProcess:
+    """A process that opens one clip after another. Another one takes its place if a clip hangs or ends it.
+
+    It has one clip at a time. When a process ends, Pebble may not have read yet which of several it was in, and would
+    blame the one before.
 
     Args:
         load: makes a detector; must be picklable.
+        folder: the working directory of the process; None: that of this one.
     """
 
-    def __init__(self, load: Callable[[], Detector]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Detector], folder: Path | None = None) -> None:
+        self._arguments = load, folder
+        self._task: Future[Any] | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._pool = ProcessPool(1, initializer=_start, initargs=(self._load,), context=Spawn())
+        self._pool = ProcessPool(1, initializer=_start, initargs=self._arguments, context=Spawn())
+
+    def crop(self, clip: Clip, config: CropConfig, size: int) -> FaceCrops:
+        """Returns the `crop_clip` of a clip, or the problem. Gives up after `config.seconds`."""
+        return self._run(_crop, (clip, config, size), config, FaceCrops)
 
     def find(self, path: Path, config: CropConfig, size: int) -> Candidates:
         """Returns the faces of a clip, or the problem. Gives up after `config.seconds`."""
-        if not self._pool.active:  # it died while idle, for example for lack of memory
-            self.close()
-            self._begin()
-        try:
-            return self._pool.schedule(_candidates, (path, config, size), timeout=config.seconds).result()
-        except (TimeoutError, ProcessExpired, BrokenProcessPool) as failure:
-            problem, detail = _failure(failure, config)
-            return Candidates(problem=problem, detail=detail)
+        return self._run(_candidates, (path, config, size), config, Candidates)
+
+    def _run(self, function: Callable[..., R], arguments: Sequence[Any], config: CropConfig, failed: type[R]) -> R:
+        tries = 3
+        while True:
+            if not self._pool.active:  # it died while idle, for example for lack of memory
+                self.close()
+                self._begin()
+            try:
+                self._task = self._pool.schedule(function, arguments, timeout=config.seconds)
+                return self._task.result()
+            except TimeoutError:
+                return failed(problem="time limit", detail=f"given up after {config.seconds:g} s")
+            except ProcessExpired as failure:
+                return failed(problem=CRASHED, detail=f"exit code {failure.exitcode}")
+            except BrokenProcessPool as failure:  # it ended before Pebble read that it had begun
+                tries -= 1
+                if not tries:
+                    return failed(problem=CRASHED, detail=str(failure))
 
     def close(self) -> None:
-        """Ends the process, even if it is busy."""
+        """Ends the process, even if it is busy: a thread that waits for it has a CancelledError then."""
+        if self._task:
+            self._task.cancel()
         self._pool.stop()
         self._pool.join()
+
+
+class _OwnProcess(threading.local):
+    """The process of a thread, and what it was started with."""
+
+    process: ClipProcess | None = None
+    key: tuple[bytes, Path] | None = None
+
+
+_own = _OwnProcess()
+
+
+def _crop_on_worker(clip: Clip, config: CropConfig, size: int, load: Callable[[], Detector], folder: Path) -> FaceCrops:
+    """Returns `crop_clip` of a clip on a worker of Dask, where a clip may end a process of its own, too."""
+    for segment in clip.segments:
+        if not (folder / segment.path).is_file():
+            raise UserError(
+                f"The worker on {socket.gethostname()} has no file {folder / segment.path}. Expected the clips on "
+                "storage that all workers have, at the same path."
+            )
+    key = pickle.dumps(load), folder
+    if _own.key != key:
+        load()  # raises once, before the process starts
+        if _own.process:
+            _own.process.close()
+        multiprocessing.current_process().daemon = False  # Dask's nanny starts workers that may start no process
+        _own.process, _own.key = ClipProcess(load, folder), key
+    if _own.process is None:
+        raise RuntimeError("a thread without a process")
+    return _own.process.crop(clip, config, size)
 
 
 def frames_at(places: Iterable[tuple[Sequence[Segment], float]], seconds: float) -> Iterator[np.ndarray | None]:
@@ -119,31 +206,21 @@ def frames_at(places: Iterable[tuple[Sequence[Segment], float]], seconds: float)
         pool.join()
 
 
-def _failure(failure: TimeoutError | ProcessExpired | BrokenProcessPool, config: CropConfig) -> tuple[str, str]:
-    if isinstance(failure, TimeoutError):
-        return "time limit", f"given up after {config.seconds:g} s"
-    return "decoder crashed", f"exit code {failure.exitcode}" if isinstance(failure, ProcessExpired) else str(failure)
-
-
-def _result(task: Future[FaceCrops] | FaceCrops, config: CropConfig) -> FaceCrops:
-    if isinstance(task, FaceCrops):
-        return task
-    try:
-        return task.result()
-    except (TimeoutError, ProcessExpired) as failure:
-        problem, detail = _failure(failure, config)
-        return FaceCrops(problem=problem, detail=detail)
+def _result(task: Future[FaceCrops] | FaceCrops) -> FaceCrops:
+    return task if isinstance(task, FaceCrops) else task.result()
 
 
 _detector: Detector | None = None
 
 
-def _start(load: Callable[[], Detector] | None) -> None:
-    """Initialises a process of the pool, with a detector if it needs one."""
+def _start(load: Callable[[], Detector] | None, folder: Path | None = None) -> None:
+    """Initialises a process of the pool, with a detector if it needs one, in a folder if it is another one."""
     global _detector
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     end_with_parent()
     cv2.setNumThreads(1)
+    if folder and folder.is_dir():
+        os.chdir(folder)  # paths, and the messages about them, are relative as on the machine that asks
     _detector = load() if load else None
     limit_memory(MEMORY)
 

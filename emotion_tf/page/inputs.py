@@ -13,7 +13,7 @@ from emotion_tf.faces import encode
 from emotion_tf.faces.candidates import Candidates, find_in_photo
 from emotion_tf.faces.crops import NO_FACE, FaceCrops
 from emotion_tf.faces.detect import Detector
-from emotion_tf.faces.pool import CandidatesProcess
+from emotion_tf.faces.pool import ClipProcess
 
 MAX_CHARACTERS = 2000
 MAX_LINES = 50
@@ -51,7 +51,7 @@ class FaceFinder:
 
     def __init__(self, config: CropConfig, load: Callable[[], Detector]) -> None:
         self.config, self._detect = config, load()
-        self._clips = CandidatesProcess(load)
+        self._clips = ClipProcess(load)
         # two locks: a picture does not wait for another visitor's clip
         self._lock, self._clip_lock = threading.Lock(), threading.Lock()
 

@@ -50,6 +50,21 @@ def test_a_clip_that_hangs_or_crashes_costs_itself_alone(clips):
     assert time.monotonic() - began < 60
 
 
+def test_a_clip_is_not_blamed_for_the_one_after_it(clips, monkeypatch):
+    """Messages of a process that ended are read late, as on a busy machine."""
+    from pebble.pool.process import PoolManager
+
+    process = PoolManager.process_next_message
+
+    def late(manager, timeout):
+        time.sleep(0.5)
+        process(manager, timeout)
+
+    monkeypatch.setattr(PoolManager, "process_next_message", late)
+    results = list(crop_all([clips[5], clips[2], clips[5]], CONFIG, synthetic_faces.load_detector, 32, 1))
+    assert [crops.problem for crops in results] == ["no face found", "decoder crashed", "no face found"]
+
+
 def test_a_clip_that_takes_too_much_memory_costs_itself_alone(clips, tmp_path):
     hungry = synthetic_faces.write_empty(tmp_path / "hungry.mp4", synthetic_faces.HUNGRY)
     several = [Clip((Segment(hungry),)), clips[5]]
@@ -123,5 +138,5 @@ def test_the_processes_end_with_a_killed_command(clips):
 
 
 def _workers(pid):
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
