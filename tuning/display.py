@@ -18,6 +18,8 @@ from tuning.space import Parameter
 
 MAX_ROWS = 10
 """Number of ended trials in the live table."""
+OTHER_COLUMNS, LEAST_WIDTH = 41, 30
+"""Width of all columns of the live table but the last one, and the least width of the last one."""
 
 
 class SearchDisplay:
@@ -80,20 +82,34 @@ class SearchDisplay:
 
     def _table(self, ended: Sequence[Any], running: Mapping[str, Any]) -> Group:
         best = best_trial(self.oracle)
-        table = Table("trial", "weighted F1", "epochs", "seconds", "hyperparameters", expand=True)
+        width = self.live.console.width - OTHER_COLUMNS
+        table = Table("trial", "F1", "epochs", "seconds")
+        if width >= LEAST_WIDTH:  # else those of the best trial alone are shown, above the table
+            table.add_column("hyperparameters")
         latest = [trial for trial in ended[-MAX_ROWS:] if trial is not best]
         for trial in [*([best] if best else []), *latest]:
             report = self.oracle.reports[trial.trial_id]
             score = (
                 Text("broken", "red") if report["error"] else Text(f"{report['score']:.4f}", "bold" * (trial is best))
             )
-            details = Text(printable(report["error"] or self._values(trial)), overflow="ellipsis", no_wrap=True)
-            table.add_row(trial.trial_id, score, str(report["epochs"]), f"{report['seconds']:.0f}", details)
+            details = Text(shorten_words(printable(report["error"] or self._values(trial)), width))
+            cells = (trial.trial_id, score, str(report["epochs"]), f"{report['seconds']:.0f}", details)
+            table.add_row(*cells[: len(table.columns)])
         now = time.monotonic()
         for trial in running.values():
             start = self.start_of.setdefault(trial.trial_id, now)
-            details = Text(printable(self._values(trial)), "dim", overflow="ellipsis", no_wrap=True)
-            table.add_row(trial.trial_id, Text("running", "dim"), "", f"{now - start:.0f}", details)
+            details = Text(shorten_words(printable(self._values(trial)), width), "dim")
+            cells = (trial.trial_id, Text("running", "dim"), "", f"{now - start:.0f}", details)
+            table.add_row(*cells[: len(table.columns)])
         broken = sum(1 for report in self.oracle.reports.values() if report["error"])
-        head = f"{len(ended)} of {plural(self.trials, 'trial')}, {broken} broken  {self.remaining_time(ended)}"
-        return Group(Text(head + (f"  best {best.score:.4f} (trial {best.trial_id})" if best else "")), table)
+        lines = [f"{len(ended)} of {plural(self.trials, 'trial')}, {broken} broken  {self.remaining_time(ended)}"]
+        if best:
+            lines.append(f"best weighted F1 {best.score:.4f} (trial {best.trial_id}): {printable(self._values(best))}")
+        return Group(*map(Text, lines), table)
+
+
+def shorten_words(text: str, width: int) -> str:
+    """Returns as many words of a text as fit into `width` columns; no word, such as lr=0.003, is cut."""
+    if len(text) <= width:
+        return text
+    return f"{text[: max(0, width - 1)].rpartition(' ')[0]} …".strip()

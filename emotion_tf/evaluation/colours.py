@@ -9,6 +9,8 @@ FOR, AGAINST, NEUTRAL = (214, 69, 55), (52, 110, 191), (120, 120, 120)
 INK, GREY, LINE = "#222222", "#7a7a7a", "#d9d9d9"
 FIRST, SECOND = "#0f766e", "#b4600b"
 """Colours of lines, dots and intervals."""
+MAX_OPACITY = 0.65
+"""Opacity of a full cell of a confusion matrix, on which light and dark text can be read."""
 DARK = {INK: "#e6e6e6", GREY: "#9a9ea5", LINE: "#3f4349", FIRST: "#4fc3b0", SECOND: "#f0a95c"}
 """Colour on a light page -> colour on a dark one."""
 FIGURE: dict[Any, Any] = {

@@ -14,11 +14,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from emotion_tf import files
-from emotion_tf.evaluation.colours import DARK
+from emotion_tf.evaluation.colours import DARK, FIRST, MAX_OPACITY
 from emotion_tf.evaluation.pages import image_uri
+
+CELLS = LinearSegmentedColormap.from_list("cells", [(0, f"{FIRST}00"), (1, f"{FIRST}{round(255 * MAX_OPACITY):02x}")])
+"""Colours of the cells of a confusion matrix, from a share of 0 to one of 1."""
 
 
 def figure_uri(figure: Figure) -> str:
@@ -46,12 +50,12 @@ def plain_text(text: str) -> str:
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
-    """Draws the confusion matrix; the colour is the share of the true class."""
+    """Draws the confusion matrix; the colour is the share of the true class, as in the report."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.75 * len(labels)
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares, cmap=CELLS, vmin=0, vmax=1)
     for i, j in np.ndindex(counts.shape):
         axes.text(
             j,
@@ -60,7 +64,6 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Seque
             ha="center",
             va="center",
             fontsize=8,
-            color="white" if shares[i, j] > 0.5 else "black",
         )
     names = [plain_text(label) for label in labels]
     axes.set_xticks(range(len(labels)), names, rotation=45, ha="right")

@@ -16,6 +16,7 @@ from emotion_tf.evaluation import charts, pages
 from emotion_tf.evaluation.axis import Axis, zoomed_axis
 from emotion_tf.evaluation.before_use import TITLE, before_use
 from emotion_tf.evaluation.calibration import NONE, PATTERNS, Calibration, Outputs, Temperatures
+from emotion_tf.evaluation.colours import MAX_OPACITY
 from emotion_tf.evaluation.mistakes import Explanation, worst_mistakes
 from emotion_tf.evaluation.modalities import Contribution
 from emotion_tf.evaluation.reliability import calibration_error, confidence_of, rank, reliability
@@ -30,9 +31,6 @@ from emotion_tf.evaluation.selective import (
 from emotion_tf.evaluation.significance import Bounds, accuracy_interval, class_intervals, format_bounds
 from emotion_tf.evaluation.slices import Slice, slices
 from emotion_tf.run_info import Corpus
-
-MAX_OPACITY = 0.65
-"""Opacity of a full cell of the confusion matrix, on which light and dark text can be read."""
 
 
 @dataclass(frozen=True)

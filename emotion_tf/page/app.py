@@ -200,15 +200,16 @@ def build_page(handlers: Handlers, first: str, folder: Path) -> gr.Blocks:
     with gr.Blocks(title="emotion_tf", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(ABOUT)
         with gr.Row():
-            run = gr.Dropdown(names, value=first, label="Run", filterable=False)
+            run = gr.Dropdown(names, value=first, label="Run", filterable=False, scale=3)
             others = [("none", NO_RUN), *((name, name) for name in names)]
-            second = gr.Dropdown(others, value=NO_RUN, label="Compare with", filterable=False)
+            second = gr.Dropdown(others, value=NO_RUN, label="Compare with", filterable=False, scale=3)
             levels = [(f"Answer only if at least {name} precise", name) for name in list(PRECISIONS)[1:]]
             precision = gr.Dropdown(
                 [("Always answer", "none"), *levels],
                 value=DEFAULT_PRECISION,
                 label="When to answer",
                 filterable=False,
+                scale=4,  # its values are the longest
             )
         output = gr.HTML(
             html.notice(START), elem_id="answer", apply_default_css=False, js_on_load=_file("film.js"), render=False

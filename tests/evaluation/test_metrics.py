@@ -13,6 +13,7 @@ from sklearn import metrics as reference
 
 from emotion_tf.errors import UserError
 from emotion_tf.evaluation import charts, figures, report
+from emotion_tf.evaluation.colours import FIRST, MAX_OPACITY
 from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.timeline import plot_timeline
 from emotion_tf.labels import MELD_EMOTIONS
@@ -143,6 +144,10 @@ def test_confusion_is_drawn(tmp_path):
     figures.plot_confusion(tmp_path / "c.png", [[3, 0], [0, 0]], ("no", "yes"), "a class without any utterance")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
+    pixels = matplotlib.image.imread(tmp_path / "c.png")[..., :3]
+    full = 1 - MAX_OPACITY * (1 - np.array(matplotlib.colors.to_rgb(FIRST)))  # the hue of the report, on white
+    assert (np.abs(pixels - full) < 0.01).all(axis=-1).mean() > 0.05
+    assert (pixels[..., 2] <= pixels[..., 1] + 0.01).all()  # nothing is blue
 
 
 def test_the_table_on_the_terminal(capsys):
