@@ -33,7 +33,8 @@ class Client(Predictor):
         facts: facts of the served model; see `runs.facts.read_facts`.
         model: name of the model on the server. Default: the name of its run.
         timeout: seconds to wait for a response, all attempts together. A request is sent again only if the server is
-            UNAVAILABLE or the connection fails. After any other error the server may have processed it already.
+            UNAVAILABLE (by REST 429, 502, 503 or 504) or the connection fails. After any other error the server may
+            have processed it already.
         batch: utterances per request.
         detect: face detector for `predict_photos`, which needs one.
         ca: PEM file of the certificates that sign the server's, for TLS. Default: those that gRPC and requests trust.

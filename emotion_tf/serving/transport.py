@@ -33,6 +33,8 @@ FIRST_DELAY = 0.1
 """Seconds before the second attempt; it doubles with each one."""
 LOCAL = ("localhost", "127.0.0.1", "::1")
 SECURE = ("https", "grpcs")
+UNAVAILABLE = (429, 502, 503, 504)
+"""HTTP codes that gRPC takes for UNAVAILABLE; a proxy in front of the server sends the others than 503."""
 FORBIDDEN = ("401", "403", "UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
@@ -55,8 +57,8 @@ class Server:
     authorization: str = ""
 
     def __post_init__(self) -> None:
-        """Raises UserError for another protocol, a secret that would be sent in the clear, or one with a line break."""
-        if self._scheme not in ("", "http", *SECURE):
+        """Raises UserError for an invalid address, and for a secret with a line break or sent in the clear."""
+        if self._scheme not in ("", "http", *SECURE) or not self._host:
             raise UserError(
                 "Invalid address of the server. Expected HOST:PORT or grpcs://HOST:PORT for gRPC, http://HOST:PORT or "
                 f"https://HOST:PORT for REST. Received: {self.address!r}."
@@ -78,7 +80,12 @@ class Server:
 
     @property
     def _host(self) -> str:
-        return urlsplit(self.address if "://" in self.address else f"//{self.address}").hostname or ""
+        """The host; empty if there is none, the address cannot be read, or its port is above 65,535."""
+        try:
+            parts = urlsplit(self.address if "://" in self.address else f"//{self.address}")
+            return (parts.hostname or "") if parts.port != 0 else ""  # reading the port checks it
+        except ValueError:
+            return ""
 
     @property
     def is_rest(self) -> bool:
@@ -281,7 +288,7 @@ class Rest(Transport):
             except ValueError as error:  # lists of different lengths
                 raise self._rejected("invalid answer", str(error)) from None
         detail = str(answer.get("error", "no outputs"))
-        if response.status_code == 503:
+        if response.status_code in UNAVAILABLE:
             raise self._unavailable(detail)
         if response.status_code == 404:
             raise self._not_found(detail)

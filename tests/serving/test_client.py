@@ -325,6 +325,12 @@ def test_an_answer_without_an_end_is_cut(monkeypatch):
         answered(monkeypatch, b'{"error": "' + b"x" * (1 << 22) + b'"}')
 
 
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_proxy_without_a_server_behind_it(status, monkeypatch):
+    with pytest.raises(UserError, match="No server answers at .*502 Bad Gateway.*serve RUN"):
+        answered(monkeypatch, b"<html>502 Bad Gateway</html>", status)
+
+
 def test_an_answer_is_parsed_once(monkeypatch):
     monkeypatch.setattr(documents.json, "loads", lambda *_, **__: pytest.fail("parsed again"))
     assert answered(monkeypatch, json.dumps({"outputs": ANSWER}).encode()).label == ["b"]

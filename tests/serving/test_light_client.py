@@ -121,6 +121,10 @@ def test_a_server_that_is_not_trusted_and_one_that_does_not_admit(transport, cal
         ("https://example.org", {"ca": Path(__file__)}, "No certificate in this file"),
         ("grpcs://example.org:1", {"ca": Path(__file__)}, "No certificate in this file"),
         ("ftp://example.org", {}, "Invalid address of the server"),
+        ("[::1:8500", {"authorization": TOKEN}, "Invalid address of the server"),
+        ("http://[::1", {}, "Invalid address of the server"),
+        ("localhost:99999", {}, "Invalid address of the server"),  # gRPC would take it for port 34463
+        ("https://", {}, "Invalid address of the server"),
     ],
 )
 def test_invalid_addresses_and_secrets(address, options, message):
