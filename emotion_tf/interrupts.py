@@ -126,11 +126,16 @@ def _handler(handler: Any, replaceable: tuple[Any, ...]) -> Iterator[None]:
 
 def _follows_interruption(error: BaseException) -> bool:
     """Whether an error may come from a `KeyboardInterrupt`, or was raised while one was handled."""
-    errors: list[BaseException] = [error]
+    kinds = KeyboardInterrupt, SystemError
+    return any(isinstance(cause, kinds) or KeyboardInterrupt.__name__ in str(cause) for cause in chain(error))
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Returns an error, and all that led to it or were handled when it was raised."""
+    errors = [error]
     for cause in errors:
         errors += [e for e in (cause.__cause__, cause.__context__) if e is not None and e not in errors]
-    kinds = KeyboardInterrupt, SystemError
-    return any(isinstance(cause, kinds) or KeyboardInterrupt.__name__ in str(cause) for cause in errors)
+    return errors
 
 
 def _interrupt_main_thread() -> None:

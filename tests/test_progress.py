@@ -79,3 +79,21 @@ def test_the_stages_of_a_data_set_are_shown(terminal, manifest_path, tmp_path):
         cli.dispatch(list(map(str, words)))
         plain = re.sub(r"\s+", "", shown.getvalue())
         assert all(re.sub(r"\s+", "", title)[:30] in plain for title in titles), plain
+
+
+def test_a_message_after_a_bar_is_not_folded(terminal, monkeypatch):
+    """A command that is copied from it would have a line break."""
+    command = " ".join(["python main.py train --resume"] * 5)
+
+    def verb() -> None:
+        """Stops in the midst."""
+        rows = progress.track(range(3), 3, "working", "rows")  # the traceback holds the variables of this frame
+        for _ in rows:
+            raise KeyboardInterrupt(f"Stopped. Continue with: {command}")
+
+    monkeypatch.setattr(cli, "load", lambda reference: verb)
+    monkeypatch.setattr(sys, "argv", ["main.py", "runs"])
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = terminal()
+    assert cli.main() == 130
+    assert shown.getvalue().endswith(f"Stopped. Continue with: {command}\n")

@@ -8,6 +8,7 @@ import functools
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def main() -> int:
 
 def _main() -> int:
     try:
-        with interrupts.recognize_interruption():
+        with interrupts.recognize_interruption(), _end_displays():
             dispatch(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has ended, such as `| head`
@@ -59,6 +60,21 @@ def _main() -> int:
         say(message if message.startswith("Stopped") else f"Interrupted. {message}".strip(), file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _end_displays() -> Iterator[None]:
+    """Ends the progress bars of a block that an error ends.
+
+    The error's traceback holds the suspended generators of `progress.track`, whose bars would fold the message that is
+    printed next: a command that is copied from it would have a line break.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for link in interrupts.chain(error):
+            traceback.clear_frames(link.__traceback__)
+        raise
 
 
 def _print_error(message: str) -> None:
