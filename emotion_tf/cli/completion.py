@@ -18,7 +18,8 @@ SHELLS = ("bash", "zsh")
 ZSH = "autoload -Uz compinit && compinit\nautoload -Uz bashcompinit && bashcompinit\n"
 SCRIPT = """\
 # Completion of {command}, written by `{command} completion`.
-_emotion_tf_runs() {{ (cd {runs} 2>/dev/null && ls -d */ 2>/dev/null | tr -d /); }}
+# Only names that a run may have: compgen would run the command in a folder's name such as $(...).
+_emotion_tf_runs() {{ (cd {runs} 2>/dev/null && ls -d */ 2>/dev/null | tr -d / | grep -v '[^[:alnum:]_.-]'); }}
 
 _emotion_tf_options() {{
     case "$1" in

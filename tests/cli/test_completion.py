@@ -19,7 +19,7 @@ def complete(tmp_path_factory):
     """Function from the words of a command line, the last one unfinished, to what the Tab key offers."""
     folder = tmp_path_factory.mktemp("completion")
     (folder / "script").write_text(completion.script())
-    for name in ("mine", "minilm"):
+    for name in ("mine", "minilm", "mi $(touch opened)", "mi`touch opened`"):
         (folder / "saved_models" / name).mkdir(parents=True)
     (folder / "saved_models" / "README.md").touch()
 
@@ -27,6 +27,7 @@ def complete(tmp_path_factory):
         code = '. ./script; COMP_WORDS=(emotion-tf "$@"); COMP_CWORD=$#; _emotion_tf; printf "%s\\n" "${COMPREPLY[@]}"'
         done = subprocess.run(["bash", "-c", code, "bash", *words], cwd=folder, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
+        assert not (folder / "opened").exists()
         return done.stdout.split()
 
     return run
