@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import MAIN, MEASURES, Measure, make_parser, processor, run_benchmark
 from emotion_tf import files
+from emotion_tf.config.rules import Output
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import YUNET
 
@@ -61,6 +62,7 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.minutes <= 0:
         raise UserError(f"Expected `--minutes` above 0. Received: {arguments.minutes:g}.")
+    Output.FILE.check("--out", arguments.out)  # now, not after minutes
     for clip in arguments.clips:
         if not clip.is_file():
             raise UserError(f"No clip at {clip}. Expected a video file.")
@@ -86,7 +88,6 @@ def main() -> None:
             rows += [_row(shown, measure) for measure in measures]
     head = "| `python -m benchmarks.` | measure | value | share of the limit |\n|---|---|---|---|\n"
     text = f"{_machine()}\n\n{head}" + "".join(f"{row}\n" for row in rows)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(arguments.out, text)
     print(f"\n{text}\nTable: {arguments.out}")
     sys.exit(not is_complete)

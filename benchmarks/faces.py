@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures throughput and memory and prints both tables."""
     arguments = parser().parse_args()
+    if min(arguments.repeat, arguments.processes) < 1:
+        received = f"{arguments.repeat} and {arguments.processes}"
+        raise UserError(f"Expected `--repeat` and `--processes` of at least 1. Received: {received}.")
     load = functools.partial(load_detector, "yunet", arguments.model)
     clips = arguments.clips * arguments.repeat
     throughput = Table("", "clips/s", "share of processes x loop")

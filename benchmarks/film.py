@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures both and prints the table."""
     arguments = parser().parse_args()
+    if arguments.processes < 1:
+        raise UserError(f"Expected `--processes` of at least 1. Received: {arguments.processes}.")
     start_tensorflow()
     from emotion_tf.runs.ensemble import open_run
     from emotion_tf.serving import film

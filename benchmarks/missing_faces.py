@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import make_parser, run_benchmark
+from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
 
@@ -32,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Evaluates the runs and prints the table."""
     arguments = parser().parse_args()
+    if not 0 <= arguments.share <= 1:
+        raise UserError(f"Expected `--share` from 0 to 1. Received: {arguments.share:g}.")
     start_tensorflow()
     removed = f"{arguments.share:.0%} of faces removed"
     table = Table("run", "seed", "all faces", removed, "loss", title=f"weighted F1, {arguments.split}")

@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measures and prints the table."""
     arguments = parser().parse_args()
+    if min(arguments.calls, arguments.calls_32) < 1:
+        received = f"{arguments.calls} and {arguments.calls_32}"
+        raise UserError(f"Expected `--calls` and `--calls-32` of at least 1. Received: {received}.")
     start_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import tensorflow as tf

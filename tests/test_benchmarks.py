@@ -60,3 +60,22 @@ def test_a_program_that_fails_is_one_line(tmp_path):
     assert benchmarks.measure_program("--help").processor > 0
     with pytest.raises(UserError, match="main.py evaluate nowhere` failed: error: .*nowhere"):
         benchmarks.measure_program("evaluate", "nowhere", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["all", "--out", "FOLDER"], "Expected the name of a file"),
+        (["all", "--out", "FOLDER/none/bench.md"], "Expected a file in a folder that exists"),
+        (["faces", "a.mp4", "--repeat", "0"], "Expected `--repeat` and `--processes` of at least 1. Received: 0 and 2"),
+        (["faces", "a.mp4", "--processes", "0"], "Received: 4 and 0"),
+        (["film", "run", "a.mp4", "--processes", "0"], "Expected `--processes` of at least 1. Received: 0"),
+        (["serving", "run", "--calls", "0"], "Expected `--calls` and `--calls-32` of at least 1. Received: 0 and 40"),
+        (["missing_faces", "run", "--share", "2"], "Expected `--share` from 0 to 1. Received: 2"),
+    ],
+)
+def test_invalid_arguments_are_refused_before_anything_is_measured(arguments, message, tmp_path, monkeypatch):
+    words = [word.replace("FOLDER", str(tmp_path)) for word in arguments]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(UserError, match=re.escape(message)):
+        importlib.import_module(f"benchmarks.{words[0]}").main()
