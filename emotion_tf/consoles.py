@@ -34,11 +34,22 @@ class _PrintableConsole(Console):
         return super().render(self._fit(renderable) if isinstance(renderable, Table) else renderable, options)
 
     def _fit(self, table: Table) -> Table | Text:
-        for column in table.columns:
-            words = [word for cell in (column.header, *column.cells) for word in printable(str(cell)).split()]
-            column.min_width = max(map(cell_len, words), default=0)
-        needed = sum((column.min_width or 0) + BORDER for column in table.columns) + 1
-        return table if needed <= self.width else Text("\n\n".join(self._records(table)))
+        cells = [[printable(str(cell)) for cell in (column.header, *column.cells)] for column in table.columns]
+        widths = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in cells]
+        spare = self.width - sum(width + BORDER for width in widths) - 1
+        if spare < 0:
+            return Text("\n\n".join(self._records(table)))
+        # rich's own widths may exceed the terminal by a column, which it then cuts off
+        missing = [
+            max(map(cell_len, "\n".join(column).splitlines()), default=0) - width
+            for column, width in zip(cells, widths, strict=True)
+        ]
+        while spare and max(missing) > 0:
+            widest = missing.index(max(missing))
+            widths[widest], missing[widest], spare = widths[widest] + 1, missing[widest] - 1, spare - 1
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
+        return table
 
     def _records(self, table: Table) -> list[str]:
         """Returns a block of lines for each row: the title of each column that is not empty, and the cell."""

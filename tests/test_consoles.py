@@ -36,3 +36,15 @@ def test_a_narrow_table_is_a_list_of_its_rows(capsys):
     assert lines[:4] == ["Runs of today", "", "run              demo-text-face", "state            finished"]
     assert "dev weighted F1  0.91234567" in lines and "branches         gru + cnn" in lines
     assert not any(line.rstrip() == "change" for line in lines)  # of the second row, which has none
+
+
+def test_no_width_loses_the_right_border(capsys):
+    """rich cuts a column off where its minimal widths and its rounding meet."""
+    for width in range(70, 120):
+        folds = Table("repeat", "fold", "utterances", "weighted_f1", "accuracy", "macro_f1")
+        folds.add_row("mean ± deviation", "all out-of-fold", "932", *["0.5640 ± 0.0267"] * 3)
+        folds.add_row("95 %", "over dialogues", "", *["[0.5482, 0.5869]"] * 3)
+        _PrintableConsole(width=width).print(folds)
+        printed = capsys.readouterr().out
+        assert max(map(len, printed.splitlines())) <= width
+        assert all(line[-1] in "┓┃┩│┘" for line in printed.splitlines()) or "┃" not in printed
