@@ -25,6 +25,8 @@ from emotion_tf.models.devices import run_on_devices
 from emotion_tf.progress import track
 from emotion_tf.weights_table import cache_folder
 
+Values = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""One value per utterance (N, ...); or the values of all steps (M, ...) and the number of steps per utterance (N,)."""
 VERSION = 2
 BATCH = 64
 PLACE = "place"
@@ -67,8 +69,10 @@ class FeatureCache:
                 file = self._path(key, shards[path])
                 of_shard = _load(file, part.steps)
                 if of_shard is None:
-                    of_shard, is_new = _compute_once(part, preprocess, Rows((path,), stage=rows.stage), file)
-                    computed += is_new
+                    computed += _compute_once(part, preprocess, Rows((path,), stage=rows.stage), file)
+                    of_shard = _load(file, part.steps)
+                if of_shard is None:
+                    raise UserError(f"{file} has changed while it was used. Run the command again.")
                 size += file.stat().st_size
                 for name, column in of_shard.items():
                     columns.setdefault(name, []).append(column)
@@ -98,16 +102,14 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
     return digest.hexdigest()
 
 
-def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: Path) -> tuple[dict[str, Column], bool]:
-    """Computes and stores the columns of a shard, unless another process does so; returns them, and whether it did."""
+def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: Path) -> bool:
+    """Computes and stores the columns of a shard, unless another process does so; returns whether it did."""
     try:
         with locks.writer(file, wait=True):
-            of_shard = _load(file, part.steps)
-            if of_shard is not None:
-                return of_shard, False
-            of_shard = _compute(part, preprocess, rows)
-            _save(file, of_shard)
-            return of_shard, True
+            if _load(file, part.steps) is not None:
+                return False
+            _save(file, _compute(part, preprocess, rows))
+            return True
     except files.WriteError as error:
         raise files.WriteError(
             f"{error} The features of other shards are kept. Or set EMOTION_TF_CACHE to another folder; "
@@ -115,7 +117,7 @@ def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: 
         ) from None
 
 
-def _compute(part: FrozenPart, preprocess: Preprocessor, rows: Rows) -> dict[str, Column]:
+def _compute(part: FrozenPart, preprocess: Preprocessor, rows: Rows) -> dict[str, Values]:
     """Runs a part over a shard in batches of similar length; returns the columns in record order."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
     function = tf.function(lambda inputs: run_on_devices(part.model, inputs), input_signature=[spec])
@@ -147,13 +149,13 @@ def _lengths(steps: np.ndarray) -> list[int]:
     return np.where(is_real.any(axis=1), is_real.shape[1] - is_real[:, ::-1].argmax(axis=1), 0).tolist()
 
 
-def _column(rows: Sequence[np.ndarray], in_steps: bool) -> Column:
+def _column(rows: Sequence[np.ndarray], in_steps: bool) -> Values:
     if not in_steps:
         return np.stack(rows)
     return np.concatenate(rows), np.array([len(row) for row in rows], np.int64)
 
 
-def _save(path: Path, columns: Mapping[str, Column]) -> None:
+def _save(path: Path, columns: Mapping[str, Values]) -> None:
     arrays: dict[str, Any] = {PLACE: np.array(_place(path))}
     for name, column in columns.items():
         arrays |= {name: column} if isinstance(column, np.ndarray) else {name: column[0], f"{name}/steps": column[1]}
@@ -168,7 +170,8 @@ def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
             if str(arrays[PLACE]) != _place(path):
                 return None
             return {
-                name: (arrays[name], arrays[f"{name}/steps"]) if axis else arrays[name] for name, axis in steps.items()
+                name: Column(arrays.find(name), arrays[f"{name}/steps"] if axis else None)
+                for name, axis in steps.items()
             }
     except UserError:
         return None

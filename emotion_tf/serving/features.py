@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from emotion_tf import files
+from emotion_tf.arrays import Column, write_columns
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.models.activations import activation, check_name, layers_by_name
@@ -31,7 +33,8 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
 
     The file holds `features` float32 (N, ...), and `dialogue_id`, `utterance_id` and `label` of each row. A layer that
     reads single crops has one row per crop, numbered by `frame`; utterances without a crop have none. The features of
-    a layer along tokens or crops are padded with zeros to the longest.
+    a layer along tokens or crops are padded with zeros to the longest. One batch is in memory; the others wait in
+    temporary files.
 
     Raises:
         UserError: no such tower or layer; a layer of several outputs without the name of one; the disk is full.
@@ -42,17 +45,17 @@ def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: st
     signature = [input_spec(run.model)]
     traced = tf.function(function, input_signature=signature, autograph=False)  # once for all shapes of batches
     shown = track_batches(batches, dataset.splits[split].records, BATCH, f"features of {split}")
-    parts = list(_batches(traced, shown, by_crop))
-    longest = [max(sizes) for sizes in zip(*(values.shape[1:] for values, _, _ in parts), strict=True)]
-    features = np.concatenate([_padded(values, longest) for values, _, _ in parts])
-    ids = [[row[name] for name in IDS] for row in pipeline.read_rows(records)]
-    indices = np.concatenate([index + BATCH * i for i, (_, index, _) in enumerate(parts)])
-    columns = {name: np.array(values)[indices] for name, values in zip(IDS, zip(*ids, strict=True), strict=True)}
-    if by_crop:
-        columns["frame"] = np.concatenate([frame for _, _, frame in parts])
-    with files.new_file(out, follow=True) as temporary, open(temporary, "wb") as file:
-        np.savez(file, features=features, labels=np.array(run.labels), **columns)
-    return features.shape
+    columns = {name: Column() for name in ("features", *IDS, *["frame"] * by_crop)}
+    rows = pipeline.read_rows(records)
+    with files.new_file(out, follow=True) as temporary:
+        for values, index, frame in _batches(traced, shown, by_crop):
+            ids = list(islice(rows, BATCH))
+            arrays = {name: np.array([row[name] for row in ids])[index] for name in IDS}
+            for name, array in {"features": values, "frame": frame, **arrays}.items():
+                if name in columns:
+                    columns[name].add(array)
+        write_columns(temporary, {**columns, "labels": np.array(run.labels)})
+    return columns["features"].shape
 
 
 def layer_function(model: TwoTower, tower: str, layer: str) -> tuple[Function, bool]:
@@ -99,8 +102,3 @@ def _batches(
             yield values[: len(index)], index, frame  # a batch without a crop has one row, of the padding
         else:
             yield values, np.arange(len(label)), np.zeros(len(label), int)
-
-
-def _padded(values: np.ndarray, longest: list[int]) -> np.ndarray:
-    missing = [(0, most - size) for most, size in zip(longest, values.shape[1:], strict=True)]
-    return np.pad(values, [(0, 0), *missing])
