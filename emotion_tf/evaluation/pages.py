@@ -11,6 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emotion_tf import files
 from emotion_tf.evaluation.colours import AGAINST, FOR
+from emotion_tf.program import program
+from emotion_tf.wording import plural
 
 TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"<?": "svg+xml"}
 
@@ -23,7 +25,8 @@ def image_uri(data: bytes) -> str:
 def environment(folder: Path, autoescape: bool = True) -> Environment:
     """Returns the environment of the templates in a folder, which may include those of this one.
 
-    A missing name raises. Values are escaped, unless `autoescape` is false.
+    A missing name raises. Values are escaped, unless `autoescape` is false. Templates name the command that the user
+    types as `program()`.
     """
     result = Environment(
         loader=FileSystemLoader([folder, Path(__file__).parent]),
@@ -34,8 +37,10 @@ def environment(folder: Path, autoescape: bool = True) -> Environment:
         keep_trailing_newline=True,
     )
     result.filters |= {"picture": image_uri, "percent": percent, "interval": _interval}
+    result.filters["plural"] = plural
     result.filters["share"] = lambda n, total: percent(n / total) if total else "-"
     result.globals |= {"FOR": ", ".join(map(str, FOR)), "AGAINST": ", ".join(map(str, AGAINST))}
+    result.globals["program"] = program
     return result
 
 

@@ -17,6 +17,7 @@ from emotion_tf.interpret.render import words_html
 from emotion_tf.page.answer import Answer
 from emotion_tf.page.chart import draw_answer
 from emotion_tf.page.film import FilmAnswer
+from emotion_tf.wording import plural
 
 TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 MOST_TICKS = 6
@@ -54,6 +55,7 @@ def _environment() -> Environment:
         "words": words_html,
         "clock": _clock,
         "download": _download,
+        "plural": plural,
     }
     return environment
 

@@ -35,9 +35,10 @@ def test_each_data_set_has_its_own_warning(untrained, tmp_path, corpus):
     assert ("MELD" in card.split("## The model")[0], "drawings" in card) == (corpus == "meld", corpus == "demo")
 
 
-def test_a_card_of_a_run_that_was_not_evaluated(untrained):
+def test_a_card_of_a_run_that_was_not_evaluated(untrained, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/emotion-tf"])
     card = model_card.text(untrained)
-    assert before_use.markdown("") in card and "was not evaluated" in card and "neutral, joy" in card
+    assert before_use.markdown("") in card and "`emotion-tf evaluate RUN --report`" in card and "neutral, joy" in card
     assert "calibrated" not in card.split("## Results")[0]
 
 

@@ -144,6 +144,15 @@ def test_the_removal_of_a_modality_that_training_never_lacked_is_marked_as_no_re
     assert ["untrained, no result" in row for row in rows] == [False, True]
 
 
+def test_commands_are_those_of_the_installed_program_and_numbers_have_their_singular(report, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/emotion-tf"])
+    table = report.table.assign(dialogue_id="0")
+    write_report(tmp_path / "a.html", dataclasses.replace(report, table=table))
+    text = (tmp_path / "a.html").read_text()
+    assert "<code>emotion-tf compare</code>" in text and "emotion-tf predict RUN --abstain-below" in text
+    assert "240 utterances in 1 dialogue of" in text
+
+
 def test_the_page_has_every_section_and_is_self_contained(page):
     text = page.read_text(encoding="utf-8")
     parsed = Page(text)
