@@ -24,15 +24,15 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 
 FACE_SIZE = 32
 LONG = (
-    "test_parts", "tuning/test_verb", "test_fuzz", "serving/test_export", "serving/test_cpp", "interpret/test_explain",
-    "cli/test_kills", "training/test_several_hosts", "training/test_loop", "interpret/test_text",
-    "faces/test_real_clips", "page/test_browser_page", "cli/test_ensemble", "models/test_backbones",
-    "interpret/test_face", "serving/test_launch", "page/test_server", "models/test_graph_ops", "test_end_to_end",
-    "features/test_cache", "training/test_cross_validate", "models/test_hub_encoder", "models/test_two_tower",
-    "training/test_evaluate", "training/test_initialize", "interpret/test_signature", "cli/test_full_disk",
-    "serving/test_predict", "features/test_boundary", "serving/test_confined", "cli/test_train",
-    "training/test_phases", "serving/test_features", "test_weights", "serving/test_client", "faces/test_pool",
-    "training/test_step",
+    "test_parts", "tuning/test_verb", "test_fuzz", "serving/test_export", "serving/test_export_elsewhere",
+    "interpret/test_explain", "cli/test_kills", "training/test_several_hosts", "training/test_loop",
+    "interpret/test_text", "faces/test_real_clips", "page/test_browser_page", "cli/test_ensemble",
+    "models/test_backbones", "interpret/test_face", "serving/test_launch", "page/test_server",
+    "test_end_to_end", "features/test_cache", "training/test_cross_validate",
+    "models/test_hub_encoder", "models/test_two_tower", "training/test_evaluate", "training/test_initialize",
+    "interpret/test_signature", "cli/test_full_disk", "serving/test_predict", "features/test_boundary",
+    "serving/test_confined", "cli/test_train", "training/test_phases", "serving/test_features", "test_weights",
+    "serving/test_client", "faces/test_pool", "training/test_step",
 )  # fmt: skip
 """Files of tests that take longest, first the longest."""
 
@@ -149,9 +149,10 @@ def bert_run(bert_config, tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported_bert(bert_run):
     """Path of an export of `bert_run`."""
-    from emotion_tf.serving.export import export
+    from emotion_tf.serving.export import export, unoptimized
 
-    return export(bert_run)
+    with unoptimized():
+        return export(bert_run)
 
 
 def _set_temperatures(path, biases=()):

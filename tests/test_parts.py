@@ -1,15 +1,24 @@
-"""Every part that an option names, in a whole model: built, trained, saved, exported."""
+"""Every part that an option names, in a whole model: built, trained, saved, exported.
+
+`graph_ops.txt` is exactly what their exports and encoders consist of; `WRITE_GRAPH_OPS=1` writes it anew.
+"""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from graph_ops import explained_keras_ops, published_ops, vote_ops
+from helpers import saved_ops
 
 from emotion_tf import schema
 from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, TrainConfig
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
+from emotion_tf.evaluation.calibration import Calibration, Temperatures, write_calibration
+from emotion_tf.models.graph_safety import OPS, allowed_ops
 from emotion_tf.models.pretrained import PretrainedFiles, fetch_network
 from emotion_tf.runs.export import SavedModel
 from emotion_tf.runs.run import Run
@@ -22,6 +31,13 @@ from emotion_tf.training.step import zero_sums
 
 pytestmark = pytest.mark.slow
 
+EXPORTED = {}
+"""Name of a model -> ops of its export."""
+LIST_HEAD = """\
+# Ops that the graph of an export or an encoder may have; graph_safety.py refuses any other. One a line; each group
+# leaves out what is in those above. Written by tests/test_parts.py.
+# None of them reads or writes a file, except for those of the saver, opens a connection or runs Python.
+"""
 ROWS = 12
 LARGE = {"resnet50", "resnet50v2", "vgg16", "inceptionv3"}
 """Networks whose updates take seconds: they learn half as many rows."""
@@ -217,6 +233,7 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
     run = Run(tmp_path / "run")
     create_run(run, setup, "pytest", False)
     setup.model.save(run.model_path)
+    write_calibration(run.path, Calibration(Temperatures(1.0, {"text only": 1.0}, {})))
     expected = {key: np.asarray(value) for key, value in setup.model(inputs, training=False).items()}
     for key, value in run.model(inputs, training=False).items():
         np.testing.assert_array_equal(value, expected[key])
@@ -233,6 +250,32 @@ def test_a_model(name, data, tiny_bert, tmp_path, monkeypatch):
         given = {name: value[rows].numpy() for name, value in zip(names, raw, strict=True)}
         np.testing.assert_allclose(served.run("serve_full", given)["probabilities"], probabilities[rows], atol=1e-4)
     served.end()
+    EXPORTED[name] = saved_ops(run.path / "serving" / "1")
+    assert sorted(EXPORTED[name] - allowed_ops()) == [] or os.environ.get("WRITE_GRAPH_OPS") == "1"
+
+
+def test_the_list_of_ops_is_what_exports_and_encoders_have(tiny_bert, tmp_path):
+    if set(EXPORTED) != set(MODELS):
+        pytest.skip("it needs the exports of all models, which the tests above make")
+    groups = {
+        "Exports: towers, fusions, votes, explanations, tokenizers, pictures; the saver": vote_ops().union(
+            *EXPORTED.values()
+        ),
+        # encoders of version 0.1 draw their dropout by StatelessRandomUniformV2
+        "Encoders that this program converts or builds (MiniLM)": saved_ops(Path(tiny_bert))
+        | {"StatelessRandomUniformV2"},
+        "Encoders of TF-Hub": published_ops(tmp_path),
+        "Exports of a person's own face network, of the layers of Keras": explained_keras_ops(),
+    }
+    text, seen = LIST_HEAD, set()
+    for title, ops in groups.items():
+        text += "\n".join([f"# {title}", *sorted(ops - seen), ""])
+        seen |= ops
+    if os.environ.get("WRITE_GRAPH_OPS") == "1":
+        OPS.write_text(text, encoding="utf-8")
+    allowed_ops.cache_clear()
+    assert sorted(seen - allowed_ops()) == [] and sorted(allowed_ops() - seen) == []
+    assert OPS.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("name", TRAININGS)

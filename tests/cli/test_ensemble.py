@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,20 +15,8 @@ from emotion_tf.evaluation.metrics import metrics, weighted_f1
 from emotion_tf.evaluation.report import write_metrics, write_predictions
 from emotion_tf.evaluation.vote import METHODS, Vote
 from emotion_tf.labels import MELD_EMOTIONS as LABELS
+from emotion_tf.runs.export import unoptimized
 
-CLIENT = """
-import sys, numpy as np, tensorflow as tf, tensorflow_text
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-full, single = signatures["serve_full"], signatures["serving_default"]
-given = np.load("in.npz")
-face = bytes(given["face"])
-texts = tf.constant([bytes(t) for t in given["texts"]])
-faces = tf.constant([[face], [b""], [face], [b""]])
-said = full(utterance=texts, context=tf.constant(given["context"].tolist()), face_jpeg=faces)["probabilities"]
-silent = single(utterance=texts, face_jpeg=faces[:, 0])["probabilities"]
-assert "emotion_tf" not in sys.modules
-np.savez("out.npz", said=said, silent=silent)
-"""
 TEXTS = ["Yes, no!", "I did not expect that.", "", "Well."]
 CONTEXT = [["", "Ilka: No."], ["Tavo: Yes.", "Ilka: Why?"], ["", ""], ["", ""]]
 
@@ -261,31 +247,35 @@ def test_an_ensemble_predicts_the_vote_of_its_members(members, crop, tmp_path, s
 
 
 @pytest.mark.slow
-def test_the_export_in_another_process_returns_the_vote(
+def test_the_export_returns_the_vote_in_another_program(
     untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
 ):
+    from cpp_server import build_program, largest_differences, run_requests
+
     members = evaluated(untrained_text, untrained_bert.path)
     # the other methods are weighted sums; `predict` and the export share the graph
     succeed("ensemble", *members, "--name", "x", "--method", "stacking")
     out = tmp_path / "saved_models" / "x"
     faces = [crop, None, crop, None]
-    said, silent = expected(members, Vote(**about(out)["vote"]), (TEXTS, faces, CONTEXT), (TEXTS, faces, None))
+    with unoptimized():
+        said, silent = expected(members, Vote(**about(out)["vote"]), (TEXTS, faces, CONTEXT), (TEXTS, faces, None))
     assert np.abs(said - silent).max() > 1e-6 and len(np.unique(said.round(6), axis=0)) == 4
-    assert "serving/1" in succeed("export", out)
+    with unoptimized():  # the program below optimises it
+        assert "serving/1" in succeed("export", out)
+    predictor = emotion_tf.load(str(out))
     for path in members:
         shutil.rmtree(path)  # an export contains its members
-    np.savez(
-        tmp_path / "in.npz",
-        texts=np.array([text.encode() for text in TEXTS]),
-        face=np.frombuffer(crop.read_bytes(), np.uint8),
-        context=np.array([[line.encode() for line in lines] for lines in CONTEXT]),
-    )
-    (tmp_path / "client.py").write_text(CLIENT)
-    exported = out / "serving" / "1"
-    subprocess.run([sys.executable, "client.py", exported], cwd=tmp_path, check=True, capture_output=True)
-    with np.load(tmp_path / "out.npz") as got:
-        np.testing.assert_allclose(got["said"], said, atol=1e-5)
-        np.testing.assert_allclose(got["silent"], silent, atol=1e-5)
+    exported, program = out / "serving" / "1", build_program(tmp_path)
+    numbers, attributions = largest_differences(program, exported, predictor, tmp_path, 2)
+    assert numbers <= 1e-5 and attributions <= 1e-4
+    texts = np.array([text.encode() for text in TEXTS], object)
+    context = np.array([[line.encode() for line in lines] for lines in CONTEXT], object)
+    pictures = np.array([[crop.read_bytes() if face else b""] for face in faces], object)
+    full = {"utterance": texts, "context": context, "face_jpeg": pictures}
+    single = {"utterance": texts, "face_jpeg": pictures[:, 0]}
+    answers = run_requests(program, exported, [("serve_full", full), ("serving_default", single)], tmp_path)
+    for (_, outputs), probabilities in zip(answers, (said, silent), strict=True):
+        np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
     assert "Member run1" in (exported / "assets.extra" / "MODEL_CARD.md").read_text()
     model = json.loads((exported / "assets.extra" / "model.json").read_text())
     assert model["context"] == 2 and model["labels"] == list(LABELS)

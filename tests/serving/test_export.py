@@ -25,20 +25,7 @@ from emotion_tf.runs.export import Export, SavedModel
 from emotion_tf.runs.export_files import CHECKSUMS, write_checksums
 from emotion_tf.serving import verify, warmup
 from emotion_tf.serving.export import export
-from emotion_tf.serving.predict import ExportPredictor, RunPredictor
-
-# a Python client without this project
-CLIENT = """
-import sys, numpy as np, tensorflow as tf, tensorflow_text
-inputs = np.load(sys.argv[2], allow_pickle=False)
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-texts = [bytes(t).rstrip(b"\\0") for t in inputs["texts"]]
-faces, ends = inputs["faces"].tobytes(), inputs["ends"]
-crops = [faces[a:b] for a, b in zip([0, *ends[:-1]], ends)]
-out = signatures["serving_default"](utterance=tf.constant(texts), face_jpeg=tf.constant(crops))
-assert "emotion_tf" not in sys.modules
-np.savez(sys.argv[3], probabilities=out["probabilities"], label=out["label"].numpy().astype("U"))
-"""
+from emotion_tf.serving.predict import ExportPredictor
 
 
 @pytest.fixture(scope="module")
@@ -116,30 +103,6 @@ def test_the_warm_up_requests_cover_every_signature(exported, run):
     for log in logs:
         expected = {feature.name for feature in verify.SIGNATURES[log.request.model_spec.signature_name][1]}
         assert set(log.response.outputs) == expected
-
-
-@pytest.mark.slow
-def test_an_export_with_bert_in_another_process_equals_predict(request, rows, tmp_path):
-    # not as a fixture: the quick tests of this file would wait for the files that share the trained run
-    bert_run, exported = request.getfixturevalue("bert_run"), request.getfixturevalue("exported_bert")
-    predictor = RunPredictor(bert_run)
-    assert (exported / "assets" / "vocab.txt").read_bytes() == (bert_run.path / "vocab.txt").read_bytes()
-    texts, faces = rows
-    crops = [face or b"" for face in faces]
-    np.savez(
-        tmp_path / "in.npz",
-        texts=np.array([t.encode() for t in texts]),
-        faces=np.frombuffer(b"".join(crops), np.uint8),
-        ends=np.cumsum([len(c) for c in crops]),
-    )
-    (tmp_path / "client.py").write_text(CLIENT)
-    words = [sys.executable, "client.py", str(exported), "in.npz", "out.npz"]
-    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
-    expected = predictor.predict(texts, faces)
-    with np.load(tmp_path / "out.npz") as outputs:
-        np.testing.assert_allclose(outputs["probabilities"], expected.probabilities, atol=1e-5)
-        assert list(outputs["label"]) == expected.label
-    assert len(np.unique(expected.probabilities.round(6), axis=0)) == 10
 
 
 def test_the_export_predicts_as_the_run_does(served, predictor, rows):
