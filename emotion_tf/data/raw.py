@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotion_tf.errors import UserError
 from emotion_tf.faces import encode
 
 Face = str | Path | bytes | np.ndarray
@@ -18,17 +19,24 @@ def encode_faces(faces: Face | Sequence[Face] | None, size: int, row: int = 0) -
     """Returns one face crop, several or none as JPEGs of `size` pixels.
 
     Raises:
-        UserError: an image cannot be read. The message names the `row` of the utterance.
+        UserError: an image cannot be read, or is neither a path, bytes nor pixels. The message names the `row` of the
+            utterance.
     """
     if faces is None:
         return []
-    crops = [faces] if isinstance(faces, (str, Path, bytes, np.ndarray)) else list(faces)
-    return [
-        encode.read_crop(Path(crop), size)
-        if isinstance(crop, (str, Path))
-        else encode.encode_crop(crop, size, f"face of row {row}")
-        for crop in crops
-    ]
+    is_list = isinstance(faces, Iterable) and not isinstance(faces, (str, bytes, np.ndarray))
+    return [_encode_face(face, size, row) for face in (faces if is_list else [faces])]
+
+
+def _encode_face(face: Any, size: int, row: int) -> bytes:
+    if isinstance(face, (str, Path)):
+        return encode.read_crop(Path(face), size)
+    if isinstance(face, (bytes, np.ndarray)):
+        return encode.encode_crop(face, size, f"face of row {row}")
+    raise UserError(
+        f"Invalid face of row {row}. Expected the path or the bytes of a picture, or uint8 pixels (H, W, 3); None if "
+        f"there is no face. Received: {face!r:.80}."
+    )
 
 
 def pad_rows(rows: Sequence[Sequence[Any]], filler: Any, least: int = 1) -> list[list[Any]]:

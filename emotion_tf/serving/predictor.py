@@ -237,12 +237,28 @@ def per_utterance(
     """Returns the face crops and the previous utterances of each utterance, as `Predictor.predict` takes them.
 
     Raises:
-        UserError: the numbers of utterances, faces and contexts differ; or `utterances` is one string.
+        UserError: the numbers of utterances, faces and contexts differ; or one of them is not a list, or a text not a
+            string, such as the NaN of an empty cell.
     """
     if isinstance(utterances, str):
         raise UserError("Invalid `utterances`. Expected a list of strings. Received: one string; put it into a list.")
-    lines = [list(context or ()) for context in _one_per_utterance("contexts", contexts, utterances)]
+    _check_texts("utterances", utterances)
+    lines = []
+    for row, context in enumerate(_one_per_utterance("contexts", contexts, utterances)):
+        if isinstance(context, str):
+            raise UserError(
+                f"Invalid `contexts`. Expected a list of lines for each utterance. Received for row {row} one string: "
+                f"{context[:80]!r}. Put it into a list."
+            )
+        lines.append([] if context is None else list(context))
+        _check_texts(f"contexts[{row}]", lines[-1])
     return _one_per_utterance("faces", faces, utterances), lines
+
+
+def _check_texts(name: str, texts: Sequence[Any]) -> None:
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f'Invalid `{name}[{i}]`. Expected a string, "" if there is none. Received: {text!r:.80}.')
 
 
 def _one_per_utterance(name: str, values: Sequence[Any] | None, utterances: Sequence[str]) -> Sequence[Any]:

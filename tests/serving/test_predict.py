@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,10 +17,11 @@ import emotion_tf
 from emotion_tf.data import manifest, pipeline
 from emotion_tf.data.context import previous_lines
 from emotion_tf.data.dataset import Dataset
+from emotion_tf.data.raw import encode_faces
 from emotion_tf.errors import UserError
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.serving.predict import RunPredictor
-from emotion_tf.serving.predictor import batch_rows
+from emotion_tf.serving.predictor import batch_rows, per_utterance
 from emotion_tf.training.evaluate import evaluate
 
 
@@ -54,8 +56,6 @@ def test_predict_from_raw_input_equals_evaluate_from_records(served_bert, predic
 
 
 def test_every_kind_of_face_and_none(predictor, manifest_path):
-    import cv2
-
     path = next((manifest_path.parent / "faces").rglob("*.jpg"))
     pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     faces = [path, str(path), path.read_bytes(), [path, path], None]
@@ -172,3 +172,30 @@ def test_a_batch_has_few_crops_also_after_the_padding(crops, sizes):
     batches = list(batch_rows(crops))
     assert [len(crops[rows]) for rows in batches] == sizes
     assert [row for rows in batches for row in range(len(crops))[rows]] == list(range(len(crops)))
+
+
+@pytest.mark.parametrize(
+    ("utterances", "contexts", "message"),
+    [
+        (
+            ["a", float("nan")],
+            None,
+            r'Invalid `utterances\[1\]`. Expected a string, "" if there is none. Received: nan',
+        ),
+        ([None], None, r"utterances\[0\]`.*Received: None"),
+        ([b"a"], None, "Received: b'a'"),
+        (["a"], ["Ada: You did it!"], "Received for row 0 one string: 'Ada: You did it!'. Put it into a list"),
+        (["a", "b"], [None, ["c", 3]], r"Invalid `contexts\[1\]\[1\]`.*Received: 3"),
+    ],
+)
+def test_texts_that_are_no_strings(utterances, contexts, message):
+    with pytest.raises(UserError, match=message):
+        per_utterance(utterances, None, contexts)
+
+
+@pytest.mark.parametrize("face", [float("nan"), 3, ["a.jpg", None]])
+def test_a_face_that_is_none(face, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.jpg", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="Invalid face of row 7"):
+        encode_faces(face, 8, 7)
