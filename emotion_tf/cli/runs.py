@@ -75,12 +75,14 @@ def _run(run: Path) -> dict[str, str]:
 def _cross_validation(run: Path) -> dict[str, str]:
     results = read_cross_validation(run).get("pooled", []) if (run / "metrics.json").exists() else []
     scores, config = [result["weighted_f1"] for result in results], read_config(run / "config.json")
-    smoke = " (smoke)" if is_smoke(config) else ""
+    is_short = is_smoke(config)
+    smoke = " (smoke)" * is_short
+    rows = f", {plural(results[0]['utterances'], 'row')}" if is_short and results else ""
     return {
         "state": f"{'finished' if scores else 'unfinished'} cross-validation{smoke}",
         "date": _date(run / CROSSVAL),
         "minutes": _minutes([read_run_info(path.parent) for path in sorted(run.glob("*/run.json"))]),
-        "dev weighted F1": f"{sum(scores) / len(scores):.4f} (out-of-fold)" if scores else "",
+        "dev weighted F1": f"{sum(scores) / len(scores):.4f} (out-of-fold{rows})" if scores else "",
     } | _model(config)
 
 

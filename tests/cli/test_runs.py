@@ -45,13 +45,16 @@ def test_runs_have_date_duration_fusion_and_smoke(saved, succeed):
         rows = [
             [cell.strip() for cell in line.split("│")[1:-1]] for line in succeed("runs").splitlines() if "│" in line
         ]
-        finished, smoke, crossval = rows
+        finished, short, crossval = rows
         assert finished[:4] == ["a", "finished", "2026-11-30 08:24", "1.5"] and finished[6:8] == ["gru + cnn", "concat"]
-        assert smoke[:4] == ["b", "unfinished (smoke)", "", ""]
+        assert short[:4] == ["b", "unfinished (smoke)", "", ""]
         assert crossval[0] == "cv" and crossval[3] == "1.1" and crossval[5:8] == ["text", "gru", ""]
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", crossval[2])
         state, score = ("finished", "0.6250 (out-of-fold)") if metrics else ("unfinished", "")
         assert (crossval[1], crossval[9]) == (f"{state} cross-validation", score)
+    (saved / "cv" / "config.json").write_text(to_json(smoke(Config())))
+    listed = succeed("runs")
+    assert "finished cross-validation (smoke)" in listed and "0.6250 (out-of-fold, 4 rows)" in listed
 
 
 def test_a_run_keeps_date_machine_versions_and_commit(untrained):
