@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import re
 import sys
 
@@ -81,14 +82,22 @@ def test_the_stages_of_a_data_set_are_shown(terminal, manifest_path, tmp_path):
         assert all(re.sub(r"\s+", "", title)[:30] in plain for title in titles), plain
 
 
-def test_a_message_after_a_bar_is_not_folded(terminal, monkeypatch):
+def test_a_message_after_a_bar_is_not_folded(terminal, monkeypatch, caplog):
     """A command that is copied from it would have a line break."""
     command = " ".join(["python main.py train --resume"] * 5)
+
+    class Tensor:
+        """Warns as TensorFlow's do when the tracing of their graph ends early."""
+
+        def __del__(self):
+            logging.getLogger("tensorflow").error("never used")
 
     def verb() -> None:
         """Stops in the midst."""
         rows = progress.track(range(3), 3, "working", "rows")  # the traceback holds the variables of this frame
+        tensor = Tensor()
         for _ in rows:
+            assert tensor
             raise KeyboardInterrupt(f"Stopped. Continue with: {command}")
 
     monkeypatch.setattr(cli, "load", lambda reference: verb)
@@ -96,4 +105,4 @@ def test_a_message_after_a_bar_is_not_folded(terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = terminal()
     assert cli.main() == 130
-    assert shown.getvalue().endswith(f"Stopped. Continue with: {command}\n")
+    assert shown.getvalue().endswith(f"Stopped. Continue with: {command}\n") and "never used" not in caplog.text

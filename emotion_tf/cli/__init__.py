@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import logging
 import signal
 import sys
 import traceback
@@ -72,8 +73,11 @@ def _end_displays() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        logger = logging.getLogger("tensorflow")
+        before, logger.disabled = logger.disabled, True  # it warns of tensors of a graph whose tracing has ended early
         for link in interrupts.chain(error):
             traceback.clear_frames(link.__traceback__)
+        logger.disabled = before
         raise
 
 
