@@ -24,8 +24,9 @@ def encode_faces(faces: Face | Sequence[Face] | None, size: int, row: int = 0) -
     """
     if faces is None:
         return []
-    is_list = isinstance(faces, Iterable) and not isinstance(faces, (str, bytes, np.ndarray))
-    return [_encode_face(face, size, row) for face in (faces if is_list else [faces])]
+    if isinstance(faces, (str, bytes, np.ndarray)) or not isinstance(faces, Iterable):
+        return [_encode_face(faces, size, row)]
+    return [_encode_face(face, size, row) for face in faces]
 
 
 def _encode_face(face: Any, size: int, row: int) -> bytes:
