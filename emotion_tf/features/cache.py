@@ -23,7 +23,8 @@ from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import FrozenPart
 from emotion_tf.models.devices import run_on_devices
 from emotion_tf.progress import track
-from emotion_tf.weights_table import cache_folder
+from emotion_tf.remote import Store, StoreError
+from emotion_tf.weights_table import cache_folder, shared_cache
 
 Values = np.ndarray | tuple[np.ndarray, np.ndarray]
 """One value per utterance (N, ...); or the values of all steps (M, ...) and the number of steps per utterance (N,)."""
@@ -37,7 +38,8 @@ class FeatureCache:
     """Reads and writes the columns of the cached parts of a model.
 
     A file holds the columns of one part for one shard. Its name is a hash of the part's layers and weights, of its
-    preprocessing, and of the shard: a change in any of them leads to another file.
+    preprocessing, and of the shard: a change in any of them leads to another file. With a cache in object storage
+    (`shared_cache`), what another machine has computed is fetched from it, and what is computed here is stored in it.
 
     Args:
         parts: the cached part of each tower.
@@ -49,7 +51,7 @@ class FeatureCache:
         self.parts, self.preprocess, self.say = tuple(parts), preprocess, say
         self._preprocess = [preprocess.for_inputs(part.model.input) for part in parts]
         self._keys = [_key(*pair) for pair in zip(self.parts, self._preprocess, strict=True)]
-        self.folder = cache_folder() / "features"
+        self.folder, self.store = cache_folder() / "features", shared_cache()
 
     @property
     def columns(self) -> set[str]:
@@ -57,8 +59,9 @@ class FeatureCache:
         return {name for part in self.parts for name in part.steps}
 
     def holds(self, shards: Mapping[str, str]) -> bool:
-        """Whether the columns of all shards (path -> sha256) are on disk."""
-        return all(self._path(key, sha).is_file() for key in self._keys for sha in shards.values())
+        """Whether the columns of all shards (path -> sha256) are on disk, or in the shared cache."""
+        paths = [self._path(key, sha) for key in self._keys for sha in shards.values()]
+        return all(path.is_file() or (self.store and self.store.has(_name(path))) for path in paths)
 
     def read(self, rows: Rows, shards: Mapping[str, str]) -> CachedFeatures:
         """Returns the columns of all records in the shards of `rows`; computes columns that are not on disk."""
@@ -69,7 +72,7 @@ class FeatureCache:
                 file = self._path(key, shards[path])
                 of_shard = _load(file, part.steps)
                 if of_shard is None:
-                    computed += _compute_once(part, preprocess, Rows((path,), stage=rows.stage), file)
+                    computed += _compute_once(part, preprocess, Rows((path,), stage=rows.stage), file, self.store)
                     of_shard = _load(file, part.steps)
                 if of_shard is None:
                     raise UserError(f"{file} has changed while it was used. Run the command again.")
@@ -102,14 +105,21 @@ def _key(part: FrozenPart, preprocess: Preprocessor) -> str:
     return digest.hexdigest()
 
 
-def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: Path) -> bool:
+def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: Path, store: Store | None) -> bool:
     """Computes and stores the columns of a shard, unless another process does so; returns whether it did."""
     try:
         with locks.writer(file, wait=True):
+            if _load(file, part.steps) is None and store and store.has(_name(file)):
+                with files.new_file(file) as temporary:
+                    store.download(_name(file), temporary)
             if _load(file, part.steps) is not None:
                 return False
             _save(file, _compute(part, preprocess, rows))
+            if store:
+                store.upload(file, _name(file))
             return True
+    except StoreError:
+        raise
     except files.WriteError as error:
         raise files.WriteError(
             f"{error} The features of other shards are kept. Or set EMOTION_TF_CACHE to another folder; "
@@ -175,6 +185,11 @@ def _load(path: Path, steps: Mapping[str, str]) -> dict[str, Column] | None:
             }
     except UserError:
         return None
+
+
+def _name(path: Path) -> str:
+    """Returns the name of a file in the shared cache."""
+    return f"features/{_place(path)}"
 
 
 def _place(path: Path) -> str:

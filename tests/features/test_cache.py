@@ -5,6 +5,7 @@ import errno
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
 
+import fsspec
 import kills
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from helpers import build_setup, train_run
 from small_records import with_other_hash
 
 from emotion_tf import files, locks
+from emotion_tf.errors import UserError
 from emotion_tf.features.boundary import frozen_parts
 from emotion_tf.features.cache import FeatureCache, _load, _save
 from emotion_tf.runs.run import Run
@@ -135,6 +137,28 @@ def test_a_damaged_or_missing_file_is_computed_again(setup, cache):
     assert set(first.inputs(positions)) == features.columns == {"text_bert", "input_mask", "input_type_ids"}
     for name, values in first.inputs(positions).items():
         np.testing.assert_array_equal(again.inputs(positions)[name], values)
+
+
+def test_machines_share_features_in_object_storage(setup, tmp_path, monkeypatch):
+    url, rows, of_shards = "memory://bucket/cache", setup.data.dev, setup.data.shards(setup.data.dev)
+    monkeypatch.setenv("EMOTION_TF_CACHE", url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    first = feature_cache(setup).read(rows, of_shards)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    monkeypatch.setattr("emotion_tf.features.cache._compute", None)  # it need not
+    features, lines = feature_cache(setup), []
+    assert features.holds(of_shards) and not features.holds({"another": "0" * 64})
+    features.say = lines.append
+    again = features.read(rows, of_shards)
+    assert "read from" in lines[0] and len(list((tmp_path / "two").rglob("features/*/*.npz"))) == 1
+    positions = np.arange(first.count)
+    for name, values in first.inputs(positions).items():
+        np.testing.assert_array_equal(again.inputs(positions)[name], values)
+    fsspec.filesystem("memory").store.clear()
+    monkeypatch.setenv("EMOTION_TF_CACHE", "s3://key:secret@bucket/cache")
+    with pytest.raises(UserError, match="Invalid `EMOTION_TF_CACHE`") as error:
+        feature_cache(setup)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
