@@ -106,13 +106,16 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--encoder", default="minilm")
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--epochs", type=int, default=8)
-    arguments.add_argument("--only", nargs="*", default=[], help="kinds of variants")
+    kinds = list(dict.fromkeys(variant.kind for variant in VARIANTS))
+    arguments.add_argument("--only", nargs="*", default=[], choices=kinds, help="kinds of variants")
     return arguments
 
 
 def main() -> None:
     """Trains the runs that have no result yet, then prints the table."""
     arguments = parser().parse_args()
+    if arguments.seeds < 1:
+        raise UserError(f"Expected `--seeds` of at least 1. Received: {arguments.seeds}.")
     start_tensorflow()
     variants = [
         variant

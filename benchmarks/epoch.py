@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import make_parser, measure_program, processor, run_benchmark
-from benchmarks.train_step import run_json
+from benchmarks.train_step import check_peer, run_json
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 from emotion_tf.wording import plural
@@ -52,6 +52,7 @@ def main() -> None:
     if arguments.epochs < 1 or arguments.seeds < 1:
         received = f"--epochs {arguments.epochs} --seeds {arguments.seeds}"
         raise UserError(f"Expected `--epochs` and `--seeds` of at least 1. Received: {received}.")
+    check_peer(arguments.peer)
     start_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         splits = {split: read_texts(arguments.data, split) for split in ("train", "dev")}

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import make_parser, run_benchmark
+from emotion_tf.errors import UserError
 from emotion_tf.evaluation.jackknife import Estimate, accuracy, estimate, f1_of, macro_f1, score_interval, weighted_f1
 from emotion_tf.evaluation.significance import (
     MIN_ROWS,
@@ -249,6 +250,8 @@ def bound(dialogues: int) -> float:
 def main() -> None:
     """Simulates each section and prints its table."""
     arguments = parser().parse_args()
+    if arguments.trials < 1:
+        raise UserError(f"Expected `--trials` of at least 1. Received: {arguments.trials}.")
     console = Console(width=120)
     for name in arguments.only:
         rows = list(SECTIONS[name](np.random.default_rng(0), arguments.trials))

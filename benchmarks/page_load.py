@@ -69,8 +69,10 @@ def main() -> None:
     arguments = parser().parse_args()
     if not 1 <= arguments.visitors <= 400:
         raise UserError(f"Invalid `--visitors`. Expected 1 to 400. Received: {arguments.visitors}.")
+    if arguments.seconds <= 0:
+        raise UserError(f"Expected `--seconds` above 0. Received: {arguments.seconds:g}.")
     if not arguments.run.is_dir():
-        raise UserError(f"No run at {arguments.run}.")
+        raise UserError(f"No run at {arguments.run}. Expected the folder of a run.")
     with tempfile.TemporaryDirectory() as folder, _server(arguments) as (process, address):
         questions, name = draw_questions(Path(folder)), arguments.run.resolve().name
         alone = Visitor(address, name, lambda *_: None, 0)

@@ -31,6 +31,7 @@ from rich.table import Table
 from scipy.special import softmax
 
 from benchmarks import make_parser, run_benchmark
+from emotion_tf.errors import UserError
 from emotion_tf.evaluation.selective import PRECISIONS, fit_thresholds, risk_coverage
 from emotion_tf.evaluation.temperature import fit_temperature
 
@@ -66,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Simulates every number of dialogues and correlation and prints a table for each."""
     arguments = parser().parse_args()
+    if min(arguments.draws, arguments.processes) < 1:
+        received = f"{arguments.draws} and {arguments.processes}"
+        raise UserError(f"Expected `--draws` and `--processes` of at least 1. Received: {received}.")
     for dialogues in arguments.dialogues:
         for correlation in arguments.correlations:
             seeds = range(arguments.draws)

@@ -51,6 +51,8 @@ def main() -> None:
     if arguments.batch:
         print(json.dumps(_measure(Path(arguments.batch), arguments.seconds)))
         return
+    if arguments.peer:
+        check_peer(arguments.peer)
     table = Table("model", "program", "utterances/s", "ratio", "peak memory, MB", title=processor())
     with tempfile.TemporaryDirectory() as folder:
         for name, towers in (("MiniLM", 1), ("MiniLM, ResNet50", 2)):
@@ -83,12 +85,17 @@ def make_batch(has_faces: bool) -> dict[str, np.ndarray]:
     return batch
 
 
+def check_peer(interpreter: str) -> None:
+    """Raises UserError now, not after minutes of the other program, if an interpreter lacks the peer's packages."""
+    run_json([interpreter, "-c", "import torch, transformers; print('{}')"])
+
+
 def run_json(command: list[Any]) -> dict[str, Any]:
     """Runs a command and returns the JSON object in its last line. Raises UserError if it fails."""
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    except OSError as error:
-        raise UserError(f"Invalid `--peer`. Expected a Python interpreter. Received: {command[0]}.") from error
+    except OSError:
+        raise UserError(f"Invalid `--peer`. Expected a Python interpreter. Received: {command[0]}.") from None
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"{command[0]} failed: {last} See benchmarks/peer/requirements.txt.") from None

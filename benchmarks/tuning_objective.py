@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import make_parser, run_benchmark
+from emotion_tf import files
+from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
 
 SEARCHES = 2000
@@ -35,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Trains the configurations that are not in the table yet, and prints the comparison."""
     options = parser().parse_args()
+    if min(options.trials, options.size) < 1:
+        received = f"{options.trials} and {options.size}"
+        raise UserError(f"Expected `--trials` and `--size` of at least 1. Received: {received}.")
     start_tensorflow()
     import pandas as pd
 
@@ -45,7 +50,7 @@ def main() -> None:
         if number < len(table):
             continue
         table = pd.concat([table, pd.DataFrame([run_trial(config, options.out / f"trial{number}")])])
-        table.to_csv(file, index=False)
+        files.write_text(file, table.to_csv(index=False))
         print(f"trial {number}: " + "  ".join(f"{k} {v:.4f}" for k, v in table.iloc[-1].items()), flush=True)
     print_comparison(table, options.size)
 

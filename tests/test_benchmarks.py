@@ -48,11 +48,18 @@ def test_what_a_benchmark_notes_and_why_it_fails(tmp_path, monkeypatch):
     assert measures == [] and fault.startswith("error: argument --utterances: invalid int value: 'x'.")
 
 
-def test_an_invalid_argument_is_one_line(capsys):
+@pytest.mark.parametrize(
+    "name, words, fault",
+    [
+        ("train_step", ["--seconds", "x"], "argument --seconds: invalid float value: 'x'."),
+        ("ablation", ["d", "--face-init", "r", "--out", "o", "--only", "x"], "argument --only: invalid choice: 'x'"),
+    ],
+)
+def test_an_invalid_argument_is_one_line(name, words, fault, capsys):
     with pytest.raises(SystemExit) as end:
-        importlib.import_module("benchmarks.train_step").parser().parse_args(["--seconds", "x"])
+        importlib.import_module(f"benchmarks.{name}").parser().parse_args(words)
     message = capsys.readouterr().err
-    assert end.value.code == 2 and message.startswith("error: argument --seconds: invalid float value: 'x'.")
+    assert end.value.code == 2 and message.startswith(f"error: {fault}")
     assert message.count("\n") == 1
 
 
@@ -72,6 +79,15 @@ def test_a_program_that_fails_is_one_line(tmp_path):
         (["film", "run", "a.mp4", "--processes", "0"], "Expected `--processes` of at least 1. Received: 0"),
         (["serving", "run", "--calls", "0"], "Expected `--calls` and `--calls-32` of at least 1. Received: 0 and 40"),
         (["missing_faces", "run", "--share", "2"], "Expected `--share` from 0 to 1. Received: 2"),
+        (
+            ["ablation", "data", "--face-init", "run", "--out", "FOLDER", "--seeds", "0"],
+            "Expected `--seeds` of at least 1",
+        ),
+        (["intervals", "--trials", "0"], "Expected `--trials` of at least 1. Received: 0"),
+        (["promised_precision", "--draws", "0"], "Expected `--draws` and `--processes` of at least 1. Received: 0 and"),
+        (["tuning_objective", "data", "--out", "FOLDER", "--size", "0"], "Received: 20 and 0"),
+        (["epoch", "data", "--peer", "FOLDER/python"], "Invalid `--peer`. Expected a Python interpreter."),
+        (["page_load", "run", "--seconds", "0"], "Expected `--seconds` above 0. Received: 0"),
     ],
 )
 def test_invalid_arguments_are_refused_before_anything_is_measured(arguments, message, tmp_path, monkeypatch):
