@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from emotion_tf import files
+from emotion_tf import files, remote
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.streams import is_stream
 
@@ -44,11 +44,13 @@ def read_rows(path: Path, columns: Sequence[str] = (), strict: bool = True) -> I
         strict: whether text behind the closing quote of a cell is an error.
 
     Raises:
-        UserError: the table cannot be read, is no regular file, too large, empty, not UTF-8 or not CSV; the header
-            lacks one of the `columns`, has a name twice (columns without one do not count), or has more than
-            `MAX_COLUMNS`; a row has more or fewer cells than the header.
+        UserError: the table is in object storage, cannot be read, is no regular file, too large, empty, not UTF-8 or
+            not CSV; the header lacks one of the `columns`, has a name twice (columns without one do not count), or has
+            more than `MAX_COLUMNS`; a row has more or fewer cells than the header.
         FileNotFoundError: there is no table.
     """
+    if remote.is_url(path):
+        raise UserError(f"Cannot read {remote.url_of(path)}. Expected a table on this machine: copy it here first.")
     if not os.path.exists(path):  # nor a name that is too long
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     expected = f"a CSV file{_with_columns(columns)}"

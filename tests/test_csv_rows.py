@@ -31,6 +31,11 @@ def test_rows_have_their_line(table):
     assert rows == [(1, ["a", "b"]), (4, ["1\n2", "3"]), (5, ["4", "5, 6"])]
 
 
+def test_a_table_in_object_storage_is_refused():
+    with pytest.raises(UserError, match="Cannot read s3://bucket/t.csv. Expected a table on this machine: copy it"):
+        list(read_rows(Path("s3://bucket/t.csv")))
+
+
 @pytest.mark.parametrize("read", [lambda path: list(read_rows(path)), read_csv, lambda path: list(read_table(path))])
 @pytest.mark.parametrize(
     ("text", "message"),
