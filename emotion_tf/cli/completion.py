@@ -14,8 +14,17 @@ from emotion_tf import command_line, folders, streams
 from emotion_tf.config import rules
 
 COMMAND = "emotion-tf"
-SHELLS = ("bash", "zsh")
+SHELLS = ("bash", "zsh", "fish")
 ZSH = "autoload -Uz compinit && compinit\nautoload -Uz bashcompinit && bashcompinit\n"
+FISH = """\
+function __emotion_tf
+    set -l words (commandline -opc) (commandline -ct)
+    bash -c {script} bash $words
+end
+complete -c {command} -a "(__emotion_tf)"
+"""
+# after the script of bash: completes the words of a command line, the last one unfinished
+COMPLETE = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _emotion_tf; printf "%s\\n" "${COMPREPLY[@]}"\n'
 SCRIPT = """\
 # Completion of {command}, written by `{command} completion`.
 # Only names that a run may have: compgen would run the command in a folder's name such as $(...).
@@ -65,7 +74,13 @@ def completion(shell: Annotated[Positional[str], rules.names(SHELLS)]) -> None:
         shell: The shell, whose start file or completion folder the output belongs into (docs/quick_start.md).
     """
     rules.one_of("shell", shell, SHELLS)
-    streams.print_report((ZSH if shell == "zsh" else "") + script())
+    streams.print_report(fish() if shell == "fish" else (ZSH if shell == "zsh" else "") + script())
+
+
+def fish() -> str:
+    """Returns the completion for fish, which asks bash: its own needs a rule for each option."""
+    text = (script() + COMPLETE).replace("\\", "\\\\").replace("'", "\\'")
+    return FISH.format(command=COMMAND, script=f"'{text}'")
 
 
 def script() -> str:

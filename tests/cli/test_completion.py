@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -70,4 +71,12 @@ def test_every_verb_has_its_options(complete):
 def test_zsh_reads_it_as_bash_does(succeed, fault):
     bash, zsh = succeed("completion", "bash"), succeed("completion", "zsh")
     assert zsh.endswith(bash) and "bashcompinit" in zsh
-    assert "Expected one of: bash, zsh. Received: 'fish'" in fault("completion", "fish")
+    assert "Expected one of: bash, zsh. Received: 'fish'" in fault("completion", "tcsh")
+
+
+def test_fish_asks_bash(succeed, tmp_path):
+    quoted = succeed("completion", "fish").split("bash -c '")[1].split("' bash $words")[0]
+    code = re.sub(r"\\(['\\])", r"\1", quoted)  # as fish reads single quotes
+    words = ["emotion-tf", "train", "--fusion.kind", ""]
+    done = subprocess.run(["bash", "-c", code, "bash", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == list(KINDS) and not done.stderr
