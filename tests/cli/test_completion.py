@@ -71,7 +71,7 @@ def test_every_verb_has_its_options(complete):
 def test_zsh_reads_it_as_bash_does(succeed, fault):
     bash, zsh = succeed("completion", "bash"), succeed("completion", "zsh")
     assert zsh.endswith(bash) and "bashcompinit" in zsh
-    assert "Expected one of: bash, zsh. Received: 'fish'" in fault("completion", "tcsh")
+    assert "Expected one of: bash, zsh, fish. Received: 'tcsh'" in fault("completion", "tcsh")
 
 
 def test_fish_asks_bash(succeed, tmp_path):
