@@ -61,4 +61,5 @@ def test_a_card_with_results(untrained, tmp_path):
     card = path.read_text()
     assert path.name == "MODEL_CARD.md"
     assert "| accuracy | 0.625 | [0.500, 0.750] | 0.250 |" in card and "| joy | 0.500 | 0.750 | 0.600 | 8 |" in card
-    assert "| accuracy | 0.625 |  | 0.250 |" in card
+    assert "| accuracy | 0.625 |  | 0.250 |" in card and "| weighted F1 | 0.625 |" in card
+    assert card.count("emotion_tf ") == 1  # its version
