@@ -7,9 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from emotion_tf.models.devices import this_replica
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.two_tower import TwoTower
-from emotion_tf.training.replicas import this_host, this_replica
+from emotion_tf.training.replicas import this_host
 
 STRIDE = 7919
 """Difference between the seeds of two replicas."""

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from emotion_tf.data.share import Share
 from emotion_tf.errors import UserError
+from emotion_tf.models.devices import this_replica, zero_rows
 
 T = TypeVar("T")
 Batch = tuple[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor]
@@ -62,12 +63,6 @@ def this_host() -> Host:
     return Host(strategy.cluster_resolver.task_id, count, devices) if count > 1 else Host(devices=devices)
 
 
-def this_replica() -> int:
-    """Returns the number of the replica that is being traced, of those of all hosts."""
-    number = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return int(tf.get_static_value(tf.convert_to_tensor(number)))
-
-
 def rows_of_replica(batch: Batch) -> Batch:
     """Returns the rows of a host's batch that belong to the replica that is being traced; at least one (see `pad`).
 
@@ -84,12 +79,8 @@ def pad(batch: Batch) -> Batch:
     """Returns a batch (inputs, label, weight) with one more row if it has none: zeros with the label `PADDING`."""
     inputs, label, weight = batch
     missing = tf.maximum(0, 1 - tf.shape(label)[0])
-    inputs, weight = tf.nest.map_structure(lambda x: tf.concat([x, _zeros(x, missing)], axis=0), (inputs, weight))
-    return inputs, tf.concat([label, PADDING + _zeros(label, missing)], axis=0), weight
-
-
-def _zeros(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    return tf.zeros(tf.concat([[rows], tf.shape(values)[1:]], axis=0), values.dtype)
+    inputs, weight = tf.nest.map_structure(lambda x: tf.concat([x, zero_rows(x, missing)], axis=0), (inputs, weight))
+    return inputs, tf.concat([label, PADDING + zero_rows(label, missing)], axis=0), weight
 
 
 def empty_batch(inputs: Mapping[str, tf.TensorSpec]) -> Batch:
