@@ -21,7 +21,7 @@ TF_CONFIG = "TF_CONFIG"
 
 
 def choose_strategy(name: str) -> str:
-    """Returns `none`, `mirrored` or `multiworker` for the value of --strategy. One device is mirrored, too."""
+    """Returns the strategy of --strategy; for `auto` multiworker with a cluster, else mirrored, also of one device."""
     if name != "auto":
         return name
     try:
