@@ -7,6 +7,7 @@ frames of the joined segments.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +80,13 @@ def _read_boxes(path: Path, original: dict[Key, Key]) -> dict[Key, dict[int, Box
 
 
 def _numbers(where: str, cells: dict[str, str], columns: tuple[str, ...]) -> list[float]:
-    try:
-        return [float(cells[column]) for column in columns]
-    except ValueError as error:
-        raise UserError(
-            f"{where}: Expected numbers in {', '.join(columns)}. Received: {str(error).split(': ')[-1]}."
-        ) from None
+    numbers = []
+    for column in columns:
+        try:
+            number = float(cells[column])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{where}: Expected a number in {column}. Received: {cells[column][:60]!r}.")
+        numbers.append(number)
+    return numbers

@@ -225,7 +225,9 @@ def test_the_boxes_decide_between_two_faces(tmp_path):
     ("name", "text", "message"),
     [
         ("boxes.csv", "Split,Dialogue ID\n", "line 1: No column 'Utterance ID'"),
-        ("boxes.csv", BOXES + "dev,0,0,a,1,1,2,2\n", "line 2: Expected numbers.*'a'"),
+        ("boxes.csv", BOXES + "dev,0,0,a,1,1,2,2\n", "line 2: Expected a number in Frame Number. Received: 'a'"),
+        ("boxes.csv", BOXES + "dev,0,0,nan,1,1,2,2\n", "line 2: Expected a number in Frame Number. Received: 'nan'"),
+        ("boxes.csv", BOXES + "dev,0,0,1,1,1,inf,2\n", "line 2: Expected a number in X Right. Received: 'inf'"),
         ("boxes.csv", BOXES + "dev,0,0,1,5,1,2,2\n", "line 2: An empty box"),
         ("realigned_dev_sent_emo.csv", None, "No realigned_train"),
         ("MELD_video_realignment_timestamps.csv", None, "Cannot read the manifest"),
