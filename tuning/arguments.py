@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from emotion_tf import config as configuration
 from emotion_tf import documents, files, folders
@@ -83,6 +83,8 @@ class TuneArguments(ConfigArguments):
     0: trains on train, and the objective is the weighted F1 on dev."""
     workers: Annotated[int, rules.PROCESSES] = 2
     """Number of processes that run trials in parallel. They share the processors."""
+    strategy: Literal["none", "mirrored"] = "none"
+    """Devices of a trial: none (one), or mirrored (all GPUs of its machine, with --workers 1)."""
     resume: Flag = False
     """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one.
     The same command continues it, too."""
@@ -94,6 +96,11 @@ class TuneArguments(ConfigArguments):
                 "Received --resume and --overwrite. Expected one: the first continues, the second starts anew."
             )
         rules.check_fields(self)
+        if self.strategy == "mirrored" and self.workers > 1:
+            raise UserError(
+                "--strategy mirrored gives all GPUs of this machine to one trial. Expected --workers 1. Received: "
+                f"{self.workers}."
+            )
         if not self.workers and self.tuner.role != "chief":
             raise UserError("Invalid `--workers`. Expected 1 or more; 0 only with --tuner.role chief. Received: 0.")
 

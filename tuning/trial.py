@@ -50,11 +50,13 @@ class TrainingJob:
         threads: number of threads of one operation, as `--train.threads`.
         pretrained: local files of pretrained networks.
         folds: number of folds of train and dev whose mean score is the objective; 0: the score on dev.
+        strategy: `none`, or `mirrored` for all GPUs of the machine.
     """
 
     threads: int
     pretrained: PretrainedFiles
     folds: int = 0
+    strategy: str = "none"
 
     def start(self) -> None:
         """Starts TensorFlow in this process."""
@@ -91,13 +93,17 @@ class TrainingJob:
         from emotion_tf.runs.run import Run
         from emotion_tf.training.loop import train
         from emotion_tf.training.setup import TrainingData
+        from emotion_tf.training.strategies import connect
 
         run, dataset = Run(task.folder / name), Dataset.open(Path(task.config.data))
         earlier = task.earlier / name if task.earlier else None
         data = TrainingData(dataset, *rows) if rows else TrainingData.of_splits(dataset, is_smoke(task.config))
         if earlier and (earlier / "checkpoint" / "last.npz").is_file():
             shutil.copytree(earlier, run.path)
-        return train(task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False)
+        with connect(self.strategy).scope():
+            return train(
+                task.config, run, data, self.pretrained, command=task.command, until=task.until, save_model=False
+            )
 
     def _rows(self, config: Config) -> Sequence[Any]:
         """Returns training rows and held-out rows of each fold; None stands for the splits train and dev."""

@@ -46,14 +46,14 @@ def tune(arguments: TuneArguments) -> None:
 
     held_out, selecting = (["train", "dev"], []) if plan.folds else (["test"], ["dev"])
     initial = check_unseen(plan.config, dataset, held_out, selecting, say)
-    searched, job = _searched(plan, dataset), _job(plan)
+    searched, job = _searched(plan, dataset), _job(plan, arguments.strategy)
     with _folder(plan, arguments) as folder:
         resume = f"Continue with: {program()} tune --resume --name {shlex.quote(folder.name)}"
         if arguments.tuner.role == "chief":
             resume += f" --workers {arguments.workers} --tuner.role chief --tuner.address {arguments.tuner.address}"
         elif arguments.workers != TuneArguments.workers:
             resume += f" --workers {arguments.workers}"
-        resume += " --trust" * arguments.trust
+        resume += " --strategy mirrored" * (arguments.strategy == "mirrored") + " --trust" * arguments.trust
         progress = interrupts.tell_progress(folder, lambda: _progress(folder, plan.trials))
         with progress, files.growing_folder(folder, plans.SEARCH, resume, arguments.overwrite, keep_failed=True):
             _create_folder(folder, plan, arguments)
@@ -136,12 +136,12 @@ def _create_folder(folder: Path, plan: Plan, arguments: TuneArguments) -> None:
         (temporary / "search.json").write_text(plan.to_json(), encoding="utf-8")
 
 
-def _job(plan: Plan) -> Any:
+def _job(plan: Plan, strategy: str) -> Any:
     """Returns the job of the worker processes."""
     from emotion_tf.models.pretrained import pretrained_files
     from tuning.trial import TrainingJob
 
-    job = TrainingJob(plan.config.train.threads, pretrained_files(plan.config), plan.folds)
+    job = TrainingJob(plan.config.train.threads, pretrained_files(plan.config), plan.folds, strategy)
     job.check(plan.config)
     return job
 
@@ -303,6 +303,6 @@ def _run_worker(arguments: TuneArguments) -> None:
         searched, folder = _searched(plan, dataset), Path(temporary)
         names = [f"{worker_name()}-{i}" for i in range(arguments.workers)]
         say(f"Working for {address} with {plural(len(names), 'process', 'processes')}", flush=True)
-        with worker_pool(_job(plan), len(names), folder / "workers.log") as submit:
+        with worker_pool(_job(plan, arguments.strategy), len(names), folder / "workers.log") as submit:
             run_trials(client, submit, _task_builder(plan, searched, folder), names, lambda running: None)
     say(f"The search at {address} has no more trials")

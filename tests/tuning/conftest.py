@@ -17,7 +17,7 @@ def tune(monkeypatch, succeed, dataset, tmp_path):
     def run(*words, job=Fake(), through=succeed, plots=False, name="x"):
         if not plots:  # they take longer than all else
             monkeypatch.setattr("tuning.plots.plot_all", lambda *_: [])
-        monkeypatch.setattr(verb, "_job", lambda plan: job)
+        monkeypatch.setattr(verb, "_job", lambda plan, strategy: job)
         pool = POOL if job.dies else lambda job, count, log: _inline(job)
         monkeypatch.setattr("tuning.workers.worker_pool", pool)
         return through(

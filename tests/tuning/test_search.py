@@ -185,6 +185,10 @@ def test_check_broken():
         (["--resume"], "No search at"),
         (["--data", "nowhere"], "nowhere"),
         (["--tuner.epoch", "3"], "--tuner.epochs"),
+        (
+            ["--strategy", "mirrored"],
+            "--strategy mirrored gives all GPUs of this machine to one trial. Expected --workers 1",
+        ),
     ],
 )
 def test_invalid_arguments_are_one_line(tune, fault, folder, words, message):
