@@ -76,6 +76,7 @@ class RunInfo(DataSpec):
         date: date and time in UTC at which the training began.
         seconds: duration of all epochs with their validation; None before the training is finished.
         machine: processor, number of processors and of GPUs, and system.
+        seeded_order: whether the order of the training batches follows from the seed; not with a tf.data service.
         commit: commit of the project, with `-dirty` after changes; empty for an installed package.
     """
 
@@ -91,6 +92,7 @@ class RunInfo(DataSpec):
     date: Annotated[str, Field(max_length=30)] = ""
     seconds: Amount | None = None
     machine: dict[str, Name] = field(default_factory=dict)
+    seeded_order: bool = True
     commit: Annotated[str, Field(max_length=100)] = ""
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import tyro
+
 from emotion_tf import config as configuration
 from emotion_tf import files, folders
 from emotion_tf.command_line import (
@@ -35,6 +37,9 @@ class TrainArguments(ConfigArguments):
     strategy: Strategy = "auto"
     """Devices that train: none (one), mirrored (all GPUs of this machine), multiworker (all machines of TF_CONFIG or of
     a SLURM step) or auto (multiworker if TF_CONFIG has several machines, mirrored with several GPUs, else none)."""
+    data_service: Annotated[str, tyro.conf.arg(name="data.service", metavar="grpc://HOST:PORT")] = ""
+    """Dispatcher of a tf.data service, whose workers read, decode and augment the training batches. Their order does
+    not follow from the seed. Empty: this process makes them."""
     local_workers: Annotated[int, Range(1, 64)] = 1
     """Number of processes on this machine that train together, to try multiworker on the processor."""
 
@@ -44,6 +49,11 @@ class TrainArguments(ConfigArguments):
         if self.local_workers > 1 and self.strategy not in ("auto", "multiworker"):
             raise UserError(
                 f"--local-workers {self.local_workers} trains with --strategy multiworker. Received: {self.strategy}."
+            )
+        if self.data_service and (self.strategy == "multiworker" or self.local_workers > 1):
+            raise UserError(
+                "--data.service feeds one host. Expected --strategy none or mirrored with it: several hosts read their "
+                "own shares."
             )
         if self.seeds > 1 and (self.strategy == "multiworker" or self.local_workers > 1):
             raise UserError(

@@ -42,8 +42,11 @@ def train(arguments: TrainArguments) -> list[Path]:
         raise UserError("--strategy multiworker needs the name of the run. Expected the same --name on all hosts.")
     start_tensorflow(config.train.threads, list_devices=name != "multiworker")
     from emotion_tf.data.prepare import draw_missing_demo
+    from emotion_tf.data.service import check_service
     from emotion_tf.training.strategies import connect
 
+    if arguments.data_service:
+        check_service(arguments.data_service)
     cluster = connect(name)
     with cluster.errors(lambda: hosts.how_to_continue(arguments)):
         draw_missing_demo(Path(config.data))
@@ -55,7 +58,7 @@ def train(arguments: TrainArguments) -> list[Path]:
 def _help_train(arguments: TrainArguments, cluster: Cluster) -> Path:
     """Trains the run that host 0 writes."""
     run = folders.run_path(str(arguments.name))
-    _train_model(arguments.config, run, arguments.overwrite, tuple, lambda line: None, cluster)
+    _train_model(arguments.config, run, arguments.overwrite, tuple, lambda line: None, cluster, "")
     return run
 
 
@@ -70,7 +73,9 @@ def _train_run(arguments: TrainArguments, cluster: Cluster) -> Path:
                 raise UserError(f"{run} is finished: nothing to resume. Evaluate it with: {program()} evaluate {run}")
             if run.exists() and not (arguments.resume or arguments.overwrite):
                 raise UserError(f"{run} exists. --resume continues it, --overwrite replaces it, --name gives another.")
-            _train_one(config, run, arguments.overwrite, lambda: _check_initial(config), cluster)
+            _train_one(
+                config, run, arguments.overwrite, lambda: _check_initial(config), cluster, arguments.data_service
+            )
         return run
 
 
@@ -83,12 +88,17 @@ def _progress(run: Path, epochs: int) -> str:
 
 
 def _train_one(
-    config: Config, path: Path, overwrite: bool, check_initial: Callable[[], Sequence[str]], cluster: Cluster
+    config: Config,
+    path: Path,
+    overwrite: bool,
+    check_initial: Callable[[], Sequence[str]],
+    cluster: Cluster,
+    service: str,
 ) -> None:
     """Trains and evaluates a run, or does what is missing after an interruption."""
     if overwrite:
         files.check_replaceable(path, RUN)
-    _train_model(config, path, overwrite, check_initial, _say, cluster)
+    _train_model(config, path, overwrite, check_initial, _say, cluster, service)
     _evaluate(config, path)
 
 
@@ -99,6 +109,7 @@ def _train_model(
     check_initial: Callable[[], Sequence[str]],
     print_line: Callable[[str], None],
     cluster: Cluster,
+    service: str,
 ) -> None:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.models.pretrained import PretrainedFiles, pretrained_files
@@ -109,7 +120,7 @@ def _train_model(
     dataset = Dataset.open(Path(config.data))
     dataset.verify()
     data, is_trained = (
-        TrainingData.of_splits(dataset, configuration.is_smoke(config)),
+        TrainingData.of_splits(dataset, configuration.is_smoke(config), service),
         RUN.is_finished(path) and not overwrite,
     )
     pretrained = PretrainedFiles() if is_trained else pretrained_files(config)
@@ -181,7 +192,7 @@ def _train_seeds(arguments: TrainArguments, cluster: Cluster) -> list[Path]:
             if path.exists() and not arguments.overwrite:
                 _check_same(path, seeded)
             if arguments.overwrite or not RUN.is_finished(path) or _splits_to_evaluate(seeded, path):
-                _train_one(seeded, path, arguments.overwrite, check_initial, cluster)
+                _train_one(seeded, path, arguments.overwrite, check_initial, cluster, arguments.data_service)
                 keras.backend.clear_session()
     if not configuration.is_smoke(config):
         print_seeds(paths)

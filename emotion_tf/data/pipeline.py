@@ -42,6 +42,11 @@ class EpochOrder:
         keys = np.random.PCG64([self.seed, self.epoch]).random_raw(len(positions))
         return positions[np.argsort(keys, kind="stable")]
 
+    @property
+    def mixed(self) -> int:
+        """Seed and epoch as one number, hashed, so that neighbouring seeds do not share the order of an epoch."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()[:4], "big") >> 2
+
 
 def train_batches(
     rows: Rows,
@@ -81,7 +86,7 @@ def train_batches(
             .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
             .prefetch(1)
             .enumerate()
-            .flat_map(as_graph(lambda i, elements: _by_length(make, elements, size, tf.stack([seed, i]))))
+            .flat_map(as_graph(lambda i, elements: by_length(make, elements, size, tf.stack([seed, i]))))
             .enumerate()
             .map(
                 as_graph(
@@ -99,7 +104,7 @@ def train_batches(
     # the concrete function runs as a graph even if functions run eagerly
     graph = tf.function(build, input_signature=signature, autograph=False).get_concrete_function()
     return lambda order: Batches(
-        graph(tf.constant(share.of_batches(shuffle(order), batch_size)), tf.constant(_mix(order), tf.int64)),
+        graph(tf.constant(share.of_batches(shuffle(order), batch_size)), tf.constant(order.mixed, tf.int64)),
         rows.local_paths,
     )
 
@@ -134,7 +139,7 @@ def sorted_batches(
     dataset = (
         make.elements(rows)
         .batch(batch_size * POOL_BATCHES)
-        .flat_map(as_graph(lambda *elements: _by_length(make, elements, batch_size, tf.constant([0, 0], tf.int64))))
+        .flat_map(as_graph(lambda *elements: by_length(make, elements, batch_size, tf.constant([0, 0], tf.int64))))
         .map(as_graph(batch), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -201,12 +206,7 @@ def read_rows(rows: Rows) -> Iterator[dict[str, Any]]:
             yield {**row, "faces": int(faces[i])}
 
 
-def _mix(order: EpochOrder) -> int:
-    # hashed, so that neighbouring seeds do not share the order of an epoch
-    return int.from_bytes(hashlib.sha256(f"{order.seed}/{order.epoch}".encode()).digest()[:4], "big") >> 2
-
-
-def _by_length(
+def by_length(
     make: Examples, elements: tuple[tf.Tensor, tf.Tensor], batch_size: int, seed: tf.Tensor
 ) -> tf.data.Dataset:
     """Sorts a pool by length and cuts it into batches, in random order."""

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -118,7 +119,14 @@ class Run:
 
     def record_duration(self, seconds: float) -> None:
         """Writes the duration of the training into `run.json`."""
-        info = dataclasses.replace(self.info, seconds=round(seconds, 2))
+        self._record(seconds=round(seconds, 2))
+
+    def record_service(self) -> None:
+        """Writes into `run.json` that a tf.data service made batches, whose order does not follow from the seed."""
+        self._record(seeded_order=False)
+
+    def _record(self, **values: Any) -> None:
+        info = dataclasses.replace(self.info, **values)
         files.write_text(self.path / run_info.FILE, documents.to_json(info))
         self.__dict__.pop("info")  # the cached one
 

@@ -128,6 +128,9 @@ def _train(
     if not resumes and host.writes:
         create_run(run, setup, command, overwrite, initial)
         remote_folders.upload(run.path, is_new=True)
+    if data.service:
+        say(f"Training batches by the tf.data service at {data.service}: their order does not follow from the seed")
+        run.record_service()
     if host.writes:
         log.open(run.path, command)
         write_hyperparameters(run, config)

@@ -15,6 +15,7 @@ from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.batches import Batches
 from emotion_tf.data.cached_features import CachedFeatures
 from emotion_tf.data.preprocess import Preprocessor
+from emotion_tf.data.service import ServiceBatches, service_batches
 from emotion_tf.evaluation.calibration import Outputs
 from emotion_tf.features.boundary import FrozenPart, connect_rest, frozen_parts, rest_inputs
 from emotion_tf.features.cache import FeatureCache
@@ -97,9 +98,11 @@ class Stage:
         return batches_for_all(batches, self.setup.steps, input_spec(self.network))
 
     @cached_property
-    def _epochs(self) -> Callable[[pipeline.EpochOrder], Batches]:
+    def _epochs(self) -> Callable[[pipeline.EpochOrder], Batches | ServiceBatches]:
         setup, face = self.setup, self.setup.config.face
         augment = partial(augment_faces, erase=face.erase) if face.augment else None
+        if setup.data.service and self.train is None:
+            return service_batches(setup.data.train, self.preprocess, setup.update_rows, augment, setup.data.service)
         return pipeline.train_batches(
             setup.data.train, self.preprocess, setup.update_rows, augment, self.train, this_host().share
         )

@@ -52,17 +52,19 @@ class TrainingData:
     Attributes:
         dataset: the data set, its shards verified.
         train, dev: utterances to train on, and utterances to select the best epoch by.
+        service: address of a tf.data service that makes the training batches; empty: this process does.
     """
 
     dataset: Dataset
     train: Rows
     dev: Rows
+    service: str = ""
 
     @classmethod
-    def of_splits(cls, dataset: Dataset, smoke: bool = False) -> TrainingData:
+    def of_splits(cls, dataset: Dataset, smoke: bool = False, service: str = "") -> TrainingData:
         """Returns train and dev of a data set, with `smoke` a few rows of dev. Raises UserError if one is missing."""
         dev = dataset.sample("dev", SMOKE_ROWS) if smoke else dataset.rows("dev")
-        return cls(dataset, dataset.rows("train"), dev)
+        return cls(dataset, dataset.rows("train"), dev, service)
 
     @property
     def spec(self) -> DataSpec:

@@ -47,3 +47,11 @@ def test_two_seeds_are_two_runs_and_the_same_command_goes_on(
     assert again[again.index("dev, 2 seeds") :] == printed[printed.index("dev, 2 seeds") :]
     assert "has other options" in fault(*words, "--seeds", "2", "--train.seed", "3", "--train.clip-norm", "2")
     assert "`--seeds`. Expected a number from 1 to" in fault(*words, "--seeds", "0")
+
+
+def test_a_data_service_that_is_not_there(dataset, fault):
+    words = ("train", "--data", dataset, "--name", "x", "--data.service")
+    assert "No tf.data service at grpc://127.0.0.1:1" in fault(*words, "grpc://127.0.0.1:1")
+    assert "Invalid `--data.service`" in fault(*words, "127.0.0.1:1")
+    assert "--data.service feeds one host" in fault(*words, "grpc://127.0.0.1:1", "--local-workers", "2")
+    assert "--data.service feeds one host" in fault(*words, "grpc://127.0.0.1:1", "--strategy", "multiworker")

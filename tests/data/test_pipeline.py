@@ -153,7 +153,7 @@ def test_batches_follow_the_order_of_the_epoch(data, epoch_batches):
 
 def test_epochs_of_neighbouring_seeds_differ():
     """Epoch 1 of seed 0 must not be epoch 0 of seed 1; and seeds fit what TensorFlow takes."""
-    seeds = [pipeline._mix(EpochOrder(seed, epoch)) for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
+    seeds = [EpochOrder(seed, epoch).mixed for seed in (0, 1, 2**32 - 1) for epoch in range(50)]
     assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) + 1 < 2**31
 
 
