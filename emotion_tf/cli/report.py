@@ -102,10 +102,12 @@ def later_stages(dataset: Dataset, splits: Sequence[str], towers: int, smoke: bo
     Each split is evaluated, and dev calibrates. The report of the last one reads it again to test the modalities, and
     explains mistakes.
     """
+    from emotion_tf.training.history import in_validations
+
     counts = [dataset.splits[split].records for split in ("dev", *splits)]
     if smoke:
         return sum(min(count, SMOKE_ROWS) for count in counts) / min(counts[0], SMOKE_ROWS)
-    return (sum(counts) + counts[-1] * (towers > 1) + EXPLAINED_AS) / counts[0]
+    return in_validations(sum(counts) + counts[-1] * (towers > 1) + EXPLAINED_AS, counts[0])
 
 
 def report_path(folder: Path, split: str) -> Path:

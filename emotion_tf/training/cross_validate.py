@@ -29,6 +29,7 @@ from emotion_tf.folders import CROSS_VALIDATION
 from emotion_tf.models.pretrained import PretrainedFiles
 from emotion_tf.progress import track_batches
 from emotion_tf.runs.run import Run
+from emotion_tf.training.history import in_validations
 from emotion_tf.training.loop import train
 from emotion_tf.training.outputs import collect_outputs, inference
 from emotion_tf.training.setup import TrainingData
@@ -155,7 +156,8 @@ class CrossValidation:
         dev = TrainingData.of_splits(self.dataset, configuration.is_smoke(config)).dev
         data = TrainingData(self.dataset, fold.train, dev)
         command = f"fold {fold.number} of repeat {fold.repeat} of {self.path.name}"
-        later = 1 + len(fold.positions) / self.dataset.splits["dev"].records  # dev calibrates
+        dev_count = self.dataset.splits["dev"].records
+        later = in_validations(dev_count + len(fold.positions), dev_count)  # dev calibrates
         train(config, run, data, self.pretrained, command=command, initial=self.initial, later=later, say=self.say)
         batches = pipeline.sorted_batches(fold.held_out, run.preprocessor(run.model), BATCH)
         title = "predicting the held-out fold"

@@ -19,6 +19,14 @@ from emotion_tf.locks import WriteError
 from emotion_tf.runs.run import Run
 from emotion_tf.training.checkpoint import State
 
+LEAST_DEV = 256
+"""Utterances below which the duration of a validation says more about its start than about its rate."""
+
+
+def in_validations(utterances: int, dev: int) -> float:
+    """Returns how many validations on `dev` utterances take about as long as the evaluation of some utterances."""
+    return utterances / max(dev, LEAST_DEV)
+
 
 def write_epoch(run: Run, numbers: Mapping[str, float]) -> None:
     """Appends the row of epoch `numbers["epoch"]` (from 1); replaces rows of an interrupted attempt."""
