@@ -62,6 +62,11 @@ def fetch_run(name: str) -> Path:
     return _fetched[-1]
 
 
+def local_run(path: str) -> Path:
+    """Returns the folder of a run that a configuration names: a local path as it is; of a URL, its fetched copy."""
+    return fetch_run(path) if remote.is_url(path) else Path(path)
+
+
 def store_runs() -> None:
     """Stores what this process has written into runs of object storage. Raises UserError if a store does not answer."""
     for run in _fetched:

@@ -187,5 +187,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"the server refuses these credentials{code}"
     if re.search("Connect|Timeout|Disconnected|Resolver|gaierror", names):
-        return "the server does not answer. Run the command again when it does"
+        return "the server does not answer"
     return f"{type(error).__name__}{code}"

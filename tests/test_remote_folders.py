@@ -1,12 +1,18 @@
 """The local copy of a run in object storage (`memory://`): what is stored when, and who wins."""
 
+import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import fsspec
 import pytest
 
-from emotion_tf import remote_folders
+from emotion_tf import folders, remote_folders
+from emotion_tf.data.dataset import Dataset
+from emotion_tf.errors import UserError
+from emotion_tf.terminal import with_urls
+from emotion_tf.training.initialize import check_unseen
 
 URL = "memory://bucket/runs/mine"
 
@@ -69,6 +75,15 @@ def test_what_was_not_stored_stays_unless_another_has_written(store, tmp_path, m
     store.rm_file("/bucket/runs/mine/history.csv")
     remote_folders.fetch(URL)
     assert not (folder / "history.csv").exists()
+
+
+def test_a_configuration_may_name_a_run_in_object_storage(store, small_config):
+    folder = new_run()
+    assert folders.local_run(URL) == folder and folders.local_run("saved_models/x") == Path("saved_models/x")
+    text = dataclasses.replace(small_config.text, init=URL)
+    with pytest.raises(UserError) as error:  # of a run without content
+        check_unseen(dataclasses.replace(small_config, text=text), Dataset.open(Path(small_config.data)), ["test"])
+    assert URL in with_urls(str(error.value))
 
 
 def test_a_new_run_replaces_all_of_the_old_one(store):

@@ -16,6 +16,7 @@ from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.embeddings import Embeddings
 from emotion_tf.data.tokenizer import WordVocabulary, read_vocabulary
 from emotion_tf.errors import UserError
+from emotion_tf.folders import local_run
 from emotion_tf.modalities import FACE, TEXT
 from emotion_tf.models.hub_encoder import HubEncoder
 from emotion_tf.models.tower import Tower
@@ -23,6 +24,7 @@ from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 from emotion_tf.schema import UNKNOWN_WORD_ID
+from emotion_tf.terminal import with_urls
 
 
 def initialize_towers(
@@ -37,7 +39,7 @@ def initialize_towers(
         init = getattr(config, modality).init
         if not init:
             continue
-        run = Run(Path(init))
+        run = Run(local_run(init))
         if modality == TEXT:
             _check_vocabularies(run, config, spec, words)
         count = _copy(run, modality, tower, spec)
@@ -73,10 +75,10 @@ def check_unseen(
     for name in config.towers:
         init, visited = getattr(config, name).init, set()
         if init:
-            Run(Path(init)).check_finished()
+            Run(local_run(init)).check_finished()
         while init and init not in visited:  # a run may have replaced the run that it started from
             visited.add(init)
-            run = Run(Path(init))
+            run = Run(local_run(init))
             try:
                 seen = _count_seen(run, name, dataset, held_out, selecting)
                 sentences.append(
@@ -94,14 +96,14 @@ def check_unseen(
                     f"Received: {getattr(config, name).init}."
                 )
             init = getattr(run.config, name).init
-            if init and not Path(init).is_dir():
+            if init and not local_run(init).is_dir():
                 sentences.append(
                     f"{run.path} started from {init}, which does not exist: not checked whether that was trained on "
                     "these data."
                 )
                 say(sentences[-1])
                 init = ""
-    return sentences
+    return [with_urls(sentence) for sentence in sentences]
 
 
 def _count_seen(
