@@ -54,9 +54,14 @@ def assign_folds(label: Sequence[int] | np.ndarray, group: np.ndarray, count: in
     Every utterance is in exactly one fold, groups are not split, and classes are distributed evenly.
 
     Raises:
-        UserError: fewer than two folds, or more folds than groups.
+        UserError: fewer than two folds, more folds than groups, or a single group.
     """
     most = len(np.unique(group))
+    if most < 2:
+        raise UserError(
+            "Folds need at least two dialogues of train that can be told apart. Received: 1; those that share a "
+            "picture count as one. Add dialogues, or validate on dev alone."
+        )
     if not 2 <= count <= most:
         raise UserError(
             f"Invalid `--folds`. Expected 2 to {most}, the number of dialogues that can be told apart. "

@@ -49,7 +49,7 @@ def collect_statistics(config: Config, rows: Iterable[Mapping[str, Any]]) -> Sta
     """Collects the statistics of rows as `pipeline.read_rows` yields them, `CHUNK` at a time.
 
     Raises:
-        UserError: a text tower is trained, and no utterance has a text.
+        UserError: a text tower is trained, and no utterance has a text; or a face tower alone, and none has a face.
     """
     label, weight = array("q"), array("f")
     is_present = {TEXT: array("b"), FACE: array("b")}
@@ -70,6 +70,8 @@ def collect_statistics(config: Config, rows: Iterable[Mapping[str, Any]]) -> Sta
         counts.update(count_words(_texts(chunk, with_speaker)))
     if config.uses_text and not has_text:
         raise UserError(f"{config.data} has no text to learn from. Expected --towers face with such data.")
+    if not config.uses_text and not any(is_present[FACE]):
+        raise UserError(f"{config.data} has no face to learn from. Expected --towers text with such data.")
     return Statistics(
         np.array(label, np.int64),
         np.array(weight, np.float32),

@@ -45,3 +45,5 @@ def test_the_number_of_folds_is_from_two_to_the_number_of_groups():
     for count in (1, 4):
         with pytest.raises(UserError, match=f"--folds.*Expected 2 to 3.*Received: {count}"):
             splits.assign_folds([0, 1, 0, 1], np.array([0, 1, 2, 2]), count, 0)
+    with pytest.raises(UserError, match="Folds need at least two dialogues"):
+        splits.assign_folds([0, 1], np.array([0, 0]), 2, 0)

@@ -128,6 +128,13 @@ def test_the_dropout_of_an_encoder_has_the_seed_of_the_run(bert_config, tiny_ber
     assert set(states.values()) == {5}, states
 
 
+def test_data_without_faces_are_refused_by_a_face_tower_alone(small_config, monkeypatch):
+    read = pipeline.read_rows
+    monkeypatch.setattr(pipeline, "read_rows", lambda rows: ({**row, "faces": 0} for row in read(rows)))
+    with pytest.raises(UserError, match="has no face to learn from. Expected --towers text"):
+        build_setup(dataclasses.replace(small_config, towers=("face",)))
+
+
 def test_data_without_text_are_refused(text_config, monkeypatch, tmp_path):
     read = pipeline.read_rows
     monkeypatch.setattr(pipeline, "read_rows", lambda rows: ({**row, "utterance": " "} for row in read(rows)))
