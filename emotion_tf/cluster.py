@@ -176,8 +176,6 @@ class Cluster:
                     results |= self._collect()
                 elif not has_more:
                     return
-        except OSError as error:  # Dask's errors of connections are OSErrors
-            raise self._lost(error) from None
         finally:
             with contextlib.suppress(Exception):
                 self._client.cancel(list(self._running), force=True)
@@ -187,9 +185,10 @@ class Cluster:
         """Looks which workers there are, and takes the items of those that have ended back."""
         if time.monotonic() < self._next_look:
             return
-        if self._client.status not in ("running", "connecting"):
-            raise OSError(f"connection {self._client.status}")
-        self._workers = self._client.nthreads()
+        try:
+            self._workers = self._client.nthreads()
+        except OSError:  # as Dask's errors of connections are
+            raise self._lost() from None
         self._next_look = time.monotonic() + POLL
         if not self._workers and not self._has_said_so:
             say(f"No worker at {self._address}: waiting for one", file=sys.stderr, flush=True)
@@ -253,8 +252,8 @@ class Cluster:
         except distributed.KilledWorker:  # of workers with one address, which Dask started again before a look
             self._take_back(future)
             return {}
-        except distributed.CancelledError as error:  # so are all of a scheduler that has ended
-            raise self._lost(error) from None
+        except distributed.CancelledError:  # so are all of a scheduler that has ended
+            raise self._lost() from None
         except (ModuleNotFoundError, AttributeError) as error:
             if "emotion_tf" not in str(error):
                 raise
@@ -264,6 +263,5 @@ class Cluster:
             ) from None
         return {self._running.pop(future).number: result}
 
-    def _lost(self, error: BaseException) -> UserError:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        return UserError(f"The scheduler at {self._address} does not answer any more ({reason}).")
+    def _lost(self) -> UserError:
+        return UserError(f"The scheduler at {self._address} does not answer any more. Start it and its workers again.")

@@ -295,11 +295,12 @@ def test_the_commands_that_measure_the_results_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("train.sbatch", 3), ("train.yaml", 3), ("prepare.sbatch", 1), ("prepare.yaml", 1)]
+    ("name", "count"),
+    [("train.sbatch", 3), ("train.yaml", 3), ("prepare.sbatch", 1), ("prepare.yaml", 1), ("tune.sbatch", 2)],
 )
 def test_the_files_of_clusters_hold_commands_of_the_program(name, count):
     text = (ROOT / "deploy" / name).read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = re.findall(rf"(?:^|srun |exec ) *((?:{'|'.join(PROGRAM)}) [^;|\n]*)", text, re.MULTILINE)
+    commands = re.findall(rf"(?:^|srun (?:--\S+ )*|exec ) *((?:{'|'.join(PROGRAM)}) [^;|\n]*)", text, re.MULTILINE)
     assert len(commands) == count
     assert [fault for fault in map(fault_of_command, commands) if fault] == []
     assert f"](../deploy/{name})" in (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -310,7 +311,8 @@ def test_the_scripts_of_clusters_are_scripts():
     (container,) = job["spec"]["template"]["spec"]["containers"]
     for script in (container["command"][-1], (ROOT / "deploy" / "train.sbatch").read_text(encoding="utf-8")):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    subprocess.run(["bash", "-n", ROOT / "deploy" / "prepare.sbatch"], check=True)
+    for name in ("prepare.sbatch", "tune.sbatch"):
+        subprocess.run(["bash", "-n", ROOT / "deploy" / name], check=True)
     assert container["env"][0]["value"].count(":15000") == job["spec"]["completions"] == job["spec"]["parallelism"]
 
 
