@@ -110,7 +110,7 @@ def predict_film(
         processes: Number of subtitles processed at once; 0: one per processor.
         overwrite: Replace the folder.
     """
-    from emotion_tf.progress import track
+    from emotion_tf.progress import stage, track
     from emotion_tf.serving import film
 
     processes = count_processes(processes)
@@ -127,7 +127,7 @@ def predict_film(
     prediction = film.predict_film(
         predictor, rows, crops, lambda items, total: track(items, total, "faces", "utterances")
     )
-    with files.new_folder(out, film.KIND, overwrite) as folder:
+    with files.new_folder(out, film.KIND, overwrite) as folder, stage("drawing the timeline"):
         prediction.write(folder, clip.name, abstain_below)
     say(f"{plural(len(rows), 'utterance')}, {prediction.with_face} with a face: {out / film.TABLE}")
     if outside := prediction.outside:

@@ -63,7 +63,7 @@ GROUPS = {
     ),
     "Reference": (
         Verb("options", "", "every option of the configuration", "options:options", is_report=True),
-        Verb("completion", "SHELL", "completion for bash or zsh", "completion:completion", is_report=True),
+        Verb("completion", "SHELL", "completion for bash, zsh or fish", "completion:completion", is_report=True),
     ),
 }  # fmt: skip
 VERBS = tuple(verb for group in GROUPS.values() for verb in group)
