@@ -21,7 +21,10 @@ from emotion_tf.data.rows import Rows, as_graph
 from emotion_tf.data.share import WHOLE, Share
 from emotion_tf.modalities import MODALITIES
 
-POOL_BATCHES = 16  # batches that are parsed together and cut from a pool sorted by length
+POOL_BATCHES = 50
+"""Batches that are parsed together and cut from a pool sorted by length, at most."""
+LEAST_POOLS = 4
+"""Pools of a training epoch: else a small data set would be sorted whole, and similar utterances meet in each epoch."""
 CHARACTERS_PER_PIECE = 4
 IDS = ("dialogue_id", "utterance_id", "speaker", "utterance", "label", "weight")
 
@@ -48,6 +51,11 @@ class EpochOrder:
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()[:4], "big") >> 2
 
 
+def pool_batches(rows: int, batch_size: int) -> int:
+    """Returns the number of batches that training cuts from a pool, as Hugging Face's `group_by_length` does."""
+    return max(1, min(POOL_BATCHES, rows // (LEAST_POOLS * batch_size)))
+
+
 def train_batches(
     rows: Rows,
     preprocess: Preprocessor,
@@ -59,8 +67,8 @@ def train_batches(
     """Returns the function from an epoch to its batches, traced once for all epochs.
 
     An epoch shuffles records, batches similar lengths, decodes, augments. The order is a permutation of all records,
-    which are read from the shards in this order. A pool of `POOL_BATCHES` batches is cut into batches while the next
-    one is read. Drawing the order takes 24 bytes a record.
+    which are read from the shards in this order. A pool of `pool_batches` is cut into batches while the next one is
+    read. Drawing the order takes 24 bytes a record.
 
     Args:
         rows: the utterances.
@@ -75,6 +83,7 @@ def train_batches(
     """
     make = Examples(preprocess, cached)
     positions, size = make.positions(rows), share.size(batch_size)
+    pool = pool_batches(len(positions), batch_size)
 
     def shuffle(order: EpochOrder) -> np.ndarray:
         return rows.shuffle(positions, order.shuffle) if make.reads_records else order.shuffle(positions)
@@ -82,7 +91,7 @@ def train_batches(
     def build(order: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
         return (
             tf.data.Dataset.from_tensor_slices(order)
-            .batch(size * POOL_BATCHES)
+            .batch(size * pool)
             .map(make.reader(rows))  # one at a time: threads that read would wait for Python's lock
             .prefetch(1)
             .enumerate()

@@ -135,20 +135,25 @@ def test_sixty_thousand_rows_sorted_by_class_are_mixed():
 
 
 def test_batches_follow_the_order_of_the_epoch(data, epoch_batches):
-    """Records are taken in this order; a pool of 16 batches is sorted by length."""
+    """Records are taken in this order; a pool of batches is sorted by length."""
     paths, opened = data
     order = EpochOrder(5, 3)
     utterances = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
     count = opened.splits["train"].records
     expected = [utterances[i] for i in order.shuffle(np.arange(count))]
-    pool = BATCH * pipeline.POOL_BATCHES
+    pool = BATCH * pipeline.pool_batches(count, BATCH)
     received = flat(epoch_batches(order))
-    assert count > pool
+    assert count > pool > BATCH
     for start in range(0, count, pool):
         assert sorted(received[start : start + pool]) == sorted(expected[start : start + pool])
     some = paths["train"].select(range(3, count, 5))
     expected = [utterances[i] for i in order.shuffle(np.arange(3, count, 5))]
     assert sorted(flat(train_batches(some, plain, 1, None)(order))[:16]) == sorted(expected[:16])
+
+
+@pytest.mark.parametrize(("rows", "batches"), [(10, 1), (32 * 4 * 7, 7), (32 * 4 * 7 - 1, 6), (100_000, 50)])
+def test_a_pool_is_a_quarter_of_a_small_data_set(rows, batches):
+    assert pipeline.pool_batches(rows, 32) == batches
 
 
 def test_epochs_of_neighbouring_seeds_differ():
