@@ -53,15 +53,16 @@ class Program:
 def run(tmp_path, dataset, forks):
     """Function that starts the command line in a folder of the test: by a fork, or `new`, as a user does.
 
-    `on` begins the command of a new one.
+    `on` begins the command of a host of a search on several hosts, which soon miss each other.
     """
     started = []
 
-    def start(*words, data=True, new=False, on=()):
+    def start(*words, data=True, new=False, on=None):
         words = [*map(str, words), *(("--data", str(dataset)) if data else ())]
         if new:
             log = tmp_path / f"{time.monotonic_ns()}.log"
-            command = [*on, sys.executable, str(ROOT / "main.py"), *words]
+            script = Path(__file__).with_name("impatient.py") if on is not None else ROOT / "main.py"
+            command = [*(on or ()), sys.executable, str(script), *words]
             with open(log, "w") as output:
                 process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
         else:
@@ -144,8 +145,8 @@ def test_a_chief_with_remote_workers_and_after_their_end(run, results):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     chief = run("tune", "--name", "x", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
-                "--tuner.role", "chief", "--tuner.address", address, new=True)  # fmt: skip
-    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, new=True)
+                "--tuner.role", "chief", "--tuner.address", address, new=True, on=())  # fmt: skip
+    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, new=True, on=())
     wait_for(chief, results / "x", 2)
     worker.kill()
     assert "All workers are lost" in chief.end(2, within=MINUTE)
