@@ -63,7 +63,7 @@ def main() -> None:
 
     def window(epoch: int) -> tf.data.Dataset:
         pools = examples.elements(rows).shuffle(20_000, seed=epoch).batch(32 * pipeline.pool_batches(count, 32))
-        batches = pools.flat_map(lambda *pool: pipeline._by_length(examples, pool, 32, tf.constant([0, epoch])))
+        batches = pools.flat_map(lambda *pool: pipeline.by_length(examples, pool, 32, tf.constant([0, epoch])))
         return batches.map(examples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     epoch_batches = pipeline.train_batches(rows, preprocess, 32, None)
