@@ -15,6 +15,7 @@ from emotion_tf.config import Config
 from emotion_tf.errors import UserError, nearest
 from emotion_tf.kinds import Kind
 from emotion_tf.program import program
+from emotion_tf.terminal import with_urls
 
 DEMO = Path(Config.data)
 """The demo data set, which `train` and `tune` draw if it is missing."""
@@ -62,9 +63,15 @@ def fetch_run(name: str) -> Path:
     return _fetched[-1]
 
 
-def local_run(path: str) -> Path:
-    """Returns the folder of a run that a configuration names: a local path as it is; of a URL, its fetched copy."""
-    return fetch_run(path) if remote.is_url(path) else Path(path)
+def local_run(path: str, folder: Path = Path()) -> Path:
+    """Returns the folder of a run that a document names by its path, from `folder`; of a URL, its fetched copy."""
+    return fetch_run(path) if remote.is_url(path) else Path(os.path.normpath(folder / path))
+
+
+def reference(run: Path, folder: Path) -> str:
+    """Returns the path of a run relative to a folder, for `local_run`; of a copy, its URL."""
+    url = with_urls(str(run))
+    return url if remote.is_url(url) else os.path.relpath(run.resolve(), folder.resolve())
 
 
 def store_runs() -> None:

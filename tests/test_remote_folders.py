@@ -80,6 +80,9 @@ def test_what_was_not_stored_stays_unless_another_has_written(store, tmp_path, m
 def test_a_configuration_may_name_a_run_in_object_storage(store, small_config):
     folder = new_run()
     assert folders.local_run(URL) == folder and folders.local_run("saved_models/x") == Path("saved_models/x")
+    assert folders.reference(folder, Path("saved_models/ensemble")) == URL
+    member = folders.reference(Path("saved_models/x"), Path("saved_models/ensemble"))
+    assert member == "../x" and folders.local_run(member, Path("saved_models/ensemble")) == Path("saved_models/x")
     text = dataclasses.replace(small_config.text, init=URL)
     with pytest.raises(UserError) as error:  # of a run without content
         check_unseen(dataclasses.replace(small_config, text=text), Dataset.open(Path(small_config.data)), ["test"])

@@ -16,7 +16,7 @@ from emotion_tf.evaluation import model_card, report
 from emotion_tf.evaluation.compare import RunResults
 from emotion_tf.evaluation.csv_tables import to_csv
 from emotion_tf.evaluation.vote import EnsembleInfo, Member, Vote, read_ensemble_info
-from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND
+from emotion_tf.folders import ENSEMBLE, ENSEMBLE_KIND, local_run, reference
 from emotion_tf.run_info import DataSpec
 from emotion_tf.runs.run import Run
 
@@ -45,7 +45,7 @@ class Ensemble:
         """The members. Raises UserError if one is missing or has changed."""
         runs = []
         for member in self.info.members:
-            path = Path(os.path.normpath(self.path / member.path))
+            path = local_run(member.path, self.path)
             if not path.is_dir():
                 raise UserError(
                     f"{self.path}: Its member {path} does not exist. Restore it, or make an ensemble without it; "
@@ -131,7 +131,8 @@ def write_ensemble(
 
     Args:
         out: the folder.
-        members: as `check_members` returns them. Relative paths are stored, so that all folders can move together.
+        members: as `check_members` returns them. Relative paths are stored, so that all folders can move together, or
+            URLs.
         vote: how the members' probabilities are combined.
         results: split -> metrics and predictions of the vote.
         metadata: further values of `ensemble.json`; `data` and `command` are also stored with the metrics.
@@ -142,7 +143,7 @@ def write_ensemble(
     entries = tuple(
         Member(
             name=run.path.name,
-            path=os.path.relpath(run.path.resolve(), out.resolve()),
+            path=reference(run.path, out),
             sha256=digest(run.path),
             seed=run.config.train.seed,
         )
