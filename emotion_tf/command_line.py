@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -145,7 +145,7 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
         for name, limits in rules.ranges_of(verb).items():
             limits.check(rules.option(name), options[name])
         for name, value in options.items():
-            rules.check_paths(rules.option(name), value)
+            rules.check_paths(_typed_name(name, hints[name]), value)
         rules.check_outputs(verb, options)
         for name in options:
             if IS_RUN in getattr(hints[name], "__metadata__", ()):
@@ -156,6 +156,14 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     deferred.__annotations__ = hints
     deferred.__signature__ = inspect.signature(verb)  # type: ignore[attr-defined]
     return deferred
+
+
+def _typed_name(name: str, hint: Any) -> str:
+    """Returns how a parameter is typed: an option, such as `--out`, or the name of an argument, such as `RUN`."""
+    metadata = getattr(hint, "__metadata__", ())
+    if get_args(tyro.conf.Positional[Any])[1] not in metadata:  # type: ignore[misc]
+        return rules.option(name)
+    return next((of.metavar for of in metadata if getattr(of, "metavar", None)), name.upper())
 
 
 def _find_runs(value: Any) -> Any:

@@ -57,10 +57,12 @@ class ServerOptions:
     EMOTION_TF_AUTHORIZATION is sent as the header `authorization`, such as "Bearer TOKEN"."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a model without a server, and for a number outside its range."""
+        """Raises UserError for a model or certificates without a server, and for a number outside its range."""
         rules.check_fields(self)
         if self.model and not self.server:
             raise UserError(f"--model names the model on a server. Expected --server, too. Received: {self.model!r}.")
+        if self.ca and not self.server:
+            raise UserError(f"--ca names the certificates of a server. Expected --server, too. Received: {self.ca}.")
 
     def connect(self, facts: ModelFacts) -> Client:
         """Returns a client of the server. Raises UserError if the options do not fit each other."""

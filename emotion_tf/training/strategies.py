@@ -126,7 +126,7 @@ def _read_tf_config(text: str) -> tuple[list[str], int]:
     if not is_valid:
         raise UserError(
             'Invalid TF_CONFIG. Expected {"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": '
-            f'"worker", "index": 0}}, with another index on each host. Received: {text[:200]}'
+            f'"worker", "index": 0}}}}, with another index on each host. Received: {text[:200]}'
         )
     return hosts, index
 

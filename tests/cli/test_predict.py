@@ -46,6 +46,9 @@ def test_predict_with_an_invalid_picture(untrained, tmp_path, fault):
 def test_missing_arguments_are_named(fault, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert fault("predict-table", "x") == "Missing: TABLE, --out CSV. --help describes them."
+    assert fault("predict-table", "x", "y" * 300, "--out", "o.csv").startswith("Invalid `TABLE`. Expected a path")
+    assert fault("evaluate", "y" * 300).startswith("Invalid `RUN`. Expected a path")
+    assert fault("evaluate", "x", "--data", "y" * 300).startswith("Invalid `--data`. Expected a path")
     assert fault("predict") == "Missing: RUN. --help describes them."
 
 

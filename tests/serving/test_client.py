@@ -136,6 +136,7 @@ def test_the_command_line_asks_a_server(served, untrained, succeed, fault, trans
     assert "has no model 'other'" in fault(*words, "--model", "other")
     assert "Missing: RUN" in fault("predict", "--text", "Hi")
     assert "--model names the model on a server" in fault("predict", untrained, "--text", "Hi", "--model", "x")
+    assert "--ca names the certificates of a server" in fault("predict", untrained, "--text", "Hi", "--ca", "x.pem")
 
 
 def test_a_server_that_is_down_or_slow(predictor, untrained, transport):

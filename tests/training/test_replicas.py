@@ -75,8 +75,11 @@ def test_tf_config_says_who_the_hosts_are(monkeypatch, config, expected):
 )
 def test_another_tf_config_is_refused_in_one_line(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(UserError, match=r"Invalid TF_CONFIG. Expected .* Received: "):
+    with pytest.raises(UserError, match=r"Invalid TF_CONFIG. Expected .* Received: ") as error:
         strategies._read_environment()
+    example = str(error.value).split("Expected ")[1].split(", with another index")[0]
+    monkeypatch.setenv("TF_CONFIG", example)
+    assert strategies._read_environment() == (["host0:port", "host1:port"], 0)
 
 
 def test_auto_is_several_hosts_only_if_tf_config_has_several(monkeypatch):
