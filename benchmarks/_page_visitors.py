@@ -57,7 +57,8 @@ class Question:
 def draw_questions(folder: Path) -> list[Question]:
     """Returns the page's examples as texts and pictures, a clip and a film; draws their files into a folder."""
     questions = []
-    for text, context, path, _ in draw_examples(folder)[0]:
+    rows: list[Any] = draw_examples(folder)[0]
+    for text, context, path, _ in rows:
         if text:
             questions += [Question("text", 10, text), Question("text", 5, text, context)]
         if path:
@@ -66,7 +67,7 @@ def draw_questions(folder: Path) -> list[Question]:
             crop, photo = (cv2.imencode(".png", pixels)[1].tobytes() for pixels in (face, scene))
             questions.append(Question("crop", 4, text, context, (Path(path).name, crop), is_crop=True))
             questions.append(Question("picture", 4, text, context, (f"photo_{Path(path).name}", photo)))
-    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 24.0, (480, 360))
+    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 24.0, (480, 360))
     for n in range(36):
         writer.write(np.roll(scene, 4 * n, axis=1))
     writer.release()
@@ -144,7 +145,15 @@ class HostileVisitor(Visitor):
         super().__init__(address, run, note, seed)
         self.upload_limit, self.connections = upload_limit, deque[socket.socket](maxlen=40)
         self.uploads: list[dict[str, Any]] = []
-        self.acts = (self.bomb, self.garbage, self.types, self.large, self.paths, self.routes, self.json)
+        self.acts: tuple[Callable[[str], None], ...] = (
+            self.bomb,
+            self.garbage,
+            self.types,
+            self.large,
+            self.paths,
+            self.routes,
+            self.json,
+        )
         self.acts += (self.unfinished, self.replay, self.leave)
 
     def act(self) -> None:
@@ -169,11 +178,17 @@ class HostileVisitor(Visitor):
 
     def types(self, kind: str) -> None:
         """Values of wrong types, and too many or too few of them."""
-        values = [None, -1, 1e308, True, "x" * 9999, [], [[1]], {"a": {}}, "\0\ud800", self.run]
+        values: list[Any] = [None, -1, 1e308, True, "x" * 9999, [], [[1]], {"a": {}}, "\0\ud800", self.run]
         for function in self.functions:
             data = self.random.choices(values, k=self.random.randint(0, 12))
             self.submit(kind, function, data, uuid.uuid4().hex)
-        for body in ({"data": 3}, [], {"fn_index": 10**9, "data": []}, {"fn_index": "x", "data": [], "event_id": 1}):
+        bodies: tuple[Any, ...] = (
+            {"data": 3},
+            [],
+            {"fn_index": 10**9, "data": []},
+            {"fn_index": "x", "data": [], "event_id": 1},
+        )
+        for body in bodies:
             self.send(kind, "POST", "gradio_api/queue/join", json=body)
 
     def large(self, kind: str) -> None:
@@ -219,7 +234,7 @@ class HostileVisitor(Visitor):
     def replay(self, kind: str) -> None:
         """Old uploads, one request several times, and the answers of others' sessions."""
         session = uuid.uuid4().hex
-        data = [self.run, self.random.choice(self.uploads or [None]), None, True]
+        data = [self.run, self.random.choice(self.uploads) if self.uploads else None, None, True]
         body = {"data": data, "fn_index": self.functions["find_faces"], "session_hash": session, "event_id": "x"}
         for _ in range(3):
             self.send(kind, "POST", "gradio_api/queue/join", json=body)

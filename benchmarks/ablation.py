@@ -206,7 +206,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     inputs = rest_inputs(run.model, parts)
     infer = inference(keras.Model(inputs, connect_rest(run.model, parts, inputs)))
     preprocess = cache.preprocess.for_inputs(name for name in inputs if name not in cache.columns)
-    predictions = {}
+    predictions: dict[str, np.ndarray] = {}
     reduced = _without_faces(test, arguments.out / f"{dataset.path.name}-reduced")
     for name, rows in (("whole", test), ("reduced", reduced)):
         features = cache.read(rows, {path: files.sha256(Path(path)) for path in rows.paths})
@@ -215,7 +215,7 @@ def _run(arguments: argparse.Namespace, variant: Variant, seed: int, out: Path) 
     dialogue = np.array([row["dialogue_id"] for row in pipeline.read_rows(test)])
     about = {"dev": state.best, "digest": _digest(arguments, variant, seed)}
     with files.new_file(out) as temporary:
-        np.savez(temporary, **predictions, dialogue=dialogue, about=json.dumps(about))
+        np.savez(temporary, allow_pickle=False, **predictions, dialogue=dialogue, about=json.dumps(about))
     shutil.rmtree(folder)
     keras.backend.clear_session()
 

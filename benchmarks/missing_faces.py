@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -63,9 +64,12 @@ def _scores(path: Path, split: str, share: float, seed: int) -> tuple[str, int, 
     rows = Dataset.open(Path(run.config.data)).rows(split)
     count = len(list(pipeline.read_rows(rows)))
     removed = np.random.default_rng(seed).permutation(count) < share * count
-    infer, predicted, label, weight = inference(run.model), [], [], []
+    infer = inference(run.model)
+    predicted: list[Any] = []
+    label: list[int] = []
+    weight: list[float] = []
     for inputs, y_true, weights in pipeline.eval_batches(rows, run.preprocessor(run.model), 64):
-        mask = inputs["face_mask"] & ~removed[len(label) : len(label) + len(y_true), None]
+        mask = inputs["face_mask"] & ~removed[len(label) : len(label) + len(y_true)][:, None]
         both = (inputs, {**inputs, "face_mask": mask})
         predicted += list(zip(*(infer(batch)["logits"].numpy().argmax(axis=1) for batch in both), strict=True))
         label += y_true.numpy().tolist()

@@ -93,7 +93,7 @@ def _measure(local: Any) -> None:
         os.environ["EMOTION_TF_CACHE"] += f"/{share}"  # one of its own
         epochs[name] = _epochs(Dataset.open(Path(URL)))
     first = {name: run(0) for name, run in epochs.items()}
-    later = {name: [] for name in epochs}
+    later: dict[str, list[float]] = {name: [] for name in epochs}
     for epoch in range(1, EPOCHS + 1):
         for name, run in epochs.items():
             later[name].append(run(epoch))

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,8 @@ def main() -> None:
         raw = {**request, "context": np.full((batch, 1), b"", object), "face_jpeg": request["face_jpeg"][:, None]}
         (tensors,) = graph.preprocess(graph.decode({name: tf.constant(value) for name, value in raw.items()}))
         model_times, export_times = measure_alternating(
-            lambda tensors=tensors: model(tensors)["logits"].numpy(),
-            lambda request=request: saved.run("serving_default", request),
+            partial(lambda tensors: model(tensors)["logits"].numpy(), tensors),
+            partial(saved.run, "serving_default", request),
             calls,
         )
         tails = [np.percentile(times, 99) / np.median(times) for times in (export_times, model_times)]

@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, towers in (("MiniLM", 1), ("MiniLM, ResNet50", 2)):
             batch = Path(folder) / f"{towers}.npz"
-            np.savez(batch, **make_batch(towers == 2))
+            np.savez(batch, allow_pickle=False, **make_batch(towers == 2))
             ours = [sys.executable, "-m", "benchmarks.train_step", "--batch", batch, "--seconds", arguments.seconds]
             commands = [ours, *([[arguments.peer, PEER, batch, arguments.seconds]] if arguments.peer else [])]
             turns = [[run_json(command) for command in commands] for _ in range(arguments.turns)]
