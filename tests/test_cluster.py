@@ -90,6 +90,22 @@ def test_items_are_read_only_as_far_ahead_as_the_workers_need():
     results.close()
 
 
+def test_it_waits_for_workers_and_says_so_once(capsys):
+    client = PretendedClient(2)
+    workers, client.workers = client.workers, {}
+    results = Cluster(client, "tcp://x:1").map(operator.add, late(client, workers), None)
+    assert list(results) == list(range(40))
+    assert capsys.readouterr().err == "No worker at tcp://x:1: waiting for one\n"
+
+
+def late(client, workers):
+    """Items, of which the tenth comes with the workers."""
+    for n in range(40):
+        if n == 10:
+            client.workers = workers
+        yield n, 0
+
+
 @pytest.mark.parametrize(
     "address", ["x", "x:1", "http://x:1", "tcp://x", "tcp://:1", "tcp://x:0", "tcp://x:70000", "tcp://x:1/y"]
 )

@@ -66,6 +66,7 @@ def _train_run(arguments: TrainArguments, cluster: Cluster) -> Path:
     config, name = arguments.config, arguments.name
     with contextlib.nullcontext(folders.fetch_run(name)) if name else folders.free_folder(config) as run:
         words = ["train", "--resume", "--name", name or run.name, *["--trust"] * arguments.trust]
+        words += ["--data.service", arguments.data_service] if arguments.data_service else []
         resume = f"Continue with: {program()} {shlex.join(words)}"
         progress = interrupts.tell_progress(run, functools.partial(_progress, run, config.train.epochs))
         with progress, files.growing_folder(run, RUN, resume, arguments.overwrite):

@@ -41,11 +41,22 @@ def main() -> int:
     """Starts a server and serves until it is ended; returns the exit code."""
     try:
         arguments = tyro.cli(ServerArguments)
+        _check_port(arguments.port)
         start_tensorflow()  # with the operations of tensorflow_text, which are in the graphs
         return _serve(arguments)
     except UserError as error:
         say(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _check_port(port: int) -> None:
+    """Raises UserError if another process listens at a port, which gRPC would share with it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(f"Cannot listen at port {port}: {error.strerror}. Choose another --port.") from None
 
 
 def _serve(arguments: ServerArguments) -> int:

@@ -186,10 +186,10 @@ class ServiceBatches:
                     batch = received.get(timeout=1)
                 except queue.Empty:
                     if time.monotonic() - last > PATIENCE:
-                        check_service(self.address)
                         raise UserError(
-                            f"The tf.data service at {self.address} has sent no batch for {PATIENCE:.0f} s. Does it "
-                            "have workers, with the data at the same path?"
+                            f"The tf.data service at {self.address} has sent no batch for {PATIENCE:.0f} s. Expected a "
+                            "dispatcher that runs, and workers with the data at the same path. Finished epochs are "
+                            "kept; continue with --resume."
                         ) from None
                     continue
                 if batch is END:

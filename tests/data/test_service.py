@@ -16,7 +16,7 @@ import tensorflow as tf
 from helpers import ROOT
 
 from emotion_tf.config import TextConfig
-from emotion_tf.data import manifest, records, service
+from emotion_tf.data import manifest, records, serve, service
 from emotion_tf.data.augment import augment_faces
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.pipeline import EpochOrder
@@ -96,7 +96,7 @@ def test_a_service_without_workers(shards, monkeypatch):
     monkeypatch.setattr(service, "PATIENCE", 0.5)
     api = tf.data.experimental.service
     dispatcher = api.DispatchServer(api.DispatcherConfig(port=0))
-    with pytest.raises(UserError, match=r"has sent no batch for .*Does it have workers"):
+    with pytest.raises(UserError, match=r"has sent no batch for .*workers with the data at the same path"):
         next(iter(batches(shards, dispatcher.target.replace("localhost", "127.0.0.1"))(EpochOrder(0, 0))))
 
 
@@ -109,6 +109,18 @@ def test_an_invalid_address(address):
 def test_nothing_listens():
     with pytest.raises(UserError, match="No tf.data service at grpc://127.0.0.1:1: Connection refused"):
         service.check_service("grpc://127.0.0.1:1")
+
+
+def test_servers_that_cannot_start(monkeypatch, capsys):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        for words, message in (
+            (["--port", str(port)], f"error: Cannot listen at port {port}: Address already in use"),
+            (["--dispatcher", "127.0.0.1:1"], "error: No tf.data service at grpc://127.0.0.1:1"),
+            (["--port", "-1"], "error: Invalid `--port`"),
+        ):
+            monkeypatch.setattr(sys, "argv", ["serve", *words])
+            assert serve.main() == 2 and capsys.readouterr().err.startswith(message)
 
 
 def test_shards_in_object_storage_are_refused(shards):
