@@ -14,6 +14,7 @@ from helpers import ROOT
 
 from emotion_tf.config import CropConfig
 from emotion_tf.errors import UserError
+from emotion_tf.faces import pool
 from emotion_tf.faces.crops import FaceCrops
 from emotion_tf.faces.frames import Segment
 from emotion_tf.faces.pool import Clip, crop_all, frames_at
@@ -140,3 +141,9 @@ def test_the_processes_end_with_a_killed_command(clips):
 def _workers(pid):
     children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_worker_of_a_cluster_needs_the_clips_at_the_same_path(tmp_path):
+    clip = Clip((Segment(Path("none.mp4")),))
+    with pytest.raises(UserError, match=r"has no file .*none.mp4. Expected the clips on storage that all workers have"):
+        pool._crop_on_worker(clip, CONFIG, 32, synthetic_faces.load_detector, tmp_path)
