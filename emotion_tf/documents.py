@@ -149,7 +149,11 @@ def read(
     """
     if missing and is_missing(path):
         raise UserError(missing)
-    return parse(files.read_regular(path, MAX_BYTES), kind, str(path), fix, extra, defaults)
+    try:
+        content = files.read_regular(path, MAX_BYTES, "file", "a JSON document")
+    except UserError as error:
+        raise UserError(f"{error} {fix}") from None
+    return parse(content, kind, str(path), fix, extra, defaults)
 
 
 def is_missing(path: Path) -> bool:

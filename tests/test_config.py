@@ -98,6 +98,7 @@ def test_what_is_no_config_json(content, tmp_path):
 def test_a_pipe_and_a_repeated_key_are_no_configuration(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     assert "Not a regular file" in fault(config.read_config, tmp_path / "pipe.json")
+    assert fault(config.read_config, tmp_path).endswith("Expected the config.json of a run in saved_models/.")
     (tmp_path / "twice.json").write_text('{"data": "a", "data": "b"}')
     assert "`data`. Expected one value. Received: 2" in fault(config.read_config, tmp_path / "twice.json")
 
