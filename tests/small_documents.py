@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from helpers import ensemble_info, run_info
 
@@ -127,6 +129,24 @@ def read_facts(path):
     from emotion_tf.runs.facts import read_exported
 
     return read_exported(path.parent.parent)
+
+
+def read_answers(path):
+    from emotion_tf.serving import answers
+
+    content, out = path.read_bytes(), path.with_name("out.csv")
+    path.with_suffix("").touch()
+    answers._kept(path.with_suffix(""), path)
+    with answers.open_answers(out, "model", lambda count: []):
+        pass
+    path.write_bytes(content)  # the finished file needs it no more
+
+
+def read_state(path):
+    from emotion_tf import remote_folders
+
+    with mock.patch.dict(os.environ, EMOTION_TF_CACHE=str(path.parents[2])):
+        return remote_folders._find_state(path.parent / "mine")
 
 
 class Session:
@@ -256,5 +276,15 @@ DOCUMENTS = {
         read_status,
         source="",
         is_answer=True,
+    ),
+    "answers to a table": Document(
+        ".out.csv.partial.json",
+        write_json({"model": "0" * 64, "table": "0" * 64, "rows": 2, "unread": 0, "bytes": 9}),
+        read_answers,
+    ),
+    "copy of a run": Document(
+        "runs/0/state.json",
+        write_json({"url": "s3://b/mine", "files": {"run.json": {"bytes": 9, "time": 1, "version": "1"}}}),
+        read_state,
     ),
 }
