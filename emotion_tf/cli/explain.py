@@ -156,7 +156,7 @@ def _explain_data(
     from emotion_tf.interpret.explain import explain as explain_utterances
     from emotion_tf.interpret.modality import present_modalities
     from emotion_tf.interpret.summary import summarise
-    from emotion_tf.progress import track
+    from emotion_tf.progress import stage, track
 
     rows = [row for row in _read(scorer, data, split) if present_modalities(row)]
     if not rows:
@@ -171,7 +171,8 @@ def _explain_data(
         scorer, sample, layer, REPEATS, progress=lambda items, total: track(items, total, "all utterances", "batches")
     )
     labels = np.array([row.label for row in rows])
-    selected = dataset.select_utterances(*scorer.predict(rows), labels, k) if k else []
+    with stage(f"predicting {split}, to select utterances"):
+        selected = dataset.select_utterances(*scorer.predict(rows), labels, k) if k else []
     explanations = explain_utterances(
         scorer,
         [rows[i] for i, _ in selected],
@@ -186,9 +187,11 @@ def _explain_data(
 def _read(scorer: Scorer, data: Path, split: str) -> list[Utterance]:
     from emotion_tf.data.dataset import Dataset
     from emotion_tf.interpret.dataset import read_utterances
+    from emotion_tf.progress import stage
     from emotion_tf.training.evaluate import check_data
 
     dataset = Dataset.open(data)
     dataset.verify()
     check_data(scorer.run, dataset)
-    return read_utterances(scorer, dataset.rows(split))
+    with stage(f"reading {split} of {data}"):
+        return read_utterances(scorer, dataset.rows(split))

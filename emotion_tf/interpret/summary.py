@@ -13,6 +13,7 @@ from emotion_tf.interpret.batch import TEXT, Scorer, Utterance
 from emotion_tf.interpret.explain import BATCH, Progress, make_batch
 from emotion_tf.interpret.explanation import FaceMap, WordAttributions
 from emotion_tf.modalities import MODALITIES
+from emotion_tf.progress import stage
 
 MAX_STEPS = 32
 MIN_UTTERANCES = 3
@@ -108,7 +109,8 @@ def summarise(
         for n, of_row in enumerate(modality.modality_shapley_values(batch)):
             present = modality.present_modalities(batch.utterances[n])
             shapley_values += [(names[n], name, value) for name, value in of_row.values.items() if name in present]
-    baseline, importance = modality.permutation_importance(scorer, readable, repeats, seed)
+    with stage("exchanging modalities"):
+        baseline, importance = modality.permutation_importance(scorer, readable, repeats, seed)
     label = np.array([utterance.label for utterance in readable], int)
     floor = modality.weighted_f1(label, np.full(len(label), scorer.run.majority))
     rows = [(row.modality, row.drop, row.deviation) for row in importance]
