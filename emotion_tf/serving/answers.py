@@ -15,6 +15,7 @@ from emotion_tf.documents import Count, Sha256
 from emotion_tf.errors import UserError
 from emotion_tf.program import command
 from emotion_tf.streams import is_stream
+from emotion_tf.wording import plural
 
 REPAIR = "Remove it; the table is then predicted from its beginning."
 
@@ -152,4 +153,4 @@ def _kept(partial: Path, note: Path) -> str:
         partial.unlink(missing_ok=True)
         return ""
     rows = documents.read(note, Progress, REPAIR).rows
-    return f"The predictions of {rows:,} rows are kept in {partial}. Continue with: {command()}"
+    return f"The predictions of {plural(rows, 'row')} are kept in {partial}. Continue with: {command()}"

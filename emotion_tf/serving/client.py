@@ -56,7 +56,7 @@ class Client(Predictor):
         ca: Path | None = None,
         authorization: str = "",
     ) -> None:
-        if timeout <= 0 or batch < 1:
+        if not timeout > 0 or batch < 1:  # nor nan
             raise UserError(f"Expected a timeout above 0 and a batch of at least 1. Received: {timeout}, {batch}.")
         self.facts, self.model, self.timeout, self.batch = facts, model or facts.name, timeout, batch
         self.address, self._detect = address, detect

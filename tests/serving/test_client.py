@@ -225,7 +225,7 @@ def test_the_client_crops_photos(served, predictor, untrained, tmp_path):
 
 def test_invalid_options_of_a_client(untrained):
     facts = read_facts(untrained)
-    for options in ({"timeout": 0}, {"batch": 0}):
+    for options in ({"timeout": 0}, {"timeout": float("nan")}, {"batch": 0}):
         with pytest.raises(UserError, match="Expected a timeout above 0"):
             Client("127.0.0.1:1", facts, **options)
     with pytest.raises(UserError, match="No run at"):
