@@ -52,8 +52,8 @@ def service_batches(
 ) -> Callable[[pipeline.EpochOrder], ServiceBatches]:
     """Returns the function from an epoch to its batches, as `pipeline.train_batches` does.
 
-    Each shard is read by one worker, whichever is free (dynamic sharding), so each record is read once in an epoch
-    unless a worker dies. The order is random; it does not follow from the seed.
+    Each shard is read by one worker, whichever is free (dynamic sharding), so each record is read once in an epoch.
+    When a worker dies, the epoch does not end. The order is random; it does not follow from the seed.
 
     Args:
         rows: the utterances: whole shards, which all workers have at the same paths.
