@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import importlib.util
 import logging
+import pickle
 import platform
 import queue
 import re
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from emotion_tf import __version__
 from emotion_tf.errors import UserError
+from emotion_tf.progress import track
+from emotion_tf.quiet import start_tensorflow
 from emotion_tf.terminal import say
 
 AHEAD = 16  # items that are read for each thread: enough that a long one does not block the others, in bounded memory
@@ -31,6 +36,8 @@ TIMEOUT = 20
 """Seconds after which a scheduler that does not answer is lost."""
 EXTRA = "emotion_tf[cluster]"
 END = object()
+T = TypeVar("T")
+_start = threading.Lock()  # of TensorFlow, in a worker of several threads
 
 
 def check_scheduler(address: str) -> None:
@@ -59,13 +66,84 @@ def versions() -> dict[str, str]:
 
 def _run(expected: dict[str, str], function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """Runs an item on a worker, after a comparison of versions."""
-    for name, version in versions().items():
+    _check_versions(expected, versions())
+    return function(*arguments)
+
+
+def _check_versions(expected: dict[str, str], own: dict[str, str]) -> None:
+    for name, version in own.items():
         if expected.get(name) != version:
             raise UserError(
                 f"The worker on {socket.gethostname()} has {name} {version}. Expected that of this machine, "
                 f"{expected.get(name)}: the result depends on it. Install the same on all workers."
             )
-    return function(*arguments)
+
+
+def compute(
+    scheduler: str,
+    function: Callable[..., T],
+    parts: Iterable[tuple[Any, ...]],
+    total: int,
+    title: str,
+    unit: str,
+    done: int = 0,
+) -> Iterator[T]:
+    """Yields `function(*part)` of each part, in order, from the workers of a scheduler, and displays the progress.
+
+    Args:
+        scheduler: address of the scheduler.
+        function: a function of a module that the workers can import. It may use TensorFlow.
+        parts: its arguments; read only as far ahead as the workers need.
+        total, title, done: as for `track`.
+        unit: name of a part, such as "shard".
+
+    Raises:
+        UserError: as `connect` and `Cluster.map` do; `function` has raised one; a worker has another version of
+            TensorFlow or Keras; a part has ended `TRIES` workers.
+    """
+    lost: Any = object()
+    items = ((_model_versions(), pickle.dumps((function, part))) for part in parts)
+    with connect(scheduler) as cluster:
+        results = track(cluster.map(_compute, items, lost), total, title, f"{unit}s", done)
+        for number, result in enumerate(results, done + 1):
+            if result is lost:
+                raise UserError(
+                    f"{title}: {TRIES} workers ended in {unit} {number} of {total}, often for lack of memory. Look at "
+                    "their logs."
+                )
+            yield result
+
+
+def _compute(expected: dict[str, str], pickled: bytes) -> Any:
+    """Runs a pickled function on a worker, which starts TensorFlow before the modules of the function import it."""
+    _check_versions(expected, _model_versions())
+    with _start:
+        start_tensorflow()
+        function, part = pickle.loads(pickled)
+    try:
+        return function(*part)
+    except UserError as error:
+        raise type(error)(f"The worker on {socket.gethostname()}: {error}") from None
+
+
+@functools.cache
+def _model_versions() -> dict[str, str]:
+    return {
+        name: next((of.version for of in importlib.metadata.distributions(name=name)), "none")
+        for name in ("tensorflow", "keras")
+    }
+
+
+def once(function: Callable[..., T]) -> Callable[..., T]:
+    """Decorates what opens a model on a worker: its threads share the last one, which the first of them opens."""
+    cached, lock = functools.lru_cache(maxsize=1)(function), threading.Lock()
+
+    @functools.wraps(function)
+    def locked(*arguments: Any) -> T:
+        with lock:
+            return cached(*arguments)
+
+    return locked
 
 
 @dataclass(eq=False)

@@ -36,6 +36,7 @@ IS_RUN = object()
 """Annotation of a parameter whose paths are runs, which are also found by their names in saved_models/."""
 RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN"), IS_RUN]
 RunPaths = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ..."), IS_RUN]
+SchedulerAddress = Annotated[str, rules.value("ADDRESS")]
 DatasetPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
 
 TRUST = "Run graphs that this program did not make here for you: of a run, an export or an encoder from elsewhere."

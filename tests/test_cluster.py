@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import ROOT
 
 from emotion_tf import cluster
-from emotion_tf.cluster import TRIES, Cluster, check_scheduler, connect
+from emotion_tf.cluster import TRIES, Cluster, check_scheduler, compute, connect
 from emotion_tf.errors import UserError
 
 
@@ -164,6 +167,36 @@ def test_workers_with_another_version_or_without_the_program(scheduler, monkeypa
     for name, other in (("Python", "3.9"), ("emotion_tf", "0.0"), ("opencv", "1.0")):
         with pytest.raises(UserError, match=f"has {name} .* Expected that of this machine, {other}"):
             cluster._run({**cluster.versions(), name: other}, operator.add, (1, 2))
+
+
+def test_parts_that_may_use_tensorflow(scheduler, monkeypatch):
+    monkeypatch.setattr(cluster, "POLL", 0.1)
+    monkeypatch.setattr(cluster, "start_tensorflow", lambda: None)
+    address = scheduler.scheduler_address
+    assert list(compute(address, operator.add, ((n, 1) for n in range(5)), 5, "adding", "part")) == [1, 2, 3, 4, 5]
+    with pytest.raises(UserError, match=r"^The worker on .*: No face$"):
+        list(compute(address, raise_user_error, [("No face",)], 1, "adding", "part"))
+    monkeypatch.setattr(cluster, "_model_versions", lambda: {"tensorflow": "2"})
+    with pytest.raises(UserError, match="has tensorflow 2. Expected that of this machine, 1"):
+        cluster._compute({"tensorflow": "1"}, b"")
+
+
+def test_a_part_that_is_given_up_ends_the_task(monkeypatch):
+    workers = Cluster(PretendedClient(2, lethal=(5,)), "tcp://x:1")
+    monkeypatch.setattr(cluster, "start_tensorflow", lambda: None)
+    monkeypatch.setattr(cluster, "connect", lambda address: contextlib.nullcontext(workers))
+    results = compute("tcp://x:1", operator.add, ((n, 0) for n in range(9)), 13, "adding", "shard", 4)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="^adding: 3 workers ended in shard 10 of 13, often for lack of memory"):
+        next(results)
+
+
+def test_threads_open_what_they_share_once():
+    opened = []
+    opens = cluster.once(lambda name: opened.append(name) or (time.sleep(0.05), name)[1])
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(opens, "aaaa")) == list("aaaa") and opened == ["a"]
+    assert opens("b") == "b" and opens("a") == "a" and opened == ["a", "b", "a"]
 
 
 def test_a_scheduler_that_ends(monkeypatch):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from emotion_tf import locks, remote
-from emotion_tf.command_line import Flag, RunPath, opens_models
+from emotion_tf.cluster import check_scheduler
+from emotion_tf.command_line import Flag, RunPath, SchedulerAddress, opens_models
 from emotion_tf.config import rules
 from emotion_tf.folders import check_no_link, other_results
 from emotion_tf.program import command
@@ -21,6 +22,7 @@ def evaluate(
     data: Annotated[Path | None, rules.value("DATASET")] = None,
     split: Annotated[str, rules.SPLIT] = "test",
     report: Flag = False,
+    scheduler: SchedulerAddress = "",
 ) -> None:
     """Evaluate a run: accuracy, F1, confusion matrix and predictions, beside the majority floor.
 
@@ -30,28 +32,33 @@ def evaluate(
             Default: the data set of the run.
         split: Split of the data set: train, dev or test.
         report: Write report.html and MODEL_CARD.md as well.
+        scheduler: Address of Dask's scheduler, tcp://HOST:PORT, whose workers evaluate the shards. Empty: this
+            machine does.
     """
     from emotion_tf.cli.report import calibrate_if_missing
     from emotion_tf.evaluation.report import print_thresholds
     from emotion_tf.runs.run import Run
 
+    if scheduler:
+        check_scheduler(scheduler)
     folder = Run(run)
     folder.check_finished()
     with locks.writer(run):
         if report:
             calibrate_if_missing(folder)
-        page = evaluate_split(folder, data or Path(folder.config.data), split, command(), report)
+        data = data or Path(folder.config.data)
+        page = evaluate_split(folder, data, split, command(), report, scheduler=scheduler)
     if page:
         print_thresholds(folder.calibration)
         say(f"Report: {page}")
 
 
 def evaluate_split(
-    run: Any, data: Path, split: str, command: str, report: bool = False, smoke: bool = False
+    run: Any, data: Path, split: str, command: str, report: bool = False, smoke: bool = False, scheduler: str = ""
 ) -> Path | None:
     """Evaluates a `Run` on a split of a data set. Writes and prints the results; returns the path of the report.
 
-    With `smoke` it evaluates a few rows, and explains no mistakes.
+    With `smoke` it evaluates a few rows, and explains no mistakes. With `scheduler`, a cluster computes the outputs.
     The results on another data set than that of the run are written to a folder of their own.
     """
     from emotion_tf.cli import report as report_page
@@ -66,7 +73,7 @@ def evaluate_split(
     dataset = Dataset.open(data)
     dataset.verify()
     history = report_page.read_learning(run) if report else None  # before anything is written
-    evaluation = evaluate_run(run, dataset, split, smoke)
+    evaluation = evaluate_run(run, dataset, split, smoke, scheduler)
     numbers = evaluation.metrics
     context = {"command": command, "data": remote.url_of(data), "seed": run.config.train.seed}
     is_own_data = dataset.spec.data_sha256 == run.spec.data_sha256

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from emotion_tf import locks
-from emotion_tf.command_line import DatasetPath, Flag, RunPath, opens_models
+from emotion_tf.cluster import check_scheduler
+from emotion_tf.command_line import DatasetPath, Flag, RunPath, SchedulerAddress, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.modalities import MODALITIES
@@ -23,6 +24,7 @@ def features(
     tower: Annotated[str, rules.names((*MODALITIES, "fusion"))] = "fusion",
     layer: Annotated[str, rules.value("LAYER")] = "",
     split: Annotated[str, rules.SPLIT] = "test",
+    scheduler: SchedulerAddress = "",
     overwrite: Flag = False,
 ) -> None:
     """Write the outputs of a tower, or of one of its layers, with the ids of the utterances, as .npz.
@@ -35,6 +37,8 @@ def features(
         layer: Layer of the tower; LAYER/INNER inside a network. Empty: the output of the tower. A wrong name prints the
             valid ones.
         split: Split of the data set: train, dev or test.
+        scheduler: Address of Dask's scheduler, tcp://HOST:PORT, whose workers compute the shards. Empty: this
+            machine does.
         overwrite: Replace an existing file.
     """
     from emotion_tf.data.dataset import Dataset
@@ -46,9 +50,11 @@ def features(
         raise UserError(f"Invalid `--out`. Expected a file name with the ending .npz. Received: {out}.")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists. Expected a new name; --overwrite replaces it.")
+    if scheduler:
+        check_scheduler(scheduler)
     with locks.writer(out):
         folder, dataset = Run(run), Dataset.open(data)
         dataset.verify()
         check_data(folder, dataset)
-        shape = write_features(folder, dataset, split, tower, layer, out)
+        shape = write_features(folder, dataset, split, tower, layer, out, scheduler)
     say(f"Features {' x '.join(map(str, shape))} of {split}: {out}")

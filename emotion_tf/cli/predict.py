@@ -11,7 +11,8 @@ from tyro.conf import Positional
 from emotion_tf import files, streams
 from emotion_tf.cli.inputs import CropOptions, ServerOptions, UtteranceOptions, open_predictor
 from emotion_tf.cli.prepare import count_processes
-from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, opens_models
+from emotion_tf.cluster import check_scheduler
+from emotion_tf.command_line import NO_PREFIX, Flag, RunPath, SchedulerAddress, opens_models
 from emotion_tf.config import rules
 from emotion_tf.errors import UserError
 from emotion_tf.faces.detect import detector_model
@@ -63,6 +64,7 @@ def predict_table(
     out: Annotated[Path, rules.Output.FILE, rules.value("CSV")],
     serving: Annotated[ServerOptions, NO_PREFIX],
     abstain_below: Annotated[float, rules.SHARE] = 0.0,
+    scheduler: SchedulerAddress = "",
 ) -> None:
     """Predict the emotion of each row of a table.
 
@@ -73,13 +75,19 @@ def predict_table(
         out: CSV to write: the table with the predictions; - is standard output. Rerun to continue after an
             interruption.
         abstain_below: As for `predict`; the prediction of such a row is "abstained".
+        scheduler: Address of Dask's scheduler, tcp://HOST:PORT, whose workers predict the rows. Empty: this
+            machine does.
     """
     from emotion_tf.serving import tables
 
+    if scheduler:
+        check_scheduler(scheduler)
+        if serving.server:
+            raise UserError("Received --server and --scheduler. Expected one: the workers open the model themselves.")
     with streams.reserve_stdout(out):
         total = tables.count_rows(table)  # a table that cannot be read is refused before the model is opened
         predictor = open_predictor(run, serving)
-        count, unread = tables.write_table(out, table, predictor, total, abstain_below)
+        count, unread = tables.write_table(out, table, predictor, total, abstain_below, scheduler)
         say(f"{plural(count, 'prediction')}: {out}")
         if unread:
             say(f"Rows with nothing that {predictor.source} reads: {unread}. Their predictions are meaningless.")

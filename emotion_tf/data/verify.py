@@ -39,7 +39,7 @@ def verify_shards(data: Path, splits: Mapping[str, Split]) -> None:
                 "listed shards. Remove it."
             )
     for shard in shards:
-        _verify_shard(data / shard.file, shard)
+        verify_shard(data / shard.file, shard)
 
 
 def verify_counts(data: Path, splits: Mapping[str, Split]) -> None:
@@ -57,7 +57,8 @@ def verify_counts(data: Path, splits: Mapping[str, Split]) -> None:
             )
 
 
-def _verify_shard(path: Path, shard: Shard) -> None:
+def verify_shard(path: Path, shard: Shard) -> None:
+    """Compares a shard with its entry in `dataset_info.json`. Raises UserError as `verify_shards` does."""
     if not path.is_file():
         raise UserError(
             f"{path}: The shard is missing. Expected {plural(shard.records, 'record')} in {shard.bytes:,} bytes. "

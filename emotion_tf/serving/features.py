@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +15,79 @@ import tensorflow as tf
 
 from emotion_tf import files
 from emotion_tf.arrays import Column, write_columns
+from emotion_tf.cluster import compute
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
+from emotion_tf.data.rows import Rows
 from emotion_tf.models.activations import activation, check_name, layers_by_name
 from emotion_tf.models.layers import UnfoldFrames
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.progress import track_batches
+from emotion_tf.runs.place import Place
 from emotion_tf.runs.run import Run
 from emotion_tf.training.outputs import input_spec
 
 BATCH = 64
 FUSION = "fusion"
 Function = Callable[[Mapping[str, Any]], Any]
+Arrays = dict[str, np.ndarray]
 IDS = ("dialogue_id", "utterance_id", "label")
 
 
-def write_features(run: Run, dataset: Dataset, split: str, tower: str, layer: str, out: Path) -> tuple[int, ...]:
+def write_features(
+    run: Run, dataset: Dataset, split: str, tower: str, layer: str, out: Path, scheduler: str = ""
+) -> tuple[int, ...]:
     """Writes the features of a split as NumPy's .npz, and returns their shape.
 
     The file holds `features` float32 (N, ...), and `dialogue_id`, `utterance_id` and `label` of each row. A layer that
     reads single crops has one row per crop, numbered by `frame`; utterances without a crop have none. The features of
     a layer along tokens or crops are padded with zeros to the longest. One batch is in memory; the others wait in
-    temporary files.
+    temporary files. With the address of a scheduler of Dask, its workers compute the shards (`cluster.compute`).
 
     Raises:
-        UserError: no such tower or layer; a layer of several outputs without the name of one; the disk is full.
+        UserError: no such tower or layer; a layer of several outputs without the name of one; the disk is full; or as
+            `cluster.compute` does.
     """
-    function, by_crop = layer_function(run.model, tower, layer)
-    records = dataset.rows(split)
-    batches = pipeline.eval_batches(records, run.preprocessor(run.model), BATCH)
-    signature = [input_spec(run.model)]
-    traced = tf.function(function, input_signature=signature, autograph=False)  # once for all shapes of batches
-    shown = track_batches(batches, dataset.splits[split].records, BATCH, f"features of {split}")
-    columns = {name: Column() for name in ("features", *IDS, *["frame"] * by_crop)}
-    rows = pipeline.read_rows(records)
+    title, columns, rows = f"features of {split}", defaultdict[str, Column](Column), dataset.rows(split)
+    batches: Iterator[Arrays]
+    if scheduler:
+        place, total = Place.of(run, dataset), len(dataset.splits[split].shards)
+        parts = ((place, split, number, tower, layer) for number in range(total))
+        batches = chain.from_iterable(compute(scheduler, features_of_shard, parts, total, title, "shard"))
+    else:
+        count = dataset.splits[split].records
+        batches = _batches(run, rows, tower, layer, lambda data: track_batches(data, count, BATCH, title))
     with files.new_file(out, follow=True) as temporary:
-        for values, index, frame in _batches(traced, shown, by_crop):
-            ids = list(islice(rows, BATCH))
-            arrays = {name: np.array([row[name] for row in ids])[index] for name in IDS}
-            for name, array in {"features": values, "frame": frame, **arrays}.items():
-                if name in columns:
-                    columns[name].add(array)
+        for batch in batches:
+            for name, array in batch.items():
+                columns[name].add(array)
         write_columns(temporary, {**columns, "labels": np.array(run.labels)})
     return columns["features"].shape
+
+
+def features_of_shard(place: Place, split: str, number: int, tower: str, layer: str) -> list[Arrays]:
+    """Returns the batches of features of a shard, with ids, on a worker. Raises UserError as `write_features` does."""
+    return list(_batches(*place.open(split, number), tower, layer))
+
+
+@lru_cache(maxsize=1)  # for all shards
+def _trace(model: TwoTower, tower: str, layer: str) -> tuple[Function, bool]:
+    """Returns the `layer_function`, traced once for all shapes of batches."""
+    function, by_crop = layer_function(model, tower, layer)
+    return tf.function(function, input_signature=[input_spec(model)], autograph=False), by_crop
+
+
+def _batches(
+    run: Run, rows: Rows, tower: str, layer: str, show: Callable[[Iterable[Any]], Iterable[Any]] = iter
+) -> Iterator[Arrays]:
+    """Yields for each batch the features (M, ...), and of each the ids and, of a layer that reads crops, the frame."""
+    function, by_crop = _trace(run.model, tower, layer)
+    batches = pipeline.eval_batches(rows, run.preprocessor(run.model), BATCH)
+    all_ids = pipeline.read_rows(rows)
+    for values, index, frame in _outputs(function, show(batches), by_crop):
+        ids = list(islice(all_ids, BATCH))
+        arrays = {name: np.array([row[name] for row in ids])[index] for name in IDS}
+        yield {"features": values, **arrays, **({"frame": frame} if by_crop else {})}
 
 
 def layer_function(model: TwoTower, tower: str, layer: str) -> tuple[Function, bool]:
@@ -91,7 +123,7 @@ def _layers_by_crop(trunks: Iterable[keras.Model]) -> set[str]:
     return names
 
 
-def _batches(
+def _outputs(
     function: Function, data: Iterable[tuple[Any, ...]], by_crop: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields for each batch the features (M, ...), the indices (M,) of their rows, and their frames (M,)."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from itertools import islice, tee
 from pathlib import Path
 
 import pandas as pd
 
+from emotion_tf import trust
+from emotion_tf.cluster import compute, once
 from emotion_tf.csv_rows import read_rows
 from emotion_tf.data import context
 from emotion_tf.data.manifest import split_faces
@@ -16,13 +18,17 @@ from emotion_tf.errors import UserError
 from emotion_tf.evaluation.csv_tables import to_csv, unescape
 from emotion_tf.evaluation.report import with_predictions
 from emotion_tf.faces import encode
+from emotion_tf.folders import find_run
 from emotion_tf.progress import track
+from emotion_tf.runs.place import absolute
 from emotion_tf.serving.answers import open_answers
 from emotion_tf.serving.predictor import Prediction, Predictor
 
 PART = 256
 """Number of rows that are read, predicted and written together."""
 Row = dict[str, str]
+Part = list[tuple[int, Row]]
+"""Consecutive rows, each with its number from 1."""
 
 
 def read_table(path: Path) -> Iterator[Row]:
@@ -59,7 +65,9 @@ def count_rows(path: Path) -> int:
     return sum(1 for _ in read_table(path))
 
 
-def write_table(out: Path, path: Path, predictor: Predictor, total: int, abstain_below: float = 0.0) -> tuple[int, int]:
+def write_table(
+    out: Path, path: Path, predictor: Predictor, total: int, abstain_below: float = 0.0, scheduler: str = ""
+) -> tuple[int, int]:
     """Predicts the emotion of each row and writes the table with columns `predicted` and `p_LABEL`.
 
     `PART` rows are held, and as many lines of each dialogue as the model reads. A file that an interruption ended is
@@ -71,6 +79,7 @@ def write_table(out: Path, path: Path, predictor: Predictor, total: int, abstain
         predictor: the model.
         total: number of rows of the table.
         abstain_below: `predicted` is "abstained" where the predicted class has a smaller probability.
+        scheduler: address of a scheduler of Dask, whose workers predict the parts; empty: `predictor` does.
 
     Returns:
         The number of rows, and the number of rows with nothing that the model reads.
@@ -82,9 +91,17 @@ def write_table(out: Path, path: Path, predictor: Predictor, total: int, abstain
         rows = enumerate(read_table(path), 1)
         for number, row in islice(rows, done):  # an earlier call has answered them
             lines.add(number, row)
-        parts = iter(lambda: list(islice(rows, PART)), [])
-        for part in track(parts, -(-total // PART), "predicting", "parts", done // PART):
-            prediction = predict_rows(part, path, predictor, lines)
+        parts, written = tee(iter(lambda: list(islice(rows, PART)), []))  # workers are some parts ahead of the file
+        inputs = ((part, [lines.add(*row) for row in part]) for part in parts)
+        counts = -(-total // PART), "predicting"
+        if scheduler:
+            place = absolute(predictor.source), _identity(predictor), trust.trusts_everything(), Path(absolute(path))
+            tasks = ((*place, *of_part) for of_part in inputs)
+            predictions = compute(scheduler, predict_part, tasks, *counts, "part", done // PART)
+        else:
+            own = (predict_rows(*of_part, path, predictor) for of_part in inputs)
+            predictions = track(own, *counts, "parts", done // PART)
+        for prediction, part in zip(predictions, written, strict=False):
             table = pd.DataFrame([row for _, row in part])
             answer = prediction.predicted, prediction.probabilities
             table = with_predictions(table, predictor.labels, *answer, abstain_below)
@@ -111,27 +128,47 @@ class Lines:
         return before
 
 
-def predict_rows(
-    rows: Sequence[tuple[int, Mapping[str, str]]], path: Path, predictor: Predictor, lines: Lines
-) -> Prediction:
-    """Predicts the emotion of some rows of a table, each with its number from 1.
+def predict_rows(rows: Part, contexts: list[list[str]], path: Path, predictor: Predictor) -> Prediction:
+    """Predicts the emotion of some rows of a table.
 
     Args:
-        rows: consecutive rows.
+        rows: the rows.
+        contexts: the lines before each row.
         path: the table, in whose folder the faces are.
         predictor: the model.
-        lines: the lines of earlier rows, to which those of these rows are added.
 
     Raises:
         UserError: a picture cannot be read.
     """
     size = predictor.facts.face_size
-    texts, faces, contexts = [], [], []
+    texts, faces = [], []
     for number, row in rows:
         text, where = row.get("utterance", ""), f"{path}: row {number}"
         names = split_faces(where, row.get("faces", ""))
         crops = [encode.read_crop(path.parent / name, size, f"{where}: ") for name in names]
         faces.append(crops or None)
-        contexts.append(lines.add(number, row))
         texts.append(context.format_line(row.get("speaker", ""), text) if predictor.speaker else text)
     return predictor.predict(texts, faces, contexts)
+
+
+def predict_part(
+    run: str, identity: str, trusts_everything: bool, path: Path, rows: Part, contexts: list[list[str]]
+) -> Prediction:
+    """Predicts the emotion of some rows on a worker; `identity` is that of the command's model. See `predict_rows`."""
+    return predict_rows(rows, contexts, path, _open(run, identity, trusts_everything))
+
+
+@once
+def _open(run: str, identity: str, trusts_everything: bool) -> Predictor:
+    from emotion_tf.serving.predict import open_predictor
+
+    with trust.everything(trusts_everything):
+        predictor = open_predictor(find_run(Path(run)))
+    if _identity(predictor) != identity:
+        raise UserError(f"{run} is not the model of the command (sha256 differs). Copy it again.")
+    return predictor
+
+
+def _identity(predictor: Predictor) -> str:
+    """Returns the fingerprint of a model, wherever it is."""
+    return predictor.fingerprint.removeprefix(predictor.source)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
+from emotion_tf.cluster import compute
 from emotion_tf.config import SMOKE_ROWS, Config
 from emotion_tf.data import pipeline
 from emotion_tf.data.dataset import Dataset
@@ -29,9 +31,10 @@ from emotion_tf.models.hub_handles import load_vocabulary
 from emotion_tf.models.two_tower import TwoTower
 from emotion_tf.progress import stage, track_batches
 from emotion_tf.run_info import DataSpec
+from emotion_tf.runs.place import Place
 from emotion_tf.runs.run import Run
 from emotion_tf.training.losses import logit_shift
-from emotion_tf.training.outputs import Infer, collect_outputs, inference
+from emotion_tf.training.outputs import Infer, collect_outputs, inference, join_outputs
 from emotion_tf.wording import plural
 
 BATCH = 64
@@ -115,18 +118,26 @@ def calibrate(
     return calibration
 
 
-def evaluate(run: Run, dataset: Dataset, split: str, smoke: bool = False) -> Evaluation:
-    """Evaluates a run on a split, with its temperatures. Raises UserError if the run cannot read the data.
+def evaluate(run: Run, dataset: Dataset, split: str, smoke: bool = False, scheduler: str = "") -> Evaluation:
+    """Evaluates a run on a split, with its temperatures.
 
-    With `smoke` it evaluates `SMOKE_ROWS` rows of the split, and the metrics say so under "smoke".
+    With `smoke` it evaluates `SMOKE_ROWS` rows of the split, and the metrics say so under "smoke". With the address of
+    a scheduler of Dask, its workers compute the outputs of the shards (`cluster.compute`).
+
+    Raises:
+        UserError: the run cannot read the data; or as `cluster.compute` does.
     """
     check_data(run, dataset)
     split_rows = dataset.sample(split, SMOKE_ROWS) if smoke else dataset.rows(split)
-    with stage(f"opening {run.path}"):
-        model = run.model
-    dialogue = pipeline.read_labels(split_rows).dialogue
-    batches = pipeline.sorted_batches(split_rows, run.preprocessor(model), BATCH)
-    outputs = collect_outputs(inference(model), track_batches(batches, len(dialogue), BATCH, f"evaluating {split}"))
+    dialogue, title = pipeline.read_labels(split_rows).dialogue, f"evaluating {split}"
+    if scheduler:
+        place, total = Place.of(run, dataset), len(dataset.splits[split].shards)
+        parts = ((place, split, number) for number in range(total))
+        outputs = join_outputs(compute(scheduler, outputs_of_shard, parts, total, title, "shard"))
+    else:
+        with stage(f"opening {run.path}"):
+            _ = run.model
+        outputs = _outputs(run, split_rows, lambda batches: track_batches(batches, len(dialogue), BATCH, title))
     probabilities = run.calibration.temperatures.probabilities(outputs.logits, outputs.pattern)
     with stage("computing scores and intervals"):
         results = metrics(outputs.label, outputs.predicted, probabilities, run.labels, run.majority, outputs.weight)
@@ -135,6 +146,16 @@ def evaluate(run: Run, dataset: Dataset, split: str, smoke: bool = False) -> Eva
     if smoke:
         results["smoke"] = f"{len(dialogue)} of {plural(dataset.splits[split].records, 'utterance')}"
     return Evaluation(probabilities, split_rows, results, outputs, dialogue)
+
+
+def _outputs(run: Run, rows: Rows, show: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> Outputs:
+    batches = pipeline.sorted_batches(rows, run.preprocessor(run.model), BATCH)
+    return collect_outputs(inference(run.model), show(batches))
+
+
+def outputs_of_shard(place: Place, split: str, number: int) -> Outputs:
+    """Returns the outputs of a run on a shard of a split, on a worker. Raises UserError as `Place.open` does."""
+    return _outputs(*place.open(split, number))
 
 
 def _calibration(temperatures: Temperatures, outputs: Outputs) -> dict[str, Any]:

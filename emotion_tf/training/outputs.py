@@ -47,6 +47,11 @@ def collect_outputs(infer: Infer, data: Iterable[tuple[Any, ...]]) -> Outputs:
     return Outputs(*(array[order] for array in arrays[:4]))
 
 
+def join_outputs(parts: Iterable[Outputs]) -> Outputs:
+    """Returns the outputs on parts of a data set, one after the other, as those on the whole."""
+    return Outputs(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 def join_hosts(outputs: Outputs | None, rows: int, classes: int) -> Outputs:
     """Returns the outputs on all rows, of which each host has its share (`Share.bounds`), the same on every host.
 

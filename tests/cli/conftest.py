@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from dask_cluster import DaskCluster
 from small_tables import write_picture
 
 
@@ -36,3 +37,11 @@ def manifest(tmp_path):
     (tmp_path / "in" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0 ")
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nhello\n")
     return tmp_path / "in" / "manifest.csv"
+
+
+@pytest.fixture
+def dask(tmp_path):
+    (tmp_path / "dask").mkdir()
+    cluster = DaskCluster(tmp_path / "dask")
+    yield cluster
+    cluster.close()

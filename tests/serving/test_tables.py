@@ -1,6 +1,7 @@
 """`predict-table` part after part: the same answers, few rows in memory, and what an interruption leaves."""
 
 import csv
+import pickle
 import types
 
 import numpy as np
@@ -58,6 +59,22 @@ def test_rows_have_the_lines_before_them_in_other_parts(table, tmp_path):
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     assert [row["utterance"] for row in rows[:3]] == ["line 0", "line 1", "line 2"] and len(rows) == 22
     assert {row["predicted"] for row in rows} == {"joy"} and {row["p_joy"] for row in rows} == {"1.0"}
+
+
+def test_workers_write_the_same_file(table, tmp_path, monkeypatch):
+    """They are some parts ahead of the file, and open the model themselves."""
+
+    def compute(scheduler, function, parts, *names):
+        return iter([function(*part) for part in pickle.loads(pickle.dumps(list(parts)))])
+
+    here, workers, path = Reader(), Reader(), table({20: ""})
+    assert tables._identity(workers) == f" {workers.facts}"
+    monkeypatch.setattr(tables, "compute", compute)
+    monkeypatch.setattr(tables, "_open", lambda run, identity, trusts: workers)
+    counts = predict(tmp_path / "one.csv", path, here)
+    assert tables.write_table(tmp_path / "many.csv", path, Reader(0), 22, scheduler="tcp://x:1") == counts
+    assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert workers.asked == here.asked
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("The server ended."), files.WriteError("Full.")])
