@@ -330,7 +330,7 @@ class Cluster:
         except distributed.KilledWorker:  # of workers with one address, which Dask started again before a look
             self._take_back(future)
             return {}
-        except distributed.CancelledError:  # so are all of a scheduler that has ended
+        except (distributed.CancelledError, distributed.comm.CommClosedError):  # the scheduler has ended
             raise self._lost() from None
         except (ModuleNotFoundError, AttributeError) as error:
             if "emotion_tf" not in str(error):

@@ -7,6 +7,8 @@ import operator
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import distributed
+import distributed.comm
 import pytest
 from helpers import ROOT
 
@@ -210,6 +212,16 @@ def test_a_scheduler_that_ends(monkeypatch):
         next(results)
         local.close()
         list(results)
+
+
+@pytest.mark.parametrize("error", [distributed.CancelledError(), distributed.comm.CommClosedError()])
+def test_a_scheduler_that_ends_before_it_hands_a_result_over(monkeypatch, error):
+    def result(self, timeout):
+        raise error
+
+    monkeypatch.setattr(PretendedFuture, "result", result)
+    with pytest.raises(UserError, match="The scheduler at tcp://x:1 does not answer any more"):
+        list(Cluster(PretendedClient(1), "tcp://x:1").map(operator.add, [(1, 2)], None))
 
 
 def test_requirements_name_the_extra():
