@@ -3,7 +3,6 @@
 import collections
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,31 +12,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT
+from network import hosts
 
 pytestmark = pytest.mark.slow
 SURVIVOR = 60
 """Seconds in which a host ends when another was killed."""
 
 
-def start(script, *words, index=None, ports=(), folder, **variables):
-    """Starts a script as a host, or alone."""
+def start(script, *words, index=None, cluster=(), folder, **variables):
+    """Starts a script as a host of a cluster, or alone."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **variables}
     environment.pop("TF_CONFIG", None)
     if index is not None:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, words)]
+        workers = {"worker": [host.address for host in cluster]}
+        environment["TF_CONFIG"] = json.dumps({"cluster": workers, "task": {"type": "worker", "index": index}})
+    command = [
+        *(cluster[index].on if cluster else ()),
+        sys.executable,
+        str(Path(__file__).with_name(script)),
+        *map(str, words),
+    ]
     return subprocess.Popen(
         command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def errors(output):
@@ -45,17 +42,25 @@ def errors(output):
     return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
+@pytest.fixture
+def pair():
+    """Two hosts."""
+    with hosts(2) as both:
+        yield both
+
+
 @pytest.fixture(scope="module")
 def updates(dataset, tmp_path_factory):
     """Results of tests/training/two_hosts.py: of one process, and of either of two."""
-    folder, ports = tmp_path_factory.mktemp("hosts"), free_ports(2)
-    processes = [
-        start("two_hosts.py", dataset, folder / f"{i}.npz", index=i, ports=ports, folder=folder) for i in range(2)
-    ]
-    processes.append(start("two_hosts.py", dataset, folder / "alone.npz", folder=folder))
-    for process in processes:
-        _, output = process.communicate(timeout=500)
-        assert process.returncode == 0, output
+    folder = tmp_path_factory.mktemp("hosts")
+    with hosts(2) as pair:
+        processes = [
+            start("two_hosts.py", dataset, folder / f"{i}.npz", index=i, cluster=pair, folder=folder) for i in range(2)
+        ]
+        processes.append(start("two_hosts.py", dataset, folder / "alone.npz", folder=folder))
+        for process in processes:
+            _, output = process.communicate(timeout=500)
+            assert process.returncode == 0, output
     results = []
     for name in ("alone", "0", "1"):
         with np.load(folder / f"{name}.npz") as arrays:
@@ -96,28 +101,33 @@ def counts(folder, since):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_host_ends_the_others_and_the_run_goes_on_with_one(dataset, tmp_path, killed):
-    reads, ports = tmp_path / "reads", free_ports(2)
+def test_a_killed_host_ends_the_others_and_the_run_goes_on(pair, dataset, tmp_path, killed):
+    """With one host, or with two as before."""
+    reads = tmp_path / "reads"
     reads.mkdir()
     options = [
         reads, "train", "--name", "r", "--data", dataset, "--towers", "text", "--train.epochs", "3", "--text.gru-units",
         "4", "--train.batch-size", "16", "--strategy", "multiworker",
     ]  # fmt: skip
-    hosts = [start("host.py", *options, index=i, ports=ports, folder=tmp_path, KILL=f"{killed}:1") for i in range(2)]
-    hosts[killed].communicate(timeout=300)
+    both = [start("host.py", *options, index=i, cluster=pair, folder=tmp_path, KILL=f"{killed}:1") for i in range(2)]
+    both[killed].communicate(timeout=300)
     began = time.monotonic()
-    _, output = hosts[1 - killed].communicate(timeout=300)
+    _, output = both[1 - killed].communicate(timeout=300)
     assert time.monotonic() - began < SURVIVOR
-    assert hosts[killed].returncode == -9 and hosts[1 - killed].returncode == 2, output
+    assert both[killed].returncode == -9 and both[1 - killed].returncode == 2, output
     (line,) = errors(output)
     assert f"Host {1 - killed} of 2 ends" in line and "train --resume --name r" in line and "Traceback" not in output
     records = set(counts(reads, ())[0])
     assert set(counts(reads, ())[0].values()) == {1} and len(records) > 100
     before = {path.name for path in reads.iterdir()}
-    resumed = start("host.py", reads, "train", "--resume", "--name", "r", "--strategy", "none", folder=tmp_path)
-    output, error = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, error
-    assert "Resumed after epoch 1" in output
+    resume = ("host.py", reads, "train", "--resume", "--name", "r", "--strategy")
+    if killed:
+        again = [start(*resume, "multiworker", index=i, cluster=pair, folder=tmp_path) for i in range(2)]
+    else:
+        again = [start(*resume, "none", folder=tmp_path)]
+    outputs = [host.communicate(timeout=300) for host in again]
+    assert {host.returncode for host in again} == {0}, outputs
+    assert "Resumed after epoch 1" in outputs[0][0]
     after = counts(reads, before)
     assert sorted(after) == [1, 2]
     for epoch in after.values():
@@ -126,9 +136,8 @@ def test_a_killed_host_ends_the_others_and_the_run_goes_on_with_one(dataset, tmp
     assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
 
 
-def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(dataset, tiny_bert, tmp_path):
+def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(pair, dataset, tiny_bert, tmp_path):
     """TF-Hub's variables have a copy on each replica; the outputs of the frozen encoder are computed once."""
-    ports = free_ports(2)
     (tmp_path / "reads").mkdir()
     options = [
         tmp_path / "reads", "train", "--name", "r", "--data", dataset, "--towers", "text", "--text.branches", "bert",
@@ -136,20 +145,19 @@ def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(dataset, 
         "--train.batch-size", "16", "--strategy", "multiworker",
     ]  # fmt: skip
     cache = str(tmp_path / "cache")
-    hosts = [
-        start("host.py", *options, index=i, ports=ports, folder=tmp_path, EMOTION_TF_CACHE=cache) for i in range(2)
+    both = [
+        start("host.py", *options, index=i, cluster=pair, folder=tmp_path, EMOTION_TF_CACHE=cache) for i in range(2)
     ]
-    for host in hosts:
+    for host in both:
         _, error = host.communicate(timeout=300)
         assert host.returncode == 0, error
     assert pd.read_csv(tmp_path / "saved_models" / "r" / "history.csv")["epoch"].tolist() == [1, 2]
     assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
 
 
-def test_the_fit_of_keras_still_refuses_several_hosts(tmp_path):
+def test_the_fit_of_keras_still_refuses_several_hosts(pair, tmp_path):
     """If this fails, Keras has mended its `fit` (keras#20585): say so in docs/scale.md, and look at our loop again."""
-    ports = free_ports(2)
-    processes = [start("keras_fit.py", index=index, ports=ports, folder=tmp_path) for index in range(2)]
+    processes = [start("keras_fit.py", index=index, cluster=pair, folder=tmp_path) for index in range(2)]
     for process in processes:
         output, error = process.communicate(timeout=300)
         assert output.splitlines() == ["fit refuses it: True"], error

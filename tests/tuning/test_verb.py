@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import ROOT
+from network import free_ports, hosts
 
 pytestmark = pytest.mark.slow
 SEARCH = ("--search", "learning_rate", "optimizer=adamw,adam", "fusion.kind=concat,gated", "fusion.dropout")
@@ -141,9 +141,7 @@ def test_killed_workers_end_the_search(run, results):
 
 
 def test_a_chief_with_remote_workers_and_after_their_end(run, results):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     chief = run("tune", "--name", "x", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
                 "--tuner.role", "chief", "--tuner.address", address, new=True, on=())  # fmt: skip
     worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, new=True, on=())
@@ -160,40 +158,13 @@ def test_a_chief_with_remote_workers_and_after_their_end(run, results):
     assert trials(results / "x")["trial"].is_unique
 
 
-def hosts(count):
-    """Returns the prefixes of commands that run on hosts of a network of their own, and the address of the first.
-
-    Without the right to make one, they are processes of this host.
-    """
-    prefixes, names = [], [f"emotion{os.getpid()}x{n}" for n in range(count)]
-    steps = [["ip", "netns", "add", names[0]], ["ip", "-n", names[0], "link", "add", "b0", "type", "bridge"]]
-    steps += [["ip", "-n", names[0], "addr", "add", "10.93.0.1/24", "dev", "b0"]]
-    steps += [["ip", "-n", names[0], "link", "set", "dev", "b0", "up"]]
-    for n, name in enumerate(names[1:], 1):
-        steps += [["ip", "netns", "add", name]]
-        steps += [["ip", "-n", names[0], "link", "add", f"v{n}", "type", "veth", "peer", "name", "e0", "netns", name]]
-        steps += [["ip", "-n", names[0], "link", "set", f"v{n}", "master", "b0", "up"]]
-        steps += [["ip", "-n", name, "addr", "add", f"10.93.0.{n + 1}/24", "dev", "e0"]]
-        steps += [["ip", "-n", name, "link", "set", "e0", "up"]]
-    steps += [["ip", "-n", name, "link", "set", "lo", "up"] for name in names]
-    try:
-        for step in steps:
-            subprocess.run(step, check=True, capture_output=True)
-        prefixes, address = [["ip", "netns", "exec", name] for name in names], "10.93.0.1:7000"
-    except (OSError, subprocess.CalledProcessError):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            prefixes, address = [[] for _ in names], f"127.0.0.1:{free.getsockname()[1]}"
-    return names, prefixes, address
-
-
 def test_twelve_trials_on_several_hosts_one_of_which_dies(run, results):
-    names, (chief_host, *worker_hosts), address = hosts(3)
-    try:
+    with hosts(3) as (chief_host, *worker_hosts):
+        address = chief_host.address
         chief = run("tune", "--name", "x", "--trials", 12, "--workers", 0, *SEARCH, *SHORT,
-                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host)  # fmt: skip
+                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host.on)  # fmt: skip
         words = ("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
-        workers = [run(*words, new=True, on=host) for host in worker_hosts]
+        workers = [run(*words, new=True, on=host.on) for host in worker_hosts]
         wait_for(chief, results / "x", 2)
         workers[0].kill()  # in a trial, which the other one runs again
         assert "12 trials, 0 broken" in chief.end()
@@ -203,15 +174,12 @@ def test_twelve_trials_on_several_hosts_one_of_which_dies(run, results):
         assert sorted(table["trial"].astype(int)) == list(range(12))
 
         chief = run("tune", "--name", "y", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
-                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host)  # fmt: skip
-        worker = run(*words, new=True, on=worker_hosts[0])
+                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host.on)  # fmt: skip
+        worker = run(*words, new=True, on=worker_hosts[0].on)
         wait_for(chief, results / "y", 1)
         chief.kill()
         (line,) = (line for line in worker.end(2, within=2 * MINUTE).splitlines() if line.startswith("error: "))
         assert f"The chief at {address} does not answer" in line
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def test_hyperband_continues_trials_and_retrains_the_winner(run, results):
