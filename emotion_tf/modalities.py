@@ -52,7 +52,7 @@ class Modality:
     @property
     def never_absent(self) -> str:
         """Sentence about a run whose training never lacked the modality, but for `MIN_ABSENT_SHARE`."""
-        rare = f"Less than {MIN_ABSENT_SHARE:.0%} of the training lacked {self.title}"
+        rare = f"Less than {100 * MIN_ABSENT_SHARE:.0f} % of the training lacked {self.title}"
         return f"{rare}: what stands in for absent {self.title} is untrained."
 
     @property

@@ -86,7 +86,7 @@ def test_the_exchange_alone_counts_where_training_never_lacked_the_modality():
             and contribution.verdict == "is used"
             and sentence.startswith("The model uses faces here (p < 0.001): ")
         )
-        assert "Less than 1% of the training lacked faces: what stands in for absent faces is untrained." in sentence
+        assert "Less than 1 % of the training lacked faces: what stands in for absent faces is untrained." in sentence
         contribution, sentence = measure(removed, ignored, never_absent=True)
         assert contribution.verdict == "is not used" and "is not significant" in sentence
         contribution, _ = measure(removed, lambda seed: accurate(0.8, 10 + seed), never_absent=True)

@@ -186,7 +186,7 @@ def test_the_verb_on_one_utterance(untrained, picture, succeed, tmp_path):
     assert str(run / "explanations" / "1" / "index.html") in printed
     assert "words: " in printed and "modalities: text " in printed
     assert "<h1>Why run predicted this</h1>" in (run / "explanations" / "1" / "index.html").read_text()
-    assert "Less than 1% of the training lacked faces" in printed and "lacked text" not in printed
+    assert "Less than 1 % of the training lacked faces" in printed and "lacked text" not in printed
     assert len(list((run / "explanations" / "1").glob("*.png"))) >= 6
 
 
