@@ -310,13 +310,21 @@ class Cluster:
 
     def _collect(self) -> dict[int, Any]:
         """Waits for results, at most until the next look; returns those that there are: number -> result."""
+        import distributed
+
         results: dict[int, Any] = {}
+        unanswered: list[Any] = []  # until after the next look: their workers may have ended with the results
         with contextlib.suppress(queue.Empty):
             future = self._done.get(timeout=max(0.0, self._next_look - time.monotonic()))
             while True:
                 if future in self._running:
-                    results |= self._result(future)
+                    try:
+                        results |= self._result(future)
+                    except distributed.TimeoutError:
+                        unanswered.append(future)
                 future = self._done.get_nowait()
+        for future in unanswered:
+            self._done.put(future)
         return results
 
     def _result(self, future: Any) -> dict[int, Any]:
@@ -324,9 +332,6 @@ class Cluster:
 
         try:
             result = future.result(timeout=2 * POLL)
-        except distributed.TimeoutError:  # its worker has ended meanwhile, or is slow to answer
-            self._done.put(future)
-            return {}
         except distributed.KilledWorker:  # of workers with one address, which Dask started again before a look
             self._take_back(future)
             return {}
