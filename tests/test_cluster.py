@@ -63,6 +63,40 @@ class PretendedClient:
         pass
 
 
+class LostResult(PretendedFuture):
+    """A future that was finished, but its worker has ended with the result."""
+
+    asked = 0
+
+    def result(self, timeout):
+        self.asked += 1
+        assert self.asked < 5, "it is asked for ever"
+        raise distributed.TimeoutError
+
+
+class ForgetfulClient(PretendedClient):
+    """Its first worker finishes an item, and ends."""
+
+    lost = None
+
+    def submit(self, *arguments, workers, **options):
+        future = super().submit(*arguments, workers=workers, **options)
+        if workers == ["w0"]:
+            self.futures[-1] = self.lost = LostResult(future.value, "w0")
+        return self.futures[-1]
+
+    def nthreads(self):
+        if self.lost and self.lost.asked:
+            self.workers = {"w1": 1}
+        return super().nthreads()
+
+
+def test_a_worker_that_ends_before_it_hands_a_result_over():
+    client = ForgetfulClient(1)
+    assert list(Cluster(client, "tcp://x:1").map(operator.add, [(1, 2)], "lost")) == [3]
+    assert client.lost.asked == 1
+
+
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(cluster, "POLL", 0.0)
