@@ -13,8 +13,7 @@ import sys
 import threading
 from typing import Annotated, Any
 
-import tyro
-
+from emotion_tf.command_line import parse
 from emotion_tf.config.rules import Range, check_fields, value
 from emotion_tf.errors import UserError
 from emotion_tf.quiet import start_tensorflow
@@ -40,7 +39,7 @@ class ServerArguments:
 def main() -> int:
     """Starts a server and serves until it is ended; returns the exit code."""
     try:
-        arguments = tyro.cli(ServerArguments)
+        arguments = parse(ServerArguments, sys.argv[1:], "python -m emotion_tf.data.serve")
         _check_port(arguments.port)
         start_tensorflow()  # with the operations of tensorflow_text, which are in the graphs
         return _serve(arguments)
