@@ -66,7 +66,7 @@ def _serve(arguments: ServerArguments) -> int:
     service, name = tf.data.experimental.service, arguments.host or socket.gethostname()
     try:
         if arguments.dispatcher:
-            check_service(f"grpc://{arguments.dispatcher}")
+            check_service(arguments.dispatcher, "--dispatcher", scheme="")
             server: Any = service.WorkerServer(
                 service.WorkerConfig(arguments.dispatcher, f"{name}:%port%", port=arguments.port)
             )

@@ -31,12 +31,12 @@ BUFFER = 4
 END = object()
 
 
-def check_service(address: str) -> None:
-    """Raises UserError unless there is something that listens at `grpc://HOST:PORT`."""
-    match = re.fullmatch(r"grpc://([^\s/:]+|\[[\da-fA-F:.]+\]):(\d{1,5})", address)
+def check_service(address: str, option: str = "--data.service", scheme: str = "grpc://") -> None:
+    """Raises UserError unless something listens at `address`, the value of an option: `scheme` and HOST:PORT."""
+    match = re.fullmatch(rf"{scheme}([^\s/:]+|\[[\da-fA-F:.]+\]):(\d{{1,5}})", address)
     if not match or not 0 < int(match[2]) < 2**16:
         raise UserError(
-            f"Invalid `--data.service`. Expected the address of a dispatcher, grpc://HOST:PORT. Received: {address!r}."
+            f"Invalid `{option}`. Expected the address of a dispatcher, {scheme}HOST:PORT. Received: {address!r}."
         )
     try:
         socket.create_connection((match[1].strip("[]"), int(match[2])), TIMEOUT).close()

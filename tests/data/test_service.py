@@ -116,7 +116,8 @@ def test_servers_that_cannot_start(monkeypatch, capsys):
         port = taken.getsockname()[1]
         for words, message in (
             (["--port", str(port)], f"error: Cannot listen at port {port}: Address already in use"),
-            (["--dispatcher", "127.0.0.1:1"], "error: No tf.data service at grpc://127.0.0.1:1"),
+            (["--dispatcher", "127.0.0.1:1"], "error: No tf.data service at 127.0.0.1:1"),
+            (["--dispatcher", "x"], "error: Invalid `--dispatcher`. Expected the address of a dispatcher, HOST:PORT."),
             (["--port", "-1"], "error: Invalid `--port`"),
             (["--port", "abc"], "error: Invalid `--port`. Expected a whole number, such as 3. Received: 'abc'."),
             (["--prot", "1"], "error: Unknown option --prot. Did you mean --port?"),
