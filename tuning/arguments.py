@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from emotion_tf import config as configuration
 from emotion_tf import documents, files, folders
@@ -17,6 +17,7 @@ from emotion_tf.program import program
 from tuning import plan
 from tuning.plan import Plan
 
+STRATEGIES = ("none", "mirrored")
 DEFAULT_EPOCHS = 2
 """Epochs of a trial by default: enough to compare configurations, few enough to try many."""
 ANSWER_TIMEOUT = 60
@@ -83,7 +84,7 @@ class TuneArguments(ConfigArguments):
     0: trains on train, and the objective is the weighted F1 on dev."""
     workers: Annotated[int, rules.PROCESSES] = 2
     """Number of processes that run trials in parallel. They share the processors."""
-    strategy: Literal["none", "mirrored"] = "none"
+    strategy: Annotated[str, rules.names(STRATEGIES)] = "none"
     """Devices of a trial: none (one), or mirrored (all GPUs of its machine, with --workers 1)."""
     resume: Flag = False
     """Continue an interrupted search (--name, or the newest). With more --trials, continues a finished one.
@@ -96,6 +97,7 @@ class TuneArguments(ConfigArguments):
                 "Received --resume and --overwrite. Expected one: the first continues, the second starts anew."
             )
         rules.check_fields(self)
+        rules.one_of("--strategy", self.strategy, STRATEGIES)
         if self.strategy == "mirrored" and self.workers > 1:
             raise UserError(
                 "--strategy mirrored gives all GPUs of this machine to one trial. Expected --workers 1. Received: "

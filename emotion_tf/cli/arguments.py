@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -22,7 +22,7 @@ from emotion_tf.config import rules
 from emotion_tf.config.rules import Range
 from emotion_tf.errors import UserError
 
-Strategy = Literal["auto", "none", "mirrored", "multiworker"]
+STRATEGIES = ("auto", "none", "mirrored", "multiworker")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainArguments(ConfigArguments):
     seeds: Annotated[int, Range(1, 1000)] = 1
     """Number of runs to train with consecutive seeds (NAME-seed0, NAME-seed1, ...).
     Prints mean and interval over seeds and dialogues. Rerun to continue."""
-    strategy: Strategy = "auto"
+    strategy: Annotated[str, rules.names(STRATEGIES)] = "auto"
     """Devices that train: none (one), mirrored (all GPUs of this machine), multiworker (all machines of TF_CONFIG or of
     a SLURM step) or auto (multiworker if TF_CONFIG has several machines, mirrored with several GPUs, else none)."""
     data_service: Annotated[str, tyro.conf.arg(name="data.service", metavar="grpc://HOST:PORT")] = ""
@@ -44,8 +44,9 @@ class TrainArguments(ConfigArguments):
     """Number of processes on this machine that train together, to try multiworker on the processor."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a number outside its range, and for seeds that are too large."""
+        """Raises UserError for values outside their ranges, and for options that exclude each other."""
         rules.check_fields(self)
+        rules.one_of("--strategy", self.strategy, STRATEGIES)
         if self.local_workers > 1 and self.strategy not in ("auto", "multiworker"):
             raise UserError(
                 f"--local-workers {self.local_workers} trains with --strategy multiworker. Received: {self.strategy}."

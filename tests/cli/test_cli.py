@@ -107,6 +107,7 @@ def test_a_user_error_has_exit_code_2(words, pattern):
         (["train", "--text.brnches", "gru"], ["--text.brnches", "Did you mean --text.branches?"]),
         (["train", "--face.branches", "resnet5"], ["`face.branches`", "'resnet5'", "Did you mean 'resnet50'?"]),
         (["train", "--towers", "texts"], ["`towers`", "text, face", "Did you mean 'text'?"]),
+        (["train", "--strategy", "mirored"], ["none, mirrored, multiworker", "Did you mean 'mirrored'?"]),
         (["train", "--resume"], ["Nothing to resume", "saved_models"]),
         (["evaluate"], ["RUN"]),
         (["export", "x", "--version", "y"], ["`--version`. Expected a whole number, such as 3. Received: 'y'."]),

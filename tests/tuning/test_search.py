@@ -185,6 +185,7 @@ def test_check_broken():
         (["--resume"], "No search at"),
         (["--data", "nowhere"], "nowhere"),
         (["--tuner.epoch", "3"], "--tuner.epochs"),
+        (["--strategy", "multiworker"], "Invalid `--strategy`. Expected one of: none, mirrored."),
         (
             ["--strategy", "mirrored"],
             "--strategy mirrored gives all GPUs of this machine to one trial. Expected --workers 1",
