@@ -43,9 +43,12 @@ class FaceBatchNormalization(layers.BatchNormalization):
         )
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
         variance *= tf.maximum(count - 1, 1) / count  # the moving one is that of the batch, not an estimate from it
-        mean, variance = self._of_faces(mean, variance)
+        rate = 1 - self.momentum
+        if self.faces is not None:
+            rate = tf.where(_has_face(self.faces, self.synchronized), rate, 0.0)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1 - self.momentum))
+            # few operations: a ResNet50 has 53 of these layers, and all are traced before the first step
+            moving.value.assign_sub((moving.value - tf.cast(value, moving.dtype)) * tf.cast(rate, moving.dtype))
         return output
 
     def _is_one_operation(self, inputs: Any, mask: Any) -> bool:
