@@ -62,7 +62,7 @@ def main() -> None:
         return records.map(lambda i, record: examples(examples.parse(i, record), None), tf.data.AUTOTUNE)
 
     def window(epoch: int) -> tf.data.Dataset:
-        pools = examples.elements(rows).shuffle(20_000, seed=epoch).batch(32 * pipeline.pool_batches(count, 32))
+        pools = examples.elements(rows).shuffle(20_000, seed=epoch).batch(32 * pipeline.pool_batches(32, count))
         batches = pools.flat_map(lambda *pool: pipeline.by_length(examples, pool, 32, tf.constant([0, epoch])))
         return batches.map(examples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

@@ -23,6 +23,8 @@ from emotion_tf.modalities import MODALITIES
 
 POOL_BATCHES = 50
 """Batches that are parsed together and cut from a pool sorted by length, at most."""
+POOL_ROWS = 4096
+"""Utterances of a pool, at most, since three pools are in memory at a time."""
 LEAST_POOLS = 4
 """Pools of a training epoch: else a small data set would be sorted whole, and similar utterances meet in each epoch."""
 CHARACTERS_PER_PIECE = 4
@@ -51,9 +53,13 @@ class EpochOrder:
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()[:4], "big") >> 2
 
 
-def pool_batches(rows: int, batch_size: int) -> int:
-    """Returns the number of batches that training cuts from a pool, as Hugging Face's `group_by_length` does."""
-    return max(1, min(POOL_BATCHES, rows // (LEAST_POOLS * batch_size)))
+def pool_batches(batch_size: int, rows: int | None = None) -> int:
+    """Returns the number of batches that are cut from a pool, as Hugging Face's `group_by_length` does.
+
+    `rows`: number of utterances of a training epoch; without it, the pool may have all of them.
+    """
+    most = POOL_BATCHES if rows is None else min(POOL_BATCHES, rows // (LEAST_POOLS * batch_size))
+    return max(1, min(most, POOL_ROWS // batch_size))
 
 
 def train_batches(
@@ -83,7 +89,7 @@ def train_batches(
     """
     make = Examples(preprocess, cached)
     positions, size = make.positions(rows), share.size(batch_size)
-    pool = pool_batches(len(positions), batch_size)
+    pool = pool_batches(batch_size, len(positions))
 
     def shuffle(order: EpochOrder) -> np.ndarray:
         return rows.shuffle(positions, order.shuffle) if make.reads_records else order.shuffle(positions)
@@ -147,7 +153,7 @@ def sorted_batches(
 
     dataset = (
         make.elements(rows)
-        .batch(batch_size * POOL_BATCHES)
+        .batch(batch_size * pool_batches(batch_size))
         .flat_map(as_graph(lambda *elements: by_length(make, elements, batch_size, tf.constant([0, 0], tf.int64))))
         .map(as_graph(batch), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)

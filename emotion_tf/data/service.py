@@ -69,7 +69,7 @@ def service_batches(
         raise UserError("--data.service reads files. Expected --data on storage that all workers have, no URL.")
     make = pipeline.Examples(preprocess)
     paths = np.array([os.path.abspath(path) for path in rows.paths], object)
-    service, pool = tf.data.experimental.service, batch_size * pipeline.POOL_BATCHES
+    service, pool = tf.data.experimental.service, batch_size * pipeline.pool_batches(batch_size)
     # without compression, which pictures do not gain from
     distribute = service.distribute(
         service.ShardingPolicy.DYNAMIC, address, max_outstanding_requests=BUFFER, compression=None

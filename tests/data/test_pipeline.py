@@ -141,7 +141,7 @@ def test_batches_follow_the_order_of_the_epoch(data, epoch_batches):
     utterances = [row["utterance"].encode() for row in pipeline.read_rows(paths["train"])]
     count = opened.splits["train"].records
     expected = [utterances[i] for i in order.shuffle(np.arange(count))]
-    pool = BATCH * pipeline.pool_batches(count, BATCH)
+    pool = BATCH * pipeline.pool_batches(BATCH, count)
     received = flat(epoch_batches(order))
     assert count > pool > BATCH
     for start in range(0, count, pool):
@@ -153,7 +153,12 @@ def test_batches_follow_the_order_of_the_epoch(data, epoch_batches):
 
 @pytest.mark.parametrize(("rows", "batches"), [(10, 1), (32 * 4 * 7, 7), (32 * 4 * 7 - 1, 6), (100_000, 50)])
 def test_a_pool_is_a_quarter_of_a_small_data_set(rows, batches):
-    assert pipeline.pool_batches(rows, 32) == batches
+    assert pipeline.pool_batches(32, rows) == batches
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(8, 50), (64, 50), (256, 16), (5000, 1)])
+def test_a_pool_of_large_batches_fits_into_memory(batch_size, batches):
+    assert pipeline.pool_batches(batch_size) == pipeline.pool_batches(batch_size, 10**7) == batches
 
 
 def test_epochs_of_neighbouring_seeds_differ():
