@@ -25,7 +25,8 @@ from emotion_tf.config import Config, FaceConfig, FusionConfig, TextConfig, Trai
 FACE_SIZE = 32
 LONG = (
     "test_parts", "tuning/test_verb", "test_fuzz", "serving/test_export", "serving/test_export_elsewhere",
-    "interpret/test_explain", "cli/test_kills", "training/test_several_hosts", "training/test_loop",
+    "interpret/test_explain", "cli/test_kills", "training/test_several_hosts", "cli/test_scheduler",
+    "cli/test_prepare_cluster", "cli/test_object_storage", "training/test_loop",
     "interpret/test_text", "faces/test_real_clips", "page/test_browser_page", "cli/test_ensemble",
     "models/test_backbones", "interpret/test_face", "serving/test_launch", "page/test_server",
     "test_end_to_end", "features/test_cache", "training/test_cross_validate",
@@ -38,7 +39,7 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """Starts with the long files: pytest-xdist runs each whole in one process, and both processes end together."""
+    """Starts with the long files: pytest-xdist runs each whole in one process, and all processes end together."""
     order = {f"tests/{name}.py": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
