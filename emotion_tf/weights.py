@@ -191,9 +191,10 @@ def _megabytes(pip: subprocess.Popen[str], folder: Path) -> Iterator[int]:
     while pip.poll() is None:
         time.sleep(0.1)
         size = 0
-        for file in folder.rglob("*.whl"):
-            with contextlib.suppress(OSError):  # pip moves it
-                size = max(size, file.stat().st_size)
+        for parent, _, names in os.walk(folder):  # unlike `rglob`, it passes over a folder that pip has removed
+            for name in (name for name in names if name.endswith(".whl")):
+                with contextlib.suppress(OSError):  # pip moves it
+                    size = max(size, os.stat(os.path.join(parent, name)).st_size)
         while count < size // MEGABYTE:
             count += 1
             yield count

