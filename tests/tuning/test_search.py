@@ -322,7 +322,8 @@ def test_a_worker_without_a_chief_and_a_port_in_use(tmp_path, address, no_enviro
 
 
 def test_a_dead_process_breaks_its_trial_and_repeated_deaths_end_the_search(tune, folder, fault):
-    tune("--trials", "8", "--search", "optimizer", "learning_rate", "--train.seed", "2", job=Fake(dies="sgd"))
+    search = ("--search", "optimizer=adamw,adam,rmsprop,sgd", "learning_rate", "--train.seed", "2")
+    tune("--trials", "8", *search, job=Fake(dies="sgd"))
     table = pd.read_csv(folder / "trials.csv")
     assert len(table) == 8
     died = table[table["train.optimizer"] == "sgd"]

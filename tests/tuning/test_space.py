@@ -125,10 +125,20 @@ def test_only_options_with_an_effect_are_searched():
     assert ("bert",) not in next(p.domain for p in searched(BASES["glove"]) if p.option == "text.branches")
 
 
+def test_sgd_is_searched_only_if_it_is_named():
+    """Or if the configuration has it: at the rates of the others it stays at the majority floor."""
+    assert "train.momentum" not in options(BERT) and "train.momentum" in options(BASES["face"])
+    (optimizer,) = searched(BERT, "optimizer=sgd,adamw")
+    assert optimizer.domain == ("sgd", "adamw")
+    (optimizer,) = searched(BERT, "optimizer")
+    assert sorted(optimizer.domain) == ["adam", "adamw", "rmsprop"]
+
+
 def test_an_option_is_drawn_only_with_the_choice_that_gives_it_an_effect():
-    space = searched(BERT)
+    base = dataclasses.replace(BERT, train=dataclasses.replace(BERT.train, optimizer="sgd"))
+    space = searched(base)
     for seed in range(200):
-        values = declare(Draw(seed), space, BERT)
+        values = declare(Draw(seed), space, base)
         assert ("train.momentum" in values) == (values["train.optimizer"] == "sgd")
         assert ("train.focal_gamma" in values) == (values["train.loss"] == "focal")
         assert ("text.gru_units" in values) == ("gru" in values["text.branches"])
@@ -192,7 +202,7 @@ def test_values_replace_the_domain():
         (["learning_rate=0:1"], "above 0"),
         (["batch_size=many"], "Expected values such as 32"),
         (["batch_size=0"], "Invalid `train.batch_size`. Expected a number from 1 to"),
-        (["momentum=0.5,2"], "Invalid `train.momentum`"),
+        (["focal_gamma=0.5,200"], "Invalid `train.focal_gamma`"),
         (["fusion.kind=concatt"], "Did you mean 'concat'?"),
         (["fusion.width=30"], "Invalid `fusion.heads`"),
         (["text.branches=bert,gru"], "Expected the pretrained branches of the configuration"),
