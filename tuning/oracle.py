@@ -114,9 +114,14 @@ class ResumableOracle:
 
         Trials that were running are queued again, before new ones. So are trials whose worker process died, since the
         trial may not have been the cause.
+
+        Raises:
+            UserError: the file is damaged, or is that of a search of another space, by another version.
         """
         state = documents.read(self.file, State, REPAIR, extra="allow")
+        declared = _space(self.hyperparameters.get_config())  # type: ignore[attr-defined]
         try:
+            saved = _space(state["hyperparameters"])  # type: ignore[typeddict-item]
             self.trials = {trial["trial_id"]: Trial.from_state(trial) for trial in state["trials"]}
             self.reports = {name: report for name, report in state["reports"].items() if not report["died"]}
             self.retrained = state["retrained"]
@@ -124,6 +129,11 @@ class ResumableOracle:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # of KerasTuner's own format
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
             raise UserError(f"{self.file}: Invalid state of a search ({reason}). {REPAIR}") from None
+        if saved != declared:
+            raise UserError(
+                f"{self.file}: The search has other hyperparameters or domains than this version of the program "
+                "searches. Continue it with the version that began it, or start again with --overwrite."
+            )
         if unknown := sorted(set(state["end_order"]) - set(self.trials)):
             raise UserError(
                 f"{self.file}: Invalid `end_order`. Expected trials. Received: {unknown[0][:80]!r}. {REPAIR}"
@@ -207,6 +217,11 @@ class Bayesian(ResumableOracle, kt.oracles.BayesianOptimizationOracle):
 
 class Hyperband(ResumableOracle, kt.oracles.HyperbandOracle):
     """Many short trials, the best of which continue (Li 2018)."""
+
+
+def _space(state: dict[str, Any]) -> list[str]:
+    """Returns the hyperparameters of a space with their domains and conditions, from KerasTuner's state of it."""
+    return sorted(json.dumps(parameter, sort_keys=True) for parameter in state["space"])
 
 
 def parse_report(text: str) -> Report:

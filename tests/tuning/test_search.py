@@ -131,6 +131,19 @@ def test_a_finished_search_continues_only_with_more_trials(tune, folder, fault):
     assert again == began and "--trials 3" in again
 
 
+def test_a_search_of_another_space_is_not_continued(tune, folder, fault):
+    """For example of a version of the program with other domains."""
+    tune("--trials", "2", "--search", "optimizer")
+    before = json.loads((folder / "oracle.json").read_text())
+    for state in (before["hyperparameters"], *(trial["hyperparameters"] for trial in before["trials"])):
+        (optimizer,) = state["space"]
+        optimizer["config"]["values"].append("sgd")
+    (folder / "oracle.json").write_text(json.dumps(before))
+    message = tune("--resume", "--trials", "3", through=fault)
+    assert "oracle.json: The search has other hyperparameters or domains than this version" in message
+    assert json.loads((folder / "oracle.json").read_text()) == before
+
+
 def test_preset_and_config_exclude_each_other(tune, fault):
     assert "each give a whole configuration" in tune("--preset", "demo", "--config", "x.json", through=fault)
 
