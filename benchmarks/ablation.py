@@ -266,14 +266,14 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     removed = f"{SHARE:.0%} of faces removed"
     table = Table("part", "variant", "dev", "test", "to baseline [95 %]", "p (Holm)", removed, "loss", "", title=title)
     stacks = {name: np.stack([result["whole"] for result in runs]) for name, runs in results.items()}
-    tests = dict(zip([v for v in variants if v is not BASELINE], differences(label, stacks, dialogue), strict=True))
+    tests = dict(zip([name for name in stacks if name != BASELINE.name], differences(label, stacks, dialogue), strict=True))
     for variant in variants:
         seeds = results[variant.name]
         predicted = {name: np.stack([result[name] for result in seeds]) for name in ("whole", "reduced")}
         scores = {name: [weighted_f1(label, y_pred) for y_pred in rows] for name, rows in predicted.items()}
         comparison = ["", "", ""]
         if variant is not BASELINE:
-            test, p_value = tests[variant]
+            test, p_value = tests[variant.name]
             bounds = f"{test.difference:+.4f} {format_bounds((test.low, test.high), '+')}"
             p_cell = format_p(p_value) if len(seeds) >= MIN_SEEDS else "-"
             comparison = [bounds, p_cell, remark(variant, test.difference, p_value, len(seeds))]
