@@ -266,7 +266,9 @@ def _print(arguments: argparse.Namespace, variants: list[Variant]) -> None:
     removed = f"{SHARE:.0%} of faces removed"
     table = Table("part", "variant", "dev", "test", "to baseline [95 %]", "p (Holm)", removed, "loss", "", title=title)
     stacks = {name: np.stack([result["whole"] for result in runs]) for name, runs in results.items()}
-    tests = dict(zip([name for name in stacks if name != BASELINE.name], differences(label, stacks, dialogue), strict=True))
+    tests = dict(
+        zip([name for name in stacks if name != BASELINE.name], differences(label, stacks, dialogue), strict=True)
+    )
     for variant in variants:
         seeds = results[variant.name]
         predicted = {name: np.stack([result[name] for result in seeds]) for name in ("whole", "reduced")}
