@@ -1,8 +1,11 @@
 """The table of ablations: differences over seeds and dialogues, adjusted for their number."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks import ablation
 from benchmarks.ablation import BASELINE, Variant, differences, remark
 from emotion_tf.evaluation.significance import crossed_difference, holm, paired_bootstrap
 
@@ -51,3 +54,24 @@ def test_luck_of_the_seeds_is_no_finding():
 )
 def test_a_published_result_is_contradicted_only_by_what_survives(difference, p_value, seeds, sentence):
     assert remark(Variant("part", "name", {}, +1, "Author 2020"), difference, p_value, seeds) == sentence
+
+
+def test_the_table_has_a_row_for_each_variant(tmp_path, capsys):
+    variants = [ablation.BASELINE, ablation.VARIANTS[0]]
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 60)
+    for variant in variants:
+        for seed in range(5):
+            predicted = {name: rng.integers(0, 3, 60) for name in ("whole", "reduced")}
+            about = json.dumps({"dev": 0.5, "digest": ""})
+            np.savez(
+                ablation._file(tmp_path, variant, seed),
+                label=label,
+                dialogue=np.arange(60) // 4,
+                about=about,
+                **predicted,
+            )
+    words = ["data", "--face-init", "face", "--out", str(tmp_path)]
+    ablation._print(ablation.parser().parse_args(words), variants)
+    table = capsys.readouterr().out
+    assert "baseline" in table and "sum" in table and "seeds 0 to 4" in table
