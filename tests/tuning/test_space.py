@@ -126,7 +126,7 @@ def test_only_options_with_an_effect_are_searched():
 
 
 def test_sgd_is_searched_only_if_it_is_named():
-    """Or if the configuration has it: at the rates of the others it stays at the majority floor."""
+    """Or if the configuration has it: at the rates of the others it stays near the majority floor."""
     assert "train.momentum" not in options(BERT) and "train.momentum" in options(BASES["face"])
     (optimizer,) = searched(BERT, "optimizer=sgd,adamw")
     assert optimizer.domain == ("sgd", "adamw")
