@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -54,11 +55,11 @@ def fuzz(name: str, seconds: int, corpus: Path) -> Result:
             f"-artifact_prefix={folder}/",
             "-print_final_stats=1",
         ]
-        output = _run("--child", name, *options, str(corpus))
+        output = _run(name, *options, str(corpus))
         executions, rate = (
             int(_number(rf"stat::{stat}:", output)) for stat in ("number_of_executed_units", "average_exec_per_sec")
         )
-        covered = _number("covered:", _run("--cover", name, str(corpus)))
+        covered = _number("covered:", output)
         for find in Path(folder).iterdir():
             copy = corpus.parent / f"{name}-{find.name[:24]}"
             copy.write_bytes(find.read_bytes())
@@ -75,9 +76,19 @@ def _number(label: str, output: str) -> float:
 
 
 def _run(*words: str) -> str:
-    command = [sys.executable, __file__, *words]
+    command = [sys.executable, __file__, "--child", *words]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     return process.stdout + process.stderr
+
+
+def _fuzz_and_cover(name: str, options: list[str]) -> None:
+    import tensorflow  # noqa: F401 - once for both, which takes seconds
+
+    if pid := os.fork():  # libFuzzer ends its process
+        os.waitpid(pid, 0)
+        _measure_coverage(name, Path(options[-1]))
+    else:
+        _fuzz_child(name, options)
 
 
 def _fuzz_child(name: str, options: list[str]) -> None:
@@ -120,10 +131,7 @@ def main() -> None:
     """Fuzzes the targets one after the other and prints a table."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     if sys.argv[1:2] == ["--child"]:
-        _fuzz_child(sys.argv[2], sys.argv[3:])
-        return
-    if sys.argv[1:2] == ["--cover"]:
-        _measure_coverage(sys.argv[2], Path(sys.argv[3]))
+        _fuzz_and_cover(sys.argv[2], sys.argv[3:])
         return
     from fuzz_targets import TARGETS
 
