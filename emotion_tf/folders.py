@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import itertools
 import os
 import re
@@ -40,8 +41,10 @@ _fetched: list[Path] = []
 
 
 def other_results(run: Path, data: Path) -> Path:
-    """Returns the folder of a run's results on another data set than its own."""
-    return run / "elsewhere" / data.resolve().name
+    """Returns the folder of a run's results on another data set than its own: two of one name have two."""
+    place = remote.url_of(data) if remote.is_url(data) else str(data.resolve())
+    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    return run / "elsewhere" / f"{Path(place).name}-{digest}"
 
 
 def run_path(name: str) -> Path:

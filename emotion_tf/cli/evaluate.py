@@ -28,7 +28,7 @@ def evaluate(
 
     Args:
         run: Run: its name in saved_models/, or its folder.
-        data: Another data set. Its results are written to RUN/elsewhere/NAME/, where `compare --data` reads them.
+        data: Another data set. Its results are written to RUN/elsewhere/, where `compare --data` reads them.
             Default: the data set of the run.
         split: Split of the data set: train, dev or test.
         report: Write report.html and MODEL_CARD.md as well.

@@ -14,6 +14,7 @@ from small_records import with_dev_as_test
 
 from emotion_tf.evaluation import calibration, slices
 from emotion_tf.evaluation.before_use import markdown
+from emotion_tf.folders import other_results
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -74,16 +75,18 @@ def test_another_data_set_leaves_the_results_on_its_own(run, dataset, tmp_path, 
     other, second = tmp_path / "other", tmp_path / "second"
     copied = with_dev_as_test(dataset, other)
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    folder = other_results(run, other)
+    assert folder.parent == run / "elsewhere" and folder != other_results(run, tmp_path / "x" / "other")
     for path in (run, second):
         if path is second:
             shutil.copytree(run, second, ignore=shutil.ignore_patterns("elsewhere"))
         said = succeed("evaluate", path, "--data", other)
-        assert f"Results on another data set than that of the run: {path / 'elsewhere' / 'other'}" in said
+        assert f"Results on another data set than that of the run: {other_results(path, other)}" in said
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
-    numbers = json.loads((run / "elsewhere" / "other" / "metrics.json").read_text())["test"]
+    numbers = json.loads((folder / "metrics.json").read_text())["test"]
     assert numbers["data"] == str(other) and numbers["utterances"] == copied.splits["dev"].records
     succeed("evaluate", run, "--data", shutil.copytree(dataset, tmp_path / "copy"))  # the run's own, elsewhere
-    assert not (run / "elsewhere" / "copy").exists()
+    assert os.listdir(run / "elsewhere") == [folder.name]
     assert f"{numbers['utterances']} utterances" in succeed("compare", run, second, "--data", other)
     assert f"evaluate {run} --split dev --data {other}" in fault(
         "compare", run, second, "--split", "dev", "--data", other

@@ -16,6 +16,7 @@ from emotion_tf.data import records
 from emotion_tf.data.dataset import Dataset
 from emotion_tf.data.tokenizer import WordPieceTokenizer
 from emotion_tf.errors import UserError
+from emotion_tf.folders import other_results
 from emotion_tf.labels import MELD_EMOTIONS
 from emotion_tf.runs.place import Place
 from emotion_tf.runs.run import Run
@@ -119,7 +120,7 @@ def test_a_killed_worker_changes_no_result(
         succeed("predict-table", untrained_text, manifest_path, "--out", paths[name] / "p.csv", *words)
     check_arrays(paths["one"] / "x.npz", paths["many"] / "x.npz")
     assert (paths["one"] / "p.csv").read_bytes() == (paths["many"] / "p.csv").read_bytes()
-    results = [path / "elsewhere" / shards.name for path in paths.values()]
+    results = [other_results(path, shards) for path in paths.values()]
     tables_of = [pd.read_csv(path / "predictions_train.csv") for path in results]
     pd.testing.assert_frame_equal(*tables_of, atol=2e-6)
     scores = [json.loads((path / "metrics.json").read_text())["train"]["confusion"] for path in results]
