@@ -16,12 +16,15 @@ from typing import Annotated
 from pydantic import Field
 
 from emotion_tf import documents, files, locks, terminal
-from emotion_tf.documents import Count, Text
+from emotion_tf.documents import Count, Sha256, Text
+from emotion_tf.progress import track
 from emotion_tf.remote import Store, url_of
 from emotion_tf.weights_table import cache_folder
 
 RUNS = "runs"
+PREPARED = "prepared"
 STATE = "state.json"
+STORED = "stored.json"
 MARKER = "run.json"
 """The file without which there is no run: written last, deleted first."""
 REPAIR = "Remove the folder: what is in object storage is fetched again."
@@ -42,6 +45,21 @@ class State:
 
     url: Text
     files: dict[str, Copy]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a data set that was stored: its content, and its version there."""
+
+    sha256: Sha256
+    version: Text
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """The document `stored.json` beside a data set, while it is being stored."""
+
+    files: dict[str, StoredFile]
 
 
 def local_folder(kind: str, url: str) -> Path:
@@ -152,13 +170,25 @@ def upload(folder: Path, is_new: bool = False) -> None:
 def upload_data(folder: Path, url: str | Path, info: str) -> None:
     """Stores a data set that was written here. `info`, without which there is none, is deleted first, and written last.
 
+    After an interruption the next call stores what is not stored yet.
+
     Raises:
         UserError: the store does not answer or refuses.
     """
     store = Store(url)
+    document = local_folder(PREPARED, store.url).parent / STORED
+    stored = documents.read(document, StoredFiles, "Remove it.").files if document.is_file() else {}
     store.delete(info)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == info, path.name)):
-        store.upload(path, path.name)
+    paths = sorted(folder.iterdir(), key=lambda path: (path.name == info, path.name))
+    for path in track(paths, len(paths), f"storing {store.url}", "files"):
+        name, sha256 = path.name, files.sha256(path)
+        if name in stored and store.has(name) and stored[name] == StoredFile(sha256, store.version(name)):
+            continue
+        store.upload(path, name)
+        stored[name] = StoredFile(sha256, store.version(name))
+        document.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(document, documents.to_json(StoredFiles(stored)))
+    document.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:

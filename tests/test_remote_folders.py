@@ -9,8 +9,10 @@ import fsspec
 import pytest
 
 from emotion_tf import folders, remote_folders
-from emotion_tf.data.dataset import Dataset
+from emotion_tf.data import records
+from emotion_tf.data.dataset import INFO, Dataset
 from emotion_tf.errors import UserError
+from emotion_tf.remote import Store, StoreError
 from emotion_tf.terminal import with_urls
 from emotion_tf.training.initialize import check_unseen
 
@@ -141,3 +143,30 @@ def test_a_name_that_leads_out_of_the_folder_is_not_fetched(store, tmp_path):
     store.pipe_file("/bucket/runs/mine/../planted", b"1")
     remote_folders.fetch(URL)
     assert not list(tmp_path.rglob("planted")) and len(remote_folders._files(folder)) == 3
+
+
+def test_a_data_set_whose_store_fails_is_stored_by_the_same_command(store, manifest_path, succeed, fault, monkeypatch):
+    monkeypatch.setattr(records, "ROWS_PER_SHARD", 30)
+    uploaded, upload = [], Store.upload
+
+    def fails_at_the_fifth(self, path, name):
+        if len(uploaded) == 4:
+            raise StoreError("The store does not answer.")
+        uploaded.append(name)
+        upload(self, path, name)
+
+    url = "memory://bucket/data/tiny"
+    words = ("prepare", "table", manifest_path, "--out", url, "--face-size", 32, "--tokenizer", "learned")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "upload", fails_at_the_fifth)
+        assert fault(*words).startswith("The store does not answer. 240 of 240 utterances are kept")
+    store.rm(f"/bucket/data/tiny/{uploaded[0]}")  # somebody deletes one, and changes another
+    store.pipe_file(f"/bucket/data/tiny/{uploaded[1]}", b"changed")
+    kept, first = set(uploaded[2:]), list(uploaded)
+    uploaded.clear()
+    monkeypatch.setattr(Store, "upload", lambda self, path, name: (uploaded.append(name), upload(self, path, name)))
+    succeed(*words)
+    assert first[0] in uploaded and first[1] in uploaded and not kept & set(uploaded)
+    assert uploaded[-1] == INFO and len({*uploaded, *kept}) == len(uploaded) + 2 == 11
+    assert len(list(Dataset.open(url).rows("train", "dev", "test").enumerate_records())) == 240
+    assert not [path for path in remote_folders.local_folder("prepared", url).parent.rglob("*") if path.is_file()]

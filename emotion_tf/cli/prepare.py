@@ -64,9 +64,9 @@ class FaceDatasetArguments:
         """Folder to write in: `out`, or a local one for a URL."""
         if not remote.is_url(self.out):
             return self.out
-        from emotion_tf.remote_folders import local_folder
+        from emotion_tf.remote_folders import PREPARED, local_folder
 
-        return local_folder("prepared", str(self.out))
+        return local_folder(PREPARED, str(self.out))
 
     @property
     def context(self) -> int:
