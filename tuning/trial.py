@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion_tf.config import Config, is_smoke
+from emotion_tf.config import SMOKE_ROWS, Config, is_smoke
 from emotion_tf.quiet import start_tensorflow
 from tuning.workers import Outcome
 
@@ -107,14 +107,15 @@ class TrainingJob:
 
     def _rows(self, config: Config) -> Sequence[Any]:
         """Returns training rows and held-out rows of each fold; None stands for the splits train and dev."""
-        return fold_rows(config.data, self.folds, config.train.seed) if self.folds else (None,)
+        return fold_rows(config.data, self.folds, config.train.seed, is_smoke(config)) if self.folds else (None,)
 
 
 @functools.cache
-def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
+def fold_rows(data: str, count: int, seed: int, smoke: bool = False) -> tuple[tuple[Any, Any], ...]:
     """Returns training rows and held-out rows of each fold of train and dev together; test is in none.
 
-    A dialogue is in one fold, and so are dialogues that share a picture.
+    A dialogue is in one fold, and so are dialogues that share a picture. With `smoke`, at most `SMOKE_ROWS` rows are
+    held out, at even distances.
     """
     from emotion_tf.data import pipeline, splits
     from emotion_tf.data.dataset import Dataset
@@ -130,6 +131,8 @@ def fold_rows(data: str, count: int, seed: int) -> tuple[tuple[Any, Any], ...]:
     sides = [(np.setdiff1d(positions, fold).tolist(), fold.tolist()) for fold in folds]
     for training, held_out in sides:
         splits.check_leaks(dialogues, pictures, training, held_out)
+    if smoke:
+        sides = [(training, held_out[:: -(-len(held_out) // SMOKE_ROWS)]) for training, held_out in sides]
     return tuple((rows.select(training), rows.select(held_out)) for training, held_out in sides)
 
 
