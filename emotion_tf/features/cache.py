@@ -130,7 +130,7 @@ def _compute_once(part: FrozenPart, preprocess: Preprocessor, rows: Rows, file: 
 def _compute(part: FrozenPart, preprocess: Preprocessor, rows: Rows) -> dict[str, Values]:
     """Runs a part over a shard in batches of similar length; returns the columns in record order."""
     spec = {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype) for name, x in part.model.input.items()}
-    function = tf.function(lambda inputs: run_on_devices(part.model, inputs), input_signature=[spec])
+    function = tf.function(lambda inputs: run_on_devices(part.model, inputs), input_signature=[spec], autograph=False)
     total = len(rows.index)
     order: list[int] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in part.steps}

@@ -121,7 +121,7 @@ class BertModule(tf.Module):
             for name, value in (("dropout_seed", seed), ("dropout_counter", 0))
         )
 
-    @tf.function
+    @tf.function(autograph=False)  # there is no control flow on tensors; to look for it takes a second
     def __call__(self, inputs: dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """Encodes word pieces.
 

@@ -382,7 +382,8 @@ def test_no_network_names_the_alternatives(cache):
         resolve_encoder("http://127.0.0.1:9/google/bert/1")
 
 
-def test_local_handles(bert, tmp_path, cache):
+def test_local_handles(bert, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py"])  # pytest may be another program
     assert resolve_encoder(bert) == bert
     with pytest.raises(UserError, match=r"no saved_model\.pb"):
         resolve_encoder(str(tmp_path))
