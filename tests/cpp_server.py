@@ -112,11 +112,15 @@ def all_requests(predictor, singles):
             yield signature, {name: value[i : i + 1] for name, value in inputs.items()}
 
 
-def largest_differences(program, exported, predictor, folder, singles):
-    """Returns the largest difference from Keras of any output, and of any attribution."""
+def largest_differences(program, exported, predictor, folder, singles, others=()):
+    """Returns the largest difference from Keras of any output, and of any attribution; and the answers to others.
+
+    To load an export and to optimise its graph takes seconds, so all are sent to one process.
+    """
     sent = list(all_requests(predictor, singles))
-    responses = run_requests(program, exported, sent, folder)
-    assert len(responses) == len(sent) == (1 + singles) * len(SIGNATURES)
+    responses = run_requests(program, exported, [*sent, *others], folder)
+    responses, answers = responses[: len(sent)], responses[len(sent) :]
+    assert len(sent) == (1 + singles) * len(SIGNATURES) and len(answers) == len(others)
     worst = {False: 0.0, True: 0.0}
     for (signature, inputs), (answered, outputs) in zip(sent, responses, strict=True):
         expected = keras_outputs(predictor, signature, inputs)
@@ -127,4 +131,4 @@ def largest_differences(program, exported, predictor, folder, singles):
                 worst["attributions" in name] = max(worst["attributions" in name], difference)
             else:
                 np.testing.assert_array_equal(value, outputs[name], f"{signature} {name}")
-    return worst[False], worst[True]
+    return worst[False], worst[True], answers

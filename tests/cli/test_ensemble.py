@@ -251,7 +251,7 @@ def test_an_ensemble_predicts_the_vote_of_its_members(members, crop, tmp_path, s
 def test_the_export_returns_the_vote_in_another_program(
     untrained_text, untrained_bert, evaluated, crop, tmp_path, succeed
 ):
-    from cpp_server import build_program, largest_differences, run_requests
+    from cpp_server import build_program, largest_differences
 
     members = evaluated(untrained_text, untrained_bert.path)
     # the other methods are weighted sums; `predict` and the export share the graph
@@ -267,14 +267,14 @@ def test_the_export_returns_the_vote_in_another_program(
     for path in members:
         shutil.rmtree(path)  # an export contains its members
     exported, program = out / "serving" / "1", build_program(tmp_path)
-    numbers, attributions = largest_differences(program, exported, predictor, tmp_path, 2)
-    assert numbers <= 1e-5 and attributions <= 1e-4
     texts = np.array([text.encode() for text in TEXTS], object)
     context = np.array([[line.encode() for line in lines] for lines in CONTEXT], object)
     pictures = np.array([[crop.read_bytes() if face else b""] for face in faces], object)
     full = {"utterance": texts, "context": context, "face_jpeg": pictures}
     single = {"utterance": texts, "face_jpeg": pictures[:, 0]}
-    answers = run_requests(program, exported, [("serve_full", full), ("serving_default", single)], tmp_path)
+    sent = [("serve_full", full), ("serving_default", single)]
+    numbers, attributions, answers = largest_differences(program, exported, predictor, tmp_path, 2, sent)
+    assert numbers <= 1e-5 and attributions <= 1e-4
     for (_, outputs), probabilities in zip(answers, (said, silent), strict=True):
         np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
     assert "Member run1" in (exported / "assets.extra" / "MODEL_CARD.md").read_text()
