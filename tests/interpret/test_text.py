@@ -152,13 +152,12 @@ def test_the_emotion_word_of_a_demo_utterance_ranks_first(branch, learnable_data
     cases = [("joy", "I am so {} about the trip.", ("happy", "delighted", "thrilled")),
              ("anger", "The photo makes me very {}.", ("furious", "angry", "outraged")),
              ("sadness", "I am quite {} about the game.", ("sad", "lonely", "miserable"))]  # fmt: skip
+    told = [(emotion, template, word) for emotion, template, telling in cases for word in telling]
+    batch = Batch(scorer, [Utterance(template.format(word)) for _, template, word in told])
     firsts = []
-    for emotion, template, telling in cases:
-        for word in telling:
-            batch = Batch(scorer, [Utterance(template.format(word))])
-            words = text.word_attributions(batch)[0][0]
-            is_first = words.word(int(words.values.argmax())) == word
-            firsts.append(is_first and scorer.run.labels[batch.target[0]] == emotion)
+    for (emotion, _, word), target, (words, *_) in zip(told, batch.target, text.word_attributions(batch), strict=True):
+        is_first = words.word(int(words.values.argmax())) == word
+        firsts.append(is_first and scorer.run.labels[target] == emotion)
     assert sum(firsts) >= (7 if branch == "bert" else 9), firsts
 
 
