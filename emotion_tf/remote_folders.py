@@ -177,7 +177,7 @@ def upload_data(folder: Path, url: str | Path, info: str) -> None:
     """
     store = Store(url)
     document = local_folder(PREPARED, store.url).parent / STORED
-    stored = documents.read(document, StoredFiles, "Remove it.").files if document.is_file() else {}
+    stored = _find_stored(document)
     store.delete(info)
     paths = sorted(folder.iterdir(), key=lambda path: (path.name == info, path.name))
     for path in track(paths, len(paths), f"storing {store.url}", "files"):
@@ -208,6 +208,10 @@ def _copy(path: Path, version: str = "") -> Copy:
 def _find_state(folder: Path) -> State | None:
     path = folder.parent / STATE
     return documents.read(path, State, REPAIR) if is_copy(folder) and path.is_file() else None
+
+
+def _find_stored(document: Path) -> dict[str, StoredFile]:
+    return documents.read(document, StoredFiles, "Remove it.").files if document.is_file() else {}
 
 
 def _write_state(folder: Path, state: State) -> None:

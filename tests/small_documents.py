@@ -149,6 +149,12 @@ def read_state(path):
         return remote_folders._find_state(path.parent / "mine")
 
 
+def find_stored(path):
+    from emotion_tf import remote_folders
+
+    return remote_folders._find_stored(path)
+
+
 class Session:
     """Stands in for `requests.Session`: every answer has these bytes."""
 
@@ -286,5 +292,10 @@ DOCUMENTS = {
         "runs/0/state.json",
         write_json({"url": "s3://b/mine", "files": {"run.json": {"bytes": 9, "time": 1, "version": "1"}}}),
         read_state,
+    ),
+    "files of a data set in a store": Document(
+        "prepared/0/stored.json",
+        write_json({"files": {"vocab.txt": {"sha256": "0" * 64, "version": "1"}}}),
+        find_stored,
     ),
 }
