@@ -43,23 +43,29 @@ $(OUT)/paired.txt: $(call run,both text face text-on)
 paired: $(OUT)/paired.txt
 
 SEEDS := 0 1 2
-$(foreach s,$(SEEDS),$(call run,face-any-$s)): RUN = --data tfrecords/any $(FACE) --train.seed $(lastword $(subst -, ,$*))
-$(foreach s,$(SEEDS),$(call run,text-any-$s)): RUN = --data tfrecords/any --towers text --train.seed $(lastword $(subst -, ,$*))
-$(foreach s,$(SEEDS),$(call run,any-$s)): RUN = --data tfrecords/any --text.init saved_models/text-any-$(subst any-,,$*) \
-	--face.init saved_models/face-any-$(subst any-,,$*) --train.epochs 2 --train.seed $(subst any-,,$*)
-$(foreach s,$(SEEDS),$(call run,face-any-$s text-any-$s)): $(call data,any)
-$(foreach s,$(SEEDS),$(eval $(call run,any-$s): $(call run,face-any-$s text-any-$s)))
-$(OUT)/control.txt: COMMAND = $(PROGRAM) compare $(SEEDS:%=saved_models/any-%) --with $(SEEDS:%=saved_models/text-any-%)
-$(OUT)/control.txt: $(foreach s,$(SEEDS),$(call run,any-$s))
-control: $(OUT)/control.txt
+seed = $(lastword $(subst seed, ,$*))
+$(foreach s,$(SEEDS),$(call run,face-any-seed$s)): RUN = --data tfrecords/any $(FACE) --train.seed $(seed)
+$(foreach s,$(SEEDS),$(call run,text-any-seed$s)): RUN = --data tfrecords/any --towers text --train.seed $(seed)
+$(foreach s,$(SEEDS),$(call run,any-seed$s)): RUN = --data tfrecords/any --text.init saved_models/text-$* \
+	--face.init saved_models/face-$* --train.epochs 2 --train.seed $(seed)
+$(foreach s,$(SEEDS),$(call run,face-any-seed$s text-any-seed$s)): $(call data,any)
+$(foreach s,$(SEEDS),$(eval $(call run,any-seed$s): $(call run,face-any-seed$s text-any-seed$s)))
+$(foreach s,$(SEEDS),$(call run,on-any-seed$s)): RUN = --data tfrecords/any --towers text \
+	--text.init saved_models/text-any-seed$(seed) --train.epochs 2 --train.seed $(seed)
+$(foreach s,$(SEEDS),$(eval $(call run,on-any-seed$s): $(call run,text-any-seed$s)))
+$(OUT)/control.txt: COMMAND = $(PROGRAM) compare saved_models/any --with saved_models/text-any
+$(OUT)/control-on.txt: COMMAND = $(PROGRAM) compare saved_models/any --with saved_models/on-any
+$(OUT)/control.txt $(OUT)/control-on.txt: $(foreach s,$(SEEDS),$(call run,any-seed$s))
+$(OUT)/control-on.txt: $(foreach s,$(SEEDS),$(call run,on-any-seed$s))
+control: $(OUT)/control.txt $(OUT)/control-on.txt
 
 # docs/results.md: dialogue context
 BERT := --data tfrecords/paired --towers text --text.branches bert
-$(foreach s,$(SEEDS),$(call run,bert-$s)): RUN = $(BERT) --train.seed $(subst bert-,,$*)
-$(foreach s,$(SEEDS),$(call run,context-$s)): RUN = $(BERT) --text.context 3 --train.seed $(subst context-,,$*)
-$(foreach s,$(SEEDS),$(call run,bert-$s context-$s)): $(call data,paired)
-$(OUT)/context.txt: COMMAND = $(PROGRAM) compare $(SEEDS:%=saved_models/context-%) --with $(SEEDS:%=saved_models/bert-%)
-$(OUT)/context.txt: $(foreach s,$(SEEDS),$(call run,bert-$s context-$s))
+$(foreach s,$(SEEDS),$(call run,bert-seed$s)): RUN = $(BERT) --train.seed $(seed)
+$(foreach s,$(SEEDS),$(call run,context-seed$s)): RUN = $(BERT) --text.context 3 --train.seed $(seed)
+$(foreach s,$(SEEDS),$(call run,bert-seed$s context-seed$s)): $(call data,paired)
+$(OUT)/context.txt: COMMAND = $(PROGRAM) compare saved_models/context --with saved_models/bert
+$(OUT)/context.txt: $(foreach s,$(SEEDS),$(call run,bert-seed$s context-seed$s))
 context: $(OUT)/context.txt
 
 # docs/results.md: face towers, chosen on dev of the faces of the paired splits
@@ -80,13 +86,13 @@ $(OUT)/joint.txt: $(call run,with-tower without-tower)
 faces: $(OUT)/towers.txt $(OUT)/joint.txt
 
 # docs/ensembles.md
-$(call run,both-bert): RUN := --data tfrecords/paired --text.branches bert --text.init saved_models/bert-0 \
+$(call run,both-bert): RUN := --data tfrecords/paired --text.branches bert --text.init saved_models/bert-seed0 \
 	--face.init saved_models/face --train.epochs 2
-$(call run,both-bert): $(call run,bert-0 face)
-$(OUT)/ensemble-two.txt: COMMAND = $(PROGRAM) ensemble saved_models/bert-0 saved_models/face --name two --overwrite
-$(OUT)/ensemble-three.txt: COMMAND = $(PROGRAM) ensemble saved_models/both-bert saved_models/bert-0 saved_models/face \
+$(call run,both-bert): $(call run,bert-seed0 face)
+$(OUT)/ensemble-two.txt: COMMAND = $(PROGRAM) ensemble saved_models/bert-seed0 saved_models/face --name two --overwrite
+$(OUT)/ensemble-three.txt: COMMAND = $(PROGRAM) ensemble saved_models/both-bert saved_models/bert-seed0 saved_models/face \
 	--name three --overwrite
-$(OUT)/ensemble-two.txt $(OUT)/ensemble-three.txt: $(call run,both-bert bert-0 face)
+$(OUT)/ensemble-two.txt $(OUT)/ensemble-three.txt: $(call run,both-bert bert-seed0 face)
 ensembles: $(OUT)/ensemble-two.txt $(OUT)/ensemble-three.txt
 
 # docs/tuning.md
