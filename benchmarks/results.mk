@@ -75,9 +75,10 @@ $(call run,tower-small): RUN := $(TOWER) --train.epochs 12 --train.patience 12
 $(call run,tower-wide): RUN := $(TOWER) --face.cnn-filters 48 96 192 384 --train.epochs 12 --train.patience 12
 $(call run,tower-small tower-wide): $(call data,fer)
 FROZEN := --data tfrecords/paired --text.branches bert --text.no-train-encoder --face.branches cnn
-$(call run,with-tower): RUN := $(FROZEN) --face.cnn-filters 48 96 192 384 --face.init saved_models/tower-wide
-$(call run,without-tower): RUN := $(FROZEN) --face.cnn-filters 48 96 192 384
-$(call run,with-tower): $(call run,tower-wide)
+# the narrow tower is the better one on dev
+$(call run,with-tower): RUN := $(FROZEN) --face.init saved_models/tower-small
+$(call run,without-tower): RUN := $(FROZEN)
+$(call run,with-tower): $(call run,tower-small)
 $(call run,with-tower without-tower): $(call data,paired)
 $(OUT)/towers.txt: COMMAND = $(PROGRAM) compare saved_models/tower-wide saved_models/tower-small
 $(OUT)/towers.txt: $(call run,tower-small tower-wide)
