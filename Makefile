@@ -52,7 +52,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@$(PYTHON) -m venv $(VENV)
 	@# most of the modules are never imported: Python compiles those that are when it first imports them
 	@# uv takes a third of pip's time, but reads none of pip's settings: pip does it if they name an index, or if uv fails
-	@! $(PIP) config list | grep -q '[.]index-url=' \
+	@! $(PIP) config list | grep '[.]index-url=' >/dev/null \
 		&& $(PIP) install --quiet --only-binary :all: "$$(grep '^uv' requirements-dev.txt)" \
 		&& $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python $(NEEDED) \
 		|| $(PIP) install --quiet --no-compile $(NEEDED)
