@@ -34,7 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(exist_ok=True, parents=True)
-        measure_program("prepare", "demo", "--utterances", 2000, "--out", "data", cwd=folder)
+        # with MiniLM's word pieces, so that models with and without MiniLM read it
+        measure_program("prepare", "demo", "--utterances", 2000, "--tokenizer", "minilm", "--out", "data", cwd=folder)
         train = ("train", "--preset", arguments.preset, "--data", "data", *ONE_STEP, "--name", "run")
         commands = {
             "--help": ["--help"],

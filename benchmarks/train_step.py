@@ -62,7 +62,8 @@ def main() -> None:
             commands = [ours, *([[arguments.peer, PEER, batch, arguments.seconds]] if arguments.peer else [])]
             turns = [[run_json(command) for command in commands] for _ in range(arguments.turns)]
             rates = [median(result["rate"] for result in results) for results in zip(*turns, strict=True)]
-            note_measures([Measure(f"{name}, batch of {ROWS}", f"{rates[0]:.1f} utterances/s")])
+            ratio = f"{rates[0] / rates[1]:.2f} times as fast as PyTorch" if arguments.peer else ""
+            note_measures([Measure(f"{name}, batch of {ROWS}", f"{rates[0]:.1f} utterances/s", ratio)])
             for rate, result in zip(rates, turns[-1], strict=True):
                 table.add_row(
                     name, result["version"], f"{rate:.1f}", f"{rate / rates[-1]:.2f}", f"{result['memory']:.0f}"
