@@ -1,4 +1,4 @@
-"""The command line in processes that start at once: each is forked from one process that has imported everything.
+"""Commands in processes that start at once: each is forked from one process that has imported everything.
 
 That process has run no op of TensorFlow, so its children go on as new processes do after their imports. They have a
 process group, a folder and streams of their own, and die by real signals. Linux only.
@@ -7,10 +7,12 @@ process group, a folder and streams of their own, and die by real signals. Linux
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Fork:
-    """A command line in a process of its own, with the interface of `subprocess.Popen`.
+    """A command in a process of its own, with the interface of `subprocess.Popen`.
 
     Attributes:
         log: file of its output and errors.
@@ -68,11 +70,19 @@ class Forks:
         while (line := self._process.stdout.readline()) != "ready\n":
             assert line, "the process has died"
 
-    def start(self, folder: Path, *words: object) -> Fork:
-        """Starts `main.py` with arguments in a folder."""
+    def start(
+        self, folder: Path, *words: object, script: Path = ROOT / "main.py", namespace: str = "", **environment: str
+    ) -> Fork:
+        """Starts a script with arguments in a folder, and in a network namespace if one is named."""
         self.count += 1
         paths = [self.folder / f"{self.count}.{name}" for name in ("log", "pid", "exit")]
-        request = {"words": [*map(str, words)], "folder": str(folder), "paths": [*map(str, paths)]}
+        request = {
+            "words": [str(script), *map(str, words)],
+            "folder": str(folder),
+            "namespace": namespace,
+            "environment": environment,
+            "paths": [*map(str, paths)],
+        }
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         while not paths[1].exists():
@@ -105,16 +115,19 @@ def _write(path: str, number: int) -> None:
     part.rename(path)
 
 
-def _run(words: list[str], folder: str, log: str) -> None:
+def _run(words: list[str], folder: str, namespace: str, environment: dict[str, str], log: str) -> None:
     os.setsid()
     os.chdir(folder)
+    os.environ.update(environment)
+    if namespace:
+        with open(f"/run/netns/{namespace}") as file:
+            assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
         os.dup2(source, descriptor)
-    sys.argv = [str(ROOT / "main.py"), *words]
-    from emotion_tf.cli import main
-
-    sys.exit(main())
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+    sys.exit()
 
 
 def _serve() -> None:
@@ -122,7 +135,7 @@ def _serve() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        log, pid_path, exit_path = request["paths"]
+        log, pid_path, exit_path = request.pop("paths")
         if os.fork():
             with contextlib.suppress(ChildProcessError):  # those that have ended
                 while os.waitpid(-1, os.WNOHANG)[0]:
@@ -130,7 +143,7 @@ def _serve() -> None:
             continue
         pid = os.fork()
         if not pid:
-            _run(request["words"], request["folder"], log)
+            _run(**request, log=log)
         _write(pid_path, pid)
         _write(exit_path, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         os._exit(0)

@@ -18,11 +18,11 @@ class Host:
 
     Attributes:
         address: HOST:PORT, which no other host has.
-        on: words that begin a command which runs there.
+        namespace: its network namespace, if it has one.
     """
 
     address: str
-    on: Sequence[str] = ()
+    namespace: str = ""
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def _namespaces(names: Sequence[str]) -> list[Host]:
             subprocess.run(["ip", *step.split()], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [Host(f"10.93.0.{n}:{PORT}", ("ip", "netns", "exec", name)) for n, name in enumerate(names, 1)]
+    return [Host(f"10.93.0.{n}:{PORT}", name) for n, name in enumerate(names, 1)]
 
 
 def free_ports(count: int) -> list[int]:

@@ -110,7 +110,7 @@ def test_compiled_modules_are_kept(tmp_path):
 def test_output_of_a_job_in_the_background_is_not_between_other_lines(tmp_path):
     _, output, _ = run(tmp_path, slow=[SETUP, TRAIN, TEST], data=True)
     lines = [line for line in output.splitlines() if line.startswith("output")]
-    steps = [step for step in (SETUP, TRAIN, LINT, NPM, TEST, REAL) for _ in range(4 if step == REAL else 1)]
+    steps = [step for step in (SETUP, LINT, TRAIN, NPM, TEST, REAL) for _ in range(4 if step == REAL else 1)]
     assert [line for line in lines if "pair_meld" not in line] == [f"output of {step}" for step in steps]
 
 

@@ -2,16 +2,12 @@
 
 import collections
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT
 from network import hosts
 
 pytestmark = pytest.mark.slow
@@ -19,26 +15,24 @@ SURVIVOR = 60
 """Seconds in which a host ends when another was killed."""
 
 
-def start(script, *words, index=None, cluster=(), folder, **variables):
-    """Starts a script as a host of a cluster, or alone."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **variables}
-    environment.pop("TF_CONFIG", None)
-    if index is not None:
-        workers = {"worker": [host.address for host in cluster]}
-        environment["TF_CONFIG"] = json.dumps({"cluster": workers, "task": {"type": "worker", "index": index}})
-    command = [
-        *(cluster[index].on if cluster else ()),
-        sys.executable,
-        str(Path(__file__).with_name(script)),
-        *map(str, words),
-    ]
-    return subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture(scope="module")
+def start(forks):
+    """Function that starts a script as a host of a cluster, or alone."""
+
+    def start(script, *words, index=None, cluster=(), folder, **variables):
+        namespace = ""
+        if index is not None:
+            workers = {"worker": [host.address for host in cluster]}
+            variables["TF_CONFIG"] = json.dumps({"cluster": workers, "task": {"type": "worker", "index": index}})
+            namespace = cluster[index].namespace
+        script = Path(__file__).with_name(script)
+        return forks.start(folder, *words, script=script, namespace=namespace, **variables)
+
+    return start
 
 
 def errors(output):
-    """The lines on standard error that are not TensorFlow's, which tests/training/host.py cannot hide."""
+    """The lines that begin with `error: `; others on standard error are TensorFlow's."""
     return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
@@ -50,7 +44,7 @@ def pair():
 
 
 @pytest.fixture(scope="module")
-def updates(dataset, tmp_path_factory):
+def updates(start, dataset, tmp_path_factory):
     """Results of tests/training/two_hosts.py: of one process, and of either of two."""
     folder = tmp_path_factory.mktemp("hosts")
     with hosts(2) as pair:
@@ -59,8 +53,7 @@ def updates(dataset, tmp_path_factory):
         ]
         processes.append(start("two_hosts.py", dataset, folder / "alone.npz", folder=folder))
         for process in processes:
-            _, output = process.communicate(timeout=500)
-            assert process.returncode == 0, output
+            assert process.wait(500) == 0, process.log.read_text()
     results = []
     for name in ("alone", "0", "1"):
         with np.load(folder / f"{name}.npz") as arrays:
@@ -101,7 +94,7 @@ def counts(folder, since):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_host_ends_the_others_and_the_run_goes_on(pair, dataset, tmp_path, killed):
+def test_a_killed_host_ends_the_others_and_the_run_goes_on(start, pair, dataset, tmp_path, killed):
     """With one host, or with two as before."""
     reads = tmp_path / "reads"
     reads.mkdir()
@@ -110,11 +103,11 @@ def test_a_killed_host_ends_the_others_and_the_run_goes_on(pair, dataset, tmp_pa
         "4", "--train.batch-size", "16", "--strategy", "multiworker",
     ]  # fmt: skip
     both = [start("host.py", *options, index=i, cluster=pair, folder=tmp_path, KILL=f"{killed}:1") for i in range(2)]
-    both[killed].communicate(timeout=300)
+    assert both[killed].wait(300) == -9
     began = time.monotonic()
-    _, output = both[1 - killed].communicate(timeout=300)
+    code, output = both[1 - killed].wait(300), both[1 - killed].log.read_text()
     assert time.monotonic() - began < SURVIVOR
-    assert both[killed].returncode == -9 and both[1 - killed].returncode == 2, output
+    assert code == 2, output
     (line,) = errors(output)
     assert f"Host {1 - killed} of 2 ends" in line and "train --resume --name r" in line and "Traceback" not in output
     records = set(counts(reads, ())[0])
@@ -125,9 +118,10 @@ def test_a_killed_host_ends_the_others_and_the_run_goes_on(pair, dataset, tmp_pa
         again = [start(*resume, "multiworker", index=i, cluster=pair, folder=tmp_path) for i in range(2)]
     else:
         again = [start(*resume, "none", folder=tmp_path)]
-    outputs = [host.communicate(timeout=300) for host in again]
-    assert {host.returncode for host in again} == {0}, outputs
-    assert "Resumed after epoch 1" in outputs[0][0]
+    codes = {host.wait(300) for host in again}
+    outputs = [host.log.read_text() for host in again]
+    assert codes == {0}, outputs
+    assert "Resumed after epoch 1" in outputs[0]
     after = counts(reads, before)
     assert sorted(after) == [1, 2]
     for epoch in after.values():
@@ -136,7 +130,7 @@ def test_a_killed_host_ends_the_others_and_the_run_goes_on(pair, dataset, tmp_pa
     assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
 
 
-def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(pair, dataset, tiny_bert, tmp_path):
+def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(start, pair, dataset, tiny_bert, tmp_path):
     """TF-Hub's variables have a copy on each replica; the outputs of the frozen encoder are computed once."""
     (tmp_path / "reads").mkdir()
     options = [
@@ -149,15 +143,15 @@ def test_an_encoder_trains_on_two_hosts_after_an_epoch_on_its_features(pair, dat
         start("host.py", *options, index=i, cluster=pair, folder=tmp_path, EMOTION_TF_CACHE=cache) for i in range(2)
     ]
     for host in both:
-        _, error = host.communicate(timeout=300)
-        assert host.returncode == 0, error
+        assert host.wait(300) == 0, host.log.read_text()
     assert pd.read_csv(tmp_path / "saved_models" / "r" / "history.csv")["epoch"].tolist() == [1, 2]
     assert (tmp_path / "saved_models" / "r" / "report.html").is_file()
 
 
-def test_the_fit_of_keras_still_refuses_several_hosts(pair, tmp_path):
+def test_the_fit_of_keras_still_refuses_several_hosts(start, pair, tmp_path):
     """If this fails, Keras has mended its `fit` (keras#20585): say so in docs/scale.md, and look at our loop again."""
     processes = [start("keras_fit.py", index=index, cluster=pair, folder=tmp_path) for index in range(2)]
     for process in processes:
-        output, error = process.communicate(timeout=300)
-        assert output.splitlines() == ["fit refuses it: True"], error
+        process.wait(300)
+        output = process.log.read_text()
+        assert "fit refuses it: True" in output.splitlines(), output

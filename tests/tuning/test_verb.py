@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import ROOT
-from network import free_ports, hosts
+from network import Host, free_ports, hosts
 
 pytestmark = pytest.mark.slow
 SEARCH = ("--search", "learning_rate", "optimizer=adamw,adam", "fusion.kind=concat,gated", "fusion.dropout")
@@ -53,20 +53,20 @@ class Program:
 def run(tmp_path, dataset, forks):
     """Function that starts the command line in a folder of the test: by a fork, or `new`, as a user does.
 
-    `on` begins the command of a host of a search on several hosts, which soon miss each other.
+    The hosts of a search on several hosts soon miss each other.
     """
     started = []
 
-    def start(*words, data=True, new=False, on=None):
+    def start(*words, data=True, new=False, host=None):
         words = [*map(str, words), *(("--data", str(dataset)) if data else ())]
         if new:
             log = tmp_path / f"{time.monotonic_ns()}.log"
-            script = Path(__file__).with_name("impatient.py") if on is not None else ROOT / "main.py"
-            command = [*(on or ()), sys.executable, str(script), *words]
             with open(log, "w") as output:
+                command = [sys.executable, str(ROOT / "main.py"), *words]
                 process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
         else:
-            process = forks.start(tmp_path, *words)
+            script = Path(__file__).with_name("impatient.py") if host else ROOT / "main.py"
+            process = forks.start(tmp_path, *words, script=script, namespace=host.namespace if host else "")
             log = process.log
         started.append(Program(process, log))
         return started[-1]
@@ -142,9 +142,10 @@ def test_killed_workers_end_the_search(run, results):
 
 def test_a_chief_with_remote_workers_and_after_their_end(run, results):
     address = f"127.0.0.1:{free_ports(1)[0]}"
+    host = Host(address)
     chief = run("tune", "--name", "x", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
-                "--tuner.role", "chief", "--tuner.address", address, new=True, on=())  # fmt: skip
-    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, new=True, on=())
+                "--tuner.role", "chief", "--tuner.address", address, host=host)  # fmt: skip
+    worker = run("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1, host=host)
     wait_for(chief, results / "x", 2)
     worker.kill()
     assert "All workers are lost" in chief.end(2, within=MINUTE)
@@ -162,9 +163,9 @@ def test_twelve_trials_on_several_hosts_one_of_which_dies(run, results):
     with hosts(3) as (chief_host, *worker_hosts):
         address = chief_host.address
         chief = run("tune", "--name", "x", "--trials", 12, "--workers", 0, *SEARCH, *SHORT,
-                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host.on)  # fmt: skip
+                    "--tuner.role", "chief", "--tuner.address", address, host=chief_host)  # fmt: skip
         words = ("tune", "--tuner.role", "worker", "--tuner.address", address, "--workers", 1)
-        workers = [run(*words, new=True, on=host.on) for host in worker_hosts]
+        workers = [run(*words, host=host) for host in worker_hosts]
         wait_for(chief, results / "x", 2)
         workers[0].kill()  # in a trial, which the other one runs again
         assert "12 trials, 0 broken" in chief.end()
@@ -174,8 +175,8 @@ def test_twelve_trials_on_several_hosts_one_of_which_dies(run, results):
         assert sorted(table["trial"].astype(int)) == list(range(12))
 
         chief = run("tune", "--name", "y", "--trials", 30, "--workers", 0, *SEARCH, *SHORT,
-                    "--tuner.role", "chief", "--tuner.address", address, new=True, on=chief_host.on)  # fmt: skip
-        worker = run(*words, new=True, on=worker_hosts[0].on)
+                    "--tuner.role", "chief", "--tuner.address", address, host=chief_host)  # fmt: skip
+        worker = run(*words, host=worker_hosts[0])
         wait_for(chief, results / "y", 1)
         chief.kill()
         (line,) = (line for line in worker.end(2, within=2 * MINUTE).splitlines() if line.startswith("error: "))
