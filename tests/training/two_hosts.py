@@ -60,9 +60,9 @@ def train(config, rows, data):
     checkpoints = Checkpoints(data / "unused", setup.variables, writes=False)
     stage = begin_phase(setup, phases(setup)[0], checkpoints)
     results, losses = {}, []
-    strategy = tf.distribute.get_strategy()
+    strategy, batches_of = tf.distribute.get_strategy(), epoch_batches(stage)
     for epoch in range(config.train.epochs):
-        for batch in epoch_batches(stage, epoch):
+        for batch in batches_of(epoch):
             if not losses:
                 results |= gradients(stage, batch, strategy)
             losses.append(stage.update(zero_sums(), *batch).mean_loss)
@@ -84,21 +84,23 @@ def gradients(stage, batch, strategy):
     return {f"gradients/{i}": (gradient / sums.rows).numpy() for i, gradient in enumerate(sums.gradients)}
 
 
-def epoch_batches(stage, epoch):
-    """Yields the batches of this process: of two processes its share, of one the shares of both."""
+def epoch_batches(stage):
+    """Returns the function from an epoch to batches of this process: of two its share, of one the shares of both."""
     if tf.distribute.has_strategy():
-        yield from stage.train_batches(epoch)
-        return
+        return stage.train_batches
     setup = stage.setup
-    parts = []
-    for host in range(HOSTS):
-        make = pipeline.train_batches(
-            setup.data.train, stage.preprocess, setup.update_rows, None, share=Share(host, HOSTS)
-        )
-        batches = make(pipeline.EpochOrder(setup.config.train.seed, epoch))
-        parts.append(batches_for_all(batches, setup.steps, input_spec(stage.network)))
-    for batches in zip(*parts, strict=True):
-        yield join(batches, setup.config.train.accumulate)
+    makes = [
+        pipeline.train_batches(setup.data.train, stage.preprocess, setup.update_rows, None, share=Share(host, HOSTS))
+        for host in range(HOSTS)
+    ]
+
+    def batches_of(epoch):
+        order = pipeline.EpochOrder(setup.config.train.seed, epoch)
+        parts = [batches_for_all(make(order), setup.steps, input_spec(stage.network)) for make in makes]
+        for batches in zip(*parts, strict=True):
+            yield join(batches, setup.config.train.accumulate)
+
+    return batches_of
 
 
 def join(batches, accumulate):
