@@ -20,7 +20,7 @@ def start(forks):
     """Function that starts a script as a host of a cluster, or alone."""
 
     def start(script, *words, index=None, cluster=(), folder, **variables):
-        namespace = ""
+        namespace, variables["CUDA_VISIBLE_DEVICES"] = "", "-1"
         if index is not None:
             workers = {"worker": [host.address for host in cluster]}
             variables["TF_CONFIG"] = json.dumps({"cluster": workers, "task": {"type": "worker", "index": index}})
