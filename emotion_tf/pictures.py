@@ -8,6 +8,7 @@ well, which `emotion_tf/__init__.py` sets.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 
@@ -29,6 +30,9 @@ MAX_SCAN_PIXELS = 16 * MAX_PIXELS
 JPEG_BEGINS = b"\xff\xd8\xff"
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 """The header chunk belongs to it: libpng skips unknown chunks before the header."""
+PNG_SIGNATURE_BYTES = 8
+PNG_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+"""Chunks without which an animated PNG is its still picture (PNG, third edition, 11.3.6)."""
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xDB), 0xFF}
 """Markers that are no segment, and 0xDA, at which the compressed data begin."""
@@ -47,16 +51,22 @@ FORMATS = "JPEG, PNG, WebP, TIFF, GIF or BMP"
 # Our own errors report damaged pictures.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decodes a picture, upright: uint8 (H, W, 3) BGR. Of several frames or pages, the first is returned.
+    """Decodes a picture, upright: uint8 (H, W, 3) BGR.
+
+    Of several frames or pages, the first is returned; of an animated PNG, the picture that programs without animations
+    show.
 
     Raises:
         ValueError: `data` is no complete picture of at most `MAX_PIXELS` pixels in one of the `FORMATS`. The message
             describes what it is.
     """
     check_header(data)
+    if data.startswith(PNG_BEGINS):
+        data = _still_png(data)
     try:
         with silent_libraries():
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -110,6 +120,24 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 def describe(data: bytes) -> str:
     """Returns the length and the first bytes of a file."""
     return f"{len(data)} bytes that begin {data[:8]!r}" if data else "an empty file"
+
+
+def _still_png(data: bytes) -> bytes:
+    """Returns a PNG up to its end, without its animation. Raises ValueError if a chunk is cut.
+
+    OpenCV allocates the length that a chunk claims to have, and a damaged frame crashes it (opencv/opencv#27744).
+    """
+    still = bytearray(data[:PNG_SIGNATURE_BYTES])
+    start, kind = PNG_SIGNATURE_BYTES, b""
+    while start + 8 <= len(data) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        if end > len(data):
+            raise ValueError(describe(data))
+        if kind not in PNG_ANIMATION:
+            still += data[start:end]
+        start = end
+    return bytes(still)
 
 
 def _check_tiles(header: TiffImageFile) -> None:

@@ -27,18 +27,19 @@ MAX_MEGABYTES = 2048
 
 @dataclass(frozen=True)
 class Result:
-    """What fuzzing a target showed.
+    """What fuzzing a target showed; of a target with a find, that alone.
 
     Attributes:
         executions: number of inputs.
         rate: inputs per second.
         covered: share of the reader's lines and branches in percent.
-        find: an input that ends in another error, or takes too long; and the error.
+        find: an input that ends in another error, crashes the process, or takes too much time or memory.
+        error: the error, or libFuzzer's word for it: `crash`, `oom`, `timeout` or `slow`.
     """
 
-    executions: int
-    rate: int
-    covered: float
+    executions: int = 0
+    rate: int = 0
+    covered: float = 0.0
     find: Path | None = None
     error: str = ""
 
@@ -56,16 +57,15 @@ def fuzz(name: str, seconds: int, corpus: Path) -> Result:
             "-print_final_stats=1",
         ]
         output = _run(name, *options, str(corpus))
-        executions, rate = (
-            int(_number(rf"stat::{stat}:", output)) for stat in ("number_of_executed_units", "average_exec_per_sec")
-        )
-        covered = _number("covered:", output)
-        for find in Path(folder).iterdir():
+        for find in Path(folder).iterdir():  # a crash inside `silent_libraries` prints nothing, but leaves its input
             copy = corpus.parent / f"{name}-{find.name[:24]}"
             copy.write_bytes(find.read_bytes())
             error = re.search(r"=== Uncaught Python exception: ===\n(.*)", output)
-            return Result(executions, rate, covered, copy, error[1] if error else output[-300:])
-    return Result(executions, rate, covered)
+            return Result(find=copy, error=error[1] if error else find.name.split("-")[0])
+    executions, rate = (
+        int(_number(rf"stat::{stat}:", output)) for stat in ("number_of_executed_units", "average_exec_per_sec")
+    )
+    return Result(executions, rate, _number("covered:", output))
 
 
 def _number(label: str, output: str) -> float:
@@ -144,11 +144,11 @@ def main() -> None:
         parser.error(f"unknown target {unknown[0]}. Expected one of: {', '.join(TARGETS)}")
     for name in arguments.targets or TARGETS:
         result = fuzz(name, arguments.seconds, arguments.corpus / name)
-        print(
-            f"{name:12} {result.executions:9,} inputs  {result.rate:7,.0f} a second  {result.covered:5.1f} % covered  "
-            f"{f'FOUND {result.find}: {result.error}' if result.find else 'nothing found'}",
-            flush=True,
-        )
+        if result.find:
+            print(f"{name:12} FOUND {result.find}: {result.error}", flush=True)
+        else:
+            counts = f"{result.executions:9,} inputs  {result.rate:7,.0f} a second"
+            print(f"{name:12} {counts}  {result.covered:5.1f} % covered", flush=True)
 
 
 if __name__ == "__main__":

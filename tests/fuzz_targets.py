@@ -256,6 +256,7 @@ def _pictures() -> tuple[bytes, ...]:
     encoded = [cv2.imencode(kind, pixels)[1].tobytes() for kind in (".jpg", ".png", ".webp", ".tiff", ".bmp")]
     return (
         *encoded,
+        hostile_pictures.animated_png(),
         hostile_pictures.hidden_png(16),
         hostile_pictures.png(16, 12_000),
         hostile_pictures.jpeg(16, 12_000),

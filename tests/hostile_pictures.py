@@ -35,6 +35,16 @@ def hidden_png(side: int) -> bytes:
     return signature + unknown + rest
 
 
+def animated_png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Returns a PNG of 16 x 16 black pixels and an animation of two frames, in place of which `chunks` may stand."""
+    control, end = struct.pack(">IIIIIHHBB", 0, SMALL, SMALL, 0, 0, 1, 10, 0, 0), _png_chunk(b"IEND", b"")
+    white = zlib.compress((b"\0" + b"\xff" * SMALL) * SMALL)
+    frames = chunks or ((b"fcTL", control), (b"fdAT", struct.pack(">I", 1) + white), (b"fcTL", control))
+    head = complete_png(SMALL).removesuffix(end)
+    animation = _png_chunk(b"acTL", struct.pack(">II", 2, 0))
+    return head[:33] + animation + head[33:] + b"".join(_png_chunk(*frame) for frame in frames) + end
+
+
 def jpeg(*headers: int, scans: int = 1) -> bytes:
     """Returns a JPEG of 16 x 16 pixels with a frame header for each side."""
     data = cv2.imencode(".jpg", np.zeros((SMALL, SMALL, 3), np.uint8))[1].tobytes()
@@ -92,6 +102,7 @@ BOMBS = {
     "png": png(LARGE),
     "png with two headers": png(SMALL, LARGE),
     "png with a hidden header": hidden_png(64),
+    "png with a chunk that claims 2 GB": complete_png(SMALL)[:33] + struct.pack(">I", 0x7FFFFFFF) + b"IDAT",
     "jpeg": jpeg(LARGE),
     "jpeg with two headers": jpeg(SMALL, LARGE),
     "jpeg with many scans": jpeg(4096, scans=100),
@@ -102,4 +113,5 @@ BOMBS = {
     "tiff with two sizes": tiff(SMALL, before=(LARGE,)),
     "tiff with a large tile": tiff(SMALL, tile=16_000),
     "tiff with large samples": tiff(8000, changes={258: 64}),
+    "tiff with many samples": tiff(SMALL, changes={277: 278}),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import fuzz
 import pytest
 from fuzz_targets import TARGETS, check
@@ -17,6 +19,17 @@ def test_seeds_and_kept_finds(name):
 
 def test_every_kept_find_has_a_target():
     assert {path.name for path in fuzz.CASES.iterdir()} <= set(TARGETS)
+
+
+def test_an_input_that_ended_the_process_is_kept_and_named(tmp_path, monkeypatch):
+    def run(*words):
+        prefix = next(word for word in words if word.startswith("-artifact_prefix=")).partition("=")[2]
+        Path(f"{prefix}oom-0123").write_bytes(b"a find")
+        return "no numbers"
+
+    monkeypatch.setattr(fuzz, "_run", run)
+    result = fuzz.fuzz("picture", 1, tmp_path / "corpus")
+    assert result.error == "oom" and result.find.read_bytes() == b"a find"
 
 
 @pytest.mark.slow

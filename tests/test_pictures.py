@@ -58,6 +58,20 @@ def test_the_first_frame_of_an_animation_is_decoded(tmp_path):
         assert pictures.decode(Path(path).read_bytes()).shape == PIXELS.shape
 
 
+def test_an_animated_png_is_its_still_picture():
+    expected = pictures.decode(hostile_pictures.complete_png(SMALL))
+    np.testing.assert_array_equal(pictures.decode(hostile_pictures.animated_png()), expected)
+
+
+def test_a_damaged_frame_of_a_png_does_not_crash_the_decoder():
+    """OpenCV 5.0 ends with a segmentation fault on about one in ten of these."""
+    data = hostile_pictures.animated_png()
+    start = data.index(b"fcTL")
+    for n in range(start, len(data) - 12):
+        with contextlib.suppress(ValueError):
+            pictures.decode(data[:n] + bytes([data[n] ^ 0xFF]) + data[n + 1 :])
+
+
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_reaches_no_decoder(kind, monkeypatch, capfd):
     monkeypatch.setattr(cv2, "imdecode", lambda *args: pytest.fail("the decoder was called"))
@@ -83,13 +97,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-def test_a_bomb_takes_no_memory_when_opencv_has_no_limit():
+def test_a_bomb_takes_no_memory_and_prints_nothing_when_opencv_has_no_limit():
     """OpenCV reads its limit when it is imported, which may be before this package is."""
     environment = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 40)}
     done = subprocess.run(
         [sys.executable, "-c", MEASURE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0 and int(done.stdout) < 100, done
+    assert done.returncode == 0 and int(done.stdout) < 100 and not done.stderr, done
 
 
 def test_opencv_has_the_limit_as_well():
