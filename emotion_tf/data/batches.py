@@ -16,6 +16,9 @@ from emotion_tf.locks import WriteError
 from emotion_tf.remote import StoreError
 
 ERRORS = {error.__name__: error for error in (UserError, WriteError, StoreError)}
+OPTIONS = tf.data.Options()
+# to look for rewrites, of which these data sets need none, takes longer than to start reading
+OPTIONS.experimental_optimization.apply_default_optimizations = False
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self.dataset
+            yield from self.dataset.with_options(OPTIONS)
         except tf.errors.OpError as error:
             if message := re.search(rf"\b({'|'.join(ERRORS)}): (.*)", error.message):
                 raise ERRORS[message[1]](message[2]) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -25,8 +26,17 @@ def decode_faces(face_jpeg: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
     """
     mask = tf.not_equal(face_jpeg, "")
     crops = tf.boolean_mask(face_jpeg, mask)
-    pixels = tf.map_fn(lambda jpeg: decode_face(jpeg, face_size), crops, fn_output_signature=_pixel_spec(face_size))
-    return {"faces": _scatter(pixels, mask, face_size), "face_mask": mask}
+    return {"faces": _scatter(_decode_crops(face_size)(crops), mask, face_size), "face_mask": mask}
+
+
+@functools.cache
+def _decode_crops(face_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the function from JPEGs (N,) to pixels, traced once for all data sets."""
+
+    def decode(jpegs: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(lambda jpeg: decode_face(jpeg, face_size), jpegs, fn_output_signature=_pixel_spec(face_size))
+
+    return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def decode_pictures(pictures: tf.Tensor, face_size: int) -> dict[str, tf.Tensor]:
