@@ -35,14 +35,14 @@ def hidden_png(side: int) -> bytes:
     return signature + unknown + rest
 
 
-def animated_png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Returns a PNG of 16 x 16 black pixels and an animation of two frames, in place of which `chunks` may stand."""
-    control, end = struct.pack(">IIIIIHHBB", 0, SMALL, SMALL, 0, 0, 1, 10, 0, 0), _png_chunk(b"IEND", b"")
+def animated_png() -> bytes:
+    """Returns a PNG of 16 x 16 black pixels with an animation of two frames, which begins with white ones."""
+    control = _png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, SMALL, SMALL, 0, 0, 1, 10, 0, 0))
     white = zlib.compress((b"\0" + b"\xff" * SMALL) * SMALL)
-    frames = chunks or ((b"fcTL", control), (b"fdAT", struct.pack(">I", 1) + white), (b"fcTL", control))
+    frame = control + _png_chunk(b"fdAT", struct.pack(">I", 1) + white)
+    animation, end = _png_chunk(b"acTL", struct.pack(">II", 2, 0)), _png_chunk(b"IEND", b"")
     head = complete_png(SMALL).removesuffix(end)
-    animation = _png_chunk(b"acTL", struct.pack(">II", 2, 0))
-    return head[:33] + animation + head[33:] + b"".join(_png_chunk(*frame) for frame in frames) + end
+    return head[:33] + animation + head[33:] + frame + control + end
 
 
 def jpeg(*headers: int, scans: int = 1) -> bytes:

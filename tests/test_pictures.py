@@ -64,7 +64,7 @@ def test_an_animated_png_is_its_still_picture():
 
 
 def test_a_damaged_frame_of_a_png_does_not_crash_the_decoder():
-    """OpenCV 5.0 ends with a segmentation fault on about one in ten of these."""
+    """OpenCV 5.0 ends with a segmentation fault on some of these."""
     data = hostile_pictures.animated_png()
     start = data.index(b"fcTL")
     for n in range(start, len(data) - 12):
