@@ -65,11 +65,10 @@ def decode(data: bytes) -> np.ndarray:
             describes what it is.
     """
     check_header(data)
-    if data.startswith(PNG_BEGINS):
-        data = _still_png(data)
+    still = _still_png(data) if data.startswith(PNG_BEGINS) else data
     try:
         with silent_libraries():
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            pixels = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         pixels = None
     if pixels is None:
